@@ -1,0 +1,54 @@
+"""Baseline 2: deepwave's scalar propagator on the same grid, order, layer width, time steps and threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import deepwave
+import torch
+
+from .cases import CASES, FREQUENCY, MAX_VELOCITY, ORDER, SPACING
+from .worker import Actions, serve
+
+
+def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
+    torch.set_num_threads(options["threads"])
+    case = CASES[options["case"]]
+    coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij")
+    velocity = case.velocity(*coordinates).requires_grad_()
+    density = torch.tensor(case.wavelet) / SPACING ** len(case.shape)  # deepwave leaves the cell volume to its user
+    survey = {
+        "source_amplitudes": density[None, None].repeat(case.shots, 1, 1),
+        "source_locations": torch.tensor(case.sources)[:, None],
+        "receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1),
+    }
+    numerics = {"accuracy": ORDER, "pml_width": case.width, "pml_freq": FREQUENCY, "max_vel": MAX_VELOCITY}
+
+    def model() -> Any:
+        return deepwave.scalar(velocity, SPACING, case.dt, **survey, **numerics)
+
+    def forward() -> float:
+        with torch.no_grad():
+            return 0.5 * float(torch.sum(model().receiver_amplitudes ** 2))
+
+    def gradient() -> float:
+        velocity.grad = None
+        loss = 0.5 * torch.sum(model().receiver_amplitudes ** 2)
+        loss.backward()
+        return float(loss.detach())
+
+    def gradient_array() -> list[float]:
+        gradient()
+        assert velocity.grad is not None
+        return velocity.grad.flatten().tolist()
+
+    with torch.no_grad():
+        steps_per_sample = model().info.step_ratio
+    if steps_per_sample != 1:
+        raise RuntimeError(f"deepwave took {steps_per_sample} inner steps a sample: the comparison would be unfair")
+    facts = {"version": deepwave.__version__, "torch": torch.__version__}
+    return facts, {"forward": forward, "gradient": gradient, "gradient_array": gradient_array}
+
+
+if __name__ == "__main__":
+    serve(start)

@@ -1,0 +1,100 @@
+"""ondax itself, as a user would call it: jitted, from the velocity to the traces or to the gradient."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+import ondax as ox
+import jax
+import jax.numpy as jnp
+from ondax.engine.kernel import Kernel
+
+from .cases import CASES, MAX_VELOCITY, ORDER, POWER, REFLECTION, SPACING, Case
+from .worker import Actions, serve
+
+
+def propagator(case: Case, settings: ox.Settings, shift: float = 0.0) -> tuple[ox.Propagator, jax.Array]:
+    """The case's propagator and velocity.
+
+    Args:
+        case: the problem.
+        settings: threads, memory, storage.
+        shift: moves all receivers along the first axis by this part of a cell.
+    """
+    receivers = np.asarray(case.receivers, float)
+    receivers[:, 0] += np.where(receivers[:, 0] < case.shape[0] - 1, shift, -shift)
+    survey = ox.Survey(
+        sources=np.asarray(case.sources) * SPACING,
+        receivers=receivers * SPACING,
+        wavelet=np.asarray(case.wavelet),
+        dt=case.dt,
+    )
+    model = ox.Propagator(
+        ox.Acoustic(space_order=ORDER),
+        ox.Grid(shape=case.shape, spacing=SPACING),
+        survey,
+        max_velocity=MAX_VELOCITY,
+        boundary=ox.Sponge(width=case.width, reflection=REFLECTION, power=POWER),
+        settings=settings,
+    )
+    if model.steps_per_sample != 1:
+        raise RuntimeError(f"{model.steps_per_sample} inner steps a sample: the comparison would be unfair")
+    return model, jnp.asarray(case.velocity(*np.indices(case.shape, sparse=True)), jnp.float32)
+
+
+def loss_function(model: ox.Propagator) -> Any:
+    return lambda velocity: 0.5 * jnp.sum(model(velocity) ** 2)
+
+
+class KernelClock:
+    """Adds up the seconds inside compiled kernels from its making on; kernels on several threads add up too."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        initialise = Kernel.__init__
+
+        def timed_initialise(kernel: Kernel, *args: Any) -> None:
+            initialise(kernel, *args)
+            function = kernel._function
+
+            def timed(*values: Any) -> int:
+                begin = time.perf_counter()
+                code = function(*values)
+                self.seconds += time.perf_counter() - begin
+                return code
+
+            kernel._function = timed
+
+        Kernel.__init__ = timed_initialise
+
+
+def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
+    clock = KernelClock() if options.get("clock") else None
+    settings = ox.Settings(threads=options["threads"], store_every=options.get("store_every", 1))
+    model, velocity = propagator(CASES[options["case"]], settings, options.get("shift", 0.0))
+    jitted_forward = jax.jit(model)
+    value_and_gradient = jax.jit(jax.value_and_grad(loss_function(model)))
+
+    def outside_kernels(action: Any) -> float:
+        """Seconds of an action that are not a kernel's."""
+        assert clock
+        clock.seconds = 0.0
+        begin = time.perf_counter()
+        jax.block_until_ready(action(velocity))
+        return time.perf_counter() - begin - clock.seconds
+
+    actions = {
+        "forward": lambda: jitted_forward(velocity).block_until_ready() and None,
+        "gradient": lambda: float(jax.block_until_ready(value_and_gradient(velocity))[0]),
+        "gradient_array": lambda: value_and_gradient(velocity)[1].ravel().tolist(),
+        "forward_overhead": lambda: outside_kernels(jitted_forward),
+        "gradient_overhead": lambda: outside_kernels(value_and_gradient),
+    }
+    return {"version": ox.__version__}, actions
+
+
+if __name__ == "__main__":
+    serve(start)

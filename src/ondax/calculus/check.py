@@ -1,0 +1,116 @@
+"""Refuse what the calculus cannot transform, naming the term at fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from devito import Function, TimeFunction
+from devito.finite_differences import Derivative
+
+from ..equations.system import System, Update
+from .terms import EquationError, Expr, accesses, depends_on, explicit, is_access, location, summands, time_offset
+
+
+def checked(system: System) -> System:
+    """The same system with every derivative's evaluation point stated.
+
+    Raises:
+        EquationError: an update is not linear in the fields, not polynomial in the coefficients, inconsistently
+            staggered, not explicit, or uses a symbol that the system does not declare.
+    """
+    fields = set(system.fields)
+    if len(fields) != len(system.updates):
+        raise EquationError("a field is updated twice in one step")
+    known = fields | set(system.coefficients) | set(system.symbols.profiles)
+    advanced: set[TimeFunction] = set()
+    updates = []
+    for update in system.updates:
+        update = _with_points(update)
+        for access in (*accesses(update.rhs), *accesses(update.mass)):
+            if access.function not in known:
+                raise EquationError(f"{access} is neither a field nor a coefficient nor a profile of this equation")
+        _check_mass(update, fields)
+        _check_order(update, advanced, fields)
+        for term in summands(update.rhs):
+            degree = field_degree(term, fields)
+            if degree != 1:
+                raise EquationError(
+                    f"the update of {update.field.name} is not linear in the fields: the term {term} has degree {degree}"
+                )
+            _check_polynomial(term)
+        _check_location(update)
+        advanced.add(update.field)
+        updates.append(update)
+    for port in (*system.inputs, *system.outputs):
+        for field, _ in port.terms:
+            if field not in fields:
+                raise EquationError(f"port {port.name} refers to {field}, which no update advances")
+    return replace(system, updates=tuple(updates))
+
+
+def _with_points(update: Update) -> Update:
+    where = location(update.field)
+    return Update(update.field, update.mass, explicit(update.rhs, where))
+
+
+def field_degree(expr: Expr, fields: set[TimeFunction]) -> int:
+    """The polynomial degree of an expression in the fields.
+
+    Raises:
+        EquationError: it is not a polynomial in them, or not homogeneous.
+    """
+    if is_access(expr):
+        return int(expr.function in fields)
+    if isinstance(expr, Derivative):
+        return field_degree(expr.expr, fields)
+    if expr.is_Mul:
+        return sum(field_degree(arg, fields) for arg in expr.args)
+    if expr.is_Add:
+        degrees = {field_degree(arg, fields) for arg in expr.args}
+        if len(degrees) > 1:
+            raise EquationError(f"the term {expr} is not linear in the fields")
+        return degrees.pop()
+    if depends_on(expr, fields):
+        raise EquationError(f"the term {expr} is not linear in the fields")
+    return 0
+
+
+def _check_mass(update: Update, fields: set[TimeFunction]) -> None:
+    if depends_on(update.mass, fields):
+        raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a field")
+    if update.mass.has(Derivative):
+        raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a derivative: it must be pointwise")
+    _check_polynomial(update.mass)
+
+
+def _check_order(update: Update, advanced: set[TimeFunction], fields: set[TimeFunction]) -> None:
+    for access in accesses(update.rhs):
+        if access.function in fields and time_offset(access) == 1 and access.function not in advanced:
+            raise EquationError(
+                f"the update of {update.field.name} reads {access}, which is not known yet: "
+                "only fields updated earlier in the step can be read at the next time"
+            )
+
+
+def _check_polynomial(expr: Expr) -> None:
+    """Coefficients may stand in sums, products, derivatives and positive integer powers."""
+    if is_access(expr):
+        return
+    holds_function = any(isinstance(a, Function) for a in accesses(expr))
+    if holds_function and not (expr.is_Add or expr.is_Mul or isinstance(expr, Derivative)):
+        if not (expr.is_Pow and expr.exp.is_Integer and expr.exp > 0):
+            raise EquationError(
+                f"{expr} is not polynomial in the coefficients: make it a coefficient of its own, computed from the parameters"
+            )
+    for arg in expr.args:
+        _check_polynomial(arg)
+
+
+def _check_location(update: Update) -> None:
+    target = location(update.field)
+    for part in (update.mass, *summands(update.rhs)):
+        for d, half in location(part).items():
+            if target.get(d, half) != half:
+                raise EquationError(
+                    f"inconsistent staggering in the update of {update.field.name}: {part} lives at another point along {d}"
+                )

@@ -1,0 +1,79 @@
+"""The tangent of a scheme: the product rule, applied to symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sympy
+from devito import Function, TimeFunction
+from devito.finite_differences import Derivative
+
+from ..equations.system import Port, System, Update
+from .check import checked
+from .terms import EquationError, Expr, at_offset, depends_on, is_access, product, replace_function, total, with_operand
+
+Tangents = Mapping[Function, Function]
+
+
+def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
+    """The derivative of an expression along given tangents of its functions; functions not listed are constant."""
+    if is_access(expr):
+        tangent = tangents.get(expr.function)
+        return sympy.S.Zero if tangent is None else replace_function(expr, tangent)
+    if not expr.args or not depends_on(expr, tangents):
+        return sympy.S.Zero
+    if isinstance(expr, Derivative):
+        return with_operand(expr, tangent_of(expr.expr, tangents))
+    if expr.is_Add:
+        return total(tangent_of(arg, tangents) for arg in expr.args)
+    if expr.is_Mul:
+        parts = expr.args
+        return total(
+            product((*parts[:i], tangent_of(part, tangents), *parts[i + 1 :])) for i, part in enumerate(parts)
+        )
+    if expr.is_Pow and expr.exp.is_Integer and expr.exp > 0:
+        return expr.exp * expr.base ** (expr.exp - 1) * tangent_of(expr.base, tangents)
+    raise EquationError(f"{expr} cannot be differentiated: it is not a polynomial")
+
+
+def twin(function: Function, prefix: str) -> Function:
+    """A new symbol like `function`, at the same points."""
+    return function._rebuild(name=prefix + function.name)
+
+
+def scattering(update: Update, coefficient_tangents: Tangents) -> Expr:
+    """What a perturbation of the coefficients adds to the right-hand side of the tangent update."""
+    return tangent_of(update.rhs, coefficient_tangents) + sympy.S.NegativeOne * tangent_of(
+        update.mass, coefficient_tangents
+    ) * at_offset(update.field, 1)
+
+
+def linearize(system: System, prefix: str = "d") -> System:
+    """The scheme and its tangent, advanced together.
+
+    The result has the fields and coefficients of `system` and a tangent of each (named with the prefix), inputs and
+    outputs likewise. It is an ordinary system: it can be transposed, or linearised again.
+
+    Args:
+        system: the scheme to linearise.
+        prefix: put before the name of every tangent; it must not make names clash.
+    """
+    system = checked(system)
+    field_tangents: dict[TimeFunction, TimeFunction] = {f: twin(f, prefix) for f in system.fields}
+    coefficient_tangents = {c: twin(c, prefix) for c in system.coefficients}
+    updates = []
+    for update in system.updates:
+        updates.append(update)
+        rhs = tangent_of(update.rhs, field_tangents) + scattering(update, coefficient_tangents)
+        updates.append(Update(field_tangents[update.field], update.mass, rhs))
+
+    def tangent_port(port: Port) -> Port:
+        return Port(prefix + port.name, tuple((field_tangents[f], factor) for f, factor in port.terms))
+
+    return System(
+        symbols=system.symbols,
+        coefficients=(*system.coefficients, *coefficient_tangents.values()),
+        updates=tuple(updates),
+        inputs=(*system.inputs, *map(tangent_port, system.inputs)),
+        outputs=(*system.outputs, *map(tangent_port, system.outputs)),
+    )

@@ -1,0 +1,235 @@
+"""How a scheme's coefficients couple to its wavefield: Born sources and coefficient gradients.
+
+A perturbation `dc` of the coefficients adds `S(dc, u) = sum_j L_j(dc_j * Q_j(u))` to the right-hand sides of the
+tangent updates, with linear operators `L_j`. The `Q_j` are all that a linearised run, forward or adjoint, needs of the
+background wavefield. Keeping them, or the fields they are made of, whichever are fewer, is a history; Born modelling
+reads it into `S`, and the transpose of `S` turns it and the adjoint field into gradients. Both come from the one
+expression, so they are each other's transpose by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+from devito import Function, TimeFunction
+from devito.finite_differences import Derivative
+
+from ..equations.system import System, Update
+from .check import checked
+from .linearize import scattering, twin
+from .terms import (
+    Expr,
+    accesses,
+    at_offset,
+    depends_on,
+    is_access,
+    location,
+    map_accesses,
+    product,
+    replace_function,
+    summands,
+    total,
+    with_operand,
+)
+from .transpose import pull
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something of the background wavefield that is kept at every step.
+
+    Attributes:
+        symbol: the stored function, over all time steps.
+        expr: its value, known once `field` has been advanced.
+        field: the field whose update makes it known.
+        at_next: kept at the time of the advanced field (a stored field) rather than at the step (a stored product).
+    """
+
+    symbol: TimeFunction
+    expr: Expr
+    field: TimeFunction
+    at_next: bool
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """The exchange between coefficient perturbations and a wavefield history.
+
+    Attributes:
+        quantities: what to keep of the background run.
+        tangents: the symbol of each wanted coefficient's perturbation.
+        born: for each field, what the perturbations add to the right-hand side of its tangent.
+        gradients: for each wanted coefficient, what one step adds to its gradient, with the adjoint fields at the
+            step's own (newest) adjoint values, written as the `forward` of the fields given.
+    """
+
+    quantities: tuple[Quantity, ...]
+    tangents: Mapping[Function, Function]
+    born: Mapping[TimeFunction, Expr]
+    gradients: Mapping[Function, Expr]
+
+
+def couple(
+    system: System,
+    wanted: tuple[Function, ...],
+    adjoints: Mapping[TimeFunction, TimeFunction],
+    keep_products: bool | None = None,
+) -> Coupling:
+    """Work out what to keep of a run, and how it enters Born modelling and gradients.
+
+    Args:
+        system: the scheme.
+        wanted: the coefficients to be perturbed or differentiated; a subset of `system.coefficients`.
+        adjoints: the adjoint of each field, as in `transpose(system)`.
+        keep_products: keep the products `Q_j` rather than the fields; by default whichever are fewer. Only products
+            can be sampled sparsely in time.
+    """
+    system = checked(system)
+    tangents = {c: twin(c, "d") for c in wanted}
+    raw = {u.field: _distribute(scattering(u, tangents), tangents) for u in system.updates}
+    kept = _Products(system, set(tangents.values()))
+    with_products = {field: kept.replace(expr, field) for field, expr in raw.items()}
+    read = {a.function for expr in raw.values() for a in accesses(expr)} & set(system.fields)
+    if keep_products is None:
+        keep_products = len(kept.quantities) <= len(read)
+    if keep_products:
+        quantities, born = tuple(kept.quantities), with_products
+    else:
+        quantities, born = _keep_fields(system, raw, read)
+    quantities, born = _with_halos(system, quantities, born)
+    gradients: dict[Function, list[Expr]] = {c: [] for c in wanted}
+    coefficient = {tangent: c for c, tangent in tangents.items()}
+    for field, expr in born.items():
+        for access, term in pull(expr, at_offset(adjoints[field], 1), set(coefficient)):
+            gradients[coefficient[access.function]].append(term)
+    return Coupling(quantities, tangents, born, {c: total(terms) for c, terms in gradients.items()})
+
+
+def _distribute(expr: Expr, tangents: Mapping[Function, Function]) -> Expr:
+    """Multiply out products over sums that hold perturbations, so that equal operators can be collected."""
+    variables = set(tangents.values())
+    if not expr.args or is_access(expr) or not depends_on(expr, variables):
+        return expr
+    if isinstance(expr, Derivative):
+        return with_operand(expr, _distribute(expr.expr, tangents))
+    if expr.is_Add:
+        return total(_distribute(arg, tangents) for arg in expr.args)
+    if expr.is_Mul:
+        varying = next(arg for arg in expr.args if depends_on(arg, variables))
+        others = [arg for arg in expr.args if arg is not varying]
+        varying = _distribute(varying, tangents)
+        return total(product((*others, term)) for term in summands(varying))
+    return expr
+
+
+class _Products:
+    """Replaces, in scattering terms, every factor made of fields by a stored symbol."""
+
+    def __init__(self, system: System, perturbations: set[Function]) -> None:
+        self.system = system
+        self.fields = set(system.fields)
+        self.perturbations = perturbations
+        self.quantities: list[Quantity] = []
+
+    def replace(self, expr: Expr, field: TimeFunction) -> Expr:
+        if not expr.args or is_access(expr) or not depends_on(expr, self.fields):
+            return expr
+        if isinstance(expr, Derivative):
+            return with_operand(expr, self.replace(expr.expr, field))
+        if expr.is_Add:
+            return self._replace_sum(expr, field)
+        made_of_fields = [a for a in expr.args if depends_on(a, self.fields) and not depends_on(a, self.perturbations)]
+        if made_of_fields:
+            others = [a for a in expr.args if not any(a is b for b in made_of_fields)]
+            return product((*others, self._stored(product(made_of_fields), field)))
+        return product(self.replace(arg, field) for arg in expr.args)
+
+    def _replace_sum(self, expr: Expr, field: TimeFunction) -> Expr:
+        """Collect the terms in which the same perturbation is a plain factor: together they are one product."""
+        cofactors: dict[Expr, list[Expr]] = {}
+        rest = []
+        for term in expr.args:
+            bare = [a for a in term.args if is_access(a) and a.function in self.perturbations] if term.is_Mul else []
+            if len(bare) == 1:
+                cofactors.setdefault(bare[0], []).append(product(a for a in term.args if a is not bare[0]))
+            else:
+                rest.append(self.replace(term, field))
+        for perturbation, parts in cofactors.items():
+            rest.append(perturbation * self._stored(total(parts), field))
+        return total(rest)
+
+    def _stored(self, expr: Expr, field: TimeFunction) -> TimeFunction:
+        for known in self.quantities:
+            if known.field is field and known.expr == expr:
+                return known.symbol
+        name = f"kept{len(self.quantities)}"
+        symbol = stored_symbol(self.system, name, [d for d, half in location(expr).items() if half])
+        self.quantities.append(Quantity(symbol, expr, field, at_next=False))
+        return symbol
+
+
+def _keep_fields(
+    system: System, raw: Mapping[TimeFunction, Expr], read: set[TimeFunction]
+) -> tuple[tuple[Quantity, ...], dict[TimeFunction, Expr]]:
+    symbols = {}
+    for field in system.fields:
+        if field in read:
+            halves = [d for d, half in location(field).items() if half]
+            symbols[field] = stored_symbol(system, "kept_" + field.name, halves)
+    quantities = tuple(Quantity(s, at_offset(f, 1), f, at_next=True) for f, s in symbols.items())
+    return quantities, {f: _replace(expr, symbols) for f, expr in raw.items()}
+
+
+def _replace(expr: Expr, symbols: Mapping[Function, Function]) -> Expr:
+    return map_accesses(expr, lambda a: replace_function(a, symbols[a.function]) if a.function in symbols else a)
+
+
+def stored_symbol(system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None) -> TimeFunction:
+    """A function kept at every time step (or at those of `time_dim`), without halo unless it is differentiated."""
+    space_order = (system.symbols.space_order, halo, halo) if halo else 0
+    return TimeFunction(
+        name=name,
+        grid=system.symbols.grid,
+        save=4,
+        time_order=2,
+        space_order=space_order,
+        staggered=tuple(halves) if halves else None,
+        **({"time_dim": time_dim} if time_dim is not None else {}),
+    )
+
+
+def _with_halos(
+    system: System, quantities: tuple[Quantity, ...], born: Mapping[TimeFunction, Expr]
+) -> tuple[tuple[Quantity, ...], dict[TimeFunction, Expr]]:
+    """Give a halo to the stored functions that are differentiated, as wide as their derivatives are nested."""
+    symbols: dict[Function, Function] = {}
+    widened = []
+    for quantity in quantities:
+        depth = max((_nesting(expr, quantity.symbol) for expr in born.values()), default=0)
+        symbol = quantity.symbol
+        if depth:
+            halves = [d for d, half in location(symbol).items() if half]
+            symbol = stored_symbol(system, symbol.name, halves, depth * system.symbols.space_order // 2)
+            symbols[quantity.symbol] = symbol
+        widened.append(Quantity(symbol, quantity.expr, quantity.field, quantity.at_next))
+    return tuple(widened), {f: _replace(expr, symbols) for f, expr in born.items()}
+
+
+def _nesting(expr: Expr, function: Function) -> int:
+    """How many derivatives stand around an access of `function`, at most."""
+    if is_access(expr) or not depends_on(expr, {function}):
+        return 0
+    inner = max(_nesting(arg, function) for arg in expr.args)
+    return inner + isinstance(expr, Derivative)
+
+
+def injected_amount(quantity: Quantity) -> Expr:
+    """How much `quantity` grows when its field's new value does: a source adds to both."""
+    return total(
+        term for access, term in pull(quantity.expr, sympy.S.One, {quantity.field}) if access == at_offset(quantity.field, 1)
+    )
+
+

@@ -1,0 +1,162 @@
+"""Checks that name the value at fault and the remedy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .grid import Grid
+from .survey import Survey
+
+T = TypeVar("T")
+
+MOST_STEPS_PER_SAMPLE = 500  # beyond this a unit is wrong, not the survey
+SPECTRAL_FLOOR = 0.02  # of the amplitude spectrum's peak: what lies above counts as signal
+
+
+def positive(name: str, value: float, unit: str) -> float:
+    """A positive, finite number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = float(value)
+    if not (math.isfinite(number) and number > 0.0):
+        raise ValueError(f"{name}={value!r} must be a positive number, in {unit}")
+    return number
+
+
+def one_of(name: str, value: T, choices: Sequence[T]) -> T:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def floating_type(arrays: Sequence[Any]) -> Any:
+    """float64 if any input is, else float32.
+
+    Raises:
+        TypeError: an input is not real and floating.
+    """
+    types = []
+    for x in arrays:
+        dtype = jnp.result_type(x)
+        if dtype not in (jnp.float32, jnp.float64):
+            raise TypeError(f"an input has type {dtype}: use float32 or float64")
+        types.append(dtype)
+    return jnp.float64 if jnp.dtype("float64") in types else jnp.float32
+
+
+def shaped(name: str, values: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The values as an array of the given type.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if jnp.shape(values) != shape:
+        hint = ""
+        if len(jnp.shape(values)) == len(shape) and jnp.shape(values) == shape[::-1]:
+            hint = ": transpose it, depth is the last axis"
+        raise ValueError(f"{name} has shape {jnp.shape(values)}, expected {shape}{hint}")
+    return jnp.asarray(values).astype(dtype)
+
+
+def shot_numbers(shots: Any) -> Array:
+    """Shot numbers as a one-dimensional int32 array.
+
+    Raises:
+        TypeError: they are not whole numbers.
+        ValueError: they are not one-dimensional.
+    """
+    array = jnp.asarray(shots)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"shots have type {array.dtype}: give whole numbers")
+    if array.ndim != 1:
+        raise ValueError(f"shots have shape {array.shape}: give a list of shot numbers")
+    return array.astype(jnp.int32)
+
+
+def default_points_per_wavelength(space_order: int) -> float:
+    """Grid points below which dispersion ruins the shortest waves (numerical phase error above about 2 %)."""
+    return {2: 6.0, 4: 3.5, 6: 3.0}.get(space_order, 2.5)
+
+
+def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Sequence[float]) -> int:
+    """The smallest k for which `dt / k` is stable.
+
+    Raises:
+        ValueError: k is so large that a unit must be wrong.
+    """
+    k = math.ceil(dt / largest * (1.0 - 1e-9))
+    if k > MOST_STEPS_PER_SAMPLE:
+        raise ValueError(
+            f"dt={dt} s needs {k} internal steps of {dt / k:.3g} s at max_velocity={max_velocity} m/s and "
+            f"spacing={tuple(spacing)} m: is dt in milliseconds, or the spacing in kilometres?"
+        )
+    return max(1, k)
+
+
+def highest_frequency(survey: Survey) -> float:
+    """The frequency above which the wavelets' spectra stay below 2 % of their peak, Hz."""
+    spectra = np.abs(np.fft.rfft(survey.wavelet, n=4 * survey.nt, axis=-1)).max(axis=(0, 1))
+    peak = spectra.max()
+    if peak == 0.0:
+        return 0.0
+    frequencies = np.fft.rfftfreq(4 * survey.nt, survey.dt)
+    return float(frequencies[np.nonzero(spectra >= SPECTRAL_FLOOR * peak)[0][-1]])
+
+
+def speeds(
+    slowest: float, fastest: float, *, max_velocity: float, spacing: float, highest_frequency: float, points: float
+) -> None:
+    """Check a model's slowest and fastest speed, m/s.
+
+    Raises:
+        ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the grid.
+    """
+    if not (math.isfinite(slowest) and math.isfinite(fastest)):
+        raise ValueError("the model's wave speed is NaN or infinite somewhere")
+    if slowest <= 0.0:
+        raise ValueError(f"the model's slowest wave speed is {slowest:g} m/s: it must be positive")
+    if fastest > max_velocity * (1.0 + 1e-5):  # the rounding of float32 models
+        raise ValueError(
+            f"the model's fastest wave speed, {fastest:g} m/s, exceeds max_velocity={max_velocity:g} m/s, for which the "
+            "time step was chosen: raise max_velocity, or bound the model"
+        )
+    if highest_frequency > 0.0 and slowest < points * highest_frequency * spacing:
+        per_wavelength = slowest / (highest_frequency * spacing)
+        slip = " (a speed this low looks like km/s: give m/s)" if slowest < 20.0 else ""
+        raise ValueError(
+            f"too few grid points per wavelength: {per_wavelength:.2g} at {slowest:g} m/s{slip}, {highest_frequency:.3g} Hz "
+            f"and a spacing of {spacing:g} m, where {points:g} are needed. Use a finer grid or a lower frequency, or set "
+            "min_points_per_wavelength"
+        )
+
+
+def positions(name: str, points: np.ndarray, grid: Grid, layer: int) -> None:
+    """Check that points lie in the grid, or in `layer` cells around it.
+
+    Raises:
+        ValueError: wrong number of coordinates, not finite, or outside.
+    """
+    if points.shape[-1] != grid.ndim:
+        raise ValueError(f"{name} have {points.shape[-1]} coordinates, but the grid has {grid.ndim} axes")
+    if not np.all(np.isfinite(points)):
+        raise ValueError(f"{name}: a position is NaN or infinite")
+    for axis, ((low, high), h) in enumerate(zip(grid.extent, grid.spacing, strict=True)):
+        slack = layer * h + 1e-5 * h  # positions may have been rounded to float32
+        outside = (points[:, axis] < low - slack) | (points[:, axis] > high + slack)
+        if np.any(outside):
+            first = points[np.argmax(outside)]
+            raise ValueError(
+                f"{name}: {np.count_nonzero(outside)} of {len(points)} lie outside the grid, the first at "
+                f"{tuple(float(c) for c in first)} m; axis {axis} runs from {low:g} to {high:g} m. Positions are in metres, not "
+                "cells; points_in_layer=True allows the absorbing layer"
+            )
+
+

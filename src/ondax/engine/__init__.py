@@ -1,0 +1,11 @@
+"""From a symbolic scheme to numbers: compiled kernels, histories, shots in parallel. Knows no physics and no JAX."""
+
+from .discretisation import Discretisation as Discretisation
+from .emit import Scheme as Scheme
+from .history import STORE as STORE
+from .history import release_memory as release_memory
+from .programs import Programs as Programs
+from .programs import Wanted as Wanted
+from .settings import Settings as Settings
+from .solver import Experiment as Experiment
+from .solver import Solver as Solver

@@ -1,0 +1,60 @@
+"""Aligned arrays, and a pool that hands large ones out again: page-faulting a new history costs as much as a solve."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .kernel import ALIGNMENT
+
+HUGE = 4 << 20  # bytes; larger buffers ask for huge pages
+
+
+def row_length(points: int, dtype: Any) -> int:
+    """The last axis, rounded up so that every row starts aligned."""
+    per_line = ALIGNMENT // np.dtype(dtype).itemsize
+    return -(-points // per_line) * per_line
+
+
+def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge pages if it can."""
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    nbytes = max(count * dtype.itemsize, 1)
+    if nbytes >= HUGE:
+        memory = mmap.mmap(-1, nbytes)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(memory, dtype=dtype, count=count).reshape(shape)
+    raw = np.zeros(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class Pool:
+    """Arrays given back, by shape, type and use; handed out again with whatever they hold."""
+
+    def __init__(self) -> None:
+        self._free: dict[tuple, list[np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, use: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """An array last used for the same purpose, or a new one (zeroed)."""
+        key = (use, tuple(shape), np.dtype(dtype).str)
+        with self._lock:
+            free = self._free.get(key)
+            if free:
+                return free.pop()
+        return zeros(shape, dtype)
+
+    def give(self, use: str, array: np.ndarray) -> None:
+        with self._lock:
+            self._free.setdefault((use, array.shape, array.dtype.str), []).append(array)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._free.clear()

@@ -1,0 +1,197 @@
+"""From equations to a compiled kernel: Devito writes the C, we compile it once and keep it on disk.
+
+Devito's own cache is keyed by generated code alone, so a change of compiler, flags or processor would go unnoticed,
+and it lowers the equations again in every process. Ours is keyed by everything that matters, looked up before any
+lowering, and holds the shared object with a description of its arguments: a warm start neither lowers nor compiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..equations.system import text
+
+FORMAT = "1"  # of the files in the cache: raise it when they change
+LOCK = threading.Lock()  # Devito cannot build from several threads
+
+
+class CompilerError(RuntimeError):
+    """The C compiler is missing, or refused a kernel."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a compiled kernel.
+
+    Attributes:
+        name: as in the equations, or Devito's bounds (`x_m`, `x_M`, ...).
+        kind: "array", "int", "real" or "timers".
+    """
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How to call a compiled kernel: its arguments in order, and their floating-point type."""
+
+    arguments: tuple[Argument, ...]
+    dtype: str
+
+
+def cache_directory() -> Path:
+    """Where compiled kernels are kept: `$ONDAX_CACHE_DIR`, else `ondax` in the user's cache directory."""
+    chosen = os.environ.get("ONDAX_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ondax"
+
+
+@cache
+def processor() -> str:
+    """A text that changes when code compiled for this processor may not run: its model and instruction sets."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The C compiler and its flags."""
+
+    command: str
+    flags: tuple[str, ...]
+    openmp_flags: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """A text that changes when the compiler does; asking it for its version would cost milliseconds."""
+        path = Path(shutil.which(self.command) or self.command).resolve()
+        stat = path.stat()
+        return f"{path} {stat.st_size} {stat.st_mtime_ns} {self.flags} {self.openmp_flags}"
+
+
+def toolchain() -> Toolchain:
+    """The compiler named by `$CC`, else the first of cc, gcc and clang.
+
+    Raises:
+        CompilerError: there is none.
+    """
+    named = os.environ.get("CC")
+    candidates = [named] if named else ["gcc", "cc", "clang"]
+    command = next((c for c in candidates if shutil.which(c)), None)
+    if command is None:
+        raise CompilerError(
+            f"no C compiler found (looked for {', '.join(candidates)}): install gcc or clang "
+            "(Debian: apt-get install gcc; macOS: xcode-select --install) or set CC to its path"
+        )
+    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    openmp = ("-Xclang", "-fopenmp") if platform.system() == "Darwin" else ("-fopenmp",)
+    return Toolchain(command, ("-O3", native, "-ffast-math", "-std=gnu99", "-fPIC", "-w"), openmp)
+
+
+def build(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[Path, Signature]:
+    """The shared object of a kernel, compiled now or taken from the cache, and its signature.
+
+    Args:
+        equations: Devito equations of one time step.
+        dtype: "float32" or "float64".
+        parallel: with OpenMP inside the kernel.
+
+    Raises:
+        CompilerError: there is no C compiler, or it failed.
+    """
+    tools = toolchain()
+    parts = [FORMAT, version("devito"), dtype, "openmp" if parallel else "serial", tools.identity, processor()]
+    parts += [f"{type(e).__name__} {text(e.lhs)} = {text(e.rhs)} {_layout(e)}" for e in equations]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    folder = cache_directory() / key
+    if not (folder / "kernel.json").exists():
+        with LOCK:
+            if not (folder / "kernel.json").exists():
+                _compile_into(folder, equations, dtype, parallel, tools)
+    described = json.loads((folder / "kernel.json").read_text())
+    signature = Signature(tuple(Argument(**a) for a in described["arguments"]), described["dtype"])
+    return folder / "kernel.so", signature
+
+
+def _layout(equation: Any) -> str:
+    """Storage that the equation's text leaves out: time buffers and halos."""
+    from devito import Function
+
+    functions = {f for f in equation.free_symbols if isinstance(f, Function)}
+    functions |= {f.function for side in (equation.lhs, equation.rhs) for f in side.find(Function)}
+    return str(sorted((f.name, str(getattr(f, "save", "")), str(f.halo), getattr(f, "time_order", 0)) for f in functions))
+
+
+def _compile_into(folder: Path, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> None:
+    code, signature = _generate(equations, dtype, parallel)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
+        work = Path(scratch)
+        (work / "kernel.c").write_text(code)
+        flags = [*tools.flags, *(tools.openmp_flags if parallel else ("-fopenmp-simd",))]
+        _run([tools.command, *flags, "-c", "kernel.c", "-o", "kernel.o"], work)
+        # Linked without -ffast-math, which would make loading the kernel flush denormals for the whole thread.
+        libraries = tools.openmp_flags if parallel else ()
+        _run([tools.command, "-shared", "-fPIC", *libraries, "kernel.o", "-o", "kernel.so", "-lm"], work)
+        (work / "kernel.json").write_text(json.dumps(asdict(signature)))
+        (work / "kernel.o").unlink()
+        made = work / "made"
+        made.mkdir()
+        for name in ("kernel.c", "kernel.so", "kernel.json"):
+            (work / name).replace(made / name)
+        try:
+            made.rename(folder)  # atomic: another process sees all of it or nothing
+        except OSError:
+            if not (folder / "kernel.json").exists():
+                raise
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise CompilerError(f"the C compiler {command[0]} could not be started: {error}") from error
+    if done.returncode != 0:
+        raise CompilerError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str, Signature]:
+    from devito import Function, Operator, configuration
+    from devito.types import Timer
+
+    level = configuration["log-level"]
+    configuration["log-level"] = "ERROR"
+    try:
+        operator = Operator(list(equations), name="kernel", language="openmp" if parallel else "C")
+    finally:
+        configuration["log-level"] = level
+    arguments = []
+    for parameter in operator.parameters:
+        if isinstance(parameter, Function):
+            kind = "array"
+        elif isinstance(parameter, Timer):
+            kind = "timers"
+        else:
+            kind = "real" if "float" in str(parameter.dtype) else "int"
+        arguments.append(Argument(parameter.name, kind))
+    return str(operator.ccode), Signature(tuple(arguments), dtype)

@@ -1,0 +1,181 @@
+"""From a system and its calculus to the equations of each kernel.
+
+Three kernels serve everything: `forward` advances the scheme, `born` its tangent driven by a kept history, `adjoint`
+the transpose, backward in time, with the gradients asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from devito import ConditionalDimension, Eq, Function, TimeFunction
+
+from ..calculus import Coupling, checked, couple, transpose
+from ..calculus.linearize import tangent_of, twin
+from ..calculus.scattering import injected_amount, stored_symbol
+from ..calculus.terms import Expr, at_offset, location, map_accesses, time_offset
+from ..equations.system import Port, System, Update
+from .points import Points
+
+
+class Scheme:
+    """A checked system together with its adjoint and what couples it to its coefficients.
+
+    Args:
+        system: the scheme, as an equation states it.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = checked(system)
+        self.symbols = system.symbols
+        self._couplings: dict[tuple, Coupling] = {}
+
+    @cached_property
+    def transposed(self) -> System:
+        return transpose(self.system)
+
+    @cached_property
+    def adjoints(self) -> dict[TimeFunction, TimeFunction]:
+        """The adjoint of each field: the transposed updates stand in reverse order."""
+        return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
+
+    def coupling(self, wanted: tuple[str, ...], every: int = 1) -> Coupling:
+        """What to keep of a run for the perturbations of the named coefficients, at every `every`-th step."""
+        key = (wanted, every)
+        if key not in self._couplings:
+            chosen = tuple(c for c in self.system.coefficients if c.name in wanted)
+            coupling = couple(self.system, chosen, self.adjoints, keep_products=True if every > 1 else None)
+            self._couplings[key] = _sparse_in_time(self.system, coupling, every) if every > 1 else coupling
+        return self._couplings[key]
+
+    def forward(self, kept: Coupling | None = None) -> list[Eq]:
+        """One step of the scheme; sources enter, receivers read, and the wanted quantities are kept."""
+        equations: list[Eq] = []
+        inputs = [(port, Points(self.symbols, port.name)) for port in self.system.inputs]
+        for update in self.system.updates:
+            equations.append(Eq(update.field.forward, update.rhs / update.mass))
+            quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
+            equations += [Eq(_kept_now(q), q.expr) for q in quantities]
+            for port, points in inputs:
+                equations += self._inject(port, points, update)
+                for quantity in quantities:
+                    amount = injected_amount(quantity)
+                    if amount != 0:
+                        equations += self._inject(port, points, update, _kept_now(quantity), amount)
+        return equations + self._read(self.system.outputs)
+
+    def born(self, kept: Coupling) -> list[Eq]:
+        """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
+        tangents = {f: twin(f, "d") for f in self.system.fields}
+        equations: list[Eq] = []
+        inputs = [(_renamed(port, tangents), Points(self.symbols, port.name)) for port in self.system.inputs]
+        for update in self.system.updates:
+            rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
+            tangent = Update(tangents[update.field], update.mass, rhs)
+            equations.append(Eq(tangent.field.forward, rhs / update.mass))
+            for port, points in inputs:
+                equations += self._inject(port, points, tangent)
+        return equations + self._read(_renamed(port, tangents) for port in self.system.outputs)
+
+    def adjoint(self, kept: Coupling | None = None, lagged: bool = True, inputs: bool = True) -> list[Eq]:
+        """One step of the transpose, backward in time.
+
+        Args:
+            kept: the coefficients to differentiate, and their history; None for none.
+            lagged: accumulate the gradient of the step done before this one, from adjoint fields that the stencils
+                read anyway; costs one more step at the end. Otherwise this step's, in a pass of its own.
+            inputs: also read the adjoint field where sources enter.
+        """
+        equations: list[Eq] = []
+        residuals = [(port, Points(self.symbols, port.name)) for port in self.transposed.inputs]
+        for update in self.transposed.updates:
+            equations.append(Eq(update.field.forward, update.rhs / update.mass))
+            for port, points in residuals:
+                equations += self._inject(port, points, update)
+        accumulated = []
+        if kept is not None:
+            for coefficient, term in kept.gradients.items():
+                gradient = twin(coefficient, "g")
+                accumulated.append(Eq(gradient, gradient + (_one_step_later(term) if lagged else term)))
+        # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
+        equations = accumulated + equations if lagged else equations + accumulated
+        if inputs:
+            equations += self._read(self.transposed.outputs)
+        return [_backward(e, set(self.transposed.fields)) for e in equations]
+
+    def _inject(
+        self, port: Port, points: Points, update: Update, target: Expr | None = None, gain: Expr = 1
+    ) -> list[Eq]:
+        """Add a port's samples to an updated field, or `gain` times as much to something made of it."""
+        target = update.field.forward if target is None else target
+        where = location(update.field)
+        return [
+            points.inject(target, gain * factor / update.mass, where)
+            for field, factor in port.terms
+            if field is update.field
+        ]
+
+    def _read(self, ports: Iterable[Port]) -> list[Eq]:
+        equations = []
+        for port in ports:
+            points = Points(self.symbols, port.name)
+            equations += [points.read(field.forward, factor) for field, factor in port.terms]
+        return equations
+
+
+def _kept_now(quantity) -> Expr:
+    return quantity.symbol.forward if quantity.at_next else quantity.symbol
+
+
+def _renamed(port: Port, fields: dict[TimeFunction, TimeFunction]) -> Port:
+    return Port(port.name, tuple((fields[f], factor) for f, factor in port.terms))
+
+
+def _backward(equation: Eq, fields: set[TimeFunction]) -> Eq:
+    """Run an adjoint equation backward in time: its forward is the earlier step."""
+
+    def turned(access):
+        function = access.function
+        if function not in fields:
+            return access
+        space = dict(zip(function.indices[1:], access.indices[1:], strict=True))
+        other = at_offset(function, -time_offset(access))
+        return other if all(a == b for a, b in space.items()) else other.subs(space)
+
+    return equation.func(map_accesses(equation.lhs, turned), map_accesses(equation.rhs, turned))
+
+
+def _one_step_later(term: Expr) -> Expr:
+    """The same gradient contribution for the step done before: newest adjoint values become current ones."""
+
+    def shift(access):
+        if not isinstance(access, TimeFunction):
+            return access
+        if access.function.save:
+            return access.subs({access.time_dim: access.time_dim + access.time_dim.spacing})
+        return at_offset(access.function, time_offset(access) - 1)
+
+    return map_accesses(term, shift)
+
+
+def _sparse_in_time(system: System, coupling: Coupling, every: int) -> Coupling:
+    """The same coupling with its history kept at every `every`-th step, each standing for `every` steps."""
+    time = system.symbols.grid.time_dim
+    sparse = ConditionalDimension(name="kept_step", parent=time, factor=every)
+    symbols: dict[Function, Function] = {}
+    for quantity in coupling.quantities:
+        halves = [d for d, half in location(quantity.symbol).items() if half]
+        symbols[quantity.symbol] = stored_symbol(system, quantity.symbol.name, halves, time_dim=sparse)
+
+    def replaced(expr: Expr) -> Expr:
+        return map_accesses(expr, lambda a: symbols.get(a.function, a))
+
+    return Coupling(
+        tuple(type(q)(symbols[q.symbol], q.expr, q.field, q.at_next) for q in coupling.quantities),
+        coupling.tangents,
+        {f: replaced(e) for f, e in coupling.born.items()},
+        {c: every * replaced(e) for c, e in coupling.gradients.items()},
+    )
+
+

@@ -1,0 +1,209 @@
+"""The memo of wavefield histories: what a forward run leaves on the host for the runs that linearise around it.
+
+It is a memo and never state. An entry is found by the content of everything that determines it; whoever does not find
+one computes it anew. So callbacks stay pure, and JAX may repeat, drop or reorder them.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .buffers import zeros
+
+Layout = tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape and dtype of each array of a history
+
+
+class Content:
+    """Arrays compared by content: equal when all their bytes are. Cheaper and safer than a digest."""
+
+    __slots__ = ("_hash", "arrays")
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = tuple(np.ascontiguousarray(a) for a in arrays)
+        sample = (a.reshape(-1)[:: max(1, a.size // 256)] for a in self.arrays)
+        self._hash = hash(tuple((a.shape, a.dtype.str, zlib.crc32(s.tobytes())) for a, s in zip(self.arrays, sample)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Content) or self._hash != other._hash or len(self.arrays) != len(other.arrays):
+            return False
+        return all(_same_bytes(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
+
+
+def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    word = np.dtype(f"u{a.dtype.itemsize}")
+    return bool(np.array_equal(a.view(word), b.view(word)))
+
+
+@dataclass(eq=False)
+class History:
+    """What was kept of one shot's run.
+
+    Attributes:
+        arrays: by symbol name, as the kernels take them.
+        layout: their shapes.
+        nbytes: their size.
+        used: its gradient has been taken, so that it is the first to make room.
+        pins: runs that are reading or writing it now.
+    """
+
+    arrays: dict[str, np.ndarray]
+    layout: Layout
+    nbytes: int
+    used: bool = False
+    pins: int = 0
+    key: Hashable | None = field(default=None, repr=False)
+
+
+class HistoryStore:
+    """Histories by content, bounded by a budget given with each request; buffers are reused."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Hashable, History] = OrderedDict()
+        self._spare: list[History] = []
+        self._changed = threading.Condition()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, spare buffers included."""
+        with self._changed:
+            return self._total()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._entries)
+
+    def find(self, key: Hashable) -> History | None:
+        """The entry of this content, pinned; `release` it when done."""
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+                entry.pins += 1
+            return entry
+
+    def acquire(self, layout: Layout, budget: int, protected: Callable[[Hashable], bool], wait: bool) -> History | None:
+        """A buffer for a new history, pinned; None where the budget has no room.
+
+        Args:
+            layout: the arrays needed.
+            budget: bytes that all histories may take.
+            protected: keys that must not make room.
+            wait: wait for runs that hold buffers now, rather than give up.
+        """
+        size = layout_bytes(layout)
+        with self._changed:
+            while True:
+                found = self._make_room(layout, size, budget, protected)
+                if found is not None:
+                    found.pins, found.used, found.key = 1, False, None
+                    return found
+                busy = any(e.pins for e in self._entries.values()) or self._loose > 0
+                if not (wait and busy and size <= budget):
+                    return None
+                self._changed.wait()
+
+    _loose = 0  # buffers handed out and not yet kept or dropped
+    _loose_bytes = 0
+
+    def _make_room(
+        self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]
+    ) -> History | None:
+        if size > budget:
+            return None
+        match = next((s for s in self._spare if s.layout == layout), None) or self._used_up(layout, protected)
+        if match is None and self._total() + size > budget:
+            match = self._evict(layout, size, budget, protected)
+            if match is None and self._total() + size > budget:
+                return None
+        if match is None:
+            match = History({name: zeros(shape, dtype) for name, shape, dtype in layout}, layout, size)
+        elif match in self._spare:
+            self._spare.remove(match)
+        self._loose += 1
+        self._loose_bytes += size
+        return match
+
+    def _used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> History | None:
+        """Take over the buffers of a history whose gradient has been taken: cheaper than new memory."""
+        for key, entry in self._entries.items():
+            if entry.used and not entry.pins and entry.layout == layout and not protected(key):
+                return self._entries.pop(key)
+        return None
+
+    def _evict(self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]) -> History | None:
+        """Drop spare buffers, then used entries, then the least recently used, until the request fits."""
+        self._spare.clear()
+        for key in sorted(self._entries, key=lambda k: not self._entries[k].used):
+            if self._total() + size <= budget:
+                return None
+            entry = self._entries[key]
+            if entry.pins or protected(key):
+                continue
+            del self._entries[key]
+            if entry.layout == layout:
+                return entry
+        return None
+
+    def keep(self, key: Hashable, history: History) -> None:
+        """File a history under its content. It stays pinned until released."""
+        with self._changed:
+            self._forget_loose(history)
+            if key in self._entries:  # another run was faster
+                self._spare.append(history)
+                history.pins = 0
+            else:
+                history.key = key
+                self._entries[key] = history
+            self._changed.notify_all()
+
+    def release(self, history: History, used: bool = False) -> None:
+        """Unpin a history; a buffer that was never filed becomes spare."""
+        with self._changed:
+            history.pins = max(0, history.pins - 1)
+            history.used |= used
+            if history.key is None and history.pins == 0 and history not in self._spare:
+                self._forget_loose(history)
+                self._spare.append(history)
+            self._changed.notify_all()
+
+    def _forget_loose(self, history: History) -> None:
+        self._loose -= 1
+        self._loose_bytes -= history.nbytes
+
+    def clear(self) -> None:
+        """Drop everything that no run is using."""
+        with self._changed:
+            for key in [k for k, e in self._entries.items() if not e.pins]:
+                del self._entries[key]
+            self._spare.clear()
+            self._changed.notify_all()
+
+    def _total(self) -> int:
+        held = sum(e.nbytes for e in self._entries.values()) + sum(s.nbytes for s in self._spare)
+        return held + self._loose_bytes
+
+
+def layout_bytes(layout: Layout) -> int:
+    return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for _, shape, dtype in layout)
+
+
+STORE = HistoryStore()
+"""The process's one memo."""
+
+
+def release_memory() -> None:
+    """Drop all wavefield histories and spare buffers. Nothing depends on them: they are computed again when needed."""
+    STORE.clear()

@@ -1,0 +1,121 @@
+"""Calling a compiled kernel through ctypes, without the GIL and without touching the caller's floating-point state."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .build import LOCK, Signature
+
+ALIGNMENT = 64  # bytes; kernels are compiled to rely on it
+MAX_SECTIONS = 256  # timed sections in one kernel: far more than any has
+
+
+class Array(ctypes.Structure):
+    """Devito's description of an array; kernels read `data` and `size` only."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.POINTER(ctypes.c_int)),
+        ("nbytes", ctypes.c_ulong),
+        ("npsize", ctypes.c_void_p),
+        ("dsize", ctypes.c_void_p),
+        ("hsize", ctypes.c_void_p),
+        ("hofs", ctypes.c_void_p),
+        ("oofs", ctypes.c_void_p),
+        ("dmap", ctypes.c_void_p),
+    )
+
+
+class FloatState:
+    """Saves the calling thread's floating-point environment and restores it.
+
+    Kernels flush denormals to zero for speed and leave it so; NumPy in the same thread would follow.
+    """
+
+    def __init__(self) -> None:
+        self._libm = ctypes.CDLL(ctypes.util.find_library("m"))
+
+    def save(self) -> Any:
+        state = ctypes.create_string_buffer(256)  # fenv_t takes 32 bytes on x86-64, 16 on ARM
+        self._libm.fegetenv(state)
+        return state
+
+    def restore(self, state: Any) -> None:
+        self._libm.fesetenv(state)
+
+
+FLOAT_STATE = FloatState()
+
+
+class Kernel:
+    """A compiled kernel: `kernel(arrays, scalars)`.
+
+    Args:
+        path: the shared object.
+        signature: its arguments.
+    """
+
+    def __init__(self, path: Path, signature: Signature) -> None:
+        self.signature = signature
+        self.dtype = np.dtype(signature.dtype)
+        with LOCK:
+            state = FLOAT_STATE.save()
+            try:
+                self._function = ctypes.CDLL(str(path)).kernel
+            finally:
+                FLOAT_STATE.restore(state)
+        self._function.restype = ctypes.c_int
+        self._real = ctypes.c_float if self.dtype == np.float32 else ctypes.c_double
+        self.array_names = tuple(a.name for a in signature.arguments if a.kind == "array")
+
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float], offsets: Mapping[str, int] | None = None
+    ) -> None:
+        """Run the time loop.
+
+        Args:
+            arrays: every array of the signature, C-contiguous, aligned, as allocated (halos included). The size of the
+                last axis may exceed what the loops visit.
+            scalars: bounds, spacings, time step, block shapes.
+            offsets: bytes to add to the address of arrays whose first element is not that of time index 0.
+
+        Raises:
+            TypeError: an array of the wrong type or layout: kernels do not check, they corrupt memory.
+            KeyError: an argument is missing.
+        """
+        keep_alive = []
+        values: list[Any] = []
+        for argument in self.signature.arguments:
+            if argument.kind == "array":
+                described = self._describe(argument.name, arrays[argument.name], (offsets or {}).get(argument.name, 0))
+                keep_alive.append(described)
+                values.append(ctypes.byref(described))
+            elif argument.kind == "timers":
+                timers = (ctypes.c_double * MAX_SECTIONS)()
+                keep_alive.append(timers)
+                values.append(timers)
+            else:
+                value = scalars[argument.name]
+                values.append(ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value))
+        state = FLOAT_STATE.save()
+        try:
+            code = self._function(*values)
+        finally:
+            FLOAT_STATE.restore(state)
+        if code != 0:
+            raise RuntimeError(f"a kernel failed with code {code}")
+
+    def _describe(self, name: str, array: np.ndarray, offset: int) -> Array:
+        wanted = np.dtype(np.int32) if "_first_" in name else self.dtype
+        if array.dtype != wanted or not array.flags.c_contiguous:
+            raise TypeError(f"kernel argument {name}: need contiguous {wanted}, got {array.dtype} {array.strides}")
+        if (array.ctypes.data % ALIGNMENT or offset % ALIGNMENT) and array.size:
+            raise TypeError(f"kernel argument {name} is not aligned to {ALIGNMENT} bytes")
+        size = (ctypes.c_int * array.ndim)(*array.shape)
+        return Array(data=array.ctypes.data + offset, size=size, nbytes=array.nbytes)

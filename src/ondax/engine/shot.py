@@ -1,0 +1,196 @@
+"""One shot: its arrays, and its runs over a range of time steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from devito import Function, TimeFunction
+
+from ..calculus.terms import location
+from ..equations.system import Port, Symbols
+from .buffers import Pool, row_length, zeros
+from .discretisation import Discretisation
+from .history import Layout
+from .interpolation import lies_on_grid, place, window_slopes, window_weights
+from .kernel import Kernel
+from .programs import Programs, Wanted
+
+POOL = Pool()
+BLOCK = 8  # default edge of Devito's cache blocks
+
+
+def space_halo(function: Function) -> tuple[int, ...]:
+    """Halo points on each side of the space axes."""
+    return tuple(h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space)
+
+
+def allocated(function: Function, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
+    """Shape of a function on the whole grid, halo included, rows aligned."""
+    padded = [n + 2 * h for n, h in zip(shape, space_halo(function), strict=True)]
+    return (*padded[:-1], row_length(padded[-1], dtype))
+
+
+def interior(function: Function, shape: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
+
+
+def with_halo(function: Function, values: np.ndarray, dtype: str) -> np.ndarray:
+    """A coefficient as kernels take it: zero in its halo."""
+    array = zeros(allocated(function, values.shape, dtype), dtype)
+    array[interior(function, values.shape)] = values
+    return array
+
+
+def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, first: int, last: int) -> Layout:
+    """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that gradients read."""
+    layout = []
+    for quantity in programs.coupling(wanted).quantities:
+        slots = _slots(quantity.at_next, wanted.every, first, last)
+        shape = allocated(quantity.symbol, grid.shape, grid.dtype)
+        layout.append((quantity.symbol.name, (slots, *shape), grid.dtype))
+    return tuple(layout)
+
+
+def _slots(at_next: bool, every: int, first: int, last: int) -> int:
+    if at_next:
+        return last - first + 3  # from the field at first - 1 to one zero slot after the last
+    if every > 1:
+        return (last - 1) // every - (first // every) + 1
+    return last - first + 1  # one zero slot after the last
+
+
+def history_offsets(
+    programs: Programs, wanted: Wanted, arrays: Mapping[str, np.ndarray], first: int
+) -> dict[str, int]:
+    """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
+    offsets = {}
+    for quantity in programs.coupling(wanted).quantities:
+        first_slot = first - 1 if quantity.at_next else first // wanted.every
+        offsets[quantity.symbol.name] = -first_slot * arrays[quantity.symbol.name][0].nbytes
+    return offsets
+
+
+class Geometry:
+    """Kernel arrays of one set of points, derived from their positions.
+
+    Args:
+        symbols: the scheme's symbols.
+        grid: the discretisation.
+        port: the fields that the points read or feed.
+        positions: metres, (point, axis).
+        slopes: follow the points by copies whose weights are derivatives along each axis, per metre.
+    """
+
+    def __init__(
+        self, symbols: Symbols, grid: Discretisation, port: Port, positions: np.ndarray, slopes: bool = False
+    ) -> None:
+        copies = 1 + symbols.ndim if slopes else 1
+        self.count = positions.shape[0] * copies
+        self.arrays: dict[str, np.ndarray] = {}
+        self.bounds = {f"{port.name}_p_m": 0, f"{port.name}_p_M": self.count - 1}
+        cells = (np.asarray(positions, np.float64) - np.array(grid.origin)) / np.array(grid.spacing)
+        for axis, dimension in enumerate(symbols.dimensions):
+            halves = sorted({location(field)[dimension] for field, _ in port.terms})
+            # All windows of a port share one loop over taps, so a single tap must suit every field it touches.
+            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], grid.dtype)
+            for half in halves:
+                first, offset = place(cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half)
+                parts = [window_weights(offset, grid.interpolation)] * copies
+                if slopes:
+                    parts[1 + axis] = window_slopes(offset, grid.interpolation) / grid.spacing[axis]
+                suffix = dimension.name + ("h" if half else "")
+                self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
+                self._set(f"{port.name}_weight_{suffix}", np.concatenate(parts), grid.dtype)
+                tap = f"{port.name}_tap_{dimension.name}"
+                self.bounds |= {f"{tap}_m": 0, f"{tap}_M": offset.shape[1] - 1}
+
+    def _set(self, name: str, values: np.ndarray, dtype: Any) -> None:
+        self.arrays[name] = zeros(values.shape, dtype)
+        self.arrays[name][...] = values
+
+
+class Shot:
+    """The arrays of one shot that kernels share, and calls to the kernels.
+
+    Args:
+        programs: the compiled scheme.
+        grid: the discretisation.
+        coefficients: by name, with halo (see `with_halo`).
+        profiles: the boundary's functions of one dimension, by name, aligned.
+        source: where samples enter.
+        receiver: where they leave.
+        threads: OpenMP threads inside a kernel.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        grid: Discretisation,
+        coefficients: Mapping[str, np.ndarray],
+        profiles: Mapping[str, np.ndarray],
+        source: Geometry,
+        receiver: Geometry,
+        threads: int = 1,
+    ) -> None:
+        self.programs = programs
+        self.grid = grid
+        self.symbols = programs.scheme.symbols
+        self.source = source
+        self.receiver = receiver
+        self.threads = threads
+        self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles, **source.arrays, **receiver.arrays}
+        self.fields: dict[str, np.ndarray] = {}
+        self.scalars: dict[str, float] = {"dt": grid.dt, **source.bounds, **receiver.bounds}
+        for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
+            n = dimension.name
+            self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"h_{n}": spacing}
+            self.scalars |= {f"{n}{i}_blk{j}_size": BLOCK for i in range(8) for j in range(2)}
+        self.scalars |= {"nthreads": threads, "nthreads_nonaffine": threads}
+
+    @property
+    def parallel(self) -> bool:
+        return self.threads > 1
+
+    def samples(self, points: Geometry, steps: int | None = None) -> np.ndarray:
+        """A zeroed array of samples, (point, step)."""
+        return zeros((points.count, row_length(steps or self.grid.steps, self.grid.dtype)), self.grid.dtype)
+
+    def start(self, fields: Sequence[TimeFunction], prefix: str = "") -> None:
+        """Fields at rest."""
+        for f in fields:
+            name = prefix + f.name
+            shape = (f.time_order + 1, *allocated(f, self.grid.shape, self.grid.dtype))
+            array = POOL.take("field", shape, self.grid.dtype)
+            array.fill(0)
+            self.fields[name] = array
+
+    def finish(self) -> None:
+        """Give the fields' memory back."""
+        for array in self.fields.values():
+            POOL.give("field", array)
+        self.fields = {}
+
+    def run(
+        self,
+        kernel: Kernel,
+        first: int,
+        last: int,
+        arrays: Mapping[str, np.ndarray],
+        offsets: Mapping[str, int] | None = None,
+        every: int = 1,
+    ) -> None:
+        """Run the steps `first <= n < last`, in the kernel's own direction.
+
+        Args:
+            kernel: what to run.
+            first: first step.
+            last: one past the last step.
+            arrays: samples, histories, gradients.
+            offsets: bytes from an array's first element to that of time index 0.
+            every: steps between those kept in the history.
+        """
+        if last > first:
+            bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
+            kernel({**self.arrays, **self.fields, **arrays}, {**self.scalars, **bounds}, offsets)

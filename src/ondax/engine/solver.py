@@ -1,0 +1,505 @@
+"""Everything the JAX face asks of the engine: forward, Born and adjoint runs over batches of shots, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint
+from ..equations.system import Port
+from .discretisation import Discretisation
+from .history import STORE, Content, History, Layout, layout_bytes
+from .programs import Programs, Wanted
+from .settings import Settings
+from .buffers import zeros
+from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
+from .workers import OrderedSum, each
+
+Arrays = Sequence[np.ndarray]
+
+LEAD = 16  # zero samples before step 0 of an adjoint run, one of them read by its extra step; a whole cache line
+SHIFT = 48  # added to the step numbers of adjoint runs: a multiple of LEAD and of every number of time buffers
+GEOMETRIES = 4096  # sets of points whose weights are remembered
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What determines the wavefields of a batch of shots; every array has the same leading batch axes.
+
+    A batch axis of length 1 is shared by the whole batch.
+
+    Attributes:
+        coefficients: one array per coefficient, (*batch, *grid).
+        source: samples at internal steps, (*batch, shot, source, step).
+        source_positions: metres, (*batch, shot, source, axis).
+        receiver_positions: metres, (*batch, shot, receiver, axis).
+    """
+
+    coefficients: tuple[np.ndarray, ...]
+    source: np.ndarray
+    source_positions: np.ndarray
+    receiver_positions: np.ndarray
+
+
+class Solver:
+    """Runs one scheme on one grid.
+
+    Args:
+        programs: the compiled scheme.
+        grid: the discretisation.
+        settings: threads and memory.
+    """
+
+    def __init__(self, programs: Programs, grid: Discretisation, settings: Settings) -> None:
+        self.programs = programs
+        self.grid = grid
+        self.settings = settings
+        system = programs.scheme.system
+        self.coefficients = system.coefficients
+        (self.input,) = system.inputs
+        (self.output,) = system.outputs
+        self._geometries: dict[Hashable, Geometry] = {}
+        self._profiles = {name: zeros(values.shape, grid.dtype) for name, values in grid.profiles.items()}
+        for name, values in grid.profiles.items():
+            self._profiles[name][...] = values
+
+    # ---------------------------------------------------------------- the three runs
+
+    def forward(
+        self, batch: tuple[int, ...], e: Experiment, keep: Wanted | None, slopes: bool
+    ) -> tuple[np.ndarray, ...]:
+        """Traces (*batch, shot, receiver, sample); with `slopes` also their derivatives by receiver position,
+        (*batch, shot, receiver, axis, sample), per metre. With `keep`, leaves histories in the memo where they fit."""
+        tasks = list(self._tasks(batch, e))
+        keys = {self._key(t, keep) for t in tasks} if keep else set()
+        receivers = e.receiver_positions.shape[-2]
+        shape = (*batch, e.source.shape[-3], receivers)
+        traces = np.empty((*shape, self.grid.samples), self.grid.dtype)
+        moved = np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype) if slopes else None
+
+        def run(task: Task) -> None:
+            history = None
+            if keep:
+                key = self._key(task, keep)
+                if (known := STORE.find(key)) is not None:
+                    STORE.release(known)
+                else:
+                    history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
+            try:
+                recorded = self._run_forward(task, keep if history else None, history, slopes)
+                if history:
+                    STORE.keep(key, history)
+            finally:
+                if history:
+                    STORE.release(history)
+            kept = recorded[:, self.grid.record_every - 1 : self.grid.steps : self.grid.record_every]
+            traces[task.index] = kept[:receivers]
+            if moved is not None:
+                moved[task.index] = np.moveaxis(kept[receivers:].reshape(-1, receivers, self.grid.samples), 0, 1)
+
+        self._each(tasks, run)
+        return (traces,) if moved is None else (traces, moved)
+
+    def born(
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        wanted: Wanted,
+        perturbations: Arrays,
+        source: np.ndarray | None,
+    ) -> np.ndarray:
+        """Perturbed traces (*batch, shot, receiver, sample) of perturbed coefficients and, if given, source samples."""
+        tasks = list(self._tasks(batch, e))
+        shape = (*batch, e.source.shape[-3], e.receiver_positions.shape[-2], self.grid.samples)
+        traces = np.empty(shape, self.grid.dtype)
+
+        def run(task: Task) -> None:
+            shot = self._shot(task)
+            names = [c for c in self.coefficients if c.name in wanted.coefficients]
+            for c, values in zip(names, perturbations, strict=True):
+                shot.arrays["d" + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
+            samples = shot.samples(shot.source)
+            if source is not None:
+                samples[:, : self.grid.steps] = _of(source, task.batch)[task.index[-1]]
+            recorded = shot.samples(shot.receiver)
+            arrays = {f"{self.input.name}_samples": samples, f"{self.output.name}_samples": recorded}
+            kernel = self.programs.born(wanted, shot.parallel)
+            shot.start(self.programs.scheme.system.fields, prefix="d")
+            try:
+                for first, last, history in self._stretches(task, wanted):
+                    offsets = history_offsets(self.programs, wanted, history.arrays, first)
+                    shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
+            finally:
+                shot.finish()
+            traces[task.index] = recorded[:, self.grid.record_every - 1 : self.grid.steps : self.grid.record_every]
+
+        self._each(tasks, run)
+        return traces
+
+    def adjoint(
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        wanted: Wanted | None,
+        residual: np.ndarray,
+        source: bool,
+        slopes: bool,
+        last_use: bool,
+    ) -> tuple[np.ndarray, ...]:
+        """Cotangents for residual traces (*batch, shot, receiver, sample).
+
+        Returns the gradient of each wanted coefficient (*batch, *grid), summed over shots; then, if asked for, that of
+        the source samples (*batch, shot, source, step) and the adjoint field's derivatives by source position,
+        (*batch, shot, source, axis, step), per metre.
+
+        Args:
+            last_use: the histories will hardly be needed again.
+        """
+        tasks = list(self._tasks(batch, e))
+        names = [c for c in self.coefficients if wanted and c.name in wanted.coefficients]
+        gradients = [np.zeros((*batch, *self.grid.shape), self.grid.dtype) for _ in names]
+        sources = e.source.shape[-2]
+        shape = (*batch, *e.source.shape[-3:-1])
+        at_source = np.empty((*shape, self.grid.steps), self.grid.dtype) if source else None
+        moved = np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype) if slopes else None
+
+        def add(found: tuple[tuple[int, ...], list[np.ndarray]]) -> None:
+            position, arrays = found
+            for c, total, part in zip(names, gradients, arrays, strict=True):
+                total[position] += part[interior(c, self.grid.shape)]
+                POOL.give("gradient", part)
+
+        total = OrderedSum(add)
+
+        def run(task: Task) -> None:
+            shot = self._shot(task, source_slopes=slopes)
+            samples = shot.samples(shot.receiver, LEAD + self.grid.steps)
+            every = self.grid.record_every
+            samples[:, LEAD + every - 1 : LEAD + self.grid.steps : every] = _of(residual, task.batch)[task.index[-1]]
+            read = shot.samples(shot.source, LEAD + self.grid.steps)
+            run = _AdjointRun(self, task, shot, wanted, samples, read, source or slopes)
+            try:
+                parts = run.gradients(last_use)
+            finally:
+                shot.finish()
+            total.put(task.number, (task.batch, parts))
+            seen = read[:, LEAD : LEAD + self.grid.steps]
+            if at_source is not None:
+                at_source[task.index] = seen[:sources]
+            if moved is not None:
+                moved[task.index] = np.moveaxis(seen[sources:].reshape(-1, sources, self.grid.steps), 0, 1)
+
+        if wanted:  # histories at hand first: recomputing the others may need their memory
+            tasks = self._found_first(tasks, wanted)
+        self._each(tasks, run)
+        return (*gradients, *(a for a in (at_source, moved) if a is not None))
+
+    # ---------------------------------------------------------------- tasks
+
+    def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
+        """One task per shot of every batch element; elements with the same coefficients share their kernel arrays."""
+        prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray]]] = {}
+        number = 0
+        for position in np.ndindex(*batch):
+            shared = tuple(_clipped(position, c.shape) for c in e.coefficients)
+            if shared not in prepared:
+                values = [_of(c, position) for c in e.coefficients]
+                arrays = {
+                    c.name: with_halo(c, v, self.grid.dtype) for c, v in zip(self.coefficients, values, strict=True)
+                }
+                prepared[shared] = (Content(values), arrays)
+            content, arrays = prepared[shared]
+            for shot in range(e.source.shape[-3]):
+                yield Task(
+                    number=number,
+                    batch=position,
+                    index=(*position, shot),
+                    content=content,
+                    coefficients=arrays,
+                    source=_of(e.source, position)[shot],
+                    source_positions=_of(e.source_positions, position)[shot],
+                    receiver_positions=_of(e.receiver_positions, position)[shot],
+                )
+                number += 1
+
+    def _each(self, tasks: Sequence[Task], run: Callable[[Task], None]) -> None:
+        threads = self.settings.worker_threads
+        share = max(1, threads // max(1, len(tasks)))
+
+        def bound(task: Task) -> Callable[[], None]:
+            task.threads = share
+            return lambda: run(task)
+
+        each([bound(task) for task in tasks], min(threads, max(1, len(tasks))))
+
+    def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
+        return Shot(
+            self.programs,
+            self.grid,
+            task.coefficients,
+            self._profiles,
+            self._geometry(self.input, task.source_positions, source_slopes),
+            self._geometry(self.output, task.receiver_positions, receiver_slopes),
+            task.threads,
+        )
+
+    def _geometry(self, port: Port, positions: np.ndarray, slopes: bool) -> Geometry:
+        """The kernel arrays of a set of points; surveys shoot into the same spread again and again."""
+        key = (port.name, slopes, positions.shape, positions.tobytes())
+        geometry = self._geometries.get(key)
+        if geometry is None:
+            if len(self._geometries) >= GEOMETRIES:
+                self._geometries.clear()
+            geometry = Geometry(self.programs.scheme.symbols, self.grid, port, positions, slopes)
+            self._geometries[key] = geometry
+        return geometry
+
+    # ---------------------------------------------------------------- histories
+
+    def _layout(self, wanted: Wanted) -> Layout:
+        return history_layout(self.programs, wanted, self.grid, 0, self.grid.steps)
+
+    def _key(self, task: Task, wanted: Wanted) -> Hashable:
+        """Everything that determines a history: scheme and grid by identity, the rest by content."""
+        if task.key is None or task.key[0] != wanted:
+            content = Content((task.source, task.source_positions))
+            task.key = (wanted, id(self.programs), self.grid.identity, task.content, content)
+        return task.key
+
+    def _found_first(self, tasks: list[Task], wanted: Wanted) -> list[Task]:
+        def missing(task: Task) -> bool:
+            found = STORE.find(self._key(task, wanted))
+            if found is not None:
+                STORE.release(found)
+            return found is None
+
+        return sorted(tasks, key=missing)
+
+    def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
+        """One whole forward run; returns what receivers read, (point, step)."""
+        shot = self._shot(task, receiver_slopes=slopes)
+        run = ForwardRun(self, task, shot)
+        try:
+            run.advance(0, self.grid.steps, keep, history)
+        finally:
+            shot.finish()
+        return run.recorded
+
+    def _recall(self, task: Task, wanted: Wanted) -> History | None:
+        """The whole history of a shot, pinned: from the memo, or computed again; None where it does not fit."""
+        key = self._key(task, wanted)
+        history = STORE.find(key)
+        if history is None:
+            history = STORE.acquire(self._layout(wanted), self.settings.memory_budget, lambda _: False, True)
+            if history is not None:
+                try:
+                    self._run_forward(task, wanted, history, slopes=False)
+                except BaseException:
+                    STORE.release(history)
+                    raise
+                STORE.keep(key, history)
+        return history
+
+    def _stretches(self, task: Task, wanted: Wanted) -> Iterator[tuple[int, int, History]]:
+        """A shot's history in the order of time: whole if it fits, else a stretch at a time, recomputed."""
+        history = self._recall(task, wanted)
+        if history is not None:
+            try:
+                yield 0, self.grid.steps, history
+            finally:
+                STORE.release(history)
+            return
+        shot = self._shot(task)
+        run = ForwardRun(self, task, shot)
+        chosen = self._plan(wanted, run)
+        try:
+            for first in range(0, self.grid.steps, chosen.stretch):
+                last = min(first + chosen.stretch, self.grid.steps)
+                history = run.stretch(wanted, first, last)
+                run.advance(first, last, wanted, history)
+                yield first, last, history
+        finally:
+            shot.finish()
+
+    def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
+        step = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, 2 * wanted.every))
+        step -= layout_bytes(history_layout(self.programs, wanted, self.grid, 0, wanted.every))
+        budget = self.settings.memory_budget // self.settings.worker_threads
+        return checkpoint.plan(self.grid.steps, -(-step // wanted.every), run.state_bytes, budget, wanted.every)
+
+
+@dataclass
+class Task:
+    """One shot of one batch element."""
+
+    number: int
+    batch: tuple[int, ...]
+    index: tuple[int, ...]
+    content: Content
+    coefficients: dict[str, np.ndarray]
+    source: np.ndarray
+    source_positions: np.ndarray
+    receiver_positions: np.ndarray
+    threads: int = 1
+    key: tuple[Any, ...] | None = None
+
+
+class ForwardRun:
+    """A forward run that can be stopped and taken up again."""
+
+    def __init__(self, solver: Solver, task: Task, shot: Shot) -> None:
+        self.solver = solver
+        self.shot = shot
+        self.fields = solver.programs.scheme.system.fields
+        samples = shot.samples(shot.source)
+        samples[:, : solver.grid.steps] = task.source
+        self.recorded = shot.samples(shot.receiver)
+        self.samples = {f"{solver.input.name}_samples": samples, f"{solver.output.name}_samples": self.recorded}
+        shot.start(self.fields)
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(self.shot.fields[f.name].nbytes for f in self.fields)
+
+    def advance(self, first: int, last: int, keep: Wanted | None, history: History | None) -> None:
+        """Run steps `first <= n < last` from the present state, keeping the history if wanted."""
+        kernel = self.solver.programs.forward(keep, self.shot.parallel)
+        arrays, offsets, every = self.samples, {}, 1
+        if keep is not None and history is not None:
+            arrays, every = {**arrays, **history.arrays}, keep.every
+            offsets = history_offsets(self.solver.programs, keep, history.arrays, first)
+        self.shot.run(kernel, first, last, arrays, offsets, every)
+
+    def stretch(self, wanted: Wanted, first: int, last: int) -> History:
+        """A buffer for the history of a stretch, with the fields that are known before it."""
+        layout = history_layout(self.solver.programs, wanted, self.solver.grid, first, last)
+        arrays = {name: POOL.take("stretch", shape, dtype) for name, shape, dtype in layout}
+        for quantity in self.solver.programs.coupling(wanted).quantities:
+            kept = arrays[quantity.symbol.name]
+            kept[...] = 0 if quantity.at_next else kept
+            if quantity.at_next:
+                field = self.shot.fields[quantity.field.name]
+                levels = quantity.field.time_order + 1
+                target = interior(quantity.symbol, self.solver.grid.shape)
+                source = interior(quantity.field, self.solver.grid.shape)
+                for slot, step in enumerate((first - 1, first)):
+                    if levels == 3 or step == first:
+                        kept[(slot, *target)] = field[(step % levels, *source)]
+            else:
+                kept[-1] = 0
+        return History(arrays, layout, layout_bytes(layout))
+
+
+class _AdjointRun:
+    """The adjoint run of one shot, with the gradients of the wanted coefficients."""
+
+    def __init__(
+        self,
+        solver: Solver,
+        task: Task,
+        shot: Shot,
+        wanted: Wanted | None,
+        residual: np.ndarray,
+        read: np.ndarray,
+        at_source: bool,
+    ) -> None:
+        self.solver, self.task, self.shot, self.wanted = solver, task, shot, wanted
+        self.steps = solver.grid.steps
+        self.kernel = solver.programs.adjoint(wanted, at_source, shot.parallel)
+        self.samples = {f"{solver.output.name}_samples": residual, f"{solver.input.name}_samples": read}
+        self.parts: dict[str, np.ndarray] = {}
+        for c in solver.coefficients:
+            if wanted and c.name in wanted.coefficients:
+                shape = allocated(c, solver.grid.shape, solver.grid.dtype)
+                self.parts["g" + c.name] = POOL.take("gradient", shape, solver.grid.dtype)
+                self.parts["g" + c.name].fill(0)
+        shot.start(solver.programs.scheme.transposed.fields)
+
+    def gradients(self, last_use: bool) -> list[np.ndarray]:
+        """Run, from the memo's history or, failing that, from checkpoints."""
+        if self.wanted is None:
+            self._back(0, self.steps, {}, {})
+            return []
+        history = self.solver._recall(self.task, self.wanted)
+        if history is not None:
+            try:
+                self.history_backward(0, self.steps, history)
+            finally:
+                STORE.release(history, used=last_use)
+        else:
+            self._from_checkpoints()
+        return list(self.parts.values())
+
+    def history_backward(self, first: int, last: int, history: History) -> None:
+        """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as that needs."""
+        assert self.wanted is not None
+        offsets = history_offsets(self.solver.programs, self.wanted, history.arrays, first)
+        if self.wanted.every > 1:
+            self._back(first, last, history.arrays, offsets)
+        else:  # lagged: a step's gradient is taken one step later
+            self._back(first - 1, last if last == self.steps else last - 1, history.arrays, offsets)
+
+    def _back(self, first: int, last: int, arrays: dict[str, np.ndarray], offsets: dict[str, int]) -> None:
+        # The lagged gradient's extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.
+        every = self.wanted.every if self.wanted else 1
+        shift = SHIFT if self.wanted and every == 1 else 0
+        itemsize = np.dtype(self.solver.grid.dtype).itemsize
+        all_offsets = {name: (LEAD - shift) * itemsize for name in self.samples}
+        all_offsets |= {name: offset - shift * arrays[name][0].nbytes for name, offset in offsets.items()}
+        self.shot.run(
+            self.kernel, first + shift, last + shift, {**self.samples, **self.parts, **arrays}, all_offsets, every
+        )
+
+    def _from_checkpoints(self) -> None:
+        wanted = self.wanted
+        assert wanted is not None
+        shot = self.solver._shot(self.task)
+        task = _Restartable(ForwardRun(self.solver, self.task, shot), self, wanted)
+        try:
+            checkpoint.run(self.steps, self.solver._plan(wanted, task.run), task)
+        finally:
+            shot.finish()
+            task.drop()
+
+
+class _Restartable:
+    """Forward and adjoint run of one shot, as the checkpointing schedule drives them."""
+
+    def __init__(self, run: ForwardRun, adjoint: _AdjointRun, wanted: Wanted) -> None:
+        self.run, self.adjoint, self.wanted = run, adjoint, wanted
+        self.history: History | None = None
+
+    def forward(self, first: int, last: int, keep: bool) -> None:
+        if keep:
+            self.drop()
+            self.history = self.run.stretch(self.wanted, first, last)
+        self.run.advance(first, last, self.wanted if keep else None, self.history if keep else None)
+
+    def backward(self, first: int, last: int) -> None:
+        assert self.history is not None
+        self.adjoint.history_backward(first, last, self.history)
+
+    def save(self, step: int) -> dict[str, np.ndarray]:
+        return checkpoint.copies(self.run.shot.fields)
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name, array in state.items():
+            self.run.shot.fields[name][...] = array
+
+    def drop(self) -> None:
+        if self.history is not None:
+            for array in self.history.arrays.values():
+                POOL.give("stretch", array)
+            self.history = None
+
+
+def _of(array: np.ndarray, position: tuple[int, ...]) -> np.ndarray:
+    """The batch element at a position; axes of length 1 are shared."""
+    return array[_clipped(position, array.shape)]
+
+
+def _clipped(position: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(min(p, n - 1) for p, n in zip(position, shape, strict=False))

@@ -1,0 +1,48 @@
+"""The acoustic wave equation with constant density."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from . import stability
+from .base import AbstractWaveEquation, Boundary
+from .schemes import second_order_in_time
+from .system import Port, Symbols, System
+
+
+class Acoustic(AbstractWaveEquation):
+    """`(1/vp^2) u_tt - laplace(u) = w(t) delta(x - xs)`.
+
+    Model: an array of vp, m/s, of the grid's shape. Receivers read u. Second order in time (Alford et al., 1974).
+
+    Attributes:
+        space_order: even accuracy order in space, 2 to 16.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
+    space_order: int = eqx.field(static=True, default=8)
+
+    def system(self, symbols: Symbols, boundary: Boundary) -> System:
+        u = symbols.field("u")
+        m = symbols.coefficient("m")
+        return System(
+            symbols=symbols,
+            coefficients=(m,),
+            updates=(second_order_in_time(symbols, boundary, u, m, u.laplace),),
+            inputs=(Port("source", ((u, 1.0),)),),
+            outputs=(Port("receiver", ((u, 1.0),)),),
+        )
+
+    def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {"m": 1.0 / parameters["vp"] ** 2}
+
+    def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+        return jnp.min(parameters["vp"]), jnp.max(parameters["vp"])
+
+    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
+        bound = stability.second_derivative_bound(self.space_order)
+        return stability.largest_step(bound, spacing, max_velocity)

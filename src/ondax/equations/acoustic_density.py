@@ -1,0 +1,54 @@
+"""The acoustic wave equation with variable density."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from . import stability
+from .base import AbstractWaveEquation, Boundary, half_points
+from .schemes import second_order_in_time, to_half, to_node
+from .system import Port, Symbols, System
+
+
+class AcousticDensity(AbstractWaveEquation):
+    """`(1/(rho vp^2)) p_tt - div((1/rho) grad(p)) = w(t) delta(x - xs)`.
+
+    Model: a dict of vp, m/s, and rho, kg/m3, each of the grid's shape. Receivers read the pressure p. Nested staggered
+    differences with 1/rho averaged to the half points, second order in time (Virieux, 1984, with velocities eliminated).
+
+    Attributes:
+        space_order: even accuracy order in space, 2 to 16.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
+    space_order: int = eqx.field(static=True, default=8)
+
+    def system(self, symbols: Symbols, boundary: Boundary) -> System:
+        p = symbols.field("p")
+        compressibility = symbols.coefficient("compressibility")
+        buoyancies = tuple(symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions)
+        fluxes = (to_node(b * to_half(p, d), d) for b, d in zip(buoyancies, symbols.dimensions, strict=True))
+        return System(
+            symbols=symbols,
+            coefficients=(compressibility, *buoyancies),
+            updates=(second_order_in_time(symbols, boundary, p, compressibility, sum(fluxes)),),
+            inputs=(Port("source", ((p, 1.0),)),),
+            outputs=(Port("receiver", ((p, 1.0),)),),
+        )
+
+    def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        vp, rho = parameters["vp"], parameters["rho"]
+        names = {1: "z", 2: "xz", 3: "xyz"}[rho.ndim]
+        buoyancies = {f"buoyancy_{n}": 1.0 / half_points(rho, axis) for axis, n in enumerate(names)}
+        return {"compressibility": 1.0 / (rho * vp**2), **buoyancies}
+
+    def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+        return jnp.min(parameters["vp"]), jnp.max(parameters["vp"])
+
+    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
+        bound = stability.staggered_derivative_bound(self.space_order) ** 2
+        return stability.largest_step(bound, spacing, max_velocity)

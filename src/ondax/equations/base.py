@@ -1,0 +1,82 @@
+"""What a wave equation is: physics stated once, as symbols, and a map from parameters to coefficients."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from .system import Expr, Symbols, System
+
+Parameters = Any  # a pytree of arrays: one array, or a dict of arrays by name
+
+
+class Boundary(Protocol):
+    """What surrounds the model: it lends equations their time derivatives."""
+
+    def damping(self, symbols: Symbols, field: Any) -> Expr: ...
+
+
+class AbstractWaveEquation(eqx.Module):
+    """A wave equation: symbols for the scheme, and the physical parameters that feed it.
+
+    Subclasses are final, hold static settings only, and define:
+
+    - `parameter_names`: the physical parameters, in order;
+    - `system`: the scheme, in Devito symbols;
+    - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
+    - `speeds`: the slowest and fastest wave speed of a model, in m/s;
+    - `largest_step`: the largest stable time step.
+    """
+
+    parameter_names: eqx.AbstractClassVar[tuple[str, ...]]
+    space_order: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def system(self, symbols: Symbols, boundary: Boundary) -> System:
+        """The scheme on a grid of `symbols.ndim` axes."""
+
+    @abstractmethod
+    def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Coefficients by name, on the padded grid, from parameters on the padded grid (pure JAX)."""
+
+    @abstractmethod
+    def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The slowest and the fastest wave speed of a model, m/s."""
+
+    @abstractmethod
+    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
+        """The largest stable time step in seconds (von Neumann)."""
+
+    def named(self, model: Parameters) -> dict[str, Any]:
+        """The model as a dict of its parameters.
+
+        Raises:
+            ValueError: parameters are missing or unknown.
+        """
+        names = self.parameter_names
+        if not isinstance(model, Mapping):
+            if len(names) == 1:
+                return {names[0]: model}
+            raise ValueError(
+                f"{type(self).__name__} has the parameters {', '.join(names)}: pass a dict with these keys, "
+                f"not {type(model).__name__}"
+            )
+        if set(model) != set(names):
+            raise ValueError(
+                f"{type(self).__name__} needs the parameters {', '.join(names)}; got {', '.join(map(str, model)) or 'none'}"
+            )
+        return {name: model[name] for name in names}
+
+
+def half_points(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """The mean of neighbours along an axis: from nodes to the points half a cell beyond; the last is repeated."""
+    following = jnp.concatenate(
+        [lax.slice_in_dim(values, 1, None, axis=axis), lax.slice_in_dim(values, -1, None, axis=axis)], axis=axis
+    )
+    return 0.5 * (values + following)

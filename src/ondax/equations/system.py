@@ -1,0 +1,153 @@
+"""The symbolic description of an explicit time-stepping scheme, and of what enters and leaves it.
+
+A `System` is what an equation file states and what the calculus transforms. It knows symbols only: no data, no grid
+size, no boundary values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from devito import Function, Grid, SpaceDimension, TimeFunction
+from devito.finite_differences import Derivative
+from devito.types import Scalar
+
+Expr = Any  # a Devito (SymPy) expression
+
+AXIS_NAMES = {1: ("z",), 2: ("x", "z"), 3: ("x", "y", "z")}
+"""Space dimensions by number of axes: depth comes last."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One explicit update, `mass * field.forward == rhs`.
+
+    Attributes:
+        field: the field advanced by this update.
+        mass: an expression of coefficients, profiles and the time step only.
+        rhs: linear in the fields (at the current and the previous step, and at the next one for fields that an
+            earlier update of the same step has advanced), polynomial in the coefficients.
+    """
+
+    field: TimeFunction
+    mass: Expr
+    rhs: Expr
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where samples enter a scheme or leave it: a fixed linear combination of fields.
+
+    An input adds `factor * sample` to the right-hand side of each field's update; an output reads
+    `sum(factor * field)` at the end of the step.
+
+    Attributes:
+        name: unique among the inputs, and among the outputs, of a system.
+        terms: pairs of field and constant factor.
+    """
+
+    name: str
+    terms: tuple[tuple[TimeFunction, float], ...]
+
+
+@dataclass(frozen=True)
+class System:
+    """An explicit scheme: the updates of one time step, in order, with its inputs and outputs.
+
+    Attributes:
+        symbols: the factory that made the symbols below.
+        coefficients: spatially varying, differentiable coefficients.
+        updates: the step, in order of execution.
+        inputs: where sources enter.
+        outputs: what receivers read.
+    """
+
+    symbols: Symbols
+    coefficients: tuple[Function, ...]
+    updates: tuple[Update, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    @property
+    def fields(self) -> tuple[TimeFunction, ...]:
+        return tuple(update.field for update in self.updates)
+
+    def describe(self) -> str:
+        """The whole scheme as text; two schemes with the same text generate the same kernels."""
+        lines = [f"{self.symbols.ndim}-D, space order {self.symbols.space_order}"]
+        for function in (*self.coefficients, *self.symbols.profiles, *self.fields):
+            order = function.time_order if isinstance(function, TimeFunction) else ""
+            lines.append(f"{function} {order}")
+        lines += [f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}" for u in self.updates]
+        for kind, ports in (("in", self.inputs), ("out", self.outputs)):
+            lines += [f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]}" for p in ports]
+        return "\n".join(lines)
+
+
+def text(expr: Expr) -> str:
+    """An unambiguous text of an expression: unlike SymPy's, it states where and how derivatives are evaluated."""
+    if isinstance(expr, Derivative):
+        where = ", ".join(f"{d}^{n}@{expr.x0.get(d)}" for d, n in zip(expr.dims, expr.deriv_order, strict=True))
+        return f"D[{where}; {tuple(expr.fd_order)}]({text(expr.expr)})"
+    if isinstance(expr, Function) or not expr.args:
+        return str(expr)
+    return f"{expr.func.__name__}({', '.join(sorted(text(arg) for arg in expr.args))})"
+
+
+class Symbols:
+    """Makes the symbols of one scheme on a grid of `ndim` axes.
+
+    The grid is symbolic: spacing, shape and time step are arguments of the compiled kernel, so one scheme serves
+    every grid.
+
+    Args:
+        ndim: 1, 2 or 3.
+        space_order: even accuracy order of the spatial derivatives, 2 to 16.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, ndim: int, space_order: int, dtype: Any = np.float32) -> None:
+        if ndim not in AXIS_NAMES:
+            raise ValueError(f"a grid has 1, 2 or 3 axes, not {ndim}")
+        if space_order not in range(2, 17, 2):
+            raise ValueError(f"space_order={space_order} is not supported: use an even number from 2 to 16")
+        self.ndim = ndim
+        self.space_order = space_order
+        self.dtype = np.dtype(dtype)
+        self.dimensions = tuple(
+            SpaceDimension(name=n, spacing=Scalar(name=f"h_{n}", dtype=self.dtype.type, is_const=True))
+            for n in AXIS_NAMES[ndim]
+        )
+        # The smallest grid that Devito accepts for any order: real shapes arrive when a kernel is called.
+        self.grid = Grid(shape=(4 * space_order + 1,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type)
+        self.dt = self.grid.stepping_dim.spacing
+        self.profiles: list[Function] = []
+
+    def field(self, name: str, time_order: int = 2, staggered: Any = None) -> TimeFunction:
+        """A wavefield of time order 1 or 2, at the nodes or half a cell along the `staggered` dimensions."""
+        return TimeFunction(
+            name=name, grid=self.grid, time_order=time_order, space_order=self.space_order, staggered=staggered
+        )
+
+    def coefficient(self, name: str, staggered: Any = None) -> Function:
+        """A differentiable coefficient, at the nodes or half a cell along the `staggered` dimensions."""
+        return Function(name=name, grid=self.grid, space_order=self.space_order, staggered=staggered)
+
+    def profile(self, name: str, dimension: Any, staggered: bool = False) -> Function:
+        """A fixed (not differentiable) function of one dimension, such as an absorbing layer's damping."""
+        name = f"{name}_{dimension.name}" + ("h" if staggered else "")
+        for known in self.profiles:
+            if known.name == name:
+                return known
+        made = Function(
+            name=name,
+            dimensions=(dimension,),
+            shape=(self.grid.shape[0],),
+            space_order=0,
+            dtype=self.dtype.type,
+            staggered=dimension if staggered else None,
+        )
+        self.profiles.append(made)
+        return made

@@ -1,0 +1,60 @@
+"""The model's grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+
+
+def _per_axis(value: float | Sequence[float], ndim: int, name: str) -> tuple[float, ...]:
+    values = tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),) * ndim
+    if len(values) != ndim:
+        raise ValueError(f"{name}={value!r} has {len(values)} entries for a grid of {ndim} axes")
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{name}={value!r} must be finite")
+    return values
+
+
+class Grid(eqx.Module):
+    """A regular grid, axes (x[, y], z) with depth last.
+
+    Args:
+        shape: points per axis.
+        spacing: metres between points, one number or one per axis.
+        origin: coordinates of the first point in metres, one number or one per axis.
+
+    Raises:
+        ValueError: a shape, spacing or origin that makes no grid.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    spacing: tuple[float, ...] = eqx.field(static=True)
+    origin: tuple[float, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        spacing: float | Sequence[float],
+        origin: float | Sequence[float] = 0.0,
+    ) -> None:
+        given = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        if not 1 <= len(given) <= 3 or any(int(n) != n or n < 2 for n in given):
+            raise ValueError(f"shape={shape!r}: give 1 to 3 whole numbers of points, each at least 2")
+        self.shape = tuple(int(n) for n in given)
+        self.spacing = _per_axis(spacing, len(self.shape), "spacing")
+        self.origin = _per_axis(origin, len(self.shape), "origin")
+        if min(self.spacing) <= 0.0:
+            raise ValueError(f"spacing={spacing!r} must be positive, in metres")
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def extent(self) -> tuple[tuple[float, float], ...]:
+        """First and last coordinate along each axis, metres."""
+        return tuple(
+            (o, o + (n - 1) * h) for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True)
+        )

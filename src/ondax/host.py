@@ -1,0 +1,134 @@
+"""The host side of a propagator: static sizes, checks of what arrives, and calls to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .engine import Discretisation, Experiment, Programs, Solver, Wanted
+from .primitives import Operands
+
+HostFunction = Callable[..., tuple[np.ndarray, ...]]
+
+
+class HostModel:
+    """One scheme, grid and survey in one floating-point type. Compared by identity; safe to share between threads.
+
+    Args:
+        programs: the compiled scheme.
+        grid: the discretisation.
+        solver: the engine.
+        source: default source samples at internal steps, (shot, source, step).
+        source_positions: default positions, metres, (shot, source, axis).
+        receiver_positions: likewise, (shot, receiver, axis).
+        check: checks slowest and fastest speeds of a model; raises ValueError.
+        check_positions: checks positions given at run time; raises ValueError.
+        store_every: sampling of the history.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        grid: Discretisation,
+        solver: Solver,
+        source: np.ndarray,
+        source_positions: np.ndarray,
+        receiver_positions: np.ndarray,
+        check: Callable[[float, float], None],
+        check_positions: Callable[[str, np.ndarray], None],
+        store_every: int,
+    ) -> None:
+        self.programs = programs
+        self.grid = grid
+        self.solver = solver
+        self.source = source
+        self.source_positions = source_positions
+        self.receiver_positions = receiver_positions
+        self.check = check
+        self.check_positions = check_positions
+        self.store_every = store_every
+        self.coefficient_names = tuple(c.name for c in programs.scheme.system.coefficients)
+        self.shape = grid.shape
+        self.steps = grid.steps
+        self.samples = grid.samples
+        self.dtype = np.dtype(grid.dtype)
+        self.n_sources = source_positions.shape[1]
+        self.n_receivers = receiver_positions.shape[1]
+        self._calls: dict[Any, HostFunction] = {}
+
+    def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:
+        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return self.solver.forward(batch, e, self._wanted(keep), slopes)
+
+        return self._call(("forward", given, keep, slopes), given, run)
+
+    def born(self, given: Operands, wanted: tuple[int, ...], source: bool) -> HostFunction:
+        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+            perturbed = self._wanted(wanted, every=1)
+            return (self.solver.born(batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None),)
+
+        return self._call(("born", given, wanted, source), given, run)
+
+    def adjoint(
+        self, given: Operands, wanted: tuple[int, ...], source: bool, slopes: bool, last_use: bool
+    ) -> HostFunction:
+        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return self.solver.adjoint(batch, e, self._wanted(wanted), rest[0], source, slopes, last_use)
+
+        return self._call(("adjoint", given, wanted, source, slopes, last_use), given, run)
+
+    def _wanted(self, indices: tuple[int, ...], every: int | None = None) -> Wanted | None:
+        if not indices:
+            return None
+        return Wanted(tuple(self.coefficient_names[i] for i in indices), every or self.store_every)
+
+    def _call(self, key: Any, given: Operands, run: Callable[..., tuple[np.ndarray, ...]]) -> HostFunction:
+        """The one long-lived function of these parameters: JAX would compile anew for another."""
+        if key in self._calls:
+            return self._calls[key]
+
+        def call(*operands: Any) -> tuple[np.ndarray, ...]:
+            arrays = [np.asarray(x) for x in operands]
+            count = len(self.coefficient_names)
+            axes = arrays[0].ndim - len(self.shape)
+            batch = tuple(max(a.shape[i] for a in arrays) for i in range(axes))
+            experiment, rest = self._experiment(arrays[:count], arrays[count], arrays[count + 1], arrays[count + 2 :], given)
+            results = run(batch, experiment, rest)
+            self._check_results(results)
+            return results
+
+        return self._calls.setdefault(key, call)
+
+    def _experiment(
+        self, coefficients: list[np.ndarray], speeds: np.ndarray, shots: np.ndarray, more: list[np.ndarray], given: Operands
+    ) -> tuple[Experiment, list[np.ndarray]]:
+        for slowest, fastest in speeds.reshape(-1, 2):
+            self.check(float(slowest), float(fastest))
+        for name, values in zip(self.coefficient_names, coefficients, strict=True):
+            if not np.isfinite(np.sum(values, dtype=np.float64)):
+                raise ValueError(f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0")
+        if shots.size and (shots.min() < 0 or shots.max() >= self.source_positions.shape[0]):
+            raise ValueError(
+                f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {self.source_positions.shape[0] - 1}"
+            )
+        more = list(more)
+        source = more.pop(0) if given.wavelet else self.source[shots]
+        if given.wavelet and not np.isfinite(np.sum(source, dtype=np.float64)):
+            raise ValueError("the wavelet has values that are not finite")
+        sources = self._positions("sources", more.pop(0)) if given.sources else self.source_positions[shots]
+        receivers = self._positions("receivers", more.pop(0)) if given.receivers else self.receiver_positions[shots]
+        return Experiment(tuple(coefficients), source, sources, receivers), more
+
+    def _positions(self, name: str, positions: np.ndarray) -> np.ndarray:
+        self.check_positions(name, positions.reshape(-1, positions.shape[-1]))
+        return positions
+
+    def _check_results(self, results: tuple[np.ndarray, ...]) -> None:
+        for array in results:
+            if not np.isfinite(np.sum(array, dtype=np.float64)):
+                raise FloatingPointError(
+                    "the wavefield grew beyond all bounds: the time step is unstable for this model, or the traces or "
+                    "perturbations passed in are not finite"
+                )

@@ -1,0 +1,217 @@
+"""Full-waveform inversion: the loop around propagator, misfit and optimiser."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+from tqdm.auto import tqdm
+
+from .batches import shot_batch
+from .checks import check_search, check_whole, match, usable
+from .constraints import spread, spread_bounds
+from .fingerprint import fingerprint
+from .interrupt import deferred_interrupt
+from .misfits import least_squares
+from .result import FWIResult, History, Interrupted
+from .state import load_state, save_state
+from .step import Numbers, Setting, Step, compares_gradients, make_step, searches_line, strong
+
+Misfit = Callable[[Array, Array], Float[Array, ""]]
+
+
+def fwi(
+    F: Callable[..., Array],
+    observed: Float[Array | np.ndarray, "shot receiver time"],
+    initial: PyTree,
+    *,
+    optimizer: optax.GradientTransformation,
+    iterations: int,
+    misfit: Misfit = least_squares,
+    batch_size: int | None = None,
+    seed: int = 0,
+    bounds: tuple[Any, Any] | None = None,
+    mask: PyTree | None = None,
+    precondition: Callable[[PyTree], PyTree] | None = None,
+    callback: Callable[[int, PyTree, History], None] | None = None,
+    progress: bool = True,
+    save: str | os.PathLike | None = None,
+    save_every: int = 1,
+) -> FWIResult:
+    """Finds a model whose predicted traces fit the observed ones, from an initial model, by gradient steps.
+
+    Minimises `misfit(F(model), observed)`. With `optax.lbfgs`, or another optimiser that searches along a
+    line, the value and gradient where the search ended serve the next iteration. Its very first step has
+    length 1 in the units of the model, over all values together, far too short for velocities in m/s; the
+    search would lengthen it at the cost of a dozen wave solves. Scale it:
+    `optax.lbfgs(optax.piecewise_constant_schedule(1000.0, {1: 1e-3}))`.
+
+    Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration when the
+    same call is made again, to a bit-identical result.
+
+    Args:
+        F: a `Propagator`, or any JAX function `F(model)` (and `F(model, shots=indices)` for batches) that
+            returns traces (shot, receiver, time). Wrap a propagator to invert for other variables: `lambda s,
+            **kw: F(1 / s, **kw)`.
+        observed: traces (shot, receiver, time).
+        initial: the model to start from: an array or any pytree, a network included. Its floating-point
+            arrays are what is inverted for.
+        optimizer: any optax optimiser. The step length has the units of the model.
+        iterations: number of iterations, those before a resumption included.
+        misfit: a JAX function `misfit(predicted, observed)` that returns a scalar.
+        batch_size: number of shots an iteration uses, in an order reshuffled every epoch; all shots if None.
+            Not with a line search.
+        seed: of that order.
+        bounds: `(lower, upper)`, each a number or a tree like the model. Every model is kept within them, the
+            trial models of a line search included, and the gradient loses what points out of them.
+        mask: factors of the gradient, a number or a tree like the model: 0 holds a value fixed. Optimisers
+            that rescale the gradient, such as Adam, undo factors other than 0 and 1; a line search refuses
+            these.
+        precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not with a line
+            search.
+        callback: `callback(iterations_done, model, history)`, called after each iteration and its save.
+        progress: whether to show a progress bar with misfit and time.
+        save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
+        save_every: save after every so many iterations; the last iteration, and one ended by Ctrl-C, are
+            saved anyway.
+
+    Returns:
+        The last model, and a history with one row an iteration.
+
+    Raises:
+        ValueError: if an argument does not fit the others; if batches, fractional masks or a preconditioner
+            meet a line search; if the saved state belongs to another problem.
+        FloatingPointError: if misfit or gradient is not finite; names the iteration, which is not saved.
+        Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running iteration is
+            finished and saved. A second Ctrl-C stops at once.
+
+    References:
+        - Tarantola (1984), Inversion of seismic reflection data in the acoustic approximation, Geophysics
+          49(8), 1259-1266.
+        - Virieux, Operto (2009), An overview of full-waveform inversion in exploration geophysics, Geophysics
+          74(6), WCC1-WCC26.
+        - Liu, Nocedal (1989), On the limited memory BFGS method for large scale optimization, Mathematical
+          Programming 45, 503-528.
+    """
+    check_whole("iterations", iterations, at_least=0)
+    check_whole("save_every", save_every, at_least=1)
+    path = None if save is None else usable(Path(save))
+    params, static = eqx.partition(jax.tree.map(_as_jax, initial), eqx.is_inexact_array)
+    if not jax.tree.leaves(params):
+        raise ValueError("the initial model holds no floating-point array, so there is nothing to invert for")
+    setting = Setting(
+        match(observed, eqx.filter_eval_shape(F, eqx.combine(params, static))),
+        None if bounds is None else spread_bounds(bounds, params),
+        None if mask is None else spread("mask", mask, params),
+    )
+    if batch_size is not None:
+        check_whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
+    extended = optax.with_extra_args_support(optimizer)
+    opt_state = strong(extended.init(params))
+    searches = searches_line(opt_state)
+    check_search(searches, compares_gradients(opt_state), batch_size, setting.mask, precondition)
+    step = make_step(F, static, extended, misfit, precondition, searches)
+
+    problem = {} if path is None else {name: fingerprint(part) for name, part in {
+        "propagator": F,
+        "observed traces": setting.observed,
+        "initial model": (params, static),
+        "optimizer": optimizer,
+        "misfit": misfit,
+        "batches": (batch_size, seed),
+        "bounds": setting.bounds,
+        "mask": setting.mask,
+        "precondition": precondition,
+    }.items()}
+    run = _Run(params, opt_state, np.empty((0, 4)), static)
+    if path is not None and path.exists():
+        run.load(path, problem, iterations)
+        if progress:
+            tqdm.write(f"going on from {path}: {run.done} of {iterations} iterations are done")
+
+    bar = tqdm(desc="fwi", initial=run.done, total=iterations, disable=not progress, dynamic_ncols=True)
+    with bar, deferred_interrupt() as interrupted:
+        while run.done < iterations:
+            run.advance(step, setting, batch_size, seed)
+            if path is not None and (run.done % save_every == 0 or run.done == iterations):
+                run.save(path, problem)
+            bar.set_postfix(misfit=f"{run.rows[-1, 0]:.4g}", refresh=False)
+            bar.update()
+            if callback is not None:
+                callback(run.done, run.model, run.history)
+            if interrupted and run.done < iterations:
+                kept = "nothing was saved"
+                if path is not None:
+                    run.save(path, problem)
+                    kept = f"{path} holds the state: make the same call again to go on"
+                message = f"stopped after {run.done} of {iterations} iterations; {kept}"
+                raise Interrupted(message, FWIResult(run.model, run.history))
+    return FWIResult(run.model, run.history)
+
+
+@dataclass
+class _Run:
+    """Where an inversion stands: the model's arrays, the optimiser's state, and the rows of the history."""
+
+    params: PyTree
+    opt_state: PyTree
+    rows: np.ndarray
+    static: PyTree  # what completes `params` to the model
+
+    @property
+    def done(self) -> int:
+        return len(self.rows)
+
+    @property
+    def model(self) -> PyTree:
+        return eqx.combine(self.params, self.static)
+
+    @property
+    def history(self) -> History:
+        return History(*self.rows.T)
+
+    def advance(self, step: Step, setting: Setting, batch_size: int | None, seed: int) -> None:
+        """Runs one iteration. Whatever fails names it, and leaves all as it was."""
+        started = time.perf_counter()
+        n_shots = setting.observed.shape[0]
+        shots = None if batch_size is None else shot_batch(self.done, n_shots, batch_size, seed)
+        try:
+            params, opt_state, numbers = step(self.params, self.opt_state, setting, shots)
+            numbers = [float(number) for number in numbers]
+        except Exception as error:
+            error.add_note(f"while running iteration {self.done + 1} of ox.fwi")
+            raise
+        for name, number in zip(Numbers._fields, numbers, strict=True):
+            if not math.isfinite(number):
+                raise FloatingPointError(
+                    f"the {name.replace('_', ' ')} is {number} in iteration {self.done + 1}: take shorter steps, "
+                    "set bounds on the model, or look for NaN, infinities and divisions by zero in the misfit"
+                )
+        self.params, self.opt_state = params, opt_state
+        self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
+
+    def save(self, path: Path, problem: dict[str, str]) -> None:
+        save_state(path, {"model": self.params, "optimizer": self.opt_state, "history": self.rows}, problem)
+
+    def load(self, path: Path, problem: dict[str, str], iterations: int) -> None:
+        like = {"model": self.params, "optimizer": self.opt_state, "history": self.rows}
+        saved = load_state(path, like, problem)
+        if len(saved["history"]) > iterations:
+            raise ValueError(
+                f"{path} holds {len(saved['history'])} iterations, more than iterations={iterations}; "
+                "ask for at least as many, or give another path to start afresh"
+            )
+        self.params, self.opt_state, self.rows = saved["model"], saved["optimizer"], saved["history"]
+
+
+def _as_jax(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf

@@ -1,0 +1,143 @@
+"""The Jacobian of a propagator as a lineax operator: Born modelling and reverse-time migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float
+
+from . import checks
+from .primitives import Operands, adjoint_p, born_p
+from .propagator import Model, Propagator, Traces, _from_first_step
+from .sharding import unify_axes
+
+
+class Jacobian(lx.AbstractLinearOperator):
+    """The derivative of traces with respect to the model, at a background model.
+
+    `mv` is Born modelling (demigration), `.T.mv` its exact transpose (reverse-time migration); both read one wavefield
+    history, kept from call to call. Works with lineax's Krylov solvers.
+
+    Args:
+        propagator: the nonlinear operator.
+        model: the background.
+        shots: numbers of the shots; None for all.
+    """
+
+    propagator: Propagator
+    model: Model
+    shots: Array | None
+
+    def __init__(self, propagator: Propagator, model: Model, shots: Any = None) -> None:
+        self.propagator = propagator
+        dtype = propagator._dtype(model)
+        self.model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
+        self.shots = None if shots is None else checks.shot_numbers(shots)
+
+    def _operands(self) -> tuple[Any, Any, tuple[Any, ...]]:
+        dtype = self.propagator._dtype(self.model)
+        coefficients, speeds, which, _ = self.propagator._common(self.model, dtype, self.shots)
+        return self.propagator._operators.host(dtype), dtype, (*coefficients, speeds, which)
+
+    def mv(self, vector: Model) -> Traces:
+        """Born traces (shot, receiver, time) of a model perturbation."""
+        host, dtype, operands = self._operands()
+        vector = _like(self.model, vector, dtype)
+        _, perturbed = jax.jvp(self.propagator.coefficients, (self.model,), (vector,))
+        operands, perturbed = unify_axes((operands, perturbed))
+        wanted = tuple(range(len(host.coefficient_names)))
+        (samples,) = born_p.bind(*operands, *perturbed, host=host, given=Operands(), wanted=wanted, source=False)
+        return _from_first_step(samples)
+
+    def _transposed_mv(self, traces: Float[Array, "shot receiver time"]) -> Model:
+        host, dtype, operands = self._operands()
+        survey = self.propagator.survey
+        traces = checks.shaped("traces", traces, (operands[-1].shape[0], survey.n_receivers, survey.nt), dtype)
+        operands, residual = unify_axes((operands, traces[..., 1:]))
+        wanted = tuple(range(len(host.coefficient_names)))
+        gradients = adjoint_p.bind(
+            *operands, residual, host=host, given=Operands(), wanted=wanted, source=False, slopes=False, last_use=False
+        )
+        _, pull_back = jax.vjp(self.propagator.coefficients, self.model)
+        (image,) = pull_back(tuple(gradients))
+        return image
+
+    def as_matrix(self) -> Float[Array, "data model"]:
+        """The dense matrix: one Born run per model point. For tiny problems."""
+        return _dense(self)
+
+    def transpose(self) -> TransposedJacobian:
+        return TransposedJacobian(self)
+
+    def in_structure(self) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.model)
+
+    def out_structure(self) -> jax.ShapeDtypeStruct:
+        survey = self.propagator.survey
+        shots = survey.n_shots if self.shots is None else self.shots.shape[0]
+        return jax.ShapeDtypeStruct((shots, survey.n_receivers, survey.nt), self.propagator._dtype(self.model))
+
+
+class TransposedJacobian(lx.AbstractLinearOperator):
+    """The transpose of a `Jacobian`: `mv` migrates traces into a model gradient."""
+
+    jacobian: Jacobian
+
+    def mv(self, vector: Traces) -> Model:
+        """The image, shaped like the model: the sum over shots of zero-lag correlations."""
+        return self.jacobian._transposed_mv(vector)
+
+    def as_matrix(self) -> Float[Array, "model data"]:
+        return self.jacobian.as_matrix().T
+
+    def transpose(self) -> Jacobian:
+        return self.jacobian
+
+    def in_structure(self) -> Any:
+        return self.jacobian.out_structure()
+
+    def out_structure(self) -> Any:
+        return self.jacobian.in_structure()
+
+
+def _like(model: Model, vector: Model, dtype: Any) -> Model:
+    if jax.tree.structure(model) != jax.tree.structure(vector):
+        raise ValueError(
+            f"a perturbation must be shaped like the model, {jax.tree.structure(model)}; got {jax.tree.structure(vector)}"
+        )
+    return jax.tree.map(lambda m, v: checks.shaped("perturbation", v, m.shape, dtype), model, vector)
+
+
+def _dense(operator: lx.AbstractLinearOperator) -> Array:
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), operator.in_structure())
+    flat, unflatten = jax.flatten_util.ravel_pytree(zeros)
+    columns = jax.lax.map(
+        lambda v: jax.flatten_util.ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype)
+    )
+    return columns.T
+
+
+def _register() -> None:
+    """Tell lineax what it may assume, which is nothing beyond linearity."""
+    for kind in (Jacobian, TransposedJacobian):
+        for property_of in (
+            lx.is_symmetric,
+            lx.is_diagonal,
+            lx.is_tridiagonal,
+            lx.has_unit_diagonal,
+            lx.is_lower_triangular,
+            lx.is_upper_triangular,
+            lx.is_positive_semidefinite,
+            lx.is_negative_semidefinite,
+        ):
+            property_of.register(kind)(lambda operator: False)
+        lx.linearise.register(kind)(lambda operator: operator)
+        lx.conj.register(kind)(lambda operator: operator)
+        lx.materialise.register(kind)(lambda operator: operator)
+        lx.diagonal.register(kind)(lambda operator: jnp.diag(operator.as_matrix()))
+
+
+_register()

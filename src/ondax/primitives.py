@@ -1,0 +1,226 @@
+"""The three host operations as JAX primitives: forward modelling, Born modelling and its transpose.
+
+Born and adjoint are linear in their last operands and each is the other's transpose, so that gradients,
+`jax.linear_transpose`, `vmap`, `scan` and lineax all work on them. Every operand and result carries the same leading
+batch axes; vmapping adds one, of length 1 where an operand is shared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from .transport import register_host_primitive
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Which operands a primitive takes, in this order: model coefficients, speeds, shot numbers, then those given here.
+
+    Attributes:
+        wavelet: source samples (shot, source, step); else the survey's.
+        sources: source positions (shot, source, axis); else the survey's.
+        receivers: receiver positions (shot, receiver, axis); else the survey's.
+    """
+
+    wavelet: bool = False
+    sources: bool = False
+    receivers: bool = False
+
+
+class Host(Protocol):
+    """What the primitives need of a propagator: static sizes, and the three host functions. Hashed by identity."""
+
+    coefficient_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    steps: int
+    samples: int
+    dtype: Any
+    n_sources: int
+    n_receivers: int
+
+    def forward(self, operands: Operands, keep: tuple[int, ...], slopes: bool) -> Any: ...
+    def born(self, operands: Operands, wanted: tuple[int, ...], source: bool) -> Any: ...
+    def adjoint(
+        self, operands: Operands, wanted: tuple[int, ...], source: bool, slopes: bool, last_use: bool
+    ) -> Any: ...
+
+
+def _primitive(name: str) -> Primitive:
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    return primitive
+
+
+forward_p = _primitive("ondax_forward")
+born_p = _primitive("ondax_born")
+adjoint_p = _primitive("ondax_adjoint")
+
+
+def _batch(host: Host, coefficient: Any) -> tuple[int, ...]:
+    return coefficient.shape[: coefficient.ndim - len(host.shape)]
+
+
+def _full_batch(host: Host, operands: tuple[Any, ...], batch_axes: int) -> tuple[int, ...]:
+    """The common batch: operands have length 1 along axes that they share."""
+    return tuple(max(x.shape[i] for x in operands) for i in range(batch_axes))
+
+
+def _results(host: Host, operands: tuple[Any, ...], shapes: list[tuple[int, ...]]) -> list[ShapedArray]:
+    batch = _full_batch(host, operands, len(_batch(host, operands[0])))
+    model = operands[0]
+    # Updating an operand's type, rather than making one, lets the axes of shard_map survive.
+    return [model.update(shape=(*batch, *shape), dtype=np.dtype(host.dtype), weak_type=False) for shape in shapes]
+
+
+def _shots(host: Host, operands: tuple[Any, ...]) -> int:
+    return operands[len(host.coefficient_names) + 1].shape[-1]
+
+
+@forward_p.def_abstract_eval
+def _forward_types(*operands: Any, host: Host, given: Operands, keep: tuple[int, ...], slopes: bool) -> Any:
+    shots = _shots(host, operands)
+    shapes = [(shots, host.n_receivers, host.samples)]
+    if slopes:
+        shapes.append((shots, host.n_receivers, len(host.shape), host.samples))
+    return _results(host, operands, shapes)
+
+
+@born_p.def_abstract_eval
+def _born_types(*operands: Any, host: Host, given: Operands, wanted: tuple[int, ...], source: bool) -> Any:
+    return _results(host, operands, [(_shots(host, operands), host.n_receivers, host.samples)])
+
+
+@adjoint_p.def_abstract_eval
+def _adjoint_types(
+    *operands: Any,
+    host: Host,
+    given: Operands,
+    wanted: tuple[int, ...],
+    source: bool,
+    slopes: bool,
+    last_use: bool,
+) -> Any:
+    shots = _shots(host, operands)
+    shapes: list[tuple[int, ...]] = [host.shape] * len(wanted)
+    if source:
+        shapes.append((shots, host.n_sources, host.steps))
+    if slopes:
+        shapes.append((shots, host.n_sources, len(host.shape), host.steps))
+    return _results(host, operands, shapes)
+
+
+register_host_primitive(forward_p, lambda host, given, keep, slopes: host.forward(given, keep, slopes))
+register_host_primitive(born_p, lambda host, given, wanted, source: host.born(given, wanted, source))
+register_host_primitive(
+    adjoint_p,
+    lambda host, given, wanted, source, slopes, last_use: host.adjoint(given, wanted, source, slopes, last_use),
+)
+
+
+def _batching_rule(primitive: Primitive) -> Any:
+    """One host call for the whole batch; operands without a batch axis get one of length 1."""
+
+    def rule(operands: Any, axes: Any, **params: Any) -> Any:
+        moved = [
+            jnp.expand_dims(x, 0) if axis is batching.not_mapped else jnp.moveaxis(x, axis, 0)
+            for x, axis in zip(operands, axes, strict=True)
+        ]
+        results = primitive.bind(*moved, **params)
+        return results, [0] * len(results)
+
+    return rule
+
+
+for _p in (forward_p, born_p, adjoint_p):
+    batching.primitive_batchers[_p] = _batching_rule(_p)
+
+
+def _linear_jvp(primitive: Primitive, count: Any) -> Any:
+    """A primitive that is linear in its last operands: the tangent is the primitive itself."""
+
+    def rule(primals: Any, tangents: Any, **params: Any) -> Any:
+        n = count(params)
+        if any(not isinstance(t, ad.Zero) for t in tangents[:-n]):
+            raise NotImplementedError(
+                f"{primitive.name} cannot be differentiated in its background model, wavelet or positions (second "
+                "derivatives); it is linear in its other arguments only"
+            )
+        results = primitive.bind(*primals, **params)
+        if all(isinstance(t, ad.Zero) for t in tangents[-n:]):
+            return results, [ad.Zero.from_primal_value(r) for r in results]
+        linear = [ad.instantiate_zeros(t) for t in tangents[-n:]]
+        return results, primitive.bind(*primals[:-n], *linear, **params)
+
+    return rule
+
+
+def _born_inputs(params: Any) -> int:
+    return len(params["wanted"]) + params["source"]
+
+
+ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs)
+ad.primitive_jvps[adjoint_p] = _linear_jvp(adjoint_p, lambda params: 1)
+
+
+def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    raise NotImplementedError(
+        "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not available: "
+        "use F.jacobian(model).mv(perturbation), or reverse mode (grad, vjp, jacrev)"
+    )
+
+
+ad.primitive_jvps[forward_p] = _refuse_forward_jvp
+
+
+def _transpose_born(cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, source: bool) -> Any:
+    (cotangent,) = cotangents
+    count = len(wanted) + source
+    background, linear = operands[:-count], operands[-count:]
+    asked = [ad.is_undefined_primal(x) for x in linear]
+    if isinstance(cotangent, ad.Zero):
+        zeros = [ad.Zero(x.aval) if ask else None for x, ask in zip(linear, asked, strict=True)]
+        return [None] * len(background) + zeros
+    chosen = tuple(w for w, ask in zip(wanted, asked, strict=False) if ask)
+    results = iter(
+        adjoint_p.bind(
+            *background,
+            cotangent,
+            host=host,
+            given=given,
+            wanted=chosen,
+            source=bool(source and asked[-1]),
+            slopes=False,
+            last_use=False,
+        )
+    )
+    return [None] * len(background) + [next(results) if ask else None for ask in asked]
+
+
+def _transpose_adjoint(
+    cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, source: bool, slopes: bool, last_use: bool
+) -> Any:
+    background, residual = operands[:-1], operands[-1]
+    if slopes and not isinstance(cotangents[-1], ad.Zero):
+        raise NotImplementedError("gradients in source positions cannot be differentiated again")
+    cotangents = cotangents[: len(wanted) + source]
+    if all(isinstance(ct, ad.Zero) for ct in cotangents):
+        return [None] * len(background) + [ad.Zero(residual.aval)]
+    keep = [i for i, ct in enumerate(cotangents[: len(wanted)]) if not isinstance(ct, ad.Zero)]
+    with_source = bool(source and not isinstance(cotangents[-1], ad.Zero))
+    linear = [cotangents[i] for i in keep] + ([cotangents[-1]] if with_source else [])
+    (result,) = born_p.bind(
+        *background, *linear, host=host, given=given, wanted=tuple(wanted[i] for i in keep), source=with_source
+    )
+    return [None] * len(background) + [result]
+
+
+ad.primitive_transposes[born_p] = _transpose_born
+ad.primitive_transposes[adjoint_p] = _transpose_adjoint
+

@@ -1,0 +1,375 @@
+"""The JAX face: a survey shot over a model, as a differentiable function."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, Int
+
+from . import checks
+from .engine import Discretisation, Programs, Scheme, Settings, Solver
+from .equations import AbstractWaveEquation, Sponge, Symbols
+from .calculus import transpose
+from .grid import Grid
+from .host import HostModel
+from .primitives import Operands, adjoint_p, forward_p
+from .resampling import upsample
+from .sharding import unify_axes
+from .survey import Survey
+
+Model = Any  # an array, or a dict of arrays by parameter name
+Traces = Float[Array, "shot receiver time"]
+Interpolation = Literal["sinc", "linear"]
+
+
+class Propagator(eqx.Module):
+    """Shoots a survey over a model: `traces = F(model)`, differentiable in model, wavelet and positions.
+
+    It holds no arrays, so it is fixed inside networks, closures and jitted functions. Gradients that nobody asks for
+    are not computed.
+
+    Args:
+        equation: the wave equation.
+        grid: the model's grid.
+        survey: sources, receivers, wavelets.
+        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step.
+        boundary: what surrounds the model.
+        interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks 2002) or "linear".
+        settings: threads, memory, sampling of the history.
+        min_points_per_wavelength: grid points that the shortest wavelength must have; default by space order.
+        points_in_layer: allow sources and receivers in the absorbing layer.
+
+    Raises:
+        ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
+            fit together, too few points per wavelength.
+    """
+
+    equation: AbstractWaveEquation = eqx.field(static=True)
+    grid: Grid = eqx.field(static=True)
+    survey: Survey = eqx.field(static=True)
+    max_velocity: float = eqx.field(static=True)
+    boundary: Sponge = eqx.field(static=True)
+    interpolation: Interpolation = eqx.field(static=True)
+    settings: Settings = eqx.field(static=True)
+    min_points_per_wavelength: float = eqx.field(static=True)
+    points_in_layer: bool = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+    steps_per_sample: int = eqx.field(static=True)
+    _operators: _Operators = eqx.field(static=True)
+
+    def __init__(
+        self,
+        equation: AbstractWaveEquation,
+        grid: Grid,
+        survey: Survey,
+        max_velocity: float,
+        *,
+        boundary: Sponge | None = None,
+        interpolation: Interpolation = "sinc",
+        settings: Settings | None = None,
+        min_points_per_wavelength: float | None = None,
+        points_in_layer: bool = False,
+    ) -> None:
+        self.equation, self.grid, self.survey = equation, grid, survey
+        self.boundary = boundary if boundary is not None else Sponge()
+        self.settings = settings if settings is not None else Settings()
+        self.max_velocity = checks.positive("max_velocity", max_velocity, "m/s")
+        self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
+        self.points_in_layer = points_in_layer
+        self.min_points_per_wavelength = (
+            checks.default_points_per_wavelength(equation.space_order)
+            if min_points_per_wavelength is None
+            else min_points_per_wavelength
+        )
+        largest = equation.largest_step(grid.spacing, self.max_velocity)
+        self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
+        self.dt = survey.dt / self.steps_per_sample
+        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
+            self._check_positions(name, points.reshape(-1, points.shape[-1]))
+        self._check_speeds(self.max_velocity, self.max_velocity)
+        self._operators = _Operators(self)
+
+    # ---------------------------------------------------------------- modelling
+
+    def __call__(
+        self,
+        model: Model,
+        *,
+        wavelet: Float[Array, "shot source time"] | None = None,
+        sources: Float[Array, "shot source axis"] | None = None,
+        receivers: Float[Array, "shot receiver axis"] | None = None,
+        shots: Int[Array, " shot"] | None = None,
+    ) -> Traces:
+        """Model traces.
+
+        Args:
+            model: the equation's parameters on the grid: an array, or a dict of arrays.
+            wavelet: source samples instead of the survey's.
+            sources: source positions instead of the survey's, metres.
+            receivers: receiver positions instead of the survey's, metres.
+            shots: numbers of the shots to fire; default all. May be traced.
+
+        Returns:
+            Traces (shot, receiver, time) at the survey's sampling interval, from time 0.
+
+        Raises:
+            ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
+                breaks `max_velocity`, too few points per wavelength, NaN, points outside the grid.
+        """
+        host, arguments, given = self._arguments(model, wavelet, sources, receivers, shots)
+        samples = self._operators.simulate(host, given)(*arguments)
+        return _from_first_step(samples)
+
+    def adjoint(
+        self,
+        model: Model,
+        data: Traces,
+        *,
+        shots: Int[Array, " shot"] | None = None,
+    ) -> Float[Array, "shot source time"]:
+        """The adjoint of modelling as a linear function of the wavelet, applied to traces.
+
+        Args:
+            model: as in `__call__`.
+            data: traces (shot, receiver, time).
+            shots: numbers of the shots; default all.
+
+        Returns:
+            Adjoint wavelets (shot, source, time): `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding.
+        """
+        dtype = self._dtype(model, data)
+        host = self._operators.host(dtype, adjoint=True)
+        coefficients, speeds, which, _ = self._common(model, dtype, shots)
+        data = checks.shaped("data", data, (which.shape[0], self.survey.n_receivers, self.survey.nt), dtype)
+        # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
+        recorded = data[..., 1:]
+        steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
+        residual = jnp.flip(steps.reshape(*recorded.shape[:-1], -1), axis=-1)
+        given = Operands(wavelet=True)
+        arguments = unify_axes((coefficients, speeds, which, (residual,)))
+        at_sources = jnp.flip(self._operators.simulate(host, given)(*arguments), axis=-1)
+        shape = jax.ShapeDtypeStruct((*at_sources.shape[:-1], self.survey.nt), dtype)
+        (wavelet,) = jax.linear_transpose(self._source_samples, shape)(at_sources)
+        return wavelet
+
+    def jacobian(self, model: Model, *, shots: Int[Array, " shot"] | None = None) -> Any:
+        """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its transpose.
+
+        Args:
+            model: the background.
+            shots: numbers of the shots; default all.
+
+        Returns:
+            A `lineax.AbstractLinearOperator` from model perturbations (like `model`) to traces.
+        """
+        from .jacobian import Jacobian
+
+        return Jacobian(self, model, shots)
+
+    # ---------------------------------------------------------------- from parameters to operands
+
+    def _dtype(self, model: Model, *others: Any) -> Any:
+        leaves = [x for x in (*jax.tree.leaves(model), *others) if x is not None]
+        return checks.floating_type(leaves)
+
+    def coefficients(self, model: Model) -> tuple[Float[Array, "..."], ...]:
+        """The scheme's coefficients on the padded grid, in order (plain JAX)."""
+        padded = {}
+        width = self.boundary.width
+        for name, values in self.equation.named(model).items():
+            padded[name] = jnp.pad(values, width, mode="edge") if width else values
+        by_name = self.equation.coefficients(padded)
+        return tuple(by_name[n] for n in self._operators.coefficient_names)
+
+    def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
+        named = self.equation.named(model)
+        named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
+        slowest, fastest = self.equation.speeds({n: jax.lax.stop_gradient(v) for n, v in named.items()})
+        which = jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
+        return self.coefficients(named), jnp.stack([slowest, fastest]), which, named
+
+    def _arguments(
+        self, model: Model, wavelet: Any, sources: Any, receivers: Any, shots: Any
+    ) -> tuple[HostModel, tuple[Any, ...], Operands]:
+        dtype = self._dtype(model, wavelet, sources, receivers)
+        coefficients, speeds, which, _ = self._common(model, dtype, shots)
+        count, ndim = which.shape[0], self.grid.ndim
+        given = Operands(wavelet is not None, sources is not None, receivers is not None)
+        extras = []
+        if wavelet is not None:
+            shape = (count, self.survey.n_sources, self.survey.nt)
+            extras.append(self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype)))
+        if sources is not None:
+            extras.append(checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype))
+        if receivers is not None:
+            extras.append(checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype))
+        arguments = unify_axes((coefficients, speeds, which, tuple(extras)))
+        return self._operators.host(dtype), arguments, given
+
+    def _source_samples(self, wavelet: Any, xp: Any = jnp) -> Any:
+        """Wavelets at the internal step, per cell volume: a point source is a delta function."""
+        return upsample(wavelet, self.steps_per_sample, xp) / float(np.prod(self.grid.spacing))
+
+    # ---------------------------------------------------------------- checks of values
+
+    def _check_speeds(self, slowest: float, fastest: float) -> None:
+        checks.speeds(
+            slowest,
+            fastest,
+            max_velocity=self.max_velocity,
+            spacing=max(self.grid.spacing),
+            highest_frequency=checks.highest_frequency(self.survey),
+            points=self.min_points_per_wavelength,
+        )
+
+    def _check_positions(self, name: str, positions: np.ndarray) -> None:
+        checks.positions(name, positions, self.grid, self.boundary.width if self.points_in_layer else 0)
+
+
+def _from_first_step(samples: Array) -> Array:
+    """Traces begin at rest, at time 0; the engine records from the first step on."""
+    zero = jnp.zeros_like(samples[..., :1])
+    return jnp.concatenate([zero, samples], axis=-1)
+
+
+@cache
+def _programs(equation: AbstractWaveEquation, boundary: Sponge, ndim: int, dtype: str, adjoint: bool) -> Programs:
+    symbols = Symbols(ndim, equation.space_order, dtype)
+    system = equation.system(symbols, boundary)
+    return Programs(Scheme(transpose(system) if adjoint else system), dtype)
+
+
+class _Operators:
+    """A propagator's host models and differentiable functions, made once each; compared by identity."""
+
+    def __init__(self, propagator: Propagator) -> None:
+        self._propagator = propagator
+        self._hosts: dict[tuple[str, bool], HostModel] = {}
+        self._functions: dict[Any, Any] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return self._any_host().coefficient_names
+
+    def _any_host(self) -> HostModel:
+        return next(iter(self._hosts.values())) if self._hosts else self.host("float32")
+
+    def host(self, dtype: Any, adjoint: bool = False) -> HostModel:
+        key = (np.dtype(dtype).name, adjoint)
+        with self._lock:
+            if key not in self._hosts:
+                self._hosts[key] = self._make_host(*key)
+            return self._hosts[key]
+
+    def _make_host(self, dtype: str, adjoint: bool) -> HostModel:
+        f = self._propagator
+        grid, survey, width = f.grid, f.survey, f.boundary.width
+        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, adjoint)
+        shape = tuple(n + 2 * width for n in grid.shape)
+        discretisation = Discretisation(
+            shape=shape,
+            spacing=grid.spacing,
+            origin=tuple(o - width * h for o, h in zip(grid.origin, grid.spacing, strict=True)),
+            dt=f.dt,
+            steps=(survey.nt - 1) * f.steps_per_sample,
+            record_every=1 if adjoint else f.steps_per_sample,
+            interpolation=f.interpolation,
+            dtype=dtype,
+            profiles=f.boundary.profiles(programs.scheme.symbols, shape, grid.spacing, f.max_velocity),
+        )
+        positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
+        source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, np)
+        return HostModel(
+            programs,
+            discretisation,
+            Solver(programs, discretisation, f.settings),
+            source.astype(dtype),
+            *positions,
+            check=f._check_speeds,
+            check_positions=f._check_positions,
+            store_every=f.settings.store_every,
+        )
+
+    def simulate(self, host: HostModel, given: Operands) -> Any:
+        with self._lock:
+            if (host, given) not in self._functions:
+                self._functions[host, given] = differentiable(host, given)
+            return self._functions[host, given]
+
+
+@jax.tree_util.register_static
+class _Perturbed(tuple):
+    """Which arguments a gradient is wanted for; static, so that it can travel with residuals."""
+
+
+def differentiable(host: HostModel, given: Operands) -> Any:
+    """Modelling with its reverse-mode rule: `simulate(coefficients, speeds, shots, extras) -> samples`."""
+
+    def bind(coefficients: Any, speeds: Any, shots: Any, extras: Any, **params: Any) -> Any:
+        return forward_p.bind(*coefficients, speeds, shots, *extras, host=host, given=given, **params)
+
+    def simulate(coefficients: Any, speeds: Any, shots: Any, extras: Any) -> Any:
+        return bind(coefficients, speeds, shots, extras, keep=(), slopes=False)[0]
+
+    def forward(*primals: Any) -> Any:
+        values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
+        coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
+        asked = iter(extras)
+        wavelet, sources, receivers = (
+            bool(has and next(asked)) for has in (given.wavelet, given.sources, given.receivers)
+        )
+        keep = tuple(i for i, perturbed in enumerate(coefficients) if perturbed)
+        samples, *slopes = bind(*values, keep=keep, slopes=receivers)
+        return samples, (values, slopes, _Perturbed((keep, wavelet, sources)))
+
+    def backward(residuals: Any, cotangent: Any) -> Any:
+        (coefficients, speeds, shots, extras), slopes, (keep, wavelet, sources) = residuals
+        no_extras = tuple(None for _ in extras)
+        if isinstance(cotangent, SymbolicZero):
+            return (None,) * len(coefficients), None, None, no_extras
+        gradients: dict[int, Any] = {}
+        of_wavelet = of_sources = None
+        if keep or wavelet or sources:
+            results = list(
+                adjoint_p.bind(
+                    *coefficients,
+                    speeds,
+                    shots,
+                    *extras,
+                    cotangent,
+                    host=host,
+                    given=given,
+                    wanted=keep,
+                    source=wavelet,
+                    slopes=sources,
+                    last_use=True,
+                )
+            )
+            gradients = {i: results.pop(0) for i in keep}
+            of_wavelet = results.pop(0) if wavelet else None
+            if sources:
+                samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
+                of_sources = jnp.sum(results.pop(0) * samples[..., None, :], axis=-1)
+        of_receivers = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1) if slopes else None
+        by_extra = (
+            g
+            for has, g in zip((given.wavelet, given.sources, given.receivers), (of_wavelet, of_sources, of_receivers))
+            if has
+        )
+        return tuple(gradients.get(i) for i in range(len(coefficients))), None, None, tuple(by_extra)
+
+    function = jax.custom_vjp(simulate)
+    function.defvjp(forward, backward, symbolic_zeros=True)
+    return function
+
+
+def _is_primal(x: Any) -> bool:
+    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)

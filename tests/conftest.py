@@ -1,0 +1,29 @@
+"""A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a test asks for it."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+install_import_hook("ondax", "beartype.beartype")  # checks shapes and dtypes of public calls
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# The gate must be reproducible and must not time a compiler: the same examples every run, and no deadline.
+settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("ondax")
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Turns float64 on for one test, as a user would inside a program that runs in float32."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test in each precision, with float64 on only where it is needed."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param

@@ -1,0 +1,422 @@
+"""The inversion loop: against a small algebraic stand-in for a propagator, and on waves."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ondax.inversion import Interrupted, fwi
+from ondax.inversion.batches import shot_batch
+from ondax.inversion.fingerprint import fingerprint
+
+N_SHOTS, N_RECEIVERS, NT, N = 6, 4, 5, 8
+_random = np.random.default_rng(0)
+MATRIX = jnp.asarray(_random.normal(size=(N_SHOTS, N_RECEIVERS, NT, N)), jnp.float32)
+TRUE = jnp.asarray(_random.uniform(1.0, 2.0, size=N), jnp.float32)
+START = jnp.full((N,), 1.5, jnp.float32)
+LBFGS = optax.lbfgs()
+SGD = optax.sgd(1e-3)  # compiles in a moment, for where the optimiser does not matter
+
+
+def toy(model, shots=None):
+    """Traces of six shots, mildly nonlinear in the model."""
+    matrix = MATRIX if shots is None else MATRIX[shots]
+    return matrix @ model + 0.1 * (matrix @ model) ** 2
+
+
+OBSERVED = toy(TRUE)
+invert = partial(fwi, toy, OBSERVED, START, progress=False)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD,
+        optax.adam(0.05),
+        LBFGS,
+        optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20, store_grad=True)),
+        optax.polyak_sgd(),
+    ],
+    ids=["sgd", "adam", "lbfgs", "backtracking", "polyak"],
+)
+def test_reduces_the_misfit(optimizer):
+    result = invert(optimizer=optimizer, iterations=60)
+    assert result.history.misfit[-1] < 0.1 * result.history.misfit[0]
+    assert len(result.history) == 60
+    assert result.model.shape == START.shape
+
+
+def test_lbfgs_finds_the_model():
+    result = invert(optimizer=LBFGS, iterations=25)
+    np.testing.assert_allclose(result.model, TRUE, atol=1e-3)
+
+
+def test_lbfgs_is_compiled_once_and_reuses_the_search():
+    traced, solved = [], []
+
+    def counting(model, shots=None):
+        traced.append(1)
+        jax.debug.callback(lambda: solved.append(1))
+        return toy(model, shots)
+
+    fwi(counting, OBSERVED, START, optimizer=LBFGS, iterations=2, progress=False)
+    once = len(traced)
+    traced.clear(), solved.clear()
+    fwi(counting, OBSERVED, START, optimizer=LBFGS, iterations=8, progress=False)
+    jax.effects_barrier()
+    assert len(traced) == once
+    assert len(solved) < 20  # without reuse, every iteration costs one more than its search
+
+
+def test_history_describes_the_first_step():
+    result = invert(optimizer=SGD, iterations=1)
+    value, gradient = jax.value_and_grad(lambda m: 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2))(START)
+    np.testing.assert_allclose(result.history.misfit, [value], rtol=1e-6)
+    np.testing.assert_allclose(result.history.gradient_norm, [jnp.linalg.norm(gradient)], rtol=1e-6)
+    change = jnp.sqrt(jnp.mean((result.model - START) ** 2))
+    np.testing.assert_allclose(result.history.model_change, [change], rtol=1e-6)
+    np.testing.assert_allclose(result.model, START - 1e-3 * gradient, rtol=1e-6)
+
+
+def test_a_model_may_be_a_tree_with_other_things_in_it():
+    def two(model, shots=None):
+        assert model["note"] == "kept"
+        return toy(model["a"] * model["b"], shots)
+
+    start = {"a": START, "b": np.ones((), np.float32), "note": "kept", "count": 3}
+    result = fwi(
+        two, OBSERVED, start, optimizer=LBFGS, iterations=20, progress=False,
+        bounds=({"a": 0.5, "b": 0.9, "note": None, "count": None}, 3.0), mask={"a": 1.0, "b": 0.0, "note": None, "count": None},
+    )  # fmt: skip
+    assert result.model["note"] == "kept" and result.model["count"] == 3
+    assert float(result.model["b"]) == 1.0
+    np.testing.assert_allclose(result.model["a"], TRUE, atol=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", [optax.adam(0.05), LBFGS], ids=["adam", "lbfgs"])
+def test_models_stay_within_bounds_even_while_searching(optimizer):
+    lower, upper, seen = 1.2, np.linspace(1.6, 1.9, N, dtype=np.float32), []
+
+    def watched(model, shots=None):
+        jax.debug.callback(lambda m: seen.append(np.array(m)), model)
+        return toy(model, shots)
+
+    result = fwi(
+        watched, OBSERVED, START, optimizer=optimizer, iterations=60, bounds=(lower, upper), progress=False
+    )
+    jax.effects_barrier()
+    assert all((np.float32(lower) <= m).all() and (m <= upper).all() for m in seen)
+
+    # At the solution, the gradient vanishes inside the bounds and points out of them on the bounds.
+    gradient = jax.grad(lambda m: 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2))(result.model)
+    low, high = result.model <= lower, result.model >= upper
+    assert low.any() or high.any()
+    scale = jnp.abs(jax.grad(lambda m: 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2))(START)).max()
+    assert jnp.all(
+        jnp.where(low, gradient >= 0, jnp.where(high, gradient <= 0, jnp.abs(gradient) < 0.02 * scale))
+    )
+
+
+@pytest.mark.parametrize("optimizer", [optax.adam(0.05), LBFGS], ids=["adam", "lbfgs"])
+def test_mask_holds_values_fixed(optimizer):
+    mask = jnp.arange(N) % 2
+    result = invert(optimizer=optimizer, iterations=10, mask=mask)
+    changed = result.model != START
+    np.testing.assert_array_equal(changed, mask == 1)
+
+
+def test_mask_and_preconditioner_multiply_the_gradient():
+    plain = invert(optimizer=SGD, iterations=1).model - START
+    mask = jnp.linspace(0.0, 1.0, N)
+    shaped = invert(optimizer=SGD, iterations=1, mask=mask, precondition=lambda g: 2.0 * g).model - START
+    np.testing.assert_allclose(shaped, 2.0 * mask * plain, atol=1e-6)
+
+
+def test_any_function_is_a_misfit():
+    result = invert(optimizer=optax.adam(0.05), iterations=3, misfit=lambda p, o: jnp.sum(jnp.abs(p - o)))
+    np.testing.assert_allclose(result.history.misfit[0], np.abs(toy(START) - OBSERVED).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 6])
+def test_batches_use_every_shot_equally_often(batch_size):
+    rows = [shot_batch(i, N_SHOTS, batch_size, seed=3) for i in range(N_SHOTS)]
+    assert {row.shape for row in rows} == {(batch_size,)}
+    stream = np.concatenate(rows).reshape(-1, N_SHOTS)
+    np.testing.assert_array_equal(np.sort(stream, axis=1), np.tile(np.arange(N_SHOTS), (batch_size, 1)))
+    assert not np.array_equal(
+        np.concatenate(rows), np.concatenate([shot_batch(i, N_SHOTS, batch_size, 4) for i in range(N_SHOTS)])
+    )
+
+
+def test_batches_compile_once_and_converge():
+    traced = []
+
+    def counting(model, shots=None):
+        traced.append(shots)
+        return toy(model, shots)
+
+    result = fwi(
+        counting, OBSERVED, START, optimizer=optax.adam(0.05), iterations=100, batch_size=4, progress=False
+    )
+    assert len(traced) == 2  # once for the shape of the traces, once for the step
+    np.testing.assert_allclose(result.model, TRUE, atol=0.1)
+
+
+def test_callback_sees_every_iteration():
+    seen = []
+    invert(
+        optimizer=SGD,
+        iterations=3,
+        callback=lambda i, model, history: seen.append((i, model.shape, len(history))),
+    )
+    assert seen == [(1, (N,), 1), (2, (N,), 2), (3, (N,), 3)]
+
+
+def test_progress_shows_the_misfit(capsys):
+    fwi(toy, OBSERVED, START, optimizer=SGD, iterations=2)
+    assert "2/2" in (shown := capsys.readouterr().err) and "misfit=" in shown
+    invert(optimizer=SGD, iterations=2)
+    assert capsys.readouterr().err == ""
+
+
+# ---------------------------------------------------------------------------------------------------------------- saving
+
+OPTIMIZERS = {
+    "adam": dict(optimizer=optax.adam(0.05, mu_dtype=jnp.bfloat16), batch_size=4),
+    "lbfgs": dict(optimizer=LBFGS),
+    "noisy": dict(optimizer=optax.noisy_sgd(1e-3, key=jax.random.key(0))),
+}
+
+
+@pytest.mark.parametrize("setting", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_resuming_gives_the_same_bits(tmp_path, setting):
+    path = tmp_path / "state.npz"
+    straight = invert(iterations=9, **setting)
+    invert(iterations=4, save=path, **setting)
+    resumed = invert(iterations=9, save=path, **setting)
+    np.testing.assert_array_equal(resumed.model, straight.model)
+    np.testing.assert_array_equal(resumed.history.misfit, straight.history.misfit)
+    again = invert(iterations=9, save=path, **setting)
+    np.testing.assert_array_equal(again.model, straight.model)
+    assert os.listdir(tmp_path) == ["state.npz"]
+
+
+def test_the_state_is_readable_without_ondax(tmp_path):
+    result = invert(optimizer=optax.adam(0.05), iterations=3, save=tmp_path / "s")
+    with np.load(tmp_path / "s") as file:
+        np.testing.assert_array_equal(file["model"], result.model)
+        assert file["history"].shape == (3, 4)
+
+
+def test_save_every(tmp_path):
+    path, lengths = tmp_path / "s.npz", []
+
+    def look(iteration, model, history):
+        lengths.append(len(np.load(path)["history"]) if path.exists() else 0)
+
+    invert(optimizer=SGD, iterations=5, save=path, save_every=2, callback=look)
+    assert lengths == [0, 2, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "change, part",
+    [
+        (dict(optimizer=optax.adam(0.01)), "optimizer"),
+        (dict(misfit=lambda p, o: jnp.sum((p - o) ** 4)), "misfit"),
+        (dict(batch_size=2), "batches"),
+        (dict(batch_size=3, seed=1), "batches"),
+        (dict(bounds=(0.0, 5.0)), "bounds"),
+        (dict(mask=1.0), "mask"),
+        (dict(precondition=lambda g: g), "precondition"),
+    ],
+)
+def test_a_state_of_another_problem_is_refused(tmp_path, change, part):
+    setting = dict(optimizer=optax.adam(0.05), save=tmp_path / "s.npz", batch_size=3)
+    invert(iterations=2, **setting)
+    with pytest.raises(ValueError, match=f"belongs to another inversion, which differs in {part}"):
+        invert(iterations=4, **(setting | change))
+    with pytest.raises(ValueError, match="differs in observed traces, initial model"):
+        fwi(toy, 2 * OBSERVED, START + 0.1, iterations=4, progress=False, **setting)
+    with pytest.raises(ValueError, match="holds 2 iterations"):
+        invert(iterations=1, **setting)
+
+
+def test_a_file_that_is_no_state_is_refused(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    for name in ("text", "other.npz"):
+        with pytest.raises(ValueError, match="is not a state saved by ox.fwi"):
+            invert(optimizer=SGD, iterations=1, save=tmp_path / name)
+
+
+def test_fingerprints_know_contents():
+    def maker(a):
+        return lambda x: a * x
+
+    assert fingerprint(maker(1.0)) == fingerprint(maker(1.0)) != fingerprint(maker(2.0))
+    assert fingerprint({"a": 1, "b": np.ones(2)}) == fingerprint({"b": np.ones(2), "a": 1})
+    assert fingerprint((1, (2, 3))) != fingerprint(((1, 2), 3))
+    assert fingerprint(np.zeros(3)) != fingerprint(np.zeros(3, np.float32))
+    assert fingerprint(partial(maker, a=1)) != fingerprint(partial(maker, a=2))
+    assert fingerprint(jax.jit(maker(1.0))) != fingerprint(jax.jit(maker(2.0)))
+    assert fingerprint(object()) == fingerprint(object())
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    path = tmp_path / "s.npz"
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(iteration, model, history):
+        if iteration == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(
+        Interrupted, match=r"stopped after 3 of 6 iterations; .*s\.npz holds the state"
+    ) as caught:
+        invert(optimizer=SGD, iterations=6, save=path, save_every=10, callback=press)
+    assert len(caught.value.result.history) == 3
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = invert(optimizer=SGD, iterations=6, save=path, save_every=10)
+    np.testing.assert_array_equal(resumed.model, invert(optimizer=SGD, iterations=6).model)
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    def press(iteration, model, history):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("not reached")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        invert(optimizer=SGD, iterations=6, callback=press)
+    assert not isinstance(caught.value, Interrupted)
+
+
+# ---------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(iterations=-1), "iterations=-1 must be a whole number at least 0"),
+        (dict(save_every=0), "save_every=0"),
+        (dict(batch_size=7), "batch_size=7 must be a whole number from 1 to 6"),
+        (dict(bounds=(2.0, 1.0)), "lower bound must be below"),
+        (dict(bounds=(1.6, 2.0)), "the initial model, 1.5 to 1.5, leaves its bounds, 1.6 to 2"),
+        (dict(bounds=(np.zeros(3), 2.0)), "lower bound does not fit the model"),
+        (dict(mask={"vp": 1.0}), "mask does not fit the model"),
+        (dict(optimizer=LBFGS, batch_size=3), "does not go with L-BFGS or a line search"),
+        (dict(optimizer=optax.scale_by_lbfgs(), batch_size=3), "does not go with L-BFGS"),
+        (dict(optimizer=LBFGS, precondition=lambda g: g), "precondition does not go with a line search"),
+        (dict(optimizer=LBFGS, mask=0.5), "values other than 0 and 1"),
+        (dict(save="/no/such/folder/s.npz"), "does not exist"),
+        (dict(save="."), "is a folder"),
+    ],
+)
+def test_bad_arguments(change, message):
+    with pytest.raises(ValueError, match=message):
+        invert(**(dict(optimizer=optax.adam(0.1), iterations=1) | change))
+
+
+@pytest.mark.parametrize("change", [dict(iterations=1.5), dict(bounds=3.0), dict(bounds=(1.0, 2.0, 3.0))])
+def test_bad_types(change):
+    with pytest.raises(
+        (ValueError, TypeError)
+    ):  # which of them depends on whether annotations are being checked
+        invert(**(dict(optimizer=optax.adam(0.1), iterations=1) | change))
+
+
+def test_bad_data_and_models():
+    run = partial(fwi, toy, optimizer=SGD, iterations=1, progress=False)
+    with pytest.raises(
+        ValueError, match=r"observed has shape \(2, 4, 5\), but the propagator predicts \(6, 4, 5\)"
+    ):
+        run(OBSERVED[:2], START)
+    with pytest.raises(ValueError, match="observed holds NaN"):
+        run(OBSERVED.at[0, 0, 0].set(jnp.nan), START)
+    with pytest.raises(ValueError, match="no floating-point array"):
+        run(OBSERVED, {"name": "vp"})
+
+
+def test_a_misfit_that_is_not_finite_names_the_iteration(tmp_path):
+    def explode(predicted, observed):
+        misfit = 0.5 * jnp.sum((predicted - observed) ** 2)
+        return jnp.where(misfit < 20.0, jnp.nan, misfit)
+
+    path = tmp_path / "s.npz"
+    with pytest.raises(FloatingPointError, match=r"misfit is nan in iteration (\d+)") as caught:
+        invert(optimizer=optax.adam(0.05), iterations=100, misfit=explode, save=path)
+    saved = np.load(path)
+    assert f"iteration {len(saved['history']) + 1}:" in str(caught.value)
+    assert np.isfinite(saved["model"]).all()
+
+
+def test_an_error_in_the_propagator_names_the_iteration():
+    def fail(model):
+        def raise_(m):
+            raise RuntimeError("out of luck")
+
+        return jax.pure_callback(
+            raise_, jax.ShapeDtypeStruct(OBSERVED.shape, OBSERVED.dtype), jax.lax.stop_gradient(model)
+        )
+
+    with pytest.raises(Exception, match="out of luck") as caught:
+        fwi(fail, OBSERVED, START, optimizer=optax.adam(0.1), iterations=1, progress=False)
+    assert any("iteration 1" in note for note in caught.value.__notes__)
+
+
+# ---------------------------------------------------------------------------------------------------------------- on waves
+
+SCRIPT = textwrap.dedent(
+    """
+    import os, signal, sys
+    import numpy as np, optax
+    import ondax as ox
+
+    path, kill_at, out, name = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    grid = ox.Grid(shape=(41, 31), spacing=10.0)
+    survey = ox.Survey(ox.line((50.0, 20.0), (350.0, 20.0), 4), ox.line((0.0, 30.0), (400.0, 30.0), 21),
+                       ox.ricker(15.0, nt=150, dt=0.002), 0.002)
+    F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2600.0)
+    true = np.full(grid.shape, 2000.0, np.float32)
+    true[15:25, 12:20] = 2300.0
+    start = np.full(grid.shape, 2000.0, np.float32)
+    optimizer, batch = {"adam": (optax.adam(20.0), 2),
+                        "lbfgs": (optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 / 300})),
+                        None)}[name]
+
+    def callback(iteration, model, history):
+        if iteration == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    result = ox.fwi(F, np.asarray(F(true)), start, optimizer=optimizer, batch_size=batch, iterations=6,
+    bounds=(1500.0, 2500.0),
+                    callback=callback, save=path or None, progress=False)
+    np.savez(out, model=result.model, misfit=result.history.misfit)
+    """
+)
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+def test_a_killed_inversion_goes_on_to_the_same_bits(tmp_path, name):
+    pytest.importorskip("ondax.propagator")
+
+    def run(path, kill_at, out):
+        arguments = [sys.executable, "-c", SCRIPT, str(path), str(kill_at), str(tmp_path / out), name]
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+
+    assert (straight := run("", 0, "straight.npz")).returncode == 0, straight.stderr
+    assert run(tmp_path / "state.npz", 3, "none.npz").returncode == -signal.SIGKILL
+    assert len(np.load(tmp_path / "state.npz")["history"]) == 3
+    assert (resumed := run(tmp_path / "state.npz", 0, "resumed.npz")).returncode == 0, resumed.stderr
+    expected, got = np.load(tmp_path / "straight.npz"), np.load(tmp_path / "resumed.npz")
+    np.testing.assert_array_equal(got["model"], expected["model"])
+    np.testing.assert_array_equal(got["misfit"], expected["misfit"])
+    assert got["misfit"][-1] < (0.9 if name == "adam" else 0.5) * got["misfit"][0]
