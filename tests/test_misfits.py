@@ -108,3 +108,11 @@ def test_traveltime_gradient_delays_an_early_pulse(x64):
         assert misfits.traveltime(predicted - step * gradient, observed, dt=DT) < misfits.traveltime(
             predicted, observed, dt=DT
         )
+
+
+def test_bad_arguments():
+    one = jnp.ones((1, 4))
+    with pytest.raises(ValueError, match="threshold=-1.0 must be positive"):
+        misfits.huber(one, one, threshold=-1.0)
+    with pytest.raises(ValueError, match="dt=0.0 must be"):
+        misfits.traveltime(one, one, dt=0.0)

@@ -232,12 +232,9 @@ def _times(nt: int, dt: float, delay: float | None, half_length: float, highest:
 
 
 def _hann(t: Wavelet, half_length: float) -> Wavelet:
-    """Hann window around t = 0, zero beyond `half_length`. A half-length of zero (delay=0) leaves no room for
-    a window."""
+    """Hann window around t = 0, zero beyond `half_length`."""
     if half_length <= 0.0:
-        raise ValueError(
-            "delay=0.0 leaves no room for this zero-phase wavelet; give a positive delay or none for the default"
-        )
+        raise ValueError("delay=0.0 leaves no room for half of the wavelet; give none for the default")
     return np.where(np.abs(t) < half_length, np.cos(0.5 * math.pi * t / half_length) ** 2, 0.0)
 
 

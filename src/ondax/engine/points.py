@@ -30,7 +30,7 @@ class Points:
         self.point = Dimension(name=f"{name}_p")
         self.taps = {d: Dimension(name=f"{name}_tap_{d.name}") for d in symbols.dimensions}
         time = symbols.grid.time_dim
-        self.samples = self._function(f"{name}_samples", (self.point, time))
+        self.samples = self._function(f"{name}_samples", (time, self.point))
         self.placed: dict[tuple[Any, bool], tuple[Function, Function]] = {}
 
     def _function(self, name: str, dimensions: tuple, dtype: Any = None) -> Function:

@@ -154,8 +154,8 @@ class Shot:
         return self.threads > 1
 
     def samples(self, points: Geometry, steps: int | None = None) -> np.ndarray:
-        """A zeroed array of samples, (point, step)."""
-        return zeros((points.count, row_length(steps or self.grid.steps, self.grid.dtype)), self.grid.dtype)
+        """A zeroed array of samples, (step, point), rows aligned."""
+        return zeros((steps or self.grid.steps, row_length(points.count, self.grid.dtype)), self.grid.dtype)
 
     def start(self, fields: Sequence[TimeFunction], prefix: str = "") -> None:
         """Fields at rest."""

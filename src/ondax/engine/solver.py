@@ -20,8 +20,8 @@ from .workers import OrderedSum, each
 
 Arrays = Sequence[np.ndarray]
 
-LEAD = 16  # zero samples before step 0 of an adjoint run, one of them read by its extra step; a whole cache line
-SHIFT = 48  # added to the step numbers of adjoint runs: a multiple of LEAD and of every number of time buffers
+LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
+SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
@@ -95,10 +95,10 @@ class Solver:
             finally:
                 if history:
                     STORE.release(history)
-            kept = recorded[:, self.grid.record_every - 1 : self.grid.steps : self.grid.record_every]
-            traces[task.index] = kept[:receivers]
+            recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
+            traces[task.index] = recorded[:, :receivers].T
             if moved is not None:
-                moved[task.index] = np.moveaxis(kept[receivers:].reshape(-1, receivers, self.grid.samples), 0, 1)
+                moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
 
         self._each(tasks, run)
         return (traces,) if moved is None else (traces, moved)
@@ -123,7 +123,8 @@ class Solver:
                 shot.arrays["d" + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
             samples = shot.samples(shot.source)
             if source is not None:
-                samples[:, : self.grid.steps] = _of(source, task.batch)[task.index[-1]]
+                perturbed = _of(source, task.batch)[task.index[-1]]
+                samples[:, : perturbed.shape[0]] = perturbed.T
             recorded = shot.samples(shot.receiver)
             arrays = {f"{self.input.name}_samples": samples, f"{self.output.name}_samples": recorded}
             kernel = self.programs.born(wanted, shot.parallel)
@@ -134,7 +135,8 @@ class Solver:
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
             finally:
                 shot.finish()
-            traces[task.index] = recorded[:, self.grid.record_every - 1 : self.grid.steps : self.grid.record_every]
+            recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
+            traces[task.index] = recorded[:, : traces.shape[-2]].T
 
         self._each(tasks, run)
         return traces
@@ -178,7 +180,8 @@ class Solver:
             shot = self._shot(task, source_slopes=slopes)
             samples = shot.samples(shot.receiver, LEAD + self.grid.steps)
             every = self.grid.record_every
-            samples[:, LEAD + every - 1 : LEAD + self.grid.steps : every] = _of(residual, task.batch)[task.index[-1]]
+            injected = _of(residual, task.batch)[task.index[-1]]
+            samples[LEAD + every - 1 :: every, : injected.shape[0]] = injected.T
             read = shot.samples(shot.source, LEAD + self.grid.steps)
             run = _AdjointRun(self, task, shot, wanted, samples, read, source or slopes)
             try:
@@ -186,11 +189,10 @@ class Solver:
             finally:
                 shot.finish()
             total.put(task.number, (task.batch, parts))
-            seen = read[:, LEAD : LEAD + self.grid.steps]
             if at_source is not None:
-                at_source[task.index] = seen[:sources]
+                at_source[task.index] = read[LEAD:, :sources].T
             if moved is not None:
-                moved[task.index] = np.moveaxis(seen[sources:].reshape(-1, sources, self.grid.steps), 0, 1)
+                moved[task.index] = _by_axis(read[LEAD:, sources:], sources, len(self.grid.shape))
 
         if wanted:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
@@ -279,7 +281,7 @@ class Solver:
         return sorted(tasks, key=missing)
 
     def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
-        """One whole forward run; returns what receivers read, (point, step)."""
+        """One whole forward run; returns what receivers read, (step, point)."""
         shot = self._shot(task, receiver_slopes=slopes)
         run = ForwardRun(self, task, shot)
         try:
@@ -355,7 +357,7 @@ class ForwardRun:
         self.shot = shot
         self.fields = solver.programs.scheme.system.fields
         samples = shot.samples(shot.source)
-        samples[:, : solver.grid.steps] = task.source
+        samples[:, : task.source.shape[0]] = task.source.T
         self.recorded = shot.samples(shot.receiver)
         self.samples = {f"{solver.input.name}_samples": samples, f"{solver.output.name}_samples": self.recorded}
         shot.start(self.fields)
@@ -446,8 +448,7 @@ class _AdjointRun:
         # The lagged gradient's extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.
         every = self.wanted.every if self.wanted else 1
         shift = SHIFT if self.wanted and every == 1 else 0
-        itemsize = np.dtype(self.solver.grid.dtype).itemsize
-        all_offsets = {name: (LEAD - shift) * itemsize for name in self.samples}
+        all_offsets = {name: (LEAD - shift) * array[0].nbytes for name, array in self.samples.items()}
         all_offsets |= {name: offset - shift * arrays[name][0].nbytes for name, offset in offsets.items()}
         self.shot.run(
             self.kernel, first + shift, last + shift, {**self.samples, **self.parts, **arrays}, all_offsets, every
@@ -494,6 +495,11 @@ class _Restartable:
             for array in self.history.arrays.values():
                 POOL.give("stretch", array)
             self.history = None
+
+
+def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:
+    """From (step, axis and point, padding) to (point, axis, step)."""
+    return samples[:, : axes * points].reshape(-1, axes, points).transpose(2, 1, 0)
 
 
 def _of(array: np.ndarray, position: tuple[int, ...]) -> np.ndarray:

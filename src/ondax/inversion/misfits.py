@@ -44,6 +44,8 @@ def huber(predicted: Traces, observed: Traces, *, threshold: float) -> Scalar:
         Guitton, Symes (2003), Robust inversion of seismic data using the Huber norm, Geophysics 68(4),
         1310-1319.
     """
+    if threshold <= 0.0:
+        raise ValueError(f"threshold={threshold!r} must be positive, in units of the data")
     size = jnp.abs(predicted - observed)
     inside = jnp.minimum(size, threshold)
     return jnp.sum(inside * (size - 0.5 * inside))
@@ -70,10 +72,10 @@ def envelope(predicted: Traces, observed: Traces) -> Scalar:
     wavenumbers, than least squares.
 
     References:
-        Bozdag, Trampert, Tromp (2011), Misfit functions for full waveform inversion based on instantaneous
-        phase and envelope measurements, Geophysical Journal International 185(2), 845-870.
-        Wu, Luo, Wu (2014), Seismic envelope inversion and modulation signal model, Geophysics 79(3),
-        WA13-WA24.
+        - Bozdag, Trampert, Tromp (2011), Misfit functions for full waveform inversion based on instantaneous
+          phase and envelope measurements, Geophysical Journal International 185(2), 845-870.
+        - Wu, Luo, Wu (2014), Seismic envelope inversion and modulation signal model, Geophysics 79(3),
+          WA13-WA24.
     """
     return least_squares(_envelope(predicted), _envelope(observed))
 
@@ -94,6 +96,8 @@ def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
     References:
         Luo, Schuster (1991), Wave-equation traveltime inversion, Geophysics 56(5), 645-653.
     """
+    if dt <= 0.0:
+        raise ValueError(f"dt={dt!r} must be a positive number of seconds")
     nt = predicted.shape[-1]
     size = 2 * nt
     p, o = (jnp.fft.rfft(_normalised(traces), size) for traces in (predicted, observed))

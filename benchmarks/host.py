@@ -1,0 +1,50 @@
+"""What the machine is, and what else it was doing while we measured. Linux only, as are the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def description() -> str:
+    """Processor, cores, memory, load before anything was measured."""
+    model = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown CPU"
+    )
+    memory = int(next(line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))) / 1024**2
+    cores = len(os.sched_getaffinity(0))
+    load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
+    return f"{model}, {cores} cores, {memory:.0f} GiB; load average before: {load}"
+
+
+class OtherWork:
+    """Cores kept busy by processes that are not ours, on average, between its making and `cores`."""
+
+    def __init__(self) -> None:
+        self._tick = os.sysconf("SC_CLK_TCK")
+        self._begin, self._busy, self._ours = time.monotonic(), _busy_ticks(), _own_ticks(())
+
+    def cores(self, pids: Sequence[int]) -> float:
+        """Args: pids: processes started since, and still running."""
+        busy, ours = _busy_ticks() - self._busy, _own_ticks(pids) - self._ours
+        return max(0.0, (busy - ours) / self._tick / (time.monotonic() - self._begin))
+
+
+def _busy_ticks() -> int:
+    user, nice, system, _, _, irq, softirq, steal = map(int, _lines("/proc/stat")[0].split()[1:9])
+    return user + nice + system + irq + softirq + steal
+
+
+def _own_ticks(pids: Sequence[int]) -> int:
+    """Of this process, its ended children, and the processes given."""
+    total = 0
+    for pid in (os.getpid(), *pids):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15]))
+    return total
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()

@@ -1,0 +1,233 @@
+"""What is measured in each case, and against which target."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .cases import CASES
+from .host import OtherWork
+from .measure import Contender, Times, alone_and_disturbed, in_turns
+from .report import Limit, Row, at_least, at_most, seconds
+from .worker import ROOT, Worker, WorkerError
+
+SAME = at_most(1e-3)  # relative difference of two contenders' gradients
+
+
+@dataclass
+class Suite:
+    """The measurements, and what they have in common.
+
+    Attributes:
+        rounds: how often each contender is measured; a third of it where one round takes many seconds.
+        deepwave_python: an interpreter that has deepwave.
+        notes: what the reader of the table should know.
+    """
+
+    rounds: int = 9
+    deepwave_python: str = sys.executable
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def few_rounds(self) -> int:
+        return max(3, self.rounds // 3)
+
+    # ---------------------------------------------------------------- the cases
+
+    def case_a(self) -> list[Row]:
+        rows: list[Row] = []
+        with self._workers("A") as start:
+            ours = start("ondax_contender", threads=1)
+            sparse = start("ondax_contender", threads=1, store_every=4)
+            off_grid = start("ondax_contender", threads=1, shift=0.5)
+            devito = start("devito_baseline", threads=1)
+            plain = start("jax_baseline", threads=1)
+            peer = self._deepwave(start, threads=1)
+            rows += _gradients_agree("A", ours, devito, plain)
+            contenders = {
+                "gradient": Contender(ours, "gradient"),
+                "forward": Contender(ours, "forward"),
+                "gradient, every 4th step": Contender(sparse, "gradient"),
+                "gradient, off grid": Contender(off_grid, "gradient"),
+                "devito": Contender(devito, "gradient"),
+                "devito fused": Contender(devito, "gradient_fused"),
+                "devito forward": Contender(devito, "forward"),
+                "jax": Contender(plain, "gradient"),
+                "jax forward": Contender(plain, "forward"),
+            }
+            if peer:
+                contenders |= {"deepwave": Contender(peer, "gradient"), "deepwave forward": Contender(peer, "forward")}
+            t = in_turns(contenders, self.rounds)
+            rows += [
+                _cost("A", "gradient / Devito's", t["gradient"], t["devito"], at_most(1.10)),
+                _cost("A", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]),
+                _cost("A", "gradient, every 4th step / Devito's", t["gradient, every 4th step"], t["devito"], at_most(0.9)),
+                _cost("A", "gradient, points off the grid / Devito's on it", t["gradient, off grid"], t["devito"]),
+                _cost("A", "forward / Devito's with history", t["forward"], t["devito forward"]),
+                _gain("A", "gradient: faster than plain JAX", t["gradient"], t["jax"]),
+                _gain("A", "forward: faster than plain JAX", t["forward"], t["jax forward"]),
+            ]
+            if peer:
+                rows += _against_deepwave("A", "one thread", t, at_least(8), at_least(1.8))
+        with self._workers("A") as start:
+            ours = start("ondax_contender", threads=2)
+            peer = self._deepwave(start, threads=2)
+            contenders = _both(ours, peer)
+            t = in_turns(contenders, self.rounds)
+            if peer:
+                rows += _against_deepwave("A", "two threads", t)
+        return rows
+
+    def case_b(self) -> list[Row]:
+        rows: list[Row] = []
+        with self._workers("B") as start:
+            two, one = start("ondax_contender", threads=2), start("ondax_contender", threads=1)
+            peer = self._deepwave(start, threads=2)
+            t = in_turns(_both(two, peer) | {"one thread": Contender(one, "gradient")}, self.few_rounds)
+            if peer:
+                rows += _against_deepwave("B", "two threads", t, at_least(8), at_least(1.8))
+            rows.append(_gain("B", "gradient: two threads over one", t["gradient"], t["one thread"], at_least(1.8)))
+            alone, disturbed = alone_and_disturbed(Contender(two, "gradient"), self.rounds)
+            slowdown = disturbed.over(alone)
+            medians = {"ours": seconds(disturbed.median), "theirs": seconds(alone.median)}
+            rows.append(Row("B", "gradient: one core busy / alone", slowdown, limit=at_most(1.8), **medians))
+        return rows
+
+    def case_c(self) -> list[Row]:
+        with self._workers("C") as start:
+            ours = start("ondax_contender", threads=1, clock=True)
+            devito = start("devito_baseline", threads=1)
+            rows = _gradients_agree("C", ours, devito)
+            t = in_turns({"gradient": Contender(ours, "gradient"), "devito": Contender(devito, "gradient")}, self.rounds)
+            rows.append(_cost("C", "gradient / Devito's", t["gradient"], t["devito"]))
+            for action in ("forward", "gradient"):
+                outside = statistics.median(ours.run(f"{action}_overhead")[1] for _ in range(3 * self.rounds))
+                rows.append(Row("C", f"{action}: outside the kernels", 1000 * outside, "ms", at_most(1)))
+        return rows
+
+    def case_d(self) -> list[Row]:
+        with self._workers("D") as start:
+            ours, devito = start("ondax_contender", threads=1), start("devito_baseline", threads=1)
+            rows = _gradients_agree("D", ours, devito)
+            contenders = {
+                "gradient": Contender(ours, "gradient"),
+                "devito": Contender(devito, "gradient"),
+                "devito fused": Contender(devito, "gradient_fused"),
+            }
+            t = in_turns(contenders, self.few_rounds)
+        return [
+            *rows,
+            _cost("D", "gradient / Devito's", t["gradient"], t["devito"], at_most(1.10)),
+            _cost("D", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]),
+        ]
+
+    def startup(self) -> list[Row]:
+        cold, warm = [], []
+        for _ in range(self.few_rounds):
+            with tempfile.TemporaryDirectory() as empty:
+                # TMPDIR is where Devito itself caches
+                environment = {"ONDAX_CACHE_DIR": f"{empty}/ondax", "TMPDIR": empty}
+                cold.append(float(_printed("startup", environment)))
+                warm.append(float(_printed("startup", environment)))
+        what = "`import ondax` to the first gradient of A"
+        return [
+            Row("startup", f"{what}, cache warm", statistics.median(warm), "s", at_most(2.5)),
+            Row("startup", f"{what}, cache cold", statistics.median(cold), "s", at_most(8)),
+        ]
+
+    def memory(self) -> list[Row]:
+        rows = []
+        for name in ("A", "D"):
+            _printed("memory", {}, name)  # compiles the kernels
+            extra, history = int(_printed("memory", {}, name)), CASES[name].history_bytes
+            sizes = {"ours": f"{extra / 1e6:.0f} MB", "theirs": f"{history / 1e6:.0f} MB"}
+            rows.append(Row("memory", f"gradient of {name}: peak over base / history", extra / history, "x", at_most(1.3), **sizes))
+        return rows
+
+    # ---------------------------------------------------------------- workers
+
+    @contextmanager
+    def _workers(self, case: str) -> Iterator[Callable[..., Worker]]:
+        """Gives a function that starts workers, ends them, and notes what else kept the machine busy."""
+        workers: list[Worker] = []
+        with ExitStack() as stack:
+
+            def start(module: str, python: str = sys.executable, **options: Any) -> Worker:
+                worker = stack.enter_context(Worker(module, {"case": case, **options}, python))
+                workers.append(worker)
+                return worker
+
+            others = OtherWork()
+            yield start
+            busy = others.cores([w.pid for w in workers])
+        if busy > 0.1:
+            self._note(f"case {case}: other processes kept {busy:.1f} cores busy while it ran: its figures are noisy")
+
+    def _deepwave(self, start: Callable[..., Worker], threads: int) -> Worker | None:
+        try:
+            return start("deepwave_baseline", python=self.deepwave_python, threads=threads)
+        except (WorkerError, OSError) as error:
+            self._note(f"no comparison with deepwave: {error}")
+            return None
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _both(ours: Worker, peer: Worker | None) -> dict[str, Contender]:
+    contenders = {"gradient": Contender(ours, "gradient"), "forward": Contender(ours, "forward")}
+    if peer:
+        contenders |= {"deepwave": Contender(peer, "gradient"), "deepwave forward": Contender(peer, "forward")}
+    return contenders
+
+
+def _against_deepwave(
+    case: str, threads: str, t: Mapping[str, Times], gradient: Limit | None = None, forward: Limit | None = None
+) -> list[Row]:
+    return [
+        _gain(case, f"gradient: faster than deepwave, {threads}", t["gradient"], t["deepwave"], gradient),
+        _gain(case, f"forward: faster than deepwave, {threads}", t["forward"], t["deepwave forward"], forward),
+    ]
+
+
+def _cost(case: str, what: str, ours: Times, theirs: Times, limit: Limit | None = None) -> Row:
+    """Our time over theirs."""
+    return Row(case, what, ours.over(theirs), "x", limit, seconds(ours.median), seconds(theirs.median))
+
+
+def _gain(case: str, what: str, ours: Times, theirs: Times, limit: Limit | None = None) -> Row:
+    """Their time over ours."""
+    return Row(case, what, theirs.over(ours), "x", limit, seconds(ours.median), seconds(theirs.median))
+
+
+def _gradients_agree(case: str, ours: Worker, devito: Worker, plain: Worker | None = None) -> list[Row]:
+    """That the baselines calculate what we do, and that Devito's adjoint is one."""
+    import numpy as np
+
+    def gradient(worker: Worker, action: str = "gradient_array") -> np.ndarray:
+        return np.asarray(worker.run(action)[1])
+
+    g = gradient(ours)
+    others = {"Devito's": gradient(devito), "Devito's fused": gradient(devito, "gradient_fused_array")}
+    if plain:
+        others["JAX's"] = gradient(plain)
+    rows = [
+        Row(case, f"check: gradient differs from {name} by", float(np.linalg.norm(g - o) / np.linalg.norm(o)), "", SAME)
+        for name, o in others.items()
+    ]
+    return [Row(case, "check: dot test of the Devito baseline", devito.run("dot_test")[1], "", at_most(1e-5)), *rows]
+
+
+def _printed(module: str, environment: Mapping[str, str], *arguments: str) -> str:
+    """What a module of this package prints when it runs in a process of its own."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
