@@ -38,10 +38,12 @@ def main() -> int:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         rows += measurements[name]()
     print(table(rows))
+    print(", ".join(f"{name} {version}" for name, version in sorted(suite.versions.items())))
     for note in suite.notes:
         print(f"Note: {note}")
-    missed = sum(row.missed for row in rows)
-    print(f"{missed} of {sum(row.limit is not None for row in rows)} targets missed" if missed else "all targets met")
+    targets = [row for row in rows if row.limit]
+    missed = sum(row.missed for row in targets)
+    print(f"{missed} of {len(targets)} targets missed")
     return 1 if missed else 0
 
 

@@ -1,4 +1,4 @@
-"""The measured problems, in plain Python: every contender reads them, whatever array library it lives with."""
+"""The measured problems, in plain Python: every contender reads them, whatever its array library."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Case:
         return [[i, *middle, 4] for i in range(0, self.shape[0], -(-self.shape[0] // 101))]
 
     def velocity(self, *coordinates: Any) -> Any:
-        """Velocity in m/s: a gradient and a fast lens. Arithmetic only, so that any array library can evaluate it.
+        """Velocity in m/s: a gradient and a fast lens, in arithmetic that any array library can do.
 
         Args:
             coordinates: grid indices along each axis, broadcasting against each other.
@@ -83,7 +83,7 @@ class Case:
         return 1500 + 1200 * depth + 300 / (1 + sum(o * o for o in offsets))
 
     def damping(self, axis: int) -> list[float]:
-        """1-D damping profile in 1/s along an axis of the padded grid; the layer damps by the sum over axes."""
+        """Damping profile in 1/s along an axis of the padded grid; the layer damps by the sum over axes."""
         n, length = self.shape[axis], self.width * SPACING
         strongest = (POWER + 1) * MAX_VELOCITY * math.log(1 / REFLECTION) / length
         beyond = (max(self.width - i, i - (n + self.width - 1), 0) for i in range(n + 2 * self.width))

@@ -16,7 +16,8 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     case = CASES[options["case"]]
     coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij")
     velocity = case.velocity(*coordinates).requires_grad_()
-    density = torch.tensor(case.wavelet) / SPACING ** len(case.shape)  # deepwave leaves the cell volume to its user
+    # deepwave does not divide by the cell volume
+    density = torch.tensor(case.wavelet) / SPACING ** len(case.shape)
     survey = {
         "source_amplitudes": density[None, None].repeat(case.shots, 1, 1),
         "source_locations": torch.tensor(case.sources)[:, None],
@@ -45,8 +46,8 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     with torch.no_grad():
         steps_per_sample = model().info.step_ratio
     if steps_per_sample != 1:
-        raise RuntimeError(f"deepwave took {steps_per_sample} inner steps a sample: the comparison would be unfair")
-    facts = {"version": deepwave.__version__, "torch": torch.__version__}
+        raise RuntimeError(f"unfair: deepwave took {steps_per_sample} inner steps a sample")
+    facts = {"deepwave": deepwave.__version__, "torch": torch.__version__}
     return facts, {"forward": forward, "gradient": gradient, "gradient_array": gradient_array}
 
 

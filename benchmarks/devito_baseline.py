@@ -1,8 +1,8 @@
-"""Baseline 1: the same scheme written by hand in Devito, adjoint and all, and called without Operator.apply.
+"""Baseline 1: the same scheme written by hand in Devito, adjoint and all, called without Operator.apply.
 
-As an expert would write it: built once, the whole history kept in a buffer that is reused, 1-D damping profiles, sources
-and receivers as one `Inc` or `Eq` a grid point, arguments prepared once. On this scheme the forms chosen here were the
-fastest of those tried (see README.md).
+As an expert would write it: built once, the whole history kept in a buffer that is reused, damping profiles
+of one axis each, one grid point for each of the sources and receivers, arguments prepared once. The forms chosen
+here were the fastest of those tried (see README.md).
 
 Two imaging conditions, equal by summation by parts:
 
@@ -44,11 +44,14 @@ class DevitoBaseline:
         self.m.data[:] = 1 / self.padded_velocity() ** 2
         self.gamma = 0
         for axis, dimension in enumerate(self.grid.dimensions):
-            profile = Function(name=f"gamma{axis}", dimensions=(dimension,), shape=(shape[axis],), space_order=0)
-            profile.data[:] = case.damping(axis)
+            values = case.damping(axis)
+            profile = Function(
+                name=f"gamma{axis}", dimensions=(dimension,), shape=(len(values),), space_order=0
+            )
+            profile.data[:] = values
             self.gamma += profile
 
-        # Step n makes u[n + 1] and runs at loop index n + 1, so that u[-1] and u[0] are buffers 0 and 1, always zero.
+        # Step n makes u[n + 1] and runs at loop index n + 1: u[-1] and u[0] are buffers 0 and 1, always zero.
         self.first, self.last = 1, case.steps
         buffers = case.steps + 2
         self.u = TimeFunction(name="u", grid=self.grid, time_order=2, space_order=ORDER, save=buffers)
@@ -190,7 +193,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "gradient_fused_array": lambda: baseline.velocity_gradient(fused=True).ravel().tolist(),
         "dot_test": baseline.dot_test,
     }
-    return {"version": version}, actions
+    return {"devito": version}, actions
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "gradient": lambda: float(jax.block_until_ready(value_and_gradient(velocity))[0]),
         "gradient_array": lambda: value_and_gradient(velocity)[1].ravel().tolist(),
     }
-    return {"version": jax.__version__}, actions
+    return {"jax": jax.__version__}, actions
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run by itself: the peak memory that a gradient takes beyond the process before it, on standard output, in bytes.
+"""Run by itself: bytes of memory that a gradient takes at its peak, beyond the process before it.
 
 The process before it has everything imported, built and compiled, but has run nothing on this grid.
 """

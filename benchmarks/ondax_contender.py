@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
-
-import ondax as ox
 import jax
 import jax.numpy as jnp
+import numpy as np
+import ondax as ox
 from ondax.engine.kernel import Kernel
 
 from .cases import CASES, MAX_VELOCITY, ORDER, POWER, REFLECTION, SPACING, Case
@@ -41,7 +40,7 @@ def propagator(case: Case, settings: ox.Settings, shift: float = 0.0) -> tuple[o
         settings=settings,
     )
     if model.steps_per_sample != 1:
-        raise RuntimeError(f"{model.steps_per_sample} inner steps a sample: the comparison would be unfair")
+        raise RuntimeError(f"unfair: ondax takes {model.steps_per_sample} inner steps a sample")
     return model, jnp.asarray(case.velocity(*np.indices(case.shape, sparse=True)), jnp.float32)
 
 
@@ -50,7 +49,7 @@ def loss_function(model: ox.Propagator) -> Any:
 
 
 class KernelClock:
-    """Adds up the seconds inside compiled kernels from its making on; kernels on several threads add up too."""
+    """Adds up the seconds inside compiled kernels made after it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -93,7 +92,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "forward_overhead": lambda: outside_kernels(jitted_forward),
         "gradient_overhead": lambda: outside_kernels(value_and_gradient),
     }
-    return {"version": ox.__version__}, actions
+    return {"jax": jax.__version__}, actions
 
 
 if __name__ == "__main__":

@@ -73,9 +73,8 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as aligned Markdown."""
     lines = [HEADER, *(row.cells for row in rows)]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(HEADER))]
-    texts = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    texts.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(texts)
+    lines.insert(1, tuple("-" * w for w in widths))
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def seconds(value: float) -> str:

@@ -12,13 +12,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .cases import CASES
 from .host import OtherWork
 from .measure import Contender, Times, alone_and_disturbed, in_turns
 from .report import Limit, Row, at_least, at_most, seconds
 from .worker import ROOT, Worker, WorkerError
 
-SAME = at_most(1e-3)  # relative difference of two contenders' gradients
+DEEPWAVE_LIMITS = {"gradient": at_least(8), "forward": at_least(1.8)}
 
 
 @dataclass
@@ -29,11 +31,13 @@ class Suite:
         rounds: how often each contender is measured; a third of it where one round takes many seconds.
         deepwave_python: an interpreter that has deepwave.
         notes: what the reader of the table should know.
+        versions: of the packages measured.
     """
 
     rounds: int = 9
     deepwave_python: str = sys.executable
     notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def few_rounds(self) -> int:
@@ -51,38 +55,34 @@ class Suite:
             plain = start("jax_baseline", threads=1)
             peer = self._deepwave(start, threads=1)
             rows += _gradients_agree("A", ours, devito, plain)
-            contenders = {
-                "gradient": Contender(ours, "gradient"),
-                "forward": Contender(ours, "forward"),
-                "gradient, every 4th step": Contender(sparse, "gradient"),
-                "gradient, off grid": Contender(off_grid, "gradient"),
+            contenders = _both(ours, peer) | {
+                "every 4th": Contender(sparse, "gradient"),
+                "off grid": Contender(off_grid, "gradient"),
                 "devito": Contender(devito, "gradient"),
                 "devito fused": Contender(devito, "gradient_fused"),
                 "devito forward": Contender(devito, "forward"),
                 "jax": Contender(plain, "gradient"),
                 "jax forward": Contender(plain, "forward"),
             }
-            if peer:
-                contenders |= {"deepwave": Contender(peer, "gradient"), "deepwave forward": Contender(peer, "forward")}
             t = in_turns(contenders, self.rounds)
             rows += [
                 _cost("A", "gradient / Devito's", t["gradient"], t["devito"], at_most(1.10)),
                 _cost("A", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]),
-                _cost("A", "gradient, every 4th step / Devito's", t["gradient, every 4th step"], t["devito"], at_most(0.9)),
-                _cost("A", "gradient, points off the grid / Devito's on it", t["gradient, off grid"], t["devito"]),
+                _cost("A", "gradient, every 4th step / Devito's", t["every 4th"], t["devito"], at_most(0.9)),
+                _cost("A", "gradient, points off the grid / Devito's on it", t["off grid"], t["devito"]),
                 _cost("A", "forward / Devito's with history", t["forward"], t["devito forward"]),
                 _gain("A", "gradient: faster than plain JAX", t["gradient"], t["jax"]),
                 _gain("A", "forward: faster than plain JAX", t["forward"], t["jax forward"]),
             ]
             if peer:
-                rows += _against_deepwave("A", "one thread", t, at_least(8), at_least(1.8))
+                rows += _against_deepwave("A", "one thread", t, DEEPWAVE_LIMITS)
         with self._workers("A") as start:
             ours = start("ondax_contender", threads=2)
             peer = self._deepwave(start, threads=2)
             contenders = _both(ours, peer)
             t = in_turns(contenders, self.rounds)
             if peer:
-                rows += _against_deepwave("A", "two threads", t)
+                rows += _against_deepwave("A", "two threads", t, dict.fromkeys(DEEPWAVE_LIMITS))
         return rows
 
     def case_b(self) -> list[Row]:
@@ -92,12 +92,12 @@ class Suite:
             peer = self._deepwave(start, threads=2)
             t = in_turns(_both(two, peer) | {"one thread": Contender(one, "gradient")}, self.few_rounds)
             if peer:
-                rows += _against_deepwave("B", "two threads", t, at_least(8), at_least(1.8))
-            rows.append(_gain("B", "gradient: two threads over one", t["gradient"], t["one thread"], at_least(1.8)))
+                rows += _against_deepwave("B", "two threads", t, DEEPWAVE_LIMITS)
             alone, disturbed = alone_and_disturbed(Contender(two, "gradient"), self.rounds)
-            slowdown = disturbed.over(alone)
-            medians = {"ours": seconds(disturbed.median), "theirs": seconds(alone.median)}
-            rows.append(Row("B", "gradient: one core busy / alone", slowdown, limit=at_most(1.8), **medians))
+            rows += [
+                _gain("B", "gradient: two threads over one", t["gradient"], t["one thread"], at_least(1.8)),
+                _cost("B", "gradient: one core busy / alone", disturbed, alone, at_most(1.8)),
+            ]
         return rows
 
     def case_c(self) -> list[Row]:
@@ -105,7 +105,8 @@ class Suite:
             ours = start("ondax_contender", threads=1, clock=True)
             devito = start("devito_baseline", threads=1)
             rows = _gradients_agree("C", ours, devito)
-            t = in_turns({"gradient": Contender(ours, "gradient"), "devito": Contender(devito, "gradient")}, self.rounds)
+            contenders = {"gradient": Contender(ours, "gradient"), "devito": Contender(devito, "gradient")}
+            t = in_turns(contenders, self.rounds)
             rows.append(_cost("C", "gradient / Devito's", t["gradient"], t["devito"]))
             for action in ("forward", "gradient"):
                 outside = statistics.median(ours.run(f"{action}_overhead")[1] for _ in range(3 * self.rounds))
@@ -148,7 +149,8 @@ class Suite:
             _printed("memory", {}, name)  # compiles the kernels
             extra, history = int(_printed("memory", {}, name)), CASES[name].history_bytes
             sizes = {"ours": f"{extra / 1e6:.0f} MB", "theirs": f"{history / 1e6:.0f} MB"}
-            rows.append(Row("memory", f"gradient of {name}: peak over base / history", extra / history, "x", at_most(1.3), **sizes))
+            what = f"gradient of {name}: peak over base / history"
+            rows.append(Row("memory", what, extra / history, limit=at_most(1.3), **sizes))
         return rows
 
     # ---------------------------------------------------------------- workers
@@ -162,13 +164,14 @@ class Suite:
             def start(module: str, python: str = sys.executable, **options: Any) -> Worker:
                 worker = stack.enter_context(Worker(module, {"case": case, **options}, python))
                 workers.append(worker)
+                self.versions |= worker.facts
                 return worker
 
             others = OtherWork()
             yield start
             busy = others.cores([w.pid for w in workers])
         if busy > 0.1:
-            self._note(f"case {case}: other processes kept {busy:.1f} cores busy while it ran: its figures are noisy")
+            self._note(f"case {case} is noisy: other processes kept {busy:.1f} cores busy meanwhile")
 
     def _deepwave(self, start: Callable[..., Worker], threads: int) -> Worker | None:
         try:
@@ -183,18 +186,17 @@ class Suite:
 
 
 def _both(ours: Worker, peer: Worker | None) -> dict[str, Contender]:
-    contenders = {"gradient": Contender(ours, "gradient"), "forward": Contender(ours, "forward")}
-    if peer:
-        contenders |= {"deepwave": Contender(peer, "gradient"), "deepwave forward": Contender(peer, "forward")}
-    return contenders
+    prefixes = {"": ours} | ({"deepwave ": peer} if peer else {})
+    actions = ("gradient", "forward")
+    return {prefix + action: Contender(w, action) for prefix, w in prefixes.items() for action in actions}
 
 
 def _against_deepwave(
-    case: str, threads: str, t: Mapping[str, Times], gradient: Limit | None = None, forward: Limit | None = None
+    case: str, threads: str, t: Mapping[str, Times], limits: Mapping[str, Limit | None]
 ) -> list[Row]:
     return [
-        _gain(case, f"gradient: faster than deepwave, {threads}", t["gradient"], t["deepwave"], gradient),
-        _gain(case, f"forward: faster than deepwave, {threads}", t["forward"], t["deepwave forward"], forward),
+        _gain(case, f"{what}: faster than deepwave, {threads}", t[what], t[f"deepwave {what}"], limit)
+        for what, limit in limits.items()
     ]
 
 
@@ -210,7 +212,6 @@ def _gain(case: str, what: str, ours: Times, theirs: Times, limit: Limit | None 
 
 def _gradients_agree(case: str, ours: Worker, devito: Worker, plain: Worker | None = None) -> list[Row]:
     """That the baselines calculate what we do, and that Devito's adjoint is one."""
-    import numpy as np
 
     def gradient(worker: Worker, action: str = "gradient_array") -> np.ndarray:
         return np.asarray(worker.run(action)[1])
@@ -219,15 +220,16 @@ def _gradients_agree(case: str, ours: Worker, devito: Worker, plain: Worker | No
     others = {"Devito's": gradient(devito), "Devito's fused": gradient(devito, "gradient_fused_array")}
     if plain:
         others["JAX's"] = gradient(plain)
-    rows = [
-        Row(case, f"check: gradient differs from {name} by", float(np.linalg.norm(g - o) / np.linalg.norm(o)), "", SAME)
-        for name, o in others.items()
-    ]
-    return [Row(case, "check: dot test of the Devito baseline", devito.run("dot_test")[1], "", at_most(1e-5)), *rows]
+    rows = [Row(case, "check: dot test of the Devito baseline", devito.run("dot_test")[1], "", at_most(1e-5))]
+    for name, other in others.items():
+        difference = float(np.linalg.norm(g - other) / np.linalg.norm(other))
+        rows.append(Row(case, f"check: gradient differs from {name}", difference, "", at_most(1e-3)))
+    return rows
 
 
 def _printed(module: str, environment: Mapping[str, str], *arguments: str) -> str:
     """What a module of this package prints when it runs in a process of its own."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True)
+    variables = os.environ | environment
+    done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip().splitlines()[-1]

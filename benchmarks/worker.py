@@ -1,4 +1,4 @@
-"""Each contender runs in a process of its own: neither its threads nor its memory nor its libraries disturb another's.
+"""Each contender runs in a process of its own: its threads, memory and libraries disturb no other.
 
 The parent asks for one action at a time, so contenders can be measured in turns. Messages are lines of JSON.
 """

@@ -145,7 +145,7 @@ class Shot:
         self.scalars: dict[str, float] = {"dt": grid.dt, **source.bounds, **receiver.bounds}
         for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
             n = dimension.name
-            self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"h_{n}": spacing}
+            self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"{n}_size": points, f"h_{n}": spacing}
             self.scalars |= {f"{n}{i}_blk{j}_size": BLOCK for i in range(8) for j in range(2)}
         self.scalars |= {"nthreads": threads, "nthreads_nonaffine": threads}
 
