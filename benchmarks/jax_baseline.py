@@ -66,8 +66,12 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     forward, velocity = forward_function(CASES[options["case"]])
     jitted_forward = jax.jit(forward)
     value_and_gradient = jax.jit(jax.value_and_grad(lambda v: 0.5 * jnp.sum(forward(v) ** 2)))
+
+    def run_forward() -> None:
+        jitted_forward(velocity).block_until_ready()
+
     actions = {
-        "forward": lambda: 0.5 * float(jnp.sum(jitted_forward(velocity) ** 2)),
+        "forward": run_forward,
         "gradient": lambda: float(jax.block_until_ready(value_and_gradient(velocity))[0]),
         "gradient_array": lambda: value_and_gradient(velocity)[1].ravel().tolist(),
     }

@@ -206,36 +206,42 @@ def test_reflection_and_transmission_at_an_interface(equation: str, order: int):
     np.testing.assert_allclose(orders(errors, spacings), 2.0, rtol=0.05)
 
 
-@pytest.mark.parametrize(("width", "reflection"), [(10, 1e-2), (20, 1e-4), (40, 1e-4)])
-def test_sponge_reflects_what_theory_says(width, reflection):
-    v, dt, depth, source, receiver = VELOCITY, 1e-3, 400.0, 200.0, 100.0
-    t = dt * np.arange(601)
-    w = ricker(t, FREQUENCY, DELAY)
-    for h in (5., 2.5):
-        thickness = width * 5
-        W=round(thickness/h)
-        strongest = 3 * v * np.log(1 / reflection) / thickness
-        here = dict(vp=v, rho=DENSITY, w=w, dt=dt, sources=np.array([[source]]), receivers=np.array([[receiver]]))
-        d = simulate("acoustic", 8, h, 0.0, (round(depth / h) + 1,), boundary=ox.Sponge(W, reflection), **here)
-        far = simulate("acoustic", 8, h, -600.0, (round(1600 / h) + 1,), **here)
+@pytest.mark.parametrize(("equation", "thickness", "reflection"),
+                         [("acoustic", 50.0, 1e-2), ("acoustic", 200.0, 1e-4), ("density", 200.0, 1e-4)])  # fmt: skip
+def test_sponge_reflects_what_theory_says(equation: str, thickness: float, reflection: float):
+    """Echoes between two sponges on a line, against those of u_tt + gamma(x) u_t = v^2 u_xx solved exactly.
 
-        def echoes(omega: np.ndarray) -> np.ndarray:
-            k = omega / v
-            R = sponge_reflection(omega, lambda x: strongest * (x / thickness) ** 2, thickness + h, v)
-            left = np.exp(1j*k*receiver)+R*np.exp(-1j*k*receiver)
-            right = np.exp(1j*k*(depth-source))+R*np.exp(-1j*k*(depth-source))
-            W = 2j*k*(np.exp(1j*k*depth)-R**2*np.exp(-1j*k*depth))
-            return left*right/W - np.exp(-1j*k*(source-receiver))/(2j*k)
-        pred=filtered(w,dt,echoes)
-        print(width, reflection, h, relative(d[0]-far[0], pred), np.abs(pred).max()/np.abs(far).max())
+    Both sponges are too thin for the pulse, so that they echo audibly (40 % and 9 % of the direct wave). The scheme
+    sees the layer's profile to second order in the spacing over its thickness: (5 / 50)^2 bounds the first case.
+    """
+    v, dt, h, depth, source, receiver = VELOCITY, 1e-3, 5.0, 400.0, 200.0, 100.0
+    scale = 1.0 if equation == "acoustic" else DENSITY
+    w = ricker(dt * np.arange(601), FREQUENCY, DELAY)
+    fixed = dict(vp=v, rho=DENSITY, w=w, dt=dt, sources=np.array([[source]]), receivers=np.array([[receiver]]))
+    boundary = ox.Sponge(width=round(thickness / h), reflection=reflection)
+    d = simulate(equation, 8, h, 0.0, (round(depth / h) + 1,), boundary=boundary, **fixed)[0]
+    unbounded = simulate(equation, 8, h, -600.0, (round(1600 / h) + 1,), **fixed)[0]
+    strongest = 3 * v * np.log(1 / reflection) / thickness  # its integral over the layer is v ln(1 / reflection)
+
+    def echoes(omega: np.ndarray) -> np.ndarray:
+        k = omega / v
+        # The field vanishes one point behind the last one.
+        back = sponge_reflection(omega, lambda x: strongest * (x / thickness) ** 2, thickness + h, v)
+        left, right = (np.exp(1j * k * s) + back * np.exp(-1j * k * s) for s in (receiver, depth - source))
+        wronskian = 2j * k * (np.exp(1j * k * depth) - back**2 * np.exp(-1j * k * depth))
+        return left * right / wronskian - np.exp(-1j * k * (source - receiver)) / (2j * k)
+
+    assert relative(d - unbounded, scale * filtered(w, dt, echoes)) < max(2e-3, (h / thickness) ** 2)
 
 
-def test_sponge_2d():
-    for h, width in ((10., 40), (10., 20),(5.,40)):
-        dt, dur = 2e-3*h/10, .8
-        t = dt*np.arange(round(dur/dt)+1); w=ricker(t, FREQUENCY, DELAY)
-        kw=dict(vp=VELOCITY,rho=0.,w=w,dt=dt,sources=np.array([[300.,200.]]),receivers=np.array([[100.,100.],[300.,0.],[600.,400.]]))
-        n=round(600/h)+1
-        d = simulate("acoustic", 8, h, 0., (n,n), boundary=ox.Sponge(width=width), **kw)
-        ex=np.stack([green(w,dt,np.hypot(*(r-np.array([300.,200.]))),VELOCITY,2) for r in kw["receivers"]])
-        print(h,width,np.abs(d-ex).max(1)/np.abs(ex).max(1), relative(d,ex))
+def test_default_sponge_in_the_plane():
+    """The default sponge, 400 m or three wavelengths thick, sends back at most 5 % of the direct wave's peak.
+
+    5 % is a measured figure for a nearby source, receivers at the layer's face and grazing incidence included.
+    """
+    h, dt, shape = 10.0, 2e-3, (61, 61)
+    w = ricker(dt * np.arange(401), FREQUENCY, DELAY)
+    source, receivers = np.array([[300.0, 200.0]]), np.array([[100.0, 100.0], [300.0, 0.0], [600.0, 400.0]])
+    d = simulate("acoustic", 8, h, 0.0, shape, VELOCITY, DENSITY, w, dt, source, receivers, boundary=ox.Sponge())
+    exact = np.stack([green(w, dt, float(r), VELOCITY, 2) for r in np.linalg.norm(receivers - source, axis=1)])
+    assert np.all(np.abs(d - exact).max(1) < 0.05 * np.abs(exact).max(1))

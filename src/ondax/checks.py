@@ -158,5 +158,3 @@ def positions(name: str, points: np.ndarray, grid: Grid, layer: int) -> None:
                 f"{tuple(float(c) for c in first)} m; axis {axis} runs from {low:g} to {high:g} m. Positions are in metres, not "
                 "cells; points_in_layer=True allows the absorbing layer"
             )
-
-

@@ -18,10 +18,10 @@ from .propagator import Propagator
 from .survey import Survey, line
 from .wavelets import ricker
 
-SHOTS, BATCH, RECEIVERS = 16, 4, 201
-FREQUENCY = 5.0  # Hz
+SHOTS, BATCH, RECEIVERS = 20, 4, 201
+FREQUENCY = 6.0  # Hz
 BOUNDS = (2000.0, 6500.0)  # m/s, somewhat wider than the model
-STEP = 20.0  # m/s
+FIRST_STEP, LAST_STEP = 50.0, 10.0  # m/s
 
 
 class Report(NamedTuple):
@@ -77,7 +77,7 @@ def run(output: Path, iterations: int) -> Report:
         F,
         observed,
         model.vp_smooth,
-        optimizer=optax.adam(optax.cosine_decay_schedule(STEP, max(iterations, 1), alpha=0.1)),
+        optimizer=optax.adam(optax.linear_schedule(FIRST_STEP, LAST_STEP, iterations), b2=0.99),
         iterations=iterations,
         batch_size=BATCH,
         bounds=BOUNDS,
@@ -128,7 +128,9 @@ def _draw(
     section(true, model.vp, model.spacing, limits=limits, title="true velocity")
     section(initial, model.vp_smooth, model.spacing, limits=limits, title="initial velocity")
     section(final, inverted, model.spacing, limits=limits, title="inverted velocity")
-    section(slope, gradient, model.spacing, signed=True, label="misfit per (m/s)", title="gradient at the initial model")
+    depth = 1e-3 * model.spacing * np.arange(model.vp.shape[1])
+    title = "gradient at the initial model, times depth"  # or nothing would show below the sources
+    section(slope, gradient * depth, model.spacing, signed=True, label="misfit per (m/s), times km", title=title)
 
     ends = (float(survey.receivers[0, 0, 0]), float(survey.receivers[0, -1, 0]))
     clip = 0.3 * float(np.percentile(np.abs(observed), 99))
@@ -144,8 +146,9 @@ def _draw(
 
     misfit, *profiles = curves.subplots(1, 4, width_ratios=(2.5, 1, 1, 1))
     misfit.semilogy(np.arange(1, len(result.history) + 1), result.history.misfit / result.history.misfit[0])
-    misfit.set(xlabel="iteration", ylabel="misfit / first misfit", title=f"misfit of {BATCH} of {SHOTS} shots an iteration")
-    depth = 1e-3 * model.spacing * np.arange(model.vp.shape[1])
+    misfit.set(
+        xlabel="iteration", ylabel="misfit / first misfit", title=f"misfit of {BATCH} of {SHOTS} shots an iteration"
+    )
     for axes, part in zip(profiles, (0.3, 0.5, 0.8), strict=True):
         i = int(part * model.vp.shape[0])
         axes.plot(model.vp[i], depth, "k", label="true", linewidth=1.0)
@@ -154,4 +157,4 @@ def _draw(
         axes.set(xlabel="velocity (m/s)", title=f"at {1e-3 * i * model.spacing:.1f} km", ylim=(depth[-1], 0.0))
     profiles[0].set_ylabel("depth (km)")
     profiles[-1].legend(fontsize="small", loc="lower left")
-    picture.text(0.005, 0.002, model.attribution, fontsize="x-small", color="0.4")
+    curves.supxlabel(model.attribution, fontsize="x-small", color="0.4", x=0.01, ha="left")

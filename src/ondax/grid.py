@@ -55,6 +55,4 @@ class Grid(eqx.Module):
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:
         """First and last coordinate along each axis, metres."""
-        return tuple(
-            (o, o + (n - 1) * h) for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True)
-        )
+        return tuple((o, o + (n - 1) * h) for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True))

@@ -94,7 +94,9 @@ class HostModel:
             count = len(self.coefficient_names)
             axes = arrays[0].ndim - len(self.shape)
             batch = tuple(max(a.shape[i] for a in arrays) for i in range(axes))
-            experiment, rest = self._experiment(arrays[:count], arrays[count], arrays[count + 1], arrays[count + 2 :], given)
+            experiment, rest = self._experiment(
+                arrays[:count], arrays[count], arrays[count + 1], arrays[count + 2 :], given
+            )
             results = run(batch, experiment, rest)
             self._check_results(results)
             return results
@@ -102,13 +104,20 @@ class HostModel:
         return self._calls.setdefault(key, call)
 
     def _experiment(
-        self, coefficients: list[np.ndarray], speeds: np.ndarray, shots: np.ndarray, more: list[np.ndarray], given: Operands
+        self,
+        coefficients: list[np.ndarray],
+        speeds: np.ndarray,
+        shots: np.ndarray,
+        more: list[np.ndarray],
+        given: Operands,
     ) -> tuple[Experiment, list[np.ndarray]]:
         for slowest, fastest in speeds.reshape(-1, 2):
             self.check(float(slowest), float(fastest))
         for name, values in zip(self.coefficient_names, coefficients, strict=True):
             if not np.isfinite(np.sum(values, dtype=np.float64)):
-                raise ValueError(f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0")
+                raise ValueError(
+                    f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0"
+                )
         if shots.size and (shots.min() < 0 or shots.max() >= self.source_positions.shape[0]):
             raise ValueError(
                 f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {self.source_positions.shape[0] - 1}"

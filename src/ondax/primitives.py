@@ -204,7 +204,14 @@ def _transpose_born(cotangents: Any, *operands: Any, host: Host, given: Operands
 
 
 def _transpose_adjoint(
-    cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, source: bool, slopes: bool, last_use: bool
+    cotangents: Any,
+    *operands: Any,
+    host: Host,
+    given: Operands,
+    wanted: Any,
+    source: bool,
+    slopes: bool,
+    last_use: bool,
 ) -> Any:
     background, residual = operands[:-1], operands[-1]
     if slopes and not isinstance(cotangents[-1], ad.Zero):
@@ -223,4 +230,3 @@ def _transpose_adjoint(
 
 ad.primitive_transposes[born_p] = _transpose_born
 ad.primitive_transposes[adjoint_p] = _transpose_adjoint
-

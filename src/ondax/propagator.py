@@ -14,9 +14,9 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from . import checks
+from .calculus import transpose
 from .engine import Discretisation, Programs, Scheme, Settings, Solver
 from .equations import AbstractWaveEquation, Sponge, Symbols
-from .calculus import transpose
 from .grid import Grid
 from .host import HostModel
 from .primitives import Operands, adjoint_p, forward_p
@@ -46,6 +46,11 @@ class Propagator(eqx.Module):
         min_points_per_wavelength: grid points that the shortest wavelength must have; default by space order.
         points_in_layer: allow sources and receivers in the absorbing layer.
 
+    Attributes:
+        dt: the internal time step, s.
+        steps_per_sample: internal steps per sample of the survey.
+        highest_frequency: above it, the survey's wavelets stay below 2 % of their spectral peak; Hz.
+
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
             fit together, too few points per wavelength.
@@ -62,6 +67,7 @@ class Propagator(eqx.Module):
     points_in_layer: bool = eqx.field(static=True)
     dt: float = eqx.field(static=True)
     steps_per_sample: int = eqx.field(static=True)
+    highest_frequency: float = eqx.field(static=True)
     _operators: _Operators = eqx.field(static=True)
 
     def __init__(
@@ -91,6 +97,7 @@ class Propagator(eqx.Module):
         largest = equation.largest_step(grid.spacing, self.max_velocity)
         self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample
+        self.highest_frequency = checks.highest_frequency(survey)
         for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
             self._check_positions(name, points.reshape(-1, points.shape[-1]))
         self._check_speeds(self.max_velocity, self.max_velocity)
@@ -179,7 +186,7 @@ class Propagator(eqx.Module):
         leaves = [x for x in (*jax.tree.leaves(model), *others) if x is not None]
         return checks.floating_type(leaves)
 
-    def coefficients(self, model: Model) -> tuple[Float[Array, "..."], ...]:
+    def coefficients(self, model: Model) -> tuple[Float[Array, ...], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
         padded = {}
         width = self.boundary.width
@@ -225,7 +232,7 @@ class Propagator(eqx.Module):
             fastest,
             max_velocity=self.max_velocity,
             spacing=max(self.grid.spacing),
-            highest_frequency=checks.highest_frequency(self.survey),
+            highest_frequency=self.highest_frequency,
             points=self.min_points_per_wavelength,
         )
 

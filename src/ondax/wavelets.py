@@ -46,9 +46,7 @@ def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> 
     return (1.0 - 2.0 * a) * np.exp(-a)
 
 
-def gaussian(
-    frequency: float, nt: int, dt: float, derivative: int = 1, delay: float | None = None
-) -> Wavelet:
+def gaussian(frequency: float, nt: int, dt: float, derivative: int = 1, delay: float | None = None) -> Wavelet:
     """The n-th time derivative of a Gaussian, scaled to peak 1.
 
     `derivative=2` is the negative of `ricker`; `derivative=1` is its integral, with more energy at low
@@ -108,9 +106,7 @@ def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = N
         Ryan (1994), Ricker, Ormsby, Klauder, Butterworth: a choice of wavelets, CSEG Recorder 19(7).
     """
     if len(corners) != 4 or corners[0] < 0 or not all(a < b for a, b in pairwise(corners)):
-        raise ValueError(
-            f"corners={tuple(corners)!r} must be four rising frequencies in Hz, the first not negative"
-        )
+        raise ValueError(f"corners={tuple(corners)!r} must be four rising frequencies in Hz, the first not negative")
     f1, f2, f3, f4 = (float(f) for f in corners)
     t = _times(nt, dt, delay, half_length=3.0 / f2, highest=f4)
 
@@ -120,9 +116,7 @@ def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = N
     return (ramp(f3, f4) - ramp(f1, f2)) / (f4 + f3 - f2 - f1) * _hann(t, -t[0])
 
 
-def klauder(
-    start: float, end: float, duration: float, nt: int, dt: float, delay: float | None = None
-) -> Wavelet:
+def klauder(start: float, end: float, duration: float, nt: int, dt: float, delay: float | None = None) -> Wavelet:
     """Klauder wavelet: the autocorrelation of a linear sweep, which is the wavelet in correlated vibrator
     data.
 

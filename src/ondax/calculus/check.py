@@ -79,7 +79,9 @@ def _check_mass(update: Update, fields: set[TimeFunction]) -> None:
     if depends_on(update.mass, fields):
         raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a field")
     if update.mass.has(Derivative):
-        raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a derivative: it must be pointwise")
+        raise EquationError(
+            f"the mass of {update.field.name}, {update.mass}, contains a derivative: it must be pointwise"
+        )
     _check_polynomial(update.mass)
 
 
@@ -97,11 +99,11 @@ def _check_polynomial(expr: Expr) -> None:
     if is_access(expr):
         return
     holds_function = any(isinstance(a, Function) for a in accesses(expr))
-    if holds_function and not (expr.is_Add or expr.is_Mul or isinstance(expr, Derivative)):
-        if not (expr.is_Pow and expr.exp.is_Integer and expr.exp > 0):
-            raise EquationError(
-                f"{expr} is not polynomial in the coefficients: make it a coefficient of its own, computed from the parameters"
-            )
+    power = expr.is_Pow and expr.exp.is_Integer and expr.exp > 0
+    if holds_function and not (power or expr.is_Add or expr.is_Mul or isinstance(expr, Derivative)):
+        raise EquationError(
+            f"{expr} is not polynomial in the coefficients: make it a coefficient of its own, computed from the parameters"
+        )
     for arg in expr.args:
         _check_polynomial(arg)
 

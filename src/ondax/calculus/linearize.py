@@ -28,9 +28,7 @@ def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
         return total(tangent_of(arg, tangents) for arg in expr.args)
     if expr.is_Mul:
         parts = expr.args
-        return total(
-            product((*parts[:i], tangent_of(part, tangents), *parts[i + 1 :])) for i, part in enumerate(parts)
-        )
+        return total(product((*parts[:i], tangent_of(part, tangents), *parts[i + 1 :])) for i, part in enumerate(parts))
     if expr.is_Pow and expr.exp.is_Integer and expr.exp > 0:
         return expr.exp * expr.base ** (expr.exp - 1) * tangent_of(expr.base, tangents)
     raise EquationError(f"{expr} cannot be differentiated: it is not a polynomial")

@@ -17,7 +17,7 @@ import sympy
 from devito import Function, TimeFunction
 from devito.finite_differences import Derivative
 
-from ..equations.system import System, Update
+from ..equations.system import System
 from .check import checked
 from .linearize import scattering, twin
 from .terms import (
@@ -229,7 +229,7 @@ def _nesting(expr: Expr, function: Function) -> int:
 def injected_amount(quantity: Quantity) -> Expr:
     """How much `quantity` grows when its field's new value does: a source adds to both."""
     return total(
-        term for access, term in pull(quantity.expr, sympy.S.One, {quantity.field}) if access == at_offset(quantity.field, 1)
+        term
+        for access, term in pull(quantity.expr, sympy.S.One, {quantity.field})
+        if access == at_offset(quantity.field, 1)
     )
-
-

@@ -139,7 +139,9 @@ def _layout(equation: Any) -> str:
 
     functions = {f for f in equation.free_symbols if isinstance(f, Function)}
     functions |= {f.function for side in (equation.lhs, equation.rhs) for f in side.find(Function)}
-    return str(sorted((f.name, str(getattr(f, "save", "")), str(f.halo), getattr(f, "time_order", 0)) for f in functions))
+    return str(
+        sorted((f.name, str(getattr(f, "save", "")), str(f.halo), getattr(f, "time_order", 0)) for f in functions)
+    )
 
 
 def _compile_into(folder: Path, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> None:

@@ -88,5 +88,3 @@ def run(steps: int, chosen: Plan, task: Restartable) -> None:
 
 def copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in arrays.items()}
-
-

@@ -177,5 +177,3 @@ def _sparse_in_time(system: System, coupling: Coupling, every: int) -> Coupling:
         {f: replaced(e) for f, e in coupling.born.items()},
         {c: every * replaced(e) for c, e in coupling.gradients.items()},
     )
-
-

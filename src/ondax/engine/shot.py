@@ -61,9 +61,7 @@ def _slots(at_next: bool, every: int, first: int, last: int) -> int:
     return last - first + 1  # one zero slot after the last
 
 
-def history_offsets(
-    programs: Programs, wanted: Wanted, arrays: Mapping[str, np.ndarray], first: int
-) -> dict[str, int]:
+def history_offsets(programs: Programs, wanted: Wanted, arrays: Mapping[str, np.ndarray], first: int) -> dict[str, int]:
     """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
     offsets = {}
     for quantity in programs.coupling(wanted).quantities:
@@ -112,7 +110,7 @@ class Geometry:
 
 
 class Shot:
-    """The arrays of one shot that kernels share, and calls to the kernels.
+    """The arrays of one shot that kernels share, and calls to the kernels. A context: its memory is used again.
 
     Args:
         programs: the compiled scheme.
@@ -142,6 +140,7 @@ class Shot:
         self.threads = threads
         self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles, **source.arrays, **receiver.arrays}
         self.fields: dict[str, np.ndarray] = {}
+        self._samples: list[np.ndarray] = []
         self.scalars: dict[str, float] = {"dt": grid.dt, **source.bounds, **receiver.bounds}
         for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
             n = dimension.name
@@ -149,13 +148,28 @@ class Shot:
             self.scalars |= {f"{n}{i}_blk{j}_size": BLOCK for i in range(8) for j in range(2)}
         self.scalars |= {"nthreads": threads, "nthreads_nonaffine": threads}
 
+    def __enter__(self) -> Shot:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the memory of fields and samples back."""
+        for array in self.fields.values():
+            POOL.give("field", array)
+        for array in self._samples:
+            POOL.give("samples", array)
+        self.fields, self._samples = {}, []
+
     @property
     def parallel(self) -> bool:
         return self.threads > 1
 
     def samples(self, points: Geometry, steps: int | None = None) -> np.ndarray:
-        """A zeroed array of samples, (step, point), rows aligned."""
-        return zeros((steps or self.grid.steps, row_length(points.count, self.grid.dtype)), self.grid.dtype)
+        """A zeroed array of samples, (step, point), rows aligned; valid within the `with` block."""
+        shape = (steps or self.grid.steps, row_length(points.count, self.grid.dtype))
+        array = POOL.take("samples", shape, self.grid.dtype)
+        array.fill(0)
+        self._samples.append(array)
+        return array
 
     def start(self, fields: Sequence[TimeFunction], prefix: str = "") -> None:
         """Fields at rest."""
@@ -165,12 +179,6 @@ class Shot:
             array = POOL.take("field", shape, self.grid.dtype)
             array.fill(0)
             self.fields[name] = array
-
-    def finish(self) -> None:
-        """Give the fields' memory back."""
-        for array in self.fields.values():
-            POOL.give("field", array)
-        self.fields = {}
 
     def run(
         self,

@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint
 from ..equations.system import Port
+from . import checkpoint
+from .buffers import zeros
 from .discretisation import Discretisation
 from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
+from .runs import AdjointRun, Checkpointed, ForwardRun
 from .settings import Settings
-from .buffers import zeros
-from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
+from .shot import POOL, Geometry, Shot, history_layout, history_offsets, interior, with_halo
 from .workers import OrderedSum, each
 
 Arrays = Sequence[np.ndarray]
 
-LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
-SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
@@ -42,6 +41,22 @@ class Experiment:
     source: np.ndarray
     source_positions: np.ndarray
     receiver_positions: np.ndarray
+
+
+@dataclass
+class Task:
+    """One shot of one batch element."""
+
+    number: int
+    batch: tuple[int, ...]
+    index: tuple[int, ...]
+    content: Content
+    coefficients: dict[str, np.ndarray]
+    source: np.ndarray
+    source_positions: np.ndarray
+    receiver_positions: np.ndarray
+    threads: int = 1
+    key: tuple[Any, ...] | None = None
 
 
 class Solver:
@@ -89,16 +104,18 @@ class Solver:
                 else:
                     history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
             try:
-                recorded = self._run_forward(task, keep if history else None, history, slopes)
+                with self._shot(task, receiver_slopes=slopes) as shot:
+                    run = ForwardRun(self.programs, shot, task.source)
+                    run.advance(0, self.grid.steps, keep if history else None, history)
+                    recorded = run.recorded[self.grid.record_every - 1 :: self.grid.record_every]
+                    traces[task.index] = recorded[:, :receivers].T
+                    if moved is not None:
+                        moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
                 if history:
                     STORE.keep(key, history)
             finally:
                 if history:
                     STORE.release(history)
-            recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
-            traces[task.index] = recorded[:, :receivers].T
-            if moved is not None:
-                moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
 
         self._each(tasks, run)
         return (traces,) if moved is None else (traces, moved)
@@ -116,27 +133,24 @@ class Solver:
         shape = (*batch, e.source.shape[-3], e.receiver_positions.shape[-2], self.grid.samples)
         traces = np.empty(shape, self.grid.dtype)
 
+        names = [c for c in self.coefficients if c.name in wanted.coefficients]
+
         def run(task: Task) -> None:
-            shot = self._shot(task)
-            names = [c for c in self.coefficients if c.name in wanted.coefficients]
-            for c, values in zip(names, perturbations, strict=True):
-                shot.arrays["d" + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
-            samples = shot.samples(shot.source)
-            if source is not None:
-                perturbed = _of(source, task.batch)[task.index[-1]]
-                samples[:, : perturbed.shape[0]] = perturbed.T
-            recorded = shot.samples(shot.receiver)
-            arrays = {f"{self.input.name}_samples": samples, f"{self.output.name}_samples": recorded}
-            kernel = self.programs.born(wanted, shot.parallel)
-            shot.start(self.programs.scheme.system.fields, prefix="d")
-            try:
+            with self._shot(task) as shot:
+                for c, values in zip(names, perturbations, strict=True):
+                    shot.arrays["d" + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
+                samples, recorded = shot.samples(shot.source), shot.samples(shot.receiver)
+                if source is not None:
+                    perturbed = _of(source, task.batch)[task.index[-1]]
+                    samples[:, : perturbed.shape[0]] = perturbed.T
+                arrays = {f"{self.input.name}_samples": samples, f"{self.output.name}_samples": recorded}
+                kernel = self.programs.born(wanted, shot.parallel)
+                shot.start(self.programs.scheme.system.fields, prefix="d")
                 for first, last, history in self._stretches(task, wanted):
                     offsets = history_offsets(self.programs, wanted, history.arrays, first)
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
-            finally:
-                shot.finish()
-            recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
-            traces[task.index] = recorded[:, : traces.shape[-2]].T
+                recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
+                traces[task.index] = recorded[:, : traces.shape[-2]].T
 
         self._each(tasks, run)
         return traces
@@ -177,22 +191,15 @@ class Solver:
         total = OrderedSum(add)
 
         def run(task: Task) -> None:
-            shot = self._shot(task, source_slopes=slopes)
-            samples = shot.samples(shot.receiver, LEAD + self.grid.steps)
-            every = self.grid.record_every
-            injected = _of(residual, task.batch)[task.index[-1]]
-            samples[LEAD + every - 1 :: every, : injected.shape[0]] = injected.T
-            read = shot.samples(shot.source, LEAD + self.grid.steps)
-            run = _AdjointRun(self, task, shot, wanted, samples, read, source or slopes)
-            try:
-                parts = run.gradients(last_use)
-            finally:
-                shot.finish()
-            total.put(task.number, (task.batch, parts))
-            if at_source is not None:
-                at_source[task.index] = read[LEAD:, :sources].T
-            if moved is not None:
-                moved[task.index] = _by_axis(read[LEAD:, sources:], sources, len(self.grid.shape))
+            with self._shot(task, source_slopes=slopes) as shot:
+                run = AdjointRun(self.programs, shot, wanted, source or slopes)
+                run.inject(_of(residual, task.batch)[task.index[-1]])
+                self._adjoint_run(task, run, last_use)
+                total.put(task.number, (task.batch, run.gradients))
+                if at_source is not None:
+                    at_source[task.index] = run.read[:, :sources].T
+                if moved is not None:
+                    moved[task.index] = _by_axis(run.read[:, sources:], sources, len(self.grid.shape))
 
         if wanted:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
@@ -280,15 +287,21 @@ class Solver:
 
         return sorted(tasks, key=missing)
 
-    def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
-        """One whole forward run; returns what receivers read, (step, point)."""
-        shot = self._shot(task, receiver_slopes=slopes)
-        run = ForwardRun(self, task, shot)
-        try:
-            run.advance(0, self.grid.steps, keep, history)
-        finally:
-            shot.finish()
-        return run.recorded
+    def _adjoint_run(self, task: Task, run: AdjointRun, last_use: bool) -> None:
+        """Run backward, from the memo's history or, failing that, from checkpoints."""
+        if run.wanted is None:
+            run.back(0, self.grid.steps, None)
+        elif (history := self._recall(task, run.wanted)) is not None:
+            try:
+                run.back(0, self.grid.steps, history)
+            finally:
+                STORE.release(history, used=last_use)
+        else:
+            with self._shot(task) as shot:
+                forward = ForwardRun(self.programs, shot, task.source)
+                checkpointed = Checkpointed(forward, run, run.wanted)
+                checkpoint.run(self.grid.steps, self._plan(run.wanted, forward), checkpointed)
+                checkpointed.drop()
 
     def _recall(self, task: Task, wanted: Wanted) -> History | None:
         """The whole history of a shot, pinned: from the memo, or computed again; None where it does not fit."""
@@ -298,7 +311,8 @@ class Solver:
             history = STORE.acquire(self._layout(wanted), self.settings.memory_budget, lambda _: False, True)
             if history is not None:
                 try:
-                    self._run_forward(task, wanted, history, slopes=False)
+                    with self._shot(task) as shot:
+                        ForwardRun(self.programs, shot, task.source).advance(0, self.grid.steps, wanted, history)
                 except BaseException:
                     STORE.release(history)
                     raise
@@ -314,187 +328,21 @@ class Solver:
             finally:
                 STORE.release(history)
             return
-        shot = self._shot(task)
-        run = ForwardRun(self, task, shot)
-        chosen = self._plan(wanted, run)
-        try:
+        with self._shot(task) as shot:
+            run = ForwardRun(self.programs, shot, task.source)
+            chosen = self._plan(wanted, run)
             for first in range(0, self.grid.steps, chosen.stretch):
                 last = min(first + chosen.stretch, self.grid.steps)
                 history = run.stretch(wanted, first, last)
                 run.advance(first, last, wanted, history)
                 yield first, last, history
-        finally:
-            shot.finish()
+                run.drop(history)
 
     def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
         step = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, 2 * wanted.every))
         step -= layout_bytes(history_layout(self.programs, wanted, self.grid, 0, wanted.every))
         budget = self.settings.memory_budget // self.settings.worker_threads
         return checkpoint.plan(self.grid.steps, -(-step // wanted.every), run.state_bytes, budget, wanted.every)
-
-
-@dataclass
-class Task:
-    """One shot of one batch element."""
-
-    number: int
-    batch: tuple[int, ...]
-    index: tuple[int, ...]
-    content: Content
-    coefficients: dict[str, np.ndarray]
-    source: np.ndarray
-    source_positions: np.ndarray
-    receiver_positions: np.ndarray
-    threads: int = 1
-    key: tuple[Any, ...] | None = None
-
-
-class ForwardRun:
-    """A forward run that can be stopped and taken up again."""
-
-    def __init__(self, solver: Solver, task: Task, shot: Shot) -> None:
-        self.solver = solver
-        self.shot = shot
-        self.fields = solver.programs.scheme.system.fields
-        samples = shot.samples(shot.source)
-        samples[:, : task.source.shape[0]] = task.source.T
-        self.recorded = shot.samples(shot.receiver)
-        self.samples = {f"{solver.input.name}_samples": samples, f"{solver.output.name}_samples": self.recorded}
-        shot.start(self.fields)
-
-    @property
-    def state_bytes(self) -> int:
-        return sum(self.shot.fields[f.name].nbytes for f in self.fields)
-
-    def advance(self, first: int, last: int, keep: Wanted | None, history: History | None) -> None:
-        """Run steps `first <= n < last` from the present state, keeping the history if wanted."""
-        kernel = self.solver.programs.forward(keep, self.shot.parallel)
-        arrays, offsets, every = self.samples, {}, 1
-        if keep is not None and history is not None:
-            arrays, every = {**arrays, **history.arrays}, keep.every
-            offsets = history_offsets(self.solver.programs, keep, history.arrays, first)
-        self.shot.run(kernel, first, last, arrays, offsets, every)
-
-    def stretch(self, wanted: Wanted, first: int, last: int) -> History:
-        """A buffer for the history of a stretch, with the fields that are known before it."""
-        layout = history_layout(self.solver.programs, wanted, self.solver.grid, first, last)
-        arrays = {name: POOL.take("stretch", shape, dtype) for name, shape, dtype in layout}
-        for quantity in self.solver.programs.coupling(wanted).quantities:
-            kept = arrays[quantity.symbol.name]
-            kept[...] = 0 if quantity.at_next else kept
-            if quantity.at_next:
-                field = self.shot.fields[quantity.field.name]
-                levels = quantity.field.time_order + 1
-                target = interior(quantity.symbol, self.solver.grid.shape)
-                source = interior(quantity.field, self.solver.grid.shape)
-                for slot, step in enumerate((first - 1, first)):
-                    if levels == 3 or step == first:
-                        kept[(slot, *target)] = field[(step % levels, *source)]
-            else:
-                kept[-1] = 0
-        return History(arrays, layout, layout_bytes(layout))
-
-
-class _AdjointRun:
-    """The adjoint run of one shot, with the gradients of the wanted coefficients."""
-
-    def __init__(
-        self,
-        solver: Solver,
-        task: Task,
-        shot: Shot,
-        wanted: Wanted | None,
-        residual: np.ndarray,
-        read: np.ndarray,
-        at_source: bool,
-    ) -> None:
-        self.solver, self.task, self.shot, self.wanted = solver, task, shot, wanted
-        self.steps = solver.grid.steps
-        self.kernel = solver.programs.adjoint(wanted, at_source, shot.parallel)
-        self.samples = {f"{solver.output.name}_samples": residual, f"{solver.input.name}_samples": read}
-        self.parts: dict[str, np.ndarray] = {}
-        for c in solver.coefficients:
-            if wanted and c.name in wanted.coefficients:
-                shape = allocated(c, solver.grid.shape, solver.grid.dtype)
-                self.parts["g" + c.name] = POOL.take("gradient", shape, solver.grid.dtype)
-                self.parts["g" + c.name].fill(0)
-        shot.start(solver.programs.scheme.transposed.fields)
-
-    def gradients(self, last_use: bool) -> list[np.ndarray]:
-        """Run, from the memo's history or, failing that, from checkpoints."""
-        if self.wanted is None:
-            self._back(0, self.steps, {}, {})
-            return []
-        history = self.solver._recall(self.task, self.wanted)
-        if history is not None:
-            try:
-                self.history_backward(0, self.steps, history)
-            finally:
-                STORE.release(history, used=last_use)
-        else:
-            self._from_checkpoints()
-        return list(self.parts.values())
-
-    def history_backward(self, first: int, last: int, history: History) -> None:
-        """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as that needs."""
-        assert self.wanted is not None
-        offsets = history_offsets(self.solver.programs, self.wanted, history.arrays, first)
-        if self.wanted.every > 1:
-            self._back(first, last, history.arrays, offsets)
-        else:  # lagged: a step's gradient is taken one step later
-            self._back(first - 1, last if last == self.steps else last - 1, history.arrays, offsets)
-
-    def _back(self, first: int, last: int, arrays: dict[str, np.ndarray], offsets: dict[str, int]) -> None:
-        # The lagged gradient's extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.
-        every = self.wanted.every if self.wanted else 1
-        shift = SHIFT if self.wanted and every == 1 else 0
-        all_offsets = {name: (LEAD - shift) * array[0].nbytes for name, array in self.samples.items()}
-        all_offsets |= {name: offset - shift * arrays[name][0].nbytes for name, offset in offsets.items()}
-        self.shot.run(
-            self.kernel, first + shift, last + shift, {**self.samples, **self.parts, **arrays}, all_offsets, every
-        )
-
-    def _from_checkpoints(self) -> None:
-        wanted = self.wanted
-        assert wanted is not None
-        shot = self.solver._shot(self.task)
-        task = _Restartable(ForwardRun(self.solver, self.task, shot), self, wanted)
-        try:
-            checkpoint.run(self.steps, self.solver._plan(wanted, task.run), task)
-        finally:
-            shot.finish()
-            task.drop()
-
-
-class _Restartable:
-    """Forward and adjoint run of one shot, as the checkpointing schedule drives them."""
-
-    def __init__(self, run: ForwardRun, adjoint: _AdjointRun, wanted: Wanted) -> None:
-        self.run, self.adjoint, self.wanted = run, adjoint, wanted
-        self.history: History | None = None
-
-    def forward(self, first: int, last: int, keep: bool) -> None:
-        if keep:
-            self.drop()
-            self.history = self.run.stretch(self.wanted, first, last)
-        self.run.advance(first, last, self.wanted if keep else None, self.history if keep else None)
-
-    def backward(self, first: int, last: int) -> None:
-        assert self.history is not None
-        self.adjoint.history_backward(first, last, self.history)
-
-    def save(self, step: int) -> dict[str, np.ndarray]:
-        return checkpoint.copies(self.run.shot.fields)
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        for name, array in state.items():
-            self.run.shot.fields[name][...] = array
-
-    def drop(self) -> None:
-        if self.history is not None:
-            for array in self.history.arrays.values():
-                POOL.give("stretch", array)
-            self.history = None
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:

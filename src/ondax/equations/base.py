@@ -74,7 +74,7 @@ class AbstractWaveEquation(eqx.Module):
         return {name: model[name] for name in names}
 
 
-def half_points(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+def half_points(values: Float[Array, ...], axis: int) -> Float[Array, ...]:
     """The mean of neighbours along an axis: from nodes to the points half a cell beyond; the last is repeated."""
     following = jnp.concatenate(
         [lax.slice_in_dim(values, 1, None, axis=axis), lax.slice_in_dim(values, -1, None, axis=axis)], axis=axis

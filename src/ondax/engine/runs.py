@@ -1,0 +1,155 @@
+"""Forward and adjoint runs of one shot, whole or a stretch at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import checkpoint
+from .history import History, layout_bytes
+from .programs import Programs, Wanted
+from .shot import POOL, Shot, allocated, history_layout, history_offsets, interior
+
+LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
+SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
+
+
+class ForwardRun:
+    """A forward run that can be stopped and taken up again."""
+
+    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray) -> None:
+        self.programs = programs
+        self.shot = shot
+        self.fields = programs.scheme.system.fields
+        (input_port,), (output_port,) = programs.scheme.system.inputs, programs.scheme.system.outputs
+        samples = shot.samples(shot.source)
+        samples[:, : source.shape[0]] = source.T
+        self.recorded = shot.samples(shot.receiver)
+        self.samples = {f"{input_port.name}_samples": samples, f"{output_port.name}_samples": self.recorded}
+        shot.start(self.fields)
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(self.shot.fields[f.name].nbytes for f in self.fields)
+
+    def advance(self, first: int, last: int, keep: Wanted | None, history: History | None) -> None:
+        """Run steps `first <= n < last` from the present state, keeping the history if wanted."""
+        kernel = self.programs.forward(keep, self.shot.parallel)
+        arrays, offsets, every = self.samples, {}, 1
+        if keep is not None and history is not None:
+            arrays, every = {**arrays, **history.arrays}, keep.every
+            offsets = history_offsets(self.programs, keep, history.arrays, first)
+        self.shot.run(kernel, first, last, arrays, offsets, every)
+
+    def stretch(self, wanted: Wanted, first: int, last: int) -> History:
+        """A buffer for the history of a stretch, with the fields that are known before it."""
+        layout = history_layout(self.programs, wanted, self.shot.grid, first, last)
+        arrays = {name: POOL.take("stretch", shape, dtype) for name, shape, dtype in layout}
+        for quantity in self.programs.coupling(wanted).quantities:
+            kept = arrays[quantity.symbol.name]
+            kept[...] = 0 if quantity.at_next else kept
+            if quantity.at_next:
+                field = self.shot.fields[quantity.field.name]
+                levels = quantity.field.time_order + 1
+                target = interior(quantity.symbol, self.shot.grid.shape)
+                source = interior(quantity.field, self.shot.grid.shape)
+                for slot, step in enumerate((first - 1, first)):
+                    if levels == 3 or step == first:
+                        kept[(slot, *target)] = field[(step % levels, *source)]
+            else:
+                kept[-1] = 0
+        return History(arrays, layout, layout_bytes(layout))
+
+    @staticmethod
+    def drop(history: History) -> None:
+        """Give a stretch's memory back."""
+        for array in history.arrays.values():
+            POOL.give("stretch", array)
+
+
+class AdjointRun:
+    """The adjoint run of one shot, with the gradients of the wanted coefficients.
+
+    Args:
+        programs: the compiled scheme.
+        shot: its arrays.
+        wanted: the coefficients to differentiate; None for none.
+        at_source: also read the adjoint field where sources enter.
+    """
+
+    def __init__(self, programs: Programs, shot: Shot, wanted: Wanted | None, at_source: bool) -> None:
+        self.shot, self.wanted = shot, wanted
+        self.programs = programs
+        self.steps = shot.grid.steps
+        self.kernel = programs.adjoint(wanted, at_source, shot.parallel)
+        self._residual = shot.samples(shot.receiver, LEAD + self.steps)
+        self._read = shot.samples(shot.source, LEAD + self.steps)
+        (input_port,), (output_port,) = programs.scheme.system.inputs, programs.scheme.system.outputs
+        self.samples = {f"{output_port.name}_samples": self._residual, f"{input_port.name}_samples": self._read}
+        self.parts: dict[str, np.ndarray] = {}
+        for c in programs.scheme.system.coefficients:
+            if wanted and c.name in wanted.coefficients:
+                part = POOL.take("gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype)
+                part.fill(0)
+                self.parts["g" + c.name] = part
+        shot.start(programs.scheme.transposed.fields)
+
+    @property
+    def gradients(self) -> list[np.ndarray]:
+        """One array per wanted coefficient, with halo; give them back to the pool."""
+        return list(self.parts.values())
+
+    @property
+    def read(self) -> np.ndarray:
+        """What was read where sources enter, (step, point)."""
+        return self._read[LEAD:]
+
+    def inject(self, residual: np.ndarray) -> None:
+        """Set the residual traces, (receiver, sample)."""
+        every = self.shot.grid.record_every
+        self._residual[LEAD + every - 1 :: every, : residual.shape[0]] = residual.T
+
+    def back(self, first: int, last: int, history: History | None) -> None:
+        """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as that needs."""
+        every, shift, offsets = 1, 0, {}
+        if self.wanted is not None and history is not None:
+            every = self.wanted.every
+            offsets = history_offsets(self.programs, self.wanted, history.arrays, first)
+            if every == 1:  # lagged: a step's gradient is taken one step later
+                first, last = first - 1, last if last == self.steps else last - 1
+                # The extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.
+                shift = SHIFT
+        arrays = {**self.samples, **(history.arrays if history else {})}
+        starts = dict.fromkeys(self.samples, LEAD)
+        moves = {n: offsets.get(n, 0) + (starts.get(n, 0) - shift) * array[0].nbytes for n, array in arrays.items()}
+        self.shot.run(self.kernel, first + shift, last + shift, {**arrays, **self.parts}, moves, every)
+
+
+class Checkpointed:
+    """Forward and adjoint run of one shot, as the checkpointing schedule drives them."""
+
+    def __init__(self, run: ForwardRun, adjoint: AdjointRun, wanted: Wanted) -> None:
+        self.run, self.adjoint, self.wanted = run, adjoint, wanted
+        self.history: History | None = None
+
+    def forward(self, first: int, last: int, keep: bool) -> None:
+        if keep:
+            self.drop()
+            self.history = self.run.stretch(self.wanted, first, last)
+        self.run.advance(first, last, self.wanted if keep else None, self.history if keep else None)
+
+    def backward(self, first: int, last: int) -> None:
+        assert self.history is not None
+        self.adjoint.back(first, last, self.history)
+
+    def save(self, step: int) -> dict[str, np.ndarray]:
+        return checkpoint.copies(self.run.shot.fields)
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name, array in state.items():
+            self.run.shot.fields[name][...] = array
+
+    def drop(self) -> None:
+        """Give the present stretch's memory back."""
+        if self.history is not None:
+            self.run.drop(self.history)
+            self.history = None
