@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,8 @@ class HostModel:
     def born(self, given: Operands, wanted: tuple[int, ...], source: bool) -> HostFunction:
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
             perturbed = self._wanted(wanted, every=1)
+            if perturbed is None:  # modelling is linear in the source
+                return self.solver.forward(batch, replace(e, source=rest[-1]), None, False)
             return (self.solver.born(batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None),)
 
         return self._call(("born", given, wanted, source), given, run)

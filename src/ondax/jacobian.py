@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from . import checks
@@ -113,9 +114,9 @@ def _like(model: Model, vector: Model, dtype: Any) -> Model:
 
 def _dense(operator: lx.AbstractLinearOperator) -> Array:
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), operator.in_structure())
-    flat, unflatten = jax.flatten_util.ravel_pytree(zeros)
+    flat, unflatten = ravel_pytree(zeros)
     columns = jax.lax.map(
-        lambda v: jax.flatten_util.ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype)
+        lambda v: ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype)
     )
     return columns.T
 

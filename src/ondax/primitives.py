@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
@@ -86,7 +87,7 @@ def _shots(host: Host, operands: tuple[Any, ...]) -> int:
 @forward_p.def_abstract_eval
 def _forward_types(*operands: Any, host: Host, given: Operands, keep: tuple[int, ...], slopes: bool) -> Any:
     shots = _shots(host, operands)
-    shapes = [(shots, host.n_receivers, host.samples)]
+    shapes: list[tuple[int, ...]] = [(shots, host.n_receivers, host.samples)]
     if slopes:
         shapes.append((shots, host.n_receivers, len(host.shape), host.samples))
     return _results(host, operands, shapes)
@@ -129,7 +130,7 @@ def _batching_rule(primitive: Primitive) -> Any:
 
     def rule(operands: Any, axes: Any, **params: Any) -> Any:
         moved = [
-            jnp.expand_dims(x, 0) if axis is batching.not_mapped else jnp.moveaxis(x, axis, 0)
+            jnp.expand_dims(x, 0) if axis is None else jnp.moveaxis(x, axis, 0)
             for x, axis in zip(operands, axes, strict=True)
         ]
         results = primitive.bind(*moved, **params)
@@ -154,7 +155,7 @@ def _linear_jvp(primitive: Primitive, count: Any) -> Any:
             )
         results = primitive.bind(*primals, **params)
         if all(isinstance(t, ad.Zero) for t in tangents[-n:]):
-            return results, [ad.Zero.from_primal_value(r) for r in results]
+            return results, [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
         linear = [ad.instantiate_zeros(t) for t in tangents[-n:]]
         return results, primitive.bind(*primals[:-n], *linear, **params)
 

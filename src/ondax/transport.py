@@ -63,8 +63,10 @@ def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall])
         def with_numpy(*args: Any) -> tuple[np.ndarray, ...]:
             return tuple(call(*args))
 
+        types_in: Any = ctx.avals_in
+        types_out: Any = ctx.avals_out
         results, _, keep_alive = mlir.emit_python_callback(
-            ctx, with_numpy, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=False
+            ctx, with_numpy, None, list(operands), types_in, types_out, has_side_effect=False
         )
         ctx.module_context.add_keepalive(keep_alive)
         return results

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from devito import Function, TimeFunction
+from devito import Function
 from devito.finite_differences import Derivative
 
-from ..equations.system import System, Update
+from ..equations.system import Field, System, Update
 from .terms import EquationError, Expr, accesses, depends_on, explicit, is_access, location, summands, time_offset
 
 
@@ -22,7 +22,7 @@ def checked(system: System) -> System:
     if len(fields) != len(system.updates):
         raise EquationError("a field is updated twice in one step")
     known = fields | set(system.coefficients) | set(system.symbols.profiles)
-    advanced: set[TimeFunction] = set()
+    advanced: set[Field] = set()
     updates = []
     for update in system.updates:
         update = _with_points(update)
@@ -53,7 +53,7 @@ def _with_points(update: Update) -> Update:
     return Update(update.field, update.mass, explicit(update.rhs, where))
 
 
-def field_degree(expr: Expr, fields: set[TimeFunction]) -> int:
+def field_degree(expr: Expr, fields: set[Field]) -> int:
     """The polynomial degree of an expression in the fields.
 
     Raises:
@@ -75,7 +75,7 @@ def field_degree(expr: Expr, fields: set[TimeFunction]) -> int:
     return 0
 
 
-def _check_mass(update: Update, fields: set[TimeFunction]) -> None:
+def _check_mass(update: Update, fields: set[Field]) -> None:
     if depends_on(update.mass, fields):
         raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a field")
     if update.mass.has(Derivative):
@@ -85,7 +85,7 @@ def _check_mass(update: Update, fields: set[TimeFunction]) -> None:
     _check_polynomial(update.mass)
 
 
-def _check_order(update: Update, advanced: set[TimeFunction], fields: set[TimeFunction]) -> None:
+def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> None:
     for access in accesses(update.rhs):
         if access.function in fields and time_offset(access) == 1 and access.function not in advanced:
             raise EquationError(

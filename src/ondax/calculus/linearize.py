@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sympy
-from devito import Function, TimeFunction
+from devito import Function
 from devito.finite_differences import Derivative
 
-from ..equations.system import Port, System, Update
+from ..equations.system import Field, Port, Spatial, System, Update
 from .check import checked
 from .terms import EquationError, Expr, at_offset, depends_on, is_access, product, replace_function, total, with_operand
 
-Tangents = Mapping[Function, Function]
+Tangents = Mapping[Spatial, Function]
 
 
 def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
@@ -34,7 +34,7 @@ def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
     raise EquationError(f"{expr} cannot be differentiated: it is not a polynomial")
 
 
-def twin(function: Function, prefix: str) -> Function:
+def twin(function: Spatial, prefix: str) -> Spatial:
     """A new symbol like `function`, at the same points."""
     return function._rebuild(name=prefix + function.name)
 
@@ -57,7 +57,7 @@ def linearize(system: System, prefix: str = "d") -> System:
         prefix: put before the name of every tangent; it must not make names clash.
     """
     system = checked(system)
-    field_tangents: dict[TimeFunction, TimeFunction] = {f: twin(f, prefix) for f in system.fields}
+    field_tangents: dict[Field, Field] = {f: twin(f, prefix) for f in system.fields}
     coefficient_tangents = {c: twin(c, prefix) for c in system.coefficients}
     updates = []
     for update in system.updates:

@@ -17,7 +17,7 @@ import sympy
 from devito import Function, TimeFunction
 from devito.finite_differences import Derivative
 
-from ..equations.system import System
+from ..equations.system import Field, Spatial, System
 from .check import checked
 from .linearize import scattering, twin
 from .terms import (
@@ -67,15 +67,15 @@ class Coupling:
     """
 
     quantities: tuple[Quantity, ...]
-    tangents: Mapping[Function, Function]
-    born: Mapping[TimeFunction, Expr]
-    gradients: Mapping[Function, Expr]
+    tangents: Mapping[Spatial, Function]
+    born: Mapping[Field, Expr]
+    gradients: Mapping[Spatial, Expr]
 
 
 def couple(
     system: System,
-    wanted: tuple[Function, ...],
-    adjoints: Mapping[TimeFunction, TimeFunction],
+    wanted: tuple[Spatial, ...],
+    adjoints: Mapping[Field, Field],
     keep_products: bool | None = None,
 ) -> Coupling:
     """Work out what to keep of a run, and how it enters Born modelling and gradients.
@@ -100,7 +100,7 @@ def couple(
     else:
         quantities, born = _keep_fields(system, raw, read)
     quantities, born = _with_halos(system, quantities, born)
-    gradients: dict[Function, list[Expr]] = {c: [] for c in wanted}
+    gradients: dict[Spatial, list[Expr]] = {c: [] for c in wanted}
     coefficient = {tangent: c for c, tangent in tangents.items()}
     for field, expr in born.items():
         for access, term in pull(expr, at_offset(adjoints[field], 1), set(coefficient)):
@@ -108,7 +108,7 @@ def couple(
     return Coupling(quantities, tangents, born, {c: total(terms) for c, terms in gradients.items()})
 
 
-def _distribute(expr: Expr, tangents: Mapping[Function, Function]) -> Expr:
+def _distribute(expr: Expr, tangents: Mapping[Spatial, Function]) -> Expr:
     """Multiply out products over sums that hold perturbations, so that equal operators can be collected."""
     variables = set(tangents.values())
     if not expr.args or is_access(expr) or not depends_on(expr, variables):
@@ -128,7 +128,7 @@ def _distribute(expr: Expr, tangents: Mapping[Function, Function]) -> Expr:
 class _Products:
     """Replaces, in scattering terms, every factor made of fields by a stored symbol."""
 
-    def __init__(self, system: System, perturbations: set[Function]) -> None:
+    def __init__(self, system: System, perturbations: set[Spatial]) -> None:
         self.system = system
         self.fields = set(system.fields)
         self.perturbations = perturbations
@@ -161,7 +161,7 @@ class _Products:
             rest.append(perturbation * self._stored(total(parts), field))
         return total(rest)
 
-    def _stored(self, expr: Expr, field: TimeFunction) -> TimeFunction:
+    def _stored(self, expr: Expr, field: TimeFunction) -> Field:
         for known in self.quantities:
             if known.field is field and known.expr == expr:
                 return known.symbol
@@ -172,8 +172,8 @@ class _Products:
 
 
 def _keep_fields(
-    system: System, raw: Mapping[TimeFunction, Expr], read: set[TimeFunction]
-) -> tuple[tuple[Quantity, ...], dict[TimeFunction, Expr]]:
+    system: System, raw: Mapping[Field, Expr], read: set[Field]
+) -> tuple[tuple[Quantity, ...], dict[Field, Expr]]:
     symbols = {}
     for field in system.fields:
         if field in read:
@@ -183,11 +183,11 @@ def _keep_fields(
     return quantities, {f: _replace(expr, symbols) for f, expr in raw.items()}
 
 
-def _replace(expr: Expr, symbols: Mapping[Function, Function]) -> Expr:
+def _replace(expr: Expr, symbols: Mapping[Spatial, Function]) -> Expr:
     return map_accesses(expr, lambda a: replace_function(a, symbols[a.function]) if a.function in symbols else a)
 
 
-def stored_symbol(system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None) -> TimeFunction:
+def stored_symbol(system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None) -> Field:
     """A function kept at every time step (or at those of `time_dim`), without halo unless it is differentiated."""
     space_order = (system.symbols.space_order, halo, halo) if halo else 0
     return TimeFunction(
@@ -202,10 +202,10 @@ def stored_symbol(system: System, name: str, halves: list, halo: int = 0, time_d
 
 
 def _with_halos(
-    system: System, quantities: tuple[Quantity, ...], born: Mapping[TimeFunction, Expr]
-) -> tuple[tuple[Quantity, ...], dict[TimeFunction, Expr]]:
+    system: System, quantities: tuple[Quantity, ...], born: Mapping[Field, Expr]
+) -> tuple[tuple[Quantity, ...], dict[Field, Expr]]:
     """Give a halo to the stored functions that are differentiated, as wide as their derivatives are nested."""
-    symbols: dict[Function, Function] = {}
+    symbols: dict[Spatial, Function] = {}
     widened = []
     for quantity in quantities:
         depth = max((_nesting(expr, quantity.symbol) for expr in born.values()), default=0)
@@ -218,7 +218,7 @@ def _with_halos(
     return tuple(widened), {f: _replace(expr, symbols) for f, expr in born.items()}
 
 
-def _nesting(expr: Expr, function: Function) -> int:
+def _nesting(expr: Expr, function: Spatial) -> int:
     """How many derivatives stand around an access of `function`, at most."""
     if is_access(expr) or not depends_on(expr, {function}):
         return 0

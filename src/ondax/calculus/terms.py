@@ -13,7 +13,8 @@ import sympy
 from devito import Function, TimeFunction
 from devito.finite_differences import Derivative
 
-Expr = Any
+from ..equations.system import Expr, Field, Spatial
+
 Location = Mapping[Any, bool]  # dimension -> is it half a cell off the node? Missing: constant along it
 
 
@@ -26,7 +27,7 @@ def is_access(expr: Expr) -> bool:
     return isinstance(expr, Function)
 
 
-def accesses(expr: Expr) -> Iterator[Function]:
+def accesses(expr: Expr) -> Iterator[Spatial]:
     """All function accesses in an expression, repeated as often as they stand."""
     if is_access(expr):
         yield expr
@@ -35,33 +36,34 @@ def accesses(expr: Expr) -> Iterator[Function]:
         yield from accesses(arg)
 
 
-def depends_on(expr: Expr, functions: Mapping[Function, Any] | set[Function]) -> bool:
+def depends_on(expr: Expr, functions: Mapping[Spatial, Any] | set[Spatial]) -> bool:
     return any(access.function in functions for access in accesses(expr))
 
 
-def time_offset(access: Function) -> int:
+def time_offset(access: Spatial) -> int:
     """0 at the current step, 1 for `field.forward`, -1 for `field.backward`."""
     if not isinstance(access, TimeFunction):
         return 0
-    shift = (access.indices[0] - access.function.indices[0]) / access.time_dim.spacing
+    function: Field = access.function
+    shift = (access.indices[0] - function.indices[0]) / access.time_dim.spacing
     if shift not in (-1, 0, 1):
         raise EquationError(f"{access} reaches beyond the previous and the next time step")
     return int(shift)
 
 
-def at_offset(field: TimeFunction, offset: int) -> Function:
+def at_offset(field: Field, offset: int) -> Spatial:
     """The access of `field` at a time offset of -1, 0 or 1."""
     return {-1: field.backward, 0: field, 1: field.forward}[offset]
 
 
-def replace_function(access: Function, other: Function) -> Function:
+def replace_function(access: Spatial, other: Spatial) -> Spatial:
     """The same access (same time offset) of another function."""
     if isinstance(access, TimeFunction) and isinstance(other, TimeFunction):
         return at_offset(other, time_offset(access))
     return other
 
 
-def map_accesses(expr: Expr, rule: Callable[[Function], Expr]) -> Expr:
+def map_accesses(expr: Expr, rule: Callable[[Spatial], Expr]) -> Expr:
     """Rebuild an expression with every access passed through `rule`."""
     if is_access(expr):
         return rule(expr)
@@ -115,7 +117,7 @@ def location(expr: Expr) -> dict[Any, bool]:
     return merged
 
 
-def _access_location(access: Function) -> dict[Any, bool]:
+def _access_location(access: Spatial) -> dict[Any, bool]:
     where = {}
     for d, index in zip(access.function.dimensions, access.indices, strict=True):
         if not d.is_Space:

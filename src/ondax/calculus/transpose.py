@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import sympy
-from devito import Function, TimeFunction
 from devito.finite_differences import Derivative
 
-from ..equations.system import Port, System, Update
+from ..equations.system import Field, Port, Spatial, System, Update
 from .check import checked
 from .linearize import twin
 from .terms import (
@@ -33,7 +32,7 @@ from .terms import (
 )
 
 
-def pull(expr: Expr, cotangent: Expr, variables: set[Function]) -> Iterator[tuple[Function, Expr]]:
+def pull(expr: Expr, cotangent: Expr, variables: set[Spatial]) -> Iterator[tuple[Spatial, Expr]]:
     """Transpose an expression that is linear in `variables`.
 
     Args:
@@ -83,8 +82,8 @@ def transpose(system: System, prefix: str = "a") -> System:
         prefix: put before the name of every adjoint field.
     """
     system = checked(system)
-    adjoints: dict[TimeFunction, TimeFunction] = {f: twin(f, prefix) for f in system.fields}
-    contributions: dict[TimeFunction, list[Expr]] = {f: [] for f in system.fields}
+    adjoints: dict[Field, Field] = {f: twin(f, prefix) for f in system.fields}
+    contributions: dict[Field, list[Expr]] = {f: [] for f in system.fields}
     fields = set(system.fields)
     for update in system.updates:
         offsets = {time_offset(a) for a in accesses(update.rhs) if a.function in fields}

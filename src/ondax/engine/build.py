@@ -188,7 +188,8 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
     finally:
         configuration["log-level"] = level
     arguments = []
-    for parameter in operator.parameters:
+    parameters: Any = operator.parameters
+    for parameter in parameters:
         if isinstance(parameter, Function):
             kind = "array"
         elif isinstance(parameter, Timer):

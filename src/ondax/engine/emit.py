@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 
-from devito import ConditionalDimension, Eq, Function, TimeFunction
+from devito import ConditionalDimension, Eq, TimeFunction
 
 from ..calculus import Coupling, checked, couple, transpose
 from ..calculus.linearize import tangent_of, twin
 from ..calculus.scattering import injected_amount, stored_symbol
-from ..calculus.terms import Expr, at_offset, location, map_accesses, time_offset
-from ..equations.system import Port, System, Update
+from ..calculus.terms import at_offset, location, map_accesses, time_offset
+from ..equations.system import Equation, Expr, Field, Port, Spatial, System, Update
 from .points import Points
 
 
@@ -36,7 +36,7 @@ class Scheme:
         return transpose(self.system)
 
     @cached_property
-    def adjoints(self) -> dict[TimeFunction, TimeFunction]:
+    def adjoints(self) -> dict[Field, Field]:
         """The adjoint of each field: the transposed updates stand in reverse order."""
         return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
 
@@ -49,9 +49,9 @@ class Scheme:
             self._couplings[key] = _sparse_in_time(self.system, coupling, every) if every > 1 else coupling
         return self._couplings[key]
 
-    def forward(self, kept: Coupling | None = None) -> list[Eq]:
+    def forward(self, kept: Coupling | None = None) -> list[Equation]:
         """One step of the scheme; sources enter, receivers read, and the wanted quantities are kept."""
-        equations: list[Eq] = []
+        equations: list[Equation] = []
         inputs = [(port, Points(self.symbols, port.name)) for port in self.system.inputs]
         for update in self.system.updates:
             equations.append(Eq(update.field.forward, update.rhs / update.mass))
@@ -65,10 +65,10 @@ class Scheme:
                         equations += self._inject(port, points, update, _kept_now(quantity), amount)
         return equations + self._read(self.system.outputs)
 
-    def born(self, kept: Coupling) -> list[Eq]:
+    def born(self, kept: Coupling) -> list[Equation]:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
         tangents = {f: twin(f, "d") for f in self.system.fields}
-        equations: list[Eq] = []
+        equations: list[Equation] = []
         inputs = [(_renamed(port, tangents), Points(self.symbols, port.name)) for port in self.system.inputs]
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
@@ -78,7 +78,7 @@ class Scheme:
                 equations += self._inject(port, points, tangent)
         return equations + self._read(_renamed(port, tangents) for port in self.system.outputs)
 
-    def adjoint(self, kept: Coupling | None = None, lagged: bool = True, inputs: bool = True) -> list[Eq]:
+    def adjoint(self, kept: Coupling | None = None, lagged: bool = True, inputs: bool = True) -> list[Equation]:
         """One step of the transpose, backward in time.
 
         Args:
@@ -87,7 +87,7 @@ class Scheme:
                 read anyway; costs one more step at the end. Otherwise this step's, in a pass of its own.
             inputs: also read the adjoint field where sources enter.
         """
-        equations: list[Eq] = []
+        equations: list[Equation] = []
         residuals = [(port, Points(self.symbols, port.name)) for port in self.transposed.inputs]
         for update in self.transposed.updates:
             equations.append(Eq(update.field.forward, update.rhs / update.mass))
@@ -106,7 +106,7 @@ class Scheme:
 
     def _inject(
         self, port: Port, points: Points, update: Update, target: Expr | None = None, gain: Expr = 1
-    ) -> list[Eq]:
+    ) -> list[Equation]:
         """Add a port's samples to an updated field, or `gain` times as much to something made of it."""
         target = update.field.forward if target is None else target
         where = location(update.field)
@@ -116,7 +116,7 @@ class Scheme:
             if field is update.field
         ]
 
-    def _read(self, ports: Iterable[Port]) -> list[Eq]:
+    def _read(self, ports: Iterable[Port]) -> list[Equation]:
         equations = []
         for port in ports:
             points = Points(self.symbols, port.name)
@@ -128,14 +128,14 @@ def _kept_now(quantity) -> Expr:
     return quantity.symbol.forward if quantity.at_next else quantity.symbol
 
 
-def _renamed(port: Port, fields: dict[TimeFunction, TimeFunction]) -> Port:
+def _renamed(port: Port, fields: dict[Field, Field]) -> Port:
     return Port(port.name, tuple((fields[f], factor) for f, factor in port.terms))
 
 
-def _backward(equation: Eq, fields: set[TimeFunction]) -> Eq:
+def _backward(equation: Equation, fields: set[Field]) -> Equation:
     """Run an adjoint equation backward in time: its forward is the earlier step."""
 
-    def turned(access):
+    def turned(access: Spatial) -> Expr:
         function = access.function
         if function not in fields:
             return access
@@ -149,12 +149,13 @@ def _backward(equation: Eq, fields: set[TimeFunction]) -> Eq:
 def _one_step_later(term: Expr) -> Expr:
     """The same gradient contribution for the step done before: newest adjoint values become current ones."""
 
-    def shift(access):
+    def shift(access: Spatial) -> Expr:
         if not isinstance(access, TimeFunction):
             return access
-        if access.function.save:
+        function: Field = access.function
+        if function.save:
             return access.subs({access.time_dim: access.time_dim + access.time_dim.spacing})
-        return at_offset(access.function, time_offset(access) - 1)
+        return at_offset(function, time_offset(access) - 1)
 
     return map_accesses(term, shift)
 
@@ -163,7 +164,7 @@ def _sparse_in_time(system: System, coupling: Coupling, every: int) -> Coupling:
     """The same coupling with its history kept at every `every`-th step, each standing for `every` steps."""
     time = system.symbols.grid.time_dim
     sparse = ConditionalDimension(name="kept_step", parent=time, factor=every)
-    symbols: dict[Function, Function] = {}
+    symbols: dict[Spatial, Field] = {}
     for quantity in coupling.quantities:
         halves = [d for d, half in location(quantity.symbol).items() if half]
         symbols[quantity.symbol] = stored_symbol(system, quantity.symbol.name, halves, time_dim=sparse)

@@ -13,7 +13,7 @@ import numpy as np
 from devito import Dimension, Function, Inc
 
 from ..calculus.terms import location, product
-from ..equations.system import Expr, Symbols
+from ..equations.system import Equation, Expr, Spatial, Symbols
 
 
 class Points:
@@ -31,9 +31,9 @@ class Points:
         self.taps = {d: Dimension(name=f"{name}_tap_{d.name}") for d in symbols.dimensions}
         time = symbols.grid.time_dim
         self.samples = self._function(f"{name}_samples", (time, self.point))
-        self.placed: dict[tuple[Any, bool], tuple[Function, Function]] = {}
+        self.placed: dict[tuple[Any, bool], tuple[Spatial, Function]] = {}
 
-    def _function(self, name: str, dimensions: tuple, dtype: Any = None) -> Function:
+    def _function(self, name: str, dimensions: tuple, dtype: Any = None) -> Spatial:
         return Function(
             name=name,
             dimensions=dimensions,
@@ -42,7 +42,7 @@ class Points:
             dtype=dtype or self.symbols.dtype.type,
         )
 
-    def _axis(self, dimension: Any, half: bool) -> tuple[Function, Function]:
+    def _axis(self, dimension: Any, half: bool) -> tuple[Spatial, Function]:
         """First grid index and weights of every point along one axis, on nodes or half points."""
         if (dimension, half) not in self.placed:
             suffix = dimension.name + ("h" if half else "")
@@ -61,12 +61,12 @@ class Points:
             weights.append(weight)
         return moves, product(weights)
 
-    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool]) -> Inc:
+    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool]) -> Equation:
         """Add `amount * sample` to `target`, both pointwise expressions that live at `where`, in every window."""
         moves, weight = self._window(where)
         return Inc(target.subs(moves), weight * self.samples * moved(amount, moves))
 
-    def read(self, source: Expr, factor: float) -> Inc:
+    def read(self, source: Expr, factor: float) -> Equation:
         """Add `factor * source`, interpolated at every point, to the samples."""
         moves, weight = self._window(location(source))
         return Inc(self.samples, factor * weight * moved(source, moves))

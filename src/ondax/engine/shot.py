@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from devito import Function, TimeFunction
 
 from ..calculus.terms import location
-from ..equations.system import Port, Symbols
+from ..equations.system import Field, Port, Spatial, Symbols
 from .buffers import Pool, row_length, zeros
 from .discretisation import Discretisation
 from .history import Layout
@@ -21,22 +20,22 @@ POOL = Pool()
 BLOCK = 8  # default edge of Devito's cache blocks
 
 
-def space_halo(function: Function) -> tuple[int, ...]:
+def space_halo(function: Spatial) -> tuple[int, ...]:
     """Halo points on each side of the space axes."""
     return tuple(h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space)
 
 
-def allocated(function: Function, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
+def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
     """Shape of a function on the whole grid, halo included, rows aligned."""
     padded = [n + 2 * h for n, h in zip(shape, space_halo(function), strict=True)]
     return (*padded[:-1], row_length(padded[-1], dtype))
 
 
-def interior(function: Function, shape: Sequence[int]) -> tuple[slice, ...]:
+def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
 
 
-def with_halo(function: Function, values: np.ndarray, dtype: str) -> np.ndarray:
+def with_halo(function: Spatial, values: np.ndarray, dtype: str) -> np.ndarray:
     """A coefficient as kernels take it: zero in its halo."""
     array = zeros(allocated(function, values.shape, dtype), dtype)
     array[interior(function, values.shape)] = values
@@ -171,7 +170,7 @@ class Shot:
         self._samples.append(array)
         return array
 
-    def start(self, fields: Sequence[TimeFunction], prefix: str = "") -> None:
+    def start(self, fields: Sequence[Field], prefix: str = "") -> None:
         """Fields at rest."""
         for f in fields:
             name = prefix + f.name

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def each(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
     return [future.result() for future in futures]
 
 
-class OrderedSum:
+class OrderedSum(Generic[T]):
     """Adds contributions in the order of their numbers, whichever comes first, so that every run gives the same bits.
 
     Args:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from sympy import Rational
 from sympy.calculus.finite_diff import finite_diff_weights
+
+_ZERO: Any = 0
 
 
 @cache
 def second_derivative_bound(space_order: int) -> float:
     """The largest eigenvalue, times h^2, of minus the centred second difference: sum of |weights|."""
     half = space_order // 2
-    weights = finite_diff_weights(2, list(range(-half, half + 1)), 0)[2][-1]
+    weights = finite_diff_weights(2, list(range(-half, half + 1)), _ZERO)[2][-1]
     return float(sum(abs(w) for w in weights))
 
 
@@ -21,7 +24,7 @@ def staggered_derivative_bound(space_order: int) -> float:
     """The largest singular value, times h, of the staggered first difference: sum of |weights|."""
     half = space_order // 2
     points = [Rational(2 * i + 1, 2) for i in range(-half, half)]
-    weights = finite_diff_weights(1, points, 0)[1][-1]
+    weights = finite_diff_weights(1, points, _ZERO)[1][-1]
     return float(sum(abs(w) for w in weights))
 
 

@@ -14,7 +14,11 @@ from devito import Function, Grid, SpaceDimension, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Scalar
 
+# Devito's symbols are typed dynamically: these names say what is meant, a type checker sees Any.
 Expr = Any  # a Devito (SymPy) expression
+Field = Any  # a devito.TimeFunction, or an access of one at some time
+Spatial = Any  # a devito.Function
+Equation = Any  # a devito.Eq
 
 AXIS_NAMES = {1: ("z",), 2: ("x", "z"), 3: ("x", "y", "z")}
 """Space dimensions by number of axes: depth comes last."""
@@ -31,7 +35,7 @@ class Update:
             earlier update of the same step has advanced), polynomial in the coefficients.
     """
 
-    field: TimeFunction
+    field: Field
     mass: Expr
     rhs: Expr
 
@@ -49,7 +53,7 @@ class Port:
     """
 
     name: str
-    terms: tuple[tuple[TimeFunction, float], ...]
+    terms: tuple[tuple[Field, float], ...]
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,13 @@ class System:
     """
 
     symbols: Symbols
-    coefficients: tuple[Function, ...]
+    coefficients: tuple[Spatial, ...]
     updates: tuple[Update, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
     @property
-    def fields(self) -> tuple[TimeFunction, ...]:
+    def fields(self) -> tuple[Field, ...]:
         return tuple(update.field for update in self.updates)
 
     def describe(self) -> str:
@@ -123,19 +127,19 @@ class Symbols:
         # The smallest grid that Devito accepts for any order: real shapes arrive when a kernel is called.
         self.grid = Grid(shape=(4 * space_order + 1,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type)
         self.dt = self.grid.stepping_dim.spacing
-        self.profiles: list[Function] = []
+        self.profiles: list[Spatial] = []
 
-    def field(self, name: str, time_order: int = 2, staggered: Any = None) -> TimeFunction:
+    def field(self, name: str, time_order: int = 2, staggered: Any = None) -> Field:
         """A wavefield of time order 1 or 2, at the nodes or half a cell along the `staggered` dimensions."""
         return TimeFunction(
             name=name, grid=self.grid, time_order=time_order, space_order=self.space_order, staggered=staggered
         )
 
-    def coefficient(self, name: str, staggered: Any = None) -> Function:
+    def coefficient(self, name: str, staggered: Any = None) -> Spatial:
         """A differentiable coefficient, at the nodes or half a cell along the `staggered` dimensions."""
         return Function(name=name, grid=self.grid, space_order=self.space_order, staggered=staggered)
 
-    def profile(self, name: str, dimension: Any, staggered: bool = False) -> Function:
+    def profile(self, name: str, dimension: Any, staggered: bool = False) -> Spatial:
         """A fixed (not differentiable) function of one dimension, such as an absorbing layer's damping."""
         name = f"{name}_{dimension.name}" + ("h" if staggered else "")
         for known in self.profiles:
