@@ -11,6 +11,7 @@ arithmetic, derivatives are sums of shifted slices, points are dense matrices ov
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil, factorial, log, prod, sqrt
 from typing import Any
 
@@ -18,6 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+
+# These programs run for milliseconds and take seconds to optimise.
+quick_jit = partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
 
 
 def fornberg(nodes: Sequence[Fraction], derivative: int) -> list[Fraction]:

@@ -140,7 +140,8 @@ class Problem:
             max_velocity=o.max_velocity,
             boundary=ox.Sponge(width=o.width, reflection=o.reflection, power=o.power),
             interpolation=o.interpolation,
-            **options,
+            # Schemes are compared here, not physics: rough wavelets and points in the layer are welcome.
+            **{"min_points_per_wavelength": 0.0, "points_in_layer": True, **options},
         )
 
 

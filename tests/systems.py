@@ -3,8 +3,8 @@
 Units are natural ones: a grid spacing, density and wave speeds of about one, so that no field is lost in another's size.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,17 +71,111 @@ def elastic(symbols: Symbols) -> System:
     return System(symbols, (bx, bz, lam, mu, mu_xz), updates, (explosion,), (Port("receiver", ((vx, 1.0), (vz, -0.5))),))
 
 
-class Scheme_(Scheme):
-    """A scheme that keeps products, or fields, whichever the test says."""
+RANGES = {"rho": (0.9, 1.2), "kappa": (0.9, 1.2), "b": (0.8, 1.05), "k": (0.8, 1.1), "lam": (0.3, 0.5), "mu": (0.3, 0.45)}
+"""Of every coefficient, by the first part of its name, such that no wave is faster than FASTEST: elastic waves, the
+fastest, have b (lam + 2 mu) < 1.05 * 1.4 = 1.21^2."""
 
-    def __init__(self, system: System, products: bool) -> None:
+
+class ForcedScheme(Scheme):
+    """A scheme that keeps products, or the fields they are made of, as told rather than whichever are fewer."""
+
+    def __init__(self, system: System, keep_products: bool) -> None:
         super().__init__(system)
-        self.products = products
+        self.keep_products = keep_products
 
     def coupling(self, wanted: tuple[str, ...], every: int = 1) -> Coupling:
         assert every == 1
-        key = (wanted, every)
-        if key not in self._couplings:
+        if (wanted, every) not in self._couplings:
             chosen = tuple(c for c in self.system.coefficients if c.name in wanted)
-            self._couplings[key] = couple(self.system, chosen, self.adjoints, keep_products=self.products)
-        return self._couplings[key]
+            coupling = couple(self.system, chosen, self.adjoints, keep_products=self.keep_products)
+            self._couplings[wanted, every] = coupling
+        return self._couplings[wanted, every]
+
+
+def between(system: System, source: str, receiver: str) -> System:
+    """The system with one of its inputs and one of its outputs: the engine knows no more."""
+    (into,) = (p for p in system.inputs if p.name == source)
+    (out,) = (p for p in system.outputs if p.name == receiver)
+    return replace(system, inputs=(into,), outputs=(out,))
+
+
+class Rig:
+    """A system on a small rough medium, run by the engine without JAX.
+
+    One shot of two sources into three receivers, off the grid, some of them in the absorbing layer, recorded at every
+    second step. Two rigs of the same coefficients and dtype hold the same numbers.
+
+    Args:
+        system: with one input and one output.
+        keep_products: of the history; None leaves it to the calculus.
+        settings: of the engine.
+        record_every: steps between recorded samples.
+    """
+
+    steps = 36
+
+    def __init__(
+        self,
+        system: System,
+        keep_products: bool | None = None,
+        settings: Settings | None = None,
+        record_every: int = 2,
+    ) -> None:
+        self.system = system
+        symbols = system.symbols
+        ndim = symbols.ndim
+        scheme = Scheme(system) if keep_products is None else ForcedScheme(system, keep_products)
+        shape, spacing = {1: ((31,), (1.1,)), 2: ((17, 15), (1.0, 1.1))}[ndim]
+        self.grid = Discretisation(
+            shape=shape,
+            spacing=spacing,
+            origin=(-3.0, 2.0)[-ndim:],
+            dt=0.95 / (FASTEST * sum(h**-2 for h in spacing) ** 0.5),  # of the limit of order 2
+            steps=self.steps,
+            record_every=record_every,
+            interpolation="sinc",
+            dtype=symbols.dtype.name,
+            profiles=SPONGE.profiles(symbols, shape, spacing, FASTEST),
+        )
+        self.names = tuple(c.name for c in system.coefficients)
+        self.wanted = Wanted(self.names)
+        self.solver = Solver(Programs(scheme, symbols.dtype.name), self.grid, settings or Settings(threads=1))
+        self.coefficients = tuple(self._coefficient(name) for name in self.names)
+        self.source = self.random("source", 1, 2, self.steps)
+        fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[:, -ndim:]
+        points = np.array(self.grid.origin) + fractions * (np.array(shape) - 1) * np.array(spacing)
+        self.sources, self.receivers = points[None, :2], points[None, 2:]
+
+    def random(self, name: str, *shape: int) -> np.ndarray:
+        """Normal numbers, always the same for a name."""
+        return np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape).astype(self.grid.dtype)
+
+    def _coefficient(self, name: str) -> np.ndarray:
+        """A medium in the range of its kind; a tangent, whose name begins otherwise, has either sign and is small."""
+        low, high = RANGES.get(name.split("_")[0], (-0.1, 0.1))
+        uniform = np.random.default_rng(zlib.crc32(name.encode())).uniform(low, high, self.grid.shape)
+        return uniform.astype(self.grid.dtype)
+
+    def perturbation(self) -> tuple[np.ndarray, ...]:
+        tenth = np.asarray(0.1, self.grid.dtype)
+        return tuple(tenth * self.random("perturbed " + name, *self.grid.shape) for name in self.names)
+
+    def residual(self) -> np.ndarray:
+        return self.random("residual", 1, 3, self.grid.samples)
+
+    def _experiment(self, coefficients: Any, source: Any) -> Experiment:
+        c = self.coefficients if coefficients is None else coefficients
+        return Experiment(tuple(c), self.source if source is None else source, self.sources, self.receivers)
+
+    def forward(self, coefficients: Any = None, source: Any = None, keep: bool = True) -> np.ndarray:
+        wanted = self.wanted if keep else None
+        return self.solver.forward((), self._experiment(coefficients, source), wanted, False)[0]
+
+    def born(self, perturbation: Any, source: np.ndarray | None = None, coefficients: Any = None) -> np.ndarray:
+        return self.solver.born((), self._experiment(coefficients, None), self.wanted, perturbation, source)
+
+    def adjoint(self, residual: np.ndarray, coefficients: Any = None) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Gradients of the coefficients, and that of the source samples."""
+        e = self._experiment(coefficients, None)
+        *gradients, source = self.solver.adjoint((), e, self.wanted, residual, True, False, False)
+        return tuple(gradients), source

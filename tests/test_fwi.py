@@ -109,9 +109,7 @@ def test_models_stay_within_bounds_even_while_searching(optimizer):
         jax.debug.callback(lambda m: seen.append(np.array(m)), model)
         return toy(model, shots)
 
-    result = fwi(
-        watched, OBSERVED, START, optimizer=optimizer, iterations=60, bounds=(lower, upper), progress=False
-    )
+    result = fwi(watched, OBSERVED, START, optimizer=optimizer, iterations=60, bounds=(lower, upper), progress=False)
     jax.effects_barrier()
     assert all((np.float32(lower) <= m).all() and (m <= upper).all() for m in seen)
 
@@ -120,9 +118,7 @@ def test_models_stay_within_bounds_even_while_searching(optimizer):
     low, high = result.model <= lower, result.model >= upper
     assert low.any() or high.any()
     scale = jnp.abs(jax.grad(lambda m: 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2))(START)).max()
-    assert jnp.all(
-        jnp.where(low, gradient >= 0, jnp.where(high, gradient <= 0, jnp.abs(gradient) < 0.02 * scale))
-    )
+    assert jnp.all(jnp.where(low, gradient >= 0, jnp.where(high, gradient <= 0, jnp.abs(gradient) < 0.02 * scale)))
 
 
 @pytest.mark.parametrize("optimizer", [optax.adam(0.05), LBFGS], ids=["adam", "lbfgs"])
@@ -163,9 +159,7 @@ def test_batches_compile_once_and_converge():
         traced.append(shots)
         return toy(model, shots)
 
-    result = fwi(
-        counting, OBSERVED, START, optimizer=optax.adam(0.05), iterations=100, batch_size=4, progress=False
-    )
+    result = fwi(counting, OBSERVED, START, optimizer=optax.adam(0.05), iterations=100, batch_size=4, progress=False)
     assert len(traced) == 2  # once for the shape of the traces, once for the step
     np.testing.assert_allclose(result.model, TRUE, atol=0.1)
 
@@ -278,9 +272,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         if iteration == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(
-        Interrupted, match=r"stopped after 3 of 6 iterations; .*s\.npz holds the state"
-    ) as caught:
+    with pytest.raises(Interrupted, match=r"stopped after 3 of 6 iterations; .*s\.npz holds the state") as caught:
         invert(optimizer=SGD, iterations=6, save=path, save_every=10, callback=press)
     assert len(caught.value.result.history) == 3
     assert signal.getsignal(signal.SIGINT) is before
@@ -327,17 +319,13 @@ def test_bad_arguments(change, message):
 
 @pytest.mark.parametrize("change", [dict(iterations=1.5), dict(bounds=3.0), dict(bounds=(1.0, 2.0, 3.0))])
 def test_bad_types(change):
-    with pytest.raises(
-        (ValueError, TypeError)
-    ):  # which of them depends on whether annotations are being checked
+    with pytest.raises((ValueError, TypeError)):  # which of them depends on whether annotations are being checked
         invert(**(dict(optimizer=optax.adam(0.1), iterations=1) | change))
 
 
 def test_bad_data_and_models():
     run = partial(fwi, toy, optimizer=SGD, iterations=1, progress=False)
-    with pytest.raises(
-        ValueError, match=r"observed has shape \(2, 4, 5\), but the propagator predicts \(6, 4, 5\)"
-    ):
+    with pytest.raises(ValueError, match=r"observed has shape \(2, 4, 5\), but the propagator predicts \(6, 4, 5\)"):
         run(OBSERVED[:2], START)
     with pytest.raises(ValueError, match="observed holds NaN"):
         run(OBSERVED.at[0, 0, 0].set(jnp.nan), START)

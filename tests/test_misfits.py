@@ -43,9 +43,7 @@ def test_is_smallest_for_equal_traces(misfit, dtype):
 def test_gradient(misfit, x64):
     noise = 0.05 * np.random.default_rng(1).normal(size=(2, 3, 120))
     observed, predicted = jnp.asarray(traces()), jnp.asarray(traces(0.013) + noise)
-    check_grads(
-        lambda p: misfit(p, observed), (predicted,), order=1, modes=("fwd", "rev"), eps=1e-7, rtol=1e-5
-    )
+    check_grads(lambda p: misfit(p, observed), (predicted,), order=1, modes=("fwd", "rev"), eps=1e-7, rtol=1e-5)
 
 
 @every_misfit
@@ -61,9 +59,7 @@ def test_is_finite_where_traces_are_dead(misfit, scale):
 @every_misfit
 def test_sums_over_traces(misfit, x64):
     observed, predicted = jnp.asarray(traces()), jnp.asarray(traces(0.02))
-    one_by_one = sum(
-        misfit(p, o) for p, o in zip(predicted.reshape(6, -1), observed.reshape(6, -1), strict=True)
-    )
+    one_by_one = sum(misfit(p, o) for p, o in zip(predicted.reshape(6, -1), observed.reshape(6, -1), strict=True))
     np.testing.assert_allclose(misfit(predicted, observed), one_by_one, rtol=1e-10)
 
 

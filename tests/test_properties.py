@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle import Oracle
+from oracle import Oracle, quick_jit
 from problems import EQUATIONS, difference, dot, norm
 
 import ondax as ox
@@ -65,6 +65,7 @@ class Setting:
             max_velocity=MAX_VELOCITY,
             boundary=ox.Sponge(width=self.width),
             interpolation=self.interpolation,
+            min_points_per_wavelength=0.0,  # the wavelets are noise
         )
 
 
@@ -95,7 +96,7 @@ def settings_of_every_kind(draw: st.DrawFn) -> Setting:
 def test_traces_agree_with_the_reference(x64: None, setting: Setting):
     F, arrays = setting.propagator(), setting.arrays()
     assert F.steps_per_sample == setting.oracle().steps_per_sample
-    assert difference(F(arrays[0]), setting.oracle()(*arrays)) < 1e-11
+    assert difference(F(arrays[0]), quick_jit(setting.oracle())(*arrays)) < 1e-11
 
 
 @few

@@ -3,6 +3,8 @@
 This is the public interface; modules not re-exported here are private.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import transport as _transport  # first: it must act before JAX starts its CPU client
 from .calculus import EquationError as EquationError
 from .engine import Settings as Settings
@@ -10,11 +12,52 @@ from .engine import release_memory as release_memory
 from .equations import AbstractWaveEquation as AbstractWaveEquation
 from .equations import Acoustic as Acoustic
 from .equations import AcousticDensity as AcousticDensity
+from .equations import Port as Port
 from .equations import Sponge as Sponge
+from .equations import Symbols as Symbols
+from .equations import System as System
+from .equations import Update as Update
 from .grid import Grid as Grid
 from .propagator import Propagator as Propagator
 from .survey import Survey as Survey
 from .survey import line as line
+from .testing import dot_test as dot_test
+from .wavelets import gaussian as gaussian
+from .wavelets import klauder as klauder
+from .wavelets import ormsby as ormsby
 from .wavelets import ricker as ricker
+from .wavelets import sweep as sweep
+from .wavelets import tone_burst as tone_burst
 
-del _transport
+if TYPE_CHECKING:
+    from . import datasets as datasets
+    from . import misfits as misfits
+    from . import plotting as plotting
+    from .inversion import FWIResult as FWIResult
+    from .inversion import fwi as fwi
+    from .jacobian import Jacobian as Jacobian
+
+# Loaded on first use: they bring optax, lineax and matplotlib, which modelling does without.
+_LATER = {
+    "fwi": "inversion",
+    "FWIResult": "inversion",
+    "misfits": "inversion.misfits",
+    "datasets": "datasets",
+    "plotting": "plotting",
+    "Jacobian": "jacobian",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _LATER:
+        raise AttributeError(f"module 'ondax' has no attribute {name!r}")
+    module = import_module(f".{_LATER[name]}", __name__)
+    value = module if _LATER[name].split(".")[-1] == name else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*(n for n in globals() if not n.startswith("_")), *_LATER])

@@ -31,7 +31,7 @@ def _demo(output: Path, iterations: int) -> int:
     print(describe())
     try:
         report = run(output, iterations)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"\n{report}\n\npicture: {output}")

@@ -1,4 +1,5 @@
-"""The demonstration: full-waveform inversion of synthetic data from the Overthrust model, in about a minute."""
+"""The demonstration: full-waveform inversion of synthetic data from the Overthrust model, in about a
+minute."""
 
 import time
 from pathlib import Path
@@ -38,12 +39,10 @@ class Report(NamedTuple):
     seconds: tuple[float, float]
 
     def __str__(self) -> str:
-        rows = [
-            "                        before       after     change",
-            "misfit             {:>11.4g} {:>11.4g}   {:+7.1f} %".format(*self.misfit, _change(self.misfit)),
-            "model error (m/s)  {:>11.1f} {:>11.1f}   {:+7.1f} %".format(*self.model_error, _change(self.model_error)),
-        ]
-        return "\n".join(rows)
+        rows = [f"{'':18}{'before':>10}{'after':>10}{'change':>11}"]
+        for name, (before, after) in (("misfit", self.misfit), ("model error (m/s)", self.model_error)):
+            rows.append(f"{name:18}{before:>10.4g}{after:>10.4g}{100 * (after / before - 1):>+9.1f} %")
+        return "\n".join(rows) + "\n{:.0f} s, of which the inversion took {:.0f} s".format(*self.seconds[::-1])
 
 
 def describe() -> str:
@@ -55,24 +54,33 @@ def describe() -> str:
 
 
 def run(output: Path, iterations: int) -> Report:
-    """Models the data, inverts them, and writes a picture to `output`."""
+    """Models the data, inverts them, and writes a picture.
+
+    Args:
+        output: path of the picture; its suffix names the format.
+        iterations: of the inversion.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: if matplotlib cannot write that format.
+    """
     started = time.perf_counter()
-    picture = figure(15.0, 13.0)  # fails before the work if matplotlib is missing
+    picture = figure(15.0, 13.0)
+    formats = picture.canvas.get_supported_filetypes()
+    if output.suffix.removeprefix(".") not in formats:
+        raise ValueError(f"cannot write a picture to {output}: its suffix must be one of {', '.join(sorted(formats))}")
+
     model = overthrust(decimate=2)
     grid = Grid(model.vp.shape, model.spacing)
     survey = _survey(grid)
     F = Propagator(Acoustic(), grid, survey, max_velocity=BOUNDS[1])
     observed = F(model.vp)
 
-    @jax.jit
-    def misfit_and_gradient(vp):
-        def misfit(vp):
-            predicted = F(vp)
-            return least_squares(predicted, observed), predicted
+    def misfit(vp):
+        predicted = F(vp)
+        return least_squares(predicted, observed), predicted
 
-        return jax.value_and_grad(misfit, has_aux=True)(vp)
-
-    (before, first), gradient = misfit_and_gradient(model.vp_smooth)
+    (before, first), gradient = jax.jit(jax.value_and_grad(misfit, has_aux=True))(model.vp_smooth)
     result = fwi(
         F,
         observed,
@@ -82,20 +90,17 @@ def run(output: Path, iterations: int) -> Report:
         batch_size=BATCH,
         bounds=BOUNDS,
     )
-    (after, last), _ = misfit_and_gradient(result.model)
+    after, last = misfit(result.model)
 
     shot = SHOTS // 3
     _draw(picture, model, result, gradient, survey, *(np.asarray(d[shot]) for d in (observed, first, last)))
     picture.savefig(output, dpi=110)
+    errors = [float(np.sqrt(np.mean((m - model.vp) ** 2))) for m in (model.vp_smooth, np.asarray(result.model))]
     return Report(
-        (float(before), float(after)),
-        tuple(float(np.sqrt(np.mean((m - model.vp) ** 2))) for m in (model.vp_smooth, np.asarray(result.model))),
-        (float(result.history.seconds.sum()), time.perf_counter() - started),
+        misfit=(float(before), float(after)),
+        model_error=(errors[0], errors[1]),
+        seconds=(float(result.history.seconds.sum()), time.perf_counter() - started),
     )
-
-
-def _change(pair: tuple[float, float]) -> float:
-    return 100.0 * (pair[1] / pair[0] - 1.0)
 
 
 def _survey(grid: Grid) -> Survey:
@@ -120,7 +125,8 @@ def _draw(
     first: np.ndarray,
     last: np.ndarray,
 ) -> None:
-    """Models and gradient, one shot, and how the inversion went, in three rows; the traces are (receiver, time)."""
+    """Models and gradient, one shot, and how the inversion went, in three rows; the traces are (receiver,
+    time)."""
     models, shots, curves = picture.subfigures(3, 1, height_ratios=(2.1, 1.2, 1.0))
     inverted = np.asarray(result.model)
     limits = (float(model.vp.min()), float(model.vp.max()))
@@ -147,7 +153,9 @@ def _draw(
     misfit, *profiles = curves.subplots(1, 4, width_ratios=(2.5, 1, 1, 1))
     misfit.semilogy(np.arange(1, len(result.history) + 1), result.history.misfit / result.history.misfit[0])
     misfit.set(
-        xlabel="iteration", ylabel="misfit / first misfit", title=f"misfit of {BATCH} of {SHOTS} shots an iteration"
+        xlabel="iteration",
+        ylabel="misfit / first misfit",
+        title=f"misfit of {BATCH} of {SHOTS} shots an iteration",
     )
     for axes, part in zip(profiles, (0.3, 0.5, 0.8), strict=True):
         i = int(part * model.vp.shape[0])

@@ -47,8 +47,8 @@ def section(
         values: one number per grid point, shape (x, z).
         spacing: distance between grid points, m, one for both axes or one each.
         origin: position of the first point, m, likewise.
-        limits: values at the ends of the colour scale. Default: the range of the values, or, where `signed`, symmetric at
-            the 99th percentile of their size, because gradients have peaks at sources.
+        limits: values at the ends of the colour scale. Default: the range of the values, or, where `signed`,
+            symmetric at the 99th percentile of their size, because gradients have peaks at sources.
         signed: use a blue-white-red scale with white at zero, for gradients and differences.
         label: of the colour scale; no scale if empty.
         title: above the section.

@@ -45,8 +45,7 @@ def overthrust(decimate: int = 1) -> VelocitySection:
     folder = files(__package__)
     with (folder / "overthrust.npz").open("rb") as file, np.load(file) as arrays:
         vp, vp_smooth = (
-            np.ascontiguousarray(arrays[name][::decimate, ::decimate], dtype=np.float32)
-            for name in ("vp", "vp_smooth")
+            np.ascontiguousarray(arrays[name][::decimate, ::decimate], dtype=np.float32) for name in ("vp", "vp_smooth")
         )
         spacing = float(arrays["spacing"]) * decimate
     attribution = (

@@ -28,9 +28,7 @@ def spread(name: str, values: Any, model: PyTree) -> PyTree:
     try:
         return jax.tree.map(fit, jax.tree.broadcast(values, model), model)
     except ValueError as error:
-        raise ValueError(
-            f"{name} does not fit the model: {error}. Give a number, or a tree like the model"
-        ) from error
+        raise ValueError(f"{name} does not fit the model: {error}. Give a number, or a tree like the model") from error
 
 
 def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
@@ -41,9 +39,7 @@ def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
             model.
     """
     if not isinstance(bounds, tuple) or len(bounds) != 2:
-        raise ValueError(
-            f"bounds={bounds!r} must be a pair (lower, upper), each a number or a tree like the model"
-        )
+        raise ValueError(f"bounds={bounds!r} must be a pair (lower, upper), each a number or a tree like the model")
     lower, upper = spread("lower bound", bounds[0], model), spread("upper bound", bounds[1], model)
     for low, high, leaf in zip(*map(jax.tree.leaves, (lower, upper, model)), strict=True):
         if not bool(jnp.all(low < high)):

@@ -55,11 +55,7 @@ def _parts(thing: Any) -> list[Any]:
     if isinstance(thing, type):
         return [thing.__qualname__.encode()]
     if dataclasses.is_dataclass(thing):
-        return [
-            part
-            for field in dataclasses.fields(thing)
-            for part in (field.name, getattr(thing, field.name, None))
-        ]
+        return [part for field in dataclasses.fields(thing) for part in (field.name, getattr(thing, field.name, None))]
     if isinstance(thing, functools.partial):
         return [thing.func, thing.args, thing.keywords]
     if isinstance(thing, types.MethodType):

@@ -121,17 +121,24 @@ def fwi(
     check_search(searches, compares_gradients(opt_state), batch_size, setting.mask, precondition)
     step = make_step(F, static, extended, misfit, precondition, searches)
 
-    problem = {} if path is None else {name: fingerprint(part) for name, part in {
-        "propagator": F,
-        "observed traces": setting.observed,
-        "initial model": (params, static),
-        "optimizer": optimizer,
-        "misfit": misfit,
-        "batches": (batch_size, seed),
-        "bounds": setting.bounds,
-        "mask": setting.mask,
-        "precondition": precondition,
-    }.items()}
+    problem = (
+        {}
+        if path is None
+        else {
+            name: fingerprint(part)
+            for name, part in {
+                "propagator": F,
+                "observed traces": setting.observed,
+                "initial model": (params, static),
+                "optimizer": optimizer,
+                "misfit": misfit,
+                "batches": (batch_size, seed),
+                "bounds": setting.bounds,
+                "mask": setting.mask,
+                "precondition": precondition,
+            }.items()
+        }
+    )
     run = _Run(params, opt_state, np.empty((0, 4)), static)
     if path is not None and path.exists():
         run.load(path, problem, iterations)

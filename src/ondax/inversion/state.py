@@ -25,9 +25,7 @@ def save_state(path: Path, tree: PyTree, problem: dict[str, str]) -> None:
     header = json.dumps({"format": _FORMAT, "problem": problem})
     temporary = path.with_name(path.name + ".part")
     with open(temporary, "wb") as file:
-        np.savez(
-            file, header=np.array(header), **{name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
-        )
+        np.savez(file, header=np.array(header), **{name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)})
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -53,9 +51,7 @@ def load_state(path: Path, like: PyTree, problem: dict[str, str]) -> PyTree:
         if header["format"] != _FORMAT:
             raise ValueError(f"its format is {header['format']}, this version of ondax reads {_FORMAT}")
     except (zipfile.BadZipFile, EOFError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a state saved by ox.fwi ({error}); give another path to `save`"
-        ) from error
+        raise ValueError(f"{path} is not a state saved by ox.fwi ({error}); give another path to `save`") from error
     differing = [part for part, digest in problem.items() if header["problem"].get(part) != digest]
     if differing:
         raise ValueError(

@@ -73,9 +73,7 @@ def make_step(
             value, gradient = jax.value_and_grad(objective)(params)
         if precondition is not None:
             gradient = precondition(gradient)
-        with jax.numpy_dtype_promotion(
-            "standard"
-        ):  # optax mixes dtypes, also for those who forbid it elsewhere
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
             updates, opt_state = optimizer.update(
                 gradient, opt_state, params, value=value, grad=gradient, value_fn=objective
             )
