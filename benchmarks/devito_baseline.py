@@ -41,14 +41,12 @@ class DevitoBaseline:
         self.grid = Grid(shape=shape, extent=extent, dtype=np.float32)
         self.dt = self.grid.stepping_dim.spacing
         self.m = Function(name="m", grid=self.grid, space_order=0)
-        self.m.data[:] = 1 / self.padded_velocity() ** 2
+        plain(self.m)[...] = 1 / self.padded_velocity() ** 2
         self.gamma = 0
         for axis, dimension in enumerate(self.grid.dimensions):
             values = case.damping(axis)
-            profile = Function(
-                name=f"gamma{axis}", dimensions=(dimension,), shape=(len(values),), space_order=0
-            )
-            profile.data[:] = values
+            profile = Function(name=f"gamma{axis}", dimensions=(dimension,), shape=(len(values),), space_order=0)
+            plain(profile)[...] = values
             self.gamma += profile
 
         # Step n makes u[n + 1] and runs at loop index n + 1: u[-1] and u[0] are buffers 0 and 1, always zero.
@@ -60,7 +58,7 @@ class DevitoBaseline:
         self.at_source = self._points("source", [case.sources[0]])
         self.at_receivers = self._points("receiver", case.receivers)
         self.q = self._samples("q", "source", 1)
-        self.q.data[self.first : self.last + 1, 0] = case.wavelet[: case.steps]
+        plain(self.q)[self.first : self.last + 1, 0] = case.wavelet[: case.steps]
         self.traces = self._samples("traces", "receiver", len(case.receivers))
         self.residual = self._samples("residual", "receiver", len(case.receivers))
         self.adjoint_source = self._samples("adjoint_source", "source", 1)
@@ -89,7 +87,7 @@ class DevitoBaseline:
                 dtype=np.int32,
                 space_order=0,
             )
-            place.data[:] = [p[axis] + self.case.width for p in points]
+            plain(place)[...] = [p[axis] + self.case.width for p in points]
             places[dimension] = place
         return places
 
@@ -156,27 +154,26 @@ class DevitoBaseline:
     def velocity_gradient(self, fused: bool) -> np.ndarray:
         """The gradient by the velocity of the unpadded grid."""
         self.gradient(fused)
-        padded = self.grad.data * (-2 / self.padded_velocity() ** 3)
-        for axis, n in enumerate(self.case.shape):
-            padded = np.moveaxis(padded, axis, 0)
-            width = self.case.width
-            inside = padded[width : width + n].copy()
-            inside[0] += padded[:width].sum(axis=0)
-            inside[-1] += padded[width + n :].sum(axis=0)
-            padded = np.moveaxis(inside, 0, axis)
-        return padded
+        gradient, width = plain(self.grad) * (-2 / self.padded_velocity() ** 3), self.case.width
+        for axis, n in enumerate(self.case.shape):  # the layer repeats the model's edges
+            low, inside, high = np.split(gradient, [width, width + n], axis)
+            first, middle, last = np.split(inside, [1, n - 1], axis)
+            first = first + low.sum(axis, keepdims=True)
+            last = last + high.sum(axis, keepdims=True)
+            gradient = np.concatenate([first, middle, last], axis)
+        return gradient
 
     def dot_test(self) -> float:
         """|<F q, d> - <q, F' d>| / (|F q| |d|) for random d: that the adjoint is one."""
         self.forward()
-        d = np.random.default_rng(0).standard_normal(self.traces.shape).astype(np.float32)
+        traces, q = plain(self.traces).astype(np.float64), plain(self.q).astype(np.float64)
+        d = np.random.default_rng(0).standard_normal(traces.shape).astype(np.float32)
         d[: self.first] = d[self.last + 1 :] = 0
-        self.residual.data[:] = d
+        plain(self.residual)[...] = d
         self._reset()
         self.adjoint()
-        left = np.vdot(self.traces.data.astype(np.float64), d)
-        right = np.vdot(self.q.data.astype(np.float64), self.adjoint_source.data)
-        return float(abs(left - right) / (np.linalg.norm(self.traces.data) * np.linalg.norm(d)))
+        read = plain(self.adjoint_source).astype(np.float64)
+        return float(abs(np.vdot(traces, d) - np.vdot(q, read)) / (np.linalg.norm(traces) * np.linalg.norm(d)))
 
 
 def plain(function: Function) -> np.ndarray:

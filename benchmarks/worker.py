@@ -46,7 +46,7 @@ class Worker:
     ) -> None:
         self.module = module
         command = [python, "-m", f"benchmarks.{module}", json.dumps(dict(options))]
-        self._errors = tempfile.TemporaryFile("w+")  # a pipe could fill up and block it
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with it; a pipe could fill up and block it
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -55,7 +55,7 @@ def main() -> None:
     picture = figure(13.0, 8.0)
     top, bottom = picture.subplots(2, 2)
     section(top[0], true - smooth, grid.spacing, signed=True, label="m/s", title="true minus smooth velocity")
-    section(top[1], filtered(image), grid.spacing, signed=True, label="m/s", title="RTM image (filtered)")
+    section(top[1], filtered(image), grid.spacing, signed=True, label="filtered gradient", title="RTM image")
     shot = SHOTS // 2
     clip = float(np.percentile(np.abs(scattered[shot]), 98))
     for axes, traces, title in zip(bottom, (scattered, born), ("scattered field", "Born data"), strict=True):

@@ -17,11 +17,13 @@ pytest.importorskip("matplotlib")
 
 def test_overthrust_is_a_model_with_its_attribution():
     model = overthrust()
-    assert model.vp.shape == model.vp_smooth.shape == (401, 187) and model.spacing == 25.0
+    assert model.vp.shape == model.vp_smooth.shape == (401, 187)
+    assert model.spacing == 25.0
     assert model.vp.dtype == model.vp_smooth.dtype == np.float32
     assert 2300.0 < model.vp.min() < model.vp.max() <= 6000.0
     assert np.sqrt(np.mean((model.vp - model.vp_smooth) ** 2)) < 0.1 * model.vp.mean()
-    assert "Aminzadeh" in model.attribution and "CC BY 4.0" in model.attribution
+    assert "Aminzadeh" in model.attribution
+    assert "CC BY 4.0" in model.attribution
     folder = Path(ox.__file__).parent / "datasets"
     assert "Aminzadeh" in (folder / "overthrust-LICENSE.md").read_text()
     assert (folder / "overthrust.npz").stat().st_size < 100_000
@@ -91,7 +93,7 @@ def test_info_tells_versions_compiler_cache_and_threads(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         ([], "required: command"),
         (["demo", "--iterations", "0"], "--iterations 0: at least 1"),
@@ -101,7 +103,8 @@ def test_info_tells_versions_compiler_cache_and_threads(capsys):
 def test_wrong_use_is_explained(arguments, message, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
-    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_an_unknown_picture_format_is_refused_before_the_work(tmp_path, capsys):

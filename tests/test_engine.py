@@ -213,7 +213,7 @@ def test_same_bits_for_one_and_two_threads(equation: str):
 
 def test_threads_sharing_a_shot_agree(x64: None):
     """One shot on two threads runs another kernel, whose sums may associate otherwise."""
-    problem = Problem("acoustic", 2, 4)
+    problem = Problem("acoustic", 1, 4)
     one = jnp.array([0])
     y = problem.cotangent()[:1]
     results = []
@@ -289,28 +289,37 @@ def denormals_live() -> bool:
     return bool(np.all(tiny * 1.0 != 0) and np.all(tiny / 2 != 0) and np.all(single * np.float32(1) != 0))
 
 
-def test_denormals_survive():
-    """Kernels flush denormals; neither the caller's thread, nor another that called, nor the workers may be left so."""
-    assert denormals_live()
+def test_denormals_survive_through_jax():
+    """Kernels flush denormals; the threads that call a propagator must not be left so.
+
+    (Inside a callback they are flushed anyway, by XLA, and so they are in ondax's own workers, which inherit that.)
+    """
     problem = Problem("acoustic", 1, 4, dtype="float32")
     F = problem.propagator(settings=ox.Settings(threads=2))
 
-    def call_and_look() -> bool:
+    def call_and_look(_: int) -> bool:
         d, pull = jax.vjp(F, problem.model())
         jax.block_until_ready(pull(d))
         return denormals_live()
 
-    assert call_and_look()
-    with ThreadPoolExecutor(2) as threads:
-        assert all(threads.map(lambda _: call_and_look(), range(2)))
-    barrier = threading.Barrier(2, timeout=10)  # so that each of the two workers answers
-
-    def look() -> bool:
-        barrier.wait()
-        return denormals_live()
-
-    assert each([look, look], 2) == [True, True]
     assert denormals_live()
+    assert call_and_look(0)
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(call_and_look, range(2)))
+    assert denormals_live()
+
+
+def test_kernels_leave_the_floating_point_state_alone(kernel_call):
+    """Without JAX around them: neither loading a kernel nor running one, in a thread of their own."""
+    kernel, seen = kernel_call
+
+    def call_and_look(_: int) -> bool:
+        loaded = small_programs().forward(None, parallel=False)
+        kernel(seen["arrays"], seen["scalars"], seen["offsets"])
+        return loaded is not kernel and denormals_live()
+
+    with ThreadPoolExecutor(1) as thread:
+        assert all(thread.map(call_and_look, range(2)))
 
 
 # ---------------------------------------------------------------- building and the cache on disk
@@ -346,10 +355,11 @@ def test_another_compiler_is_another_key(tmp_path: Path, monkeypatch: pytest.Mon
     wrapper.chmod(0o755)
     monkeypatch.setenv("CC", str(wrapper))
     after = building.toolchain()
+    identity = after.identity
     assert after.command == str(wrapper)
-    assert after.identity != before.identity
+    assert identity != before.identity
     wrapper.write_text(f'#!/bin/sh\n# updated\nexec {before.command} "$@"\n')
-    assert building.toolchain().identity != after.identity
+    assert building.toolchain().identity != identity
 
 
 NO_COMPILER = {"empty PATH": {"PATH": "", "CC": None}, "CC of another machine": {"CC": "/nonexistent/gcc-99"}}

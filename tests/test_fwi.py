@@ -93,10 +93,17 @@ def test_a_model_may_be_a_tree_with_other_things_in_it():
 
     start = {"a": START, "b": np.ones((), np.float32), "note": "kept", "count": 3}
     result = fwi(
-        two, OBSERVED, start, optimizer=LBFGS, iterations=20, progress=False,
-        bounds=({"a": 0.5, "b": 0.9, "note": None, "count": None}, 3.0), mask={"a": 1.0, "b": 0.0, "note": None, "count": None},
-    )  # fmt: skip
-    assert result.model["note"] == "kept" and result.model["count"] == 3
+        two,
+        OBSERVED,
+        start,
+        optimizer=LBFGS,
+        iterations=20,
+        progress=False,
+        bounds=({"a": 0.5, "b": 0.9, "note": None, "count": None}, 3.0),
+        mask={"a": 1.0, "b": 0.0, "note": None, "count": None},
+    )
+    assert result.model["note"] == "kept"
+    assert result.model["count"] == 3
     assert float(result.model["b"]) == 1.0
     np.testing.assert_allclose(result.model["a"], TRUE, atol=1e-2)
 
@@ -176,17 +183,18 @@ def test_callback_sees_every_iteration():
 
 def test_progress_shows_the_misfit(capsys):
     fwi(toy, OBSERVED, START, optimizer=SGD, iterations=2)
-    assert "2/2" in (shown := capsys.readouterr().err) and "misfit=" in shown
+    assert "2/2" in (shown := capsys.readouterr().err)
+    assert "misfit=" in shown
     invert(optimizer=SGD, iterations=2)
     assert capsys.readouterr().err == ""
 
 
-# ---------------------------------------------------------------------------------------------------------------- saving
+# ---------------------------------------------------------------- saving
 
 OPTIMIZERS = {
-    "adam": dict(optimizer=optax.adam(0.05, mu_dtype=jnp.bfloat16), batch_size=4),
-    "lbfgs": dict(optimizer=LBFGS),
-    "noisy": dict(optimizer=optax.noisy_sgd(1e-3, key=jax.random.key(0))),
+    "adam": {"optimizer": optax.adam(0.05, mu_dtype=jnp.bfloat16), "batch_size": 4},
+    "lbfgs": {"optimizer": LBFGS},
+    "noisy": {"optimizer": optax.noisy_sgd(1e-3, key=jax.random.key(0))},
 }
 
 
@@ -221,19 +229,19 @@ def test_save_every(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, part",
+    ("change", "part"),
     [
-        (dict(optimizer=optax.adam(0.01)), "optimizer"),
-        (dict(misfit=lambda p, o: jnp.sum((p - o) ** 4)), "misfit"),
-        (dict(batch_size=2), "batches"),
-        (dict(batch_size=3, seed=1), "batches"),
-        (dict(bounds=(0.0, 5.0)), "bounds"),
-        (dict(mask=1.0), "mask"),
-        (dict(precondition=lambda g: g), "precondition"),
+        ({"optimizer": optax.adam(0.01)}, "optimizer"),
+        ({"misfit": lambda p, o: jnp.sum((p - o) ** 4)}, "misfit"),
+        ({"batch_size": 2}, "batches"),
+        ({"batch_size": 3, "seed": 1}, "batches"),
+        ({"bounds": (0.0, 5.0)}, "bounds"),
+        ({"mask": 1.0}, "mask"),
+        ({"precondition": lambda g: g}, "precondition"),
     ],
 )
 def test_a_state_of_another_problem_is_refused(tmp_path, change, part):
-    setting = dict(optimizer=optax.adam(0.05), save=tmp_path / "s.npz", batch_size=3)
+    setting = {"optimizer": optax.adam(0.05), "save": tmp_path / "s.npz", "batch_size": 3}
     invert(iterations=2, **setting)
     with pytest.raises(ValueError, match=f"belongs to another inversion, which differs in {part}"):
         invert(iterations=4, **(setting | change))
@@ -247,7 +255,7 @@ def test_a_file_that_is_no_state_is_refused(tmp_path):
     (tmp_path / "text").write_text("hello")
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     for name in ("text", "other.npz"):
-        with pytest.raises(ValueError, match="is not a state saved by ox.fwi"):
+        with pytest.raises(ValueError, match=r"is not a state saved by ox\.fwi"):
             invert(optimizer=SGD, iterations=1, save=tmp_path / name)
 
 
@@ -291,36 +299,36 @@ def test_a_second_ctrl_c_stops_at_once():
     assert not isinstance(caught.value, Interrupted)
 
 
-# ---------------------------------------------------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
-        (dict(iterations=-1), "iterations=-1 must be a whole number at least 0"),
-        (dict(save_every=0), "save_every=0"),
-        (dict(batch_size=7), "batch_size=7 must be a whole number from 1 to 6"),
-        (dict(bounds=(2.0, 1.0)), "lower bound must be below"),
-        (dict(bounds=(1.6, 2.0)), "the initial model, 1.5 to 1.5, leaves its bounds, 1.6 to 2"),
-        (dict(bounds=(np.zeros(3), 2.0)), "lower bound does not fit the model"),
-        (dict(mask={"vp": 1.0}), "mask does not fit the model"),
-        (dict(optimizer=LBFGS, batch_size=3), "does not go with L-BFGS or a line search"),
-        (dict(optimizer=optax.scale_by_lbfgs(), batch_size=3), "does not go with L-BFGS"),
-        (dict(optimizer=LBFGS, precondition=lambda g: g), "precondition does not go with a line search"),
-        (dict(optimizer=LBFGS, mask=0.5), "values other than 0 and 1"),
-        (dict(save="/no/such/folder/s.npz"), "does not exist"),
-        (dict(save="."), "is a folder"),
+        ({"iterations": -1}, "iterations=-1 must be a whole number at least 0"),
+        ({"save_every": 0}, "save_every=0"),
+        ({"batch_size": 7}, "batch_size=7 must be a whole number from 1 to 6"),
+        ({"bounds": (2.0, 1.0)}, "lower bound must be below"),
+        ({"bounds": (1.6, 2.0)}, "the initial model, 1.5 to 1.5, leaves its bounds, 1.6 to 2"),
+        ({"bounds": (np.zeros(3), 2.0)}, "lower bound does not fit the model"),
+        ({"mask": {"vp": 1.0}}, "mask does not fit the model"),
+        ({"optimizer": LBFGS, "batch_size": 3}, "does not go with L-BFGS or a line search"),
+        ({"optimizer": optax.scale_by_lbfgs(), "batch_size": 3}, "does not go with L-BFGS"),
+        ({"optimizer": LBFGS, "precondition": lambda g: g}, "precondition does not go with a line search"),
+        ({"optimizer": LBFGS, "mask": 0.5}, "values other than 0 and 1"),
+        ({"save": "/no/such/folder/s.npz"}, "does not exist"),
+        ({"save": "."}, "is a folder"),
     ],
 )
 def test_bad_arguments(change, message):
     with pytest.raises(ValueError, match=message):
-        invert(**(dict(optimizer=optax.adam(0.1), iterations=1) | change))
+        invert(**({"optimizer": optax.adam(0.1), "iterations": 1} | change))
 
 
-@pytest.mark.parametrize("change", [dict(iterations=1.5), dict(bounds=3.0), dict(bounds=(1.0, 2.0, 3.0))])
+@pytest.mark.parametrize("change", [{"iterations": 1.5}, {"bounds": 3.0}, {"bounds": (1.0, 2.0, 3.0)}])
 def test_bad_types(change):
     with pytest.raises((ValueError, TypeError)):  # which of them depends on whether annotations are being checked
-        invert(**(dict(optimizer=optax.adam(0.1), iterations=1) | change))
+        invert(**({"optimizer": optax.adam(0.1), "iterations": 1} | change))
 
 
 def test_bad_data_and_models():
@@ -360,7 +368,7 @@ def test_an_error_in_the_propagator_names_the_iteration():
     assert any("iteration 1" in note for note in caught.value.__notes__)
 
 
-# ---------------------------------------------------------------------------------------------------------------- on waves
+# ---------------------------------------------------------------- on waves
 
 SCRIPT = textwrap.dedent(
     """

@@ -42,8 +42,7 @@ def overthrust(decimate: int = 1) -> VelocitySection:
     """
     if not isinstance(decimate, int) or decimate < 1:
         raise ValueError(f"decimate={decimate!r} must be a whole number, at least 1")
-    folder = files(__package__)
-    with (folder / "overthrust.npz").open("rb") as file, np.load(file) as arrays:
+    with (files("ondax.datasets") / "overthrust.npz").open("rb") as file, np.load(file) as arrays:
         vp, vp_smooth = (
             np.ascontiguousarray(arrays[name][::decimate, ::decimate], dtype=np.float32) for name in ("vp", "vp_smooth")
         )

@@ -44,10 +44,13 @@ class Programs:
         with self._lock:
             return self.scheme.coupling(wanted.coefficients, wanted.every)
 
-    def forward(self, keep: Wanted | None, parallel: bool) -> Kernel:
-        return self._kernel(
-            ("forward", keep, parallel), lambda: self.scheme.forward(self.coupling(keep) if keep else None)
-        )
+    def forward(self, keep: Wanted | None, sparse: bool, parallel: bool) -> Kernel:
+        """Forward kernel; `sparse` for runs that keep a history sampled in time, now or later."""
+
+        def equations() -> list[Any]:
+            return self.scheme.forward(self.coupling(keep) if keep else None, sparse)
+
+        return self._kernel(("forward", keep, sparse, parallel), equations)
 
     def born(self, wanted: Wanted, parallel: bool) -> Kernel:
         return self._kernel(("born", wanted, parallel), lambda: self.scheme.born(self.coupling(wanted)))

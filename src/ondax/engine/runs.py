@@ -16,8 +16,9 @@ SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the number
 class ForwardRun:
     """A forward run that can be stopped and taken up again."""
 
-    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray) -> None:
+    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, sparse: bool = False) -> None:
         self.programs = programs
+        self.sparse = sparse
         self.shot = shot
         self.fields = programs.scheme.system.fields
         (input_port,), (output_port,) = programs.scheme.system.inputs, programs.scheme.system.outputs
@@ -25,7 +26,7 @@ class ForwardRun:
         samples[:, : source.shape[0]] = source.T
         self.recorded = shot.samples(shot.receiver)
         self.samples = {f"{input_port.name}_samples": samples, f"{output_port.name}_samples": self.recorded}
-        shot.start(self.fields)
+        shot.start(self.fields, sparse=sparse)
 
     @property
     def state_bytes(self) -> int:
@@ -33,7 +34,7 @@ class ForwardRun:
 
     def advance(self, first: int, last: int, keep: Wanted | None, history: History | None) -> None:
         """Run steps `first <= n < last` from the present state, keeping the history if wanted."""
-        kernel = self.programs.forward(keep, self.shot.parallel)
+        kernel = self.programs.forward(keep, self.sparse, self.shot.parallel)
         arrays, offsets, every = self.samples, {}, 1
         if keep is not None and history is not None:
             arrays, every = {**arrays, **history.arrays}, keep.every
@@ -49,11 +50,11 @@ class ForwardRun:
             kept[...] = 0 if quantity.at_next else kept
             if quantity.at_next:
                 field = self.shot.fields[quantity.field.name]
-                levels = quantity.field.time_order + 1
+                levels = field.shape[0]
                 target = interior(quantity.symbol, self.shot.grid.shape)
                 source = interior(quantity.field, self.shot.grid.shape)
                 for slot, step in enumerate((first - 1, first)):
-                    if levels == 3 or step == first:
+                    if quantity.field.time_order == 2 or step == first:
                         kept[(slot, *target)] = field[(step % levels, *source)]
             else:
                 kept[-1] = 0

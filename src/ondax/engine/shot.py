@@ -11,6 +11,7 @@ from ..calculus.terms import location
 from ..equations.system import Field, Port, Spatial, Symbols
 from .buffers import Pool, row_length, zeros
 from .discretisation import Discretisation
+from .emit import COMPACT
 from .history import Layout
 from .interpolation import lies_on_grid, place, window_slopes, window_weights
 from .kernel import Kernel
@@ -170,11 +171,11 @@ class Shot:
         self._samples.append(array)
         return array
 
-    def start(self, fields: Sequence[Field], prefix: str = "") -> None:
-        """Fields at rest."""
+    def start(self, fields: Sequence[Field], prefix: str = "", sparse: bool = False) -> None:
+        """Fields at rest; `sparse` if their history is to be kept at some steps only."""
         for f in fields:
             name = prefix + f.name
-            shape = (f.time_order + 1, *allocated(f, self.grid.shape, self.grid.dtype))
+            shape = (self.programs.scheme.levels(f, sparse), *allocated(f, self.grid.shape, self.grid.dtype))
             array = POOL.take("field", shape, self.grid.dtype)
             array.fill(0)
             self.fields[name] = array
@@ -200,4 +201,5 @@ class Shot:
         """
         if last > first:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
-            kernel({**self.arrays, **self.fields, **arrays}, {**self.scalars, **bounds}, offsets)
+            compact = {name + COMPACT: array for name, array in self.fields.items()}
+            kernel({**self.arrays, **self.fields, **compact, **arrays}, {**self.scalars, **bounds}, offsets)

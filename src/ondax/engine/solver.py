@@ -105,7 +105,8 @@ class Solver:
                     history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
             try:
                 with self._shot(task, receiver_slopes=slopes) as shot:
-                    run = ForwardRun(self.programs, shot, task.source)
+                    sparse = bool(history and keep and keep.every > 1)
+                    run = ForwardRun(self.programs, shot, task.source, sparse)
                     run.advance(0, self.grid.steps, keep if history else None, history)
                     recorded = run.recorded[self.grid.record_every - 1 :: self.grid.record_every]
                     traces[task.index] = recorded[:, :receivers].T
@@ -298,7 +299,7 @@ class Solver:
                 STORE.release(history, used=last_use)
         else:
             with self._shot(task) as shot:
-                forward = ForwardRun(self.programs, shot, task.source)
+                forward = ForwardRun(self.programs, shot, task.source, sparse=run.wanted.every > 1)
                 checkpointed = Checkpointed(forward, run, run.wanted)
                 checkpoint.run(self.grid.steps, self._plan(run.wanted, forward), checkpointed)
                 checkpointed.drop()
@@ -312,7 +313,8 @@ class Solver:
             if history is not None:
                 try:
                     with self._shot(task) as shot:
-                        ForwardRun(self.programs, shot, task.source).advance(0, self.grid.steps, wanted, history)
+                        run = ForwardRun(self.programs, shot, task.source, sparse=wanted.every > 1)
+                        run.advance(0, self.grid.steps, wanted, history)
                 except BaseException:
                     STORE.release(history)
                     raise

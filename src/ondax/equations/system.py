@@ -129,10 +129,15 @@ class Symbols:
         self.dt = self.grid.stepping_dim.spacing
         self.profiles: list[Spatial] = []
 
-    def field(self, name: str, time_order: int = 2, staggered: Any = None) -> Field:
+    def field(self, name: str, time_order: int = 2, staggered: Any = None, save: Any = None) -> Field:
         """A wavefield of time order 1 or 2, at the nodes or half a cell along the `staggered` dimensions."""
         return TimeFunction(
-            name=name, grid=self.grid, time_order=time_order, space_order=self.space_order, staggered=staggered
+            name=name,
+            grid=self.grid,
+            time_order=time_order,
+            space_order=self.space_order,
+            staggered=staggered,
+            save=save,
         )
 
     def coefficient(self, name: str, staggered: Any = None) -> Spatial:

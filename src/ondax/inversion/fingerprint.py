@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -42,7 +43,7 @@ def _parts(thing: Any) -> list[Any]:
     if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes, np.generic, np.dtype)):
         return [repr(thing).encode()]
     if isinstance(thing, (np.ndarray, jax.Array)):
-        if jax.dtypes.issubdtype(thing.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(thing.dtype, jax.dtypes.prng_key):
             thing = jax.random.key_data(thing)
         array = np.asarray(thing)
         return [str(array.dtype).encode(), repr(array.shape).encode(), array.tobytes()]

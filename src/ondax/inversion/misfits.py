@@ -115,7 +115,7 @@ def _normalised(traces: Traces) -> Float[Array, "*batch time"]:
     """Each trace divided by its L2 norm; dead traces stay zero."""
     # Scaled by the peak first, so that the squares of tiny traces do not underflow.
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(traces), axis=-1, keepdims=True))
-    scaled = traces / jnp.where(peak > 0.0, peak, 1.0)
+    scaled = jnp.asarray(traces) / jnp.where(peak > 0.0, peak, 1.0)
     energy = jnp.sum(scaled**2, axis=-1, keepdims=True)
     return scaled / jnp.sqrt(jnp.where(peak > 0.0, energy, 1.0))
 
@@ -126,7 +126,7 @@ def _envelope(traces: Traces) -> Float[Array, "*batch time"]:
     nt = traces.shape[-1]
     size = 2 * nt
     quadrature = jnp.fft.irfft(-1j * jnp.fft.rfft(traces, size), size)[..., :nt]
-    power = traces**2 + quadrature**2
+    power = jnp.square(traces) + quadrature**2
     # sqrt has no gradient at zero: dead samples take the gradient of a constant.
     alive = power > 0.0
     return jnp.where(alive, jnp.sqrt(jnp.where(alive, power, 1.0)), 0.0)

@@ -25,7 +25,8 @@ def save_state(path: Path, tree: PyTree, problem: dict[str, str]) -> None:
     header = json.dumps({"format": _FORMAT, "problem": problem})
     temporary = path.with_name(path.name + ".part")
     with open(temporary, "wb") as file:
-        np.savez(file, header=np.array(header), **{name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)})
+        arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
+        np.savez(file, header=np.array(header), **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -68,7 +69,7 @@ def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:

@@ -81,7 +81,7 @@ def make_step(
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
         change = optax.tree.norm(optax.tree.sub(new_params, params)) / optax.tree.size(params) ** 0.5
-        return new_params, strong(opt_state), Numbers(value, optax.tree.norm(gradient), change)
+        return new_params, strong(opt_state), Numbers(jnp.asarray(value), optax.tree.norm(gradient), change)
 
     return step
 
