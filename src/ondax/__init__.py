@@ -5,7 +5,7 @@ This is the public interface; modules not re-exported here are private.
 
 from typing import TYPE_CHECKING, Any
 
-from . import transport as _transport  # first: it must act before JAX starts its CPU client
+from . import transport as _transport  # noqa: F401  (first: it must act before JAX starts its CPU client)
 from .calculus import EquationError as EquationError
 from .engine import Settings as Settings
 from .engine import release_memory as release_memory

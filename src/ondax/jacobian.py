@@ -115,9 +115,7 @@ def _like(model: Model, vector: Model, dtype: Any) -> Model:
 def _dense(operator: lx.AbstractLinearOperator) -> Array:
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), operator.in_structure())
     flat, unflatten = ravel_pytree(zeros)
-    columns = jax.lax.map(
-        lambda v: ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype)
-    )
+    columns = jax.lax.map(lambda v: ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype))
     return columns.T
 
 

@@ -1,10 +1,11 @@
 """How host calls leave JAX and come back, in one place.
 
-`jax.pure_callback` copies its arguments on JAX's own thread pool before it calls us, and (up to JAX 0.11.1) waits for
-that copy on the same pool: with one core, or with as many Python threads as cores, it can wait for ever. The cure that
-a library may apply is to make CPU dispatch synchronous before the CPU client exists, which importing ondax does. Where
-JAX has been used before, we lower through `mlir.emit_python_callback`, the layer beneath `pure_callback`, which does
-not make that copy.
+Programs on one device, the usual case, go through `mlir.emit_python_callback`, the layer beneath `jax.pure_callback`.
+`pure_callback` first copies its arguments into JAX arrays on JAX's own thread pool, which costs up to a millisecond a call
+and (up to JAX 0.11.1) can wait for ever: with one core, or with as many Python threads as cores, the pool that should copy
+is the one that waits. Programs on several devices do go through `pure_callback`, which alone knows how to run once for all
+of them. For their sake, importing ondax makes CPU dispatch synchronous if JAX has no CPU client yet: the one cure of the
+wait that a library can apply to `pure_callback`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,23 @@ HostCall = Callable[..., tuple[np.ndarray, ...]]
 def _client_exists() -> bool:
     try:
         from jax._src.xla_bridge import backends_are_initialized
-    except ImportError:  # no way to tell: assume the worse case, whose cure always works
+    except ImportError:  # no way to tell: leave JAX as it is
         return True
     return backends_are_initialized()
 
 
-def prepare() -> bool:
-    """Make CPU dispatch synchronous if that still has an effect; returns whether pure_callback is then safe."""
-    if _client_exists():
-        return not jax.config.read("jax_cpu_enable_async_dispatch")
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    return True
+def prepare() -> None:
+    """Make CPU dispatch synchronous if that still has an effect."""
+    if not _client_exists():
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
-SAFE_PURE_CALLBACK = prepare()
+prepare()
+
+
+def _on_one_device(ctx: mlir.LoweringRuleContext) -> bool:
+    """Is the program compiled for a single device, outside `shard_map` and `pmap`?"""
+    return getattr(ctx.module_context.axis_context, "num_devices", None) == 1
 
 
 def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall]) -> None:
@@ -56,7 +60,7 @@ def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall])
     lower_pure = mlir.lower_fun(through_pure_callback, multiple_results=True)
 
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
-        if SAFE_PURE_CALLBACK:
+        if not _on_one_device(ctx):
             return lower_pure(ctx, *operands, **params)
         call = host(**params)
 

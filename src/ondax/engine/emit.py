@@ -21,7 +21,6 @@ from ..calculus.terms import accesses, at_offset, location, map_accesses, summan
 from ..equations.system import Equation, Expr, Field, Port, Spatial, System, Update
 from .points import Points
 
-
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
 

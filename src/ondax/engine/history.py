@@ -57,6 +57,7 @@ class History:
         nbytes: their size.
         used: its gradient has been taken, so that it is the first to make room.
         pins: runs that are reading or writing it now.
+        recorded: what receivers read in that run, by what determines it.
     """
 
     arrays: dict[str, np.ndarray]
@@ -64,6 +65,7 @@ class History:
     nbytes: int
     used: bool = False
     pins: int = 0
+    recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
     key: Hashable | None = field(default=None, repr=False)
 
 
@@ -108,7 +110,7 @@ class HistoryStore:
             while True:
                 found = self._make_room(layout, size, budget, protected)
                 if found is not None:
-                    found.pins, found.used, found.key = 1, False, None
+                    found.pins, found.used, found.key, found.recorded = 1, False, None, {}
                     return found
                 busy = any(e.pins for e in self._entries.values()) or self._loose > 0
                 if not (wait and busy and size <= budget):
@@ -160,11 +162,8 @@ class HistoryStore:
     def keep(self, key: Hashable, history: History) -> None:
         """File a history under its content. It stays pinned until released."""
         with self._changed:
-            self._forget_loose(history)
-            if key in self._entries:  # another run was faster
-                self._spare.append(history)
-                history.pins = 0
-            else:
+            if key not in self._entries:  # else another run was faster, and this one becomes spare when released
+                self._forget_loose(history)
                 history.key = key
                 self._entries[key] = history
             self._changed.notify_all()
@@ -182,6 +181,15 @@ class HistoryStore:
     def _forget_loose(self, history: History) -> None:
         self._loose -= 1
         self._loose_bytes -= history.nbytes
+
+    def drop(self, key: Hashable) -> None:
+        """Forget an entry, unless a run is using it; its buffers become spare."""
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is not None and not entry.pins:
+                del self._entries[key]
+                entry.key = None
+                self._spare.append(entry)
 
     def clear(self) -> None:
         """Drop everything that no run is using."""

@@ -18,7 +18,6 @@ from .kernel import Kernel
 from .programs import Programs, Wanted
 
 POOL = Pool()
-BLOCK = 8  # default edge of Devito's cache blocks
 
 
 def space_halo(function: Spatial) -> tuple[int, ...]:
@@ -145,7 +144,6 @@ class Shot:
         for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
             n = dimension.name
             self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"{n}_size": points, f"h_{n}": spacing}
-            self.scalars |= {f"{n}{i}_blk{j}_size": BLOCK for i in range(8) for j in range(2)}
         self.scalars |= {"nthreads": threads, "nthreads_nonaffine": threads}
 
     def __enter__(self) -> Shot:

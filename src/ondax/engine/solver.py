@@ -96,27 +96,16 @@ class Solver:
         moved = np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype) if slopes else None
 
         def run(task: Task) -> None:
-            history = None
-            if keep:
-                key = self._key(task, keep)
-                if (known := STORE.find(key)) is not None:
-                    STORE.release(known)
-                else:
+            recorded = self._recorded_before(task, keep, slopes) if keep else None
+            if recorded is None:
+                history = None
+                if keep:
                     history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
-            try:
-                with self._shot(task, receiver_slopes=slopes) as shot:
-                    sparse = bool(history and keep and keep.every > 1)
-                    run = ForwardRun(self.programs, shot, task.source, sparse)
-                    run.advance(0, self.grid.steps, keep if history else None, history)
-                    recorded = run.recorded[self.grid.record_every - 1 :: self.grid.record_every]
-                    traces[task.index] = recorded[:, :receivers].T
-                    if moved is not None:
-                        moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
-                if history:
-                    STORE.keep(key, history)
-            finally:
-                if history:
-                    STORE.release(history)
+                recorded = self._run_forward(task, keep, history, slopes)
+            recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
+            traces[task.index] = recorded[:, :receivers].T
+            if moved is not None:
+                moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
 
         self._each(tasks, run)
         return (traces,) if moved is None else (traces, moved)
@@ -304,6 +293,38 @@ class Solver:
                 checkpoint.run(self.grid.steps, self._plan(run.wanted, forward), checkpointed)
                 checkpointed.drop()
 
+    def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
+        """One whole forward run; files its history, if given, and releases it. Returns (step, point)."""
+        try:
+            with self._shot(task, receiver_slopes=slopes) as shot:
+                sparse = bool(history and keep and keep.every > 1)
+                run = ForwardRun(self.programs, shot, task.source, sparse)
+                run.advance(0, self.grid.steps, keep if history else None, history)
+                recorded = run.recorded.copy()
+            if history and keep:
+                history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
+                STORE.keep(self._key(task, keep), history)
+        finally:
+            if history:
+                STORE.release(history)
+        return recorded
+
+    def _recorded_before(self, task: Task, keep: Wanted, slopes: bool) -> np.ndarray | None:
+        """What receivers read when a history still waiting for its gradient was made.
+
+        A history whose gradient has been taken makes room for the run that will take its place: so every gradient has
+        had the same kernels run, and the same bits, whatever the memo holds.
+        """
+        key = self._key(task, keep)
+        known = STORE.find(key)
+        if known is None:
+            return None
+        recorded = None if known.used else known.recorded.get((slopes, task.receiver_positions.tobytes()))
+        STORE.release(known)
+        if recorded is None:
+            STORE.drop(key)
+        return recorded
+
     def _recall(self, task: Task, wanted: Wanted) -> History | None:
         """The whole history of a shot, pinned: from the memo, or computed again; None where it does not fit."""
         key = self._key(task, wanted)
@@ -311,14 +332,12 @@ class Solver:
         if history is None:
             history = STORE.acquire(self._layout(wanted), self.settings.memory_budget, lambda _: False, True)
             if history is not None:
+                history.pins += 1  # one for the run, one for the caller
                 try:
-                    with self._shot(task) as shot:
-                        run = ForwardRun(self.programs, shot, task.source, sparse=wanted.every > 1)
-                        run.advance(0, self.grid.steps, wanted, history)
+                    self._run_forward(task, wanted, history, slopes=False)
                 except BaseException:
                     STORE.release(history)
                     raise
-                STORE.keep(key, history)
         return history
 
     def _stretches(self, task: Task, wanted: Wanted) -> Iterator[tuple[int, int, History]]:
