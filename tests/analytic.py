@@ -67,22 +67,25 @@ def green_in_time(
 
 
 def sponge_reflection(
-    omega: Complex[np.ndarray, " f"], gamma: Callable[[np.ndarray], np.ndarray], thickness: float, velocity: float
+    omega: Complex[np.ndarray, " f"],
+    gamma: Callable[[np.ndarray], np.ndarray],
+    thickness: float,
+    velocity: float,
+    rigid: bool,
 ) -> Complex[np.ndarray, " f"]:
-    """Reflection coefficient, at its face, of a layer with u_tt + gamma(x) u_t = v^2 u_xx and u = 0 behind it.
+    """Reflection coefficient, at its face, of a layer in which u_tt + gamma(x) u_t = v^2 u_xx.
 
-    With the ratio y = u_x / u, the wave equation is y' = kappa^2 - y^2, kappa^2 = (i omega gamma - omega^2) / v^2.
-    Thin layers of constant gamma have the exact solution used here, from the back (y = -inf) to the face; the error is
-    second order in their thickness.
+    Behind the layer u_x = 0 (rigid) or u = 0. The ratio z = u / u_x obeys z' = 1 - kappa^2 z^2 with
+    kappa^2 = (i omega gamma - omega^2) / v^2. Thin layers of constant gamma have the exact solution used here, from the
+    back to the face; the error is second order in their thickness.
     """
     edges = np.linspace(0, thickness, 4001)
     middles, step = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
-    inverse = np.zeros_like(omega)  # u / u_x, zero at the back
+    z = np.full_like(omega, 1e30 if rigid else 0.0)
     for g in gamma(middles)[::-1]:
         kappa = np.sqrt((1j * omega * g - omega**2) / velocity**2)
         tangent = np.tanh(kappa * step)
-        inverse = (inverse - tangent / kappa) / (1 - inverse * kappa * tangent)
-    k = omega / velocity
-    # In front, u = exp(-i k x) + R exp(+i k x): u / u_x = (1 + R) / (-i k (1 - R)).
-    z = -1j * k * inverse
+        z = (z - tangent / kappa) / (1 - z * kappa * tangent)
+    # In front, u = exp(-i k x) + R exp(+i k x): z = (1 + R) / (-i k (1 - R)).
+    z = -1j * omega / velocity * z
     return (z - 1) / (z + 1)

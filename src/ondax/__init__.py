@@ -9,6 +9,7 @@ from . import transport as _transport  # noqa: F401  (first: it must act before 
 from .calculus import EquationError as EquationError
 from .engine import Settings as Settings
 from .engine import release_memory as release_memory
+from .equations import AbstractBoundary as AbstractBoundary
 from .equations import AbstractWaveEquation as AbstractWaveEquation
 from .equations import Acoustic as Acoustic
 from .equations import AcousticDensity as AcousticDensity

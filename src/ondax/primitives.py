@@ -8,7 +8,7 @@ batch axes; vmapping adds one, of length 1 where an operand is shared.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ class Operands:
     receivers: bool = False
 
 
+@runtime_checkable
 class Host(Protocol):
     """What the primitives need of a propagator: static sizes, and the three host functions. Hashed by identity."""
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from . import checks
 from .calculus import transpose
 from .engine import Discretisation, Programs, Scheme, Settings, Solver
-from .equations import AbstractWaveEquation, Sponge, Symbols
+from .equations import AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .grid import Grid
 from .host import HostModel
 from .primitives import Operands, adjoint_p, forward_p
@@ -60,7 +60,7 @@ class Propagator(eqx.Module):
     grid: Grid = eqx.field(static=True)
     survey: Survey = eqx.field(static=True)
     max_velocity: float = eqx.field(static=True)
-    boundary: Sponge = eqx.field(static=True)
+    boundary: AbstractBoundary = eqx.field(static=True)
     interpolation: Interpolation = eqx.field(static=True)
     settings: Settings = eqx.field(static=True)
     min_points_per_wavelength: float = eqx.field(static=True)
@@ -77,7 +77,7 @@ class Propagator(eqx.Module):
         survey: Survey,
         max_velocity: float,
         *,
-        boundary: Sponge | None = None,
+        boundary: AbstractBoundary | None = None,
         interpolation: Interpolation = "sinc",
         settings: Settings | None = None,
         min_points_per_wavelength: float | None = None,
@@ -249,7 +249,7 @@ def _from_first_step(samples: Array) -> Array:
 
 
 @cache
-def _programs(equation: AbstractWaveEquation, boundary: Sponge, ndim: int, dtype: str, adjoint: bool) -> Programs:
+def _programs(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str, adjoint: bool) -> Programs:
     symbols = Symbols(ndim, equation.space_order, dtype)
     system = equation.system(symbols, boundary)
     return Programs(Scheme(transpose(system) if adjoint else system), dtype)

@@ -22,7 +22,6 @@ def upsample(wavelet: Any, factor: int, xp: Any) -> Any:
     # Padding to twice the length keeps the end of the wavelet from wrapping around to its beginning.
     spectrum = xp.fft.rfft(wavelet, n=2 * nt, axis=-1)
     # The Nyquist bin of an even-length signal stands for two bins once the band is wider.
-    halves = xp.ones(nt + 1, spectrum.real.dtype)
-    halves = xp.concatenate([halves[:-1], xp.full(1, 0.5, halves.dtype)])
+    halves = xp.where(xp.arange(nt + 1) == nt, 0.5, 1.0).astype(spectrum.dtype)
     longer = xp.fft.irfft(spectrum * halves, n=2 * nt * factor, axis=-1)
     return (longer * xp.asarray(factor, longer.dtype))[..., :steps]

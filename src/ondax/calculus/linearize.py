@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sympy
-from devito import Function
 from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Port, Spatial, System, Update
 from .check import checked
 from .terms import EquationError, Expr, at_offset, depends_on, is_access, product, replace_function, total, with_operand
 
-Tangents = Mapping[Spatial, Function]
+Tangents = Mapping[Spatial, Spatial]
 
 
 def tangent_of(expr: Expr, tangents: Tangents) -> Expr:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy
-from devito import Function, TimeFunction
+from devito import TimeFunction
 from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Spatial, System
@@ -48,9 +48,9 @@ class Quantity:
         at_next: kept at the time of the advanced field (a stored field) rather than at the step (a stored product).
     """
 
-    symbol: TimeFunction
+    symbol: Field
     expr: Expr
-    field: TimeFunction
+    field: Field
     at_next: bool
 
 
@@ -67,7 +67,7 @@ class Coupling:
     """
 
     quantities: tuple[Quantity, ...]
-    tangents: Mapping[Spatial, Function]
+    tangents: Mapping[Spatial, Spatial]
     born: Mapping[Field, Expr]
     gradients: Mapping[Spatial, Expr]
 
@@ -108,7 +108,7 @@ def couple(
     return Coupling(quantities, tangents, born, {c: total(terms) for c, terms in gradients.items()})
 
 
-def _distribute(expr: Expr, tangents: Mapping[Spatial, Function]) -> Expr:
+def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
     """Multiply out products over sums that hold perturbations, so that equal operators can be collected."""
     variables = set(tangents.values())
     if not expr.args or is_access(expr) or not depends_on(expr, variables):
@@ -134,7 +134,7 @@ class _Products:
         self.perturbations = perturbations
         self.quantities: list[Quantity] = []
 
-    def replace(self, expr: Expr, field: TimeFunction) -> Expr:
+    def replace(self, expr: Expr, field: Field) -> Expr:
         if not expr.args or is_access(expr) or not depends_on(expr, self.fields):
             return expr
         if isinstance(expr, Derivative):
@@ -147,7 +147,7 @@ class _Products:
             return product((*others, self._stored(product(made_of_fields), field)))
         return product(self.replace(arg, field) for arg in expr.args)
 
-    def _replace_sum(self, expr: Expr, field: TimeFunction) -> Expr:
+    def _replace_sum(self, expr: Expr, field: Field) -> Expr:
         """Collect the terms in which the same perturbation is a plain factor: together they are one product."""
         cofactors: dict[Expr, list[Expr]] = {}
         rest = []
@@ -161,7 +161,7 @@ class _Products:
             rest.append(perturbation * self._stored(total(parts), field))
         return total(rest)
 
-    def _stored(self, expr: Expr, field: TimeFunction) -> Field:
+    def _stored(self, expr: Expr, field: Field) -> Field:
         for known in self.quantities:
             if known.field is field and known.expr == expr:
                 return known.symbol
@@ -183,7 +183,7 @@ def _keep_fields(
     return quantities, {f: _replace(expr, symbols) for f, expr in raw.items()}
 
 
-def _replace(expr: Expr, symbols: Mapping[Spatial, Function]) -> Expr:
+def _replace(expr: Expr, symbols: Mapping[Spatial, Spatial]) -> Expr:
     return map_accesses(expr, lambda a: replace_function(a, symbols[a.function]) if a.function in symbols else a)
 
 
@@ -205,7 +205,7 @@ def _with_halos(
     system: System, quantities: tuple[Quantity, ...], born: Mapping[Field, Expr]
 ) -> tuple[tuple[Quantity, ...], dict[Field, Expr]]:
     """Give a halo to the stored functions that are differentiated, as wide as their derivatives are nested."""
-    symbols: dict[Spatial, Function] = {}
+    symbols: dict[Spatial, Spatial] = {}
     widened = []
     for quantity in quantities:
         depth = max((_nesting(expr, quantity.symbol) for expr in born.values()), default=0)

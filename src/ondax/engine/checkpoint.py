@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from checkpoint_schedules import Copy, EndReverse, Forward, Move, MultistageCheckpointSchedule, Reverse
@@ -47,6 +47,7 @@ def plan(steps: int, step_bytes: int, state_bytes: int, budget: int, every: int)
     return Plan(stretch, checkpoints)
 
 
+@runtime_checkable
 class Restartable(Protocol):
     """A run that can be stopped, saved and taken up again."""
 

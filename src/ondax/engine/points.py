@@ -31,7 +31,7 @@ class Points:
         self.taps = {d: Dimension(name=f"{name}_tap_{d.name}") for d in symbols.dimensions}
         time = symbols.grid.time_dim
         self.samples = self._function(f"{name}_samples", (time, self.point))
-        self.placed: dict[tuple[Any, bool], tuple[Spatial, Function]] = {}
+        self.placed: dict[tuple[Any, bool], tuple[Spatial, Spatial]] = {}
 
     def _function(self, name: str, dimensions: tuple, dtype: Any = None) -> Spatial:
         return Function(
@@ -42,7 +42,7 @@ class Points:
             dtype=dtype or self.symbols.dtype.type,
         )
 
-    def _axis(self, dimension: Any, half: bool) -> tuple[Spatial, Function]:
+    def _axis(self, dimension: Any, half: bool) -> tuple[Spatial, Spatial]:
         """First grid index and weights of every point along one axis, on nodes or half points."""
         if (dimension, half) not in self.placed:
             suffix = dimension.name + ("h" if half else "")

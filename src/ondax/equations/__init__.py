@@ -2,6 +2,7 @@
 
 from .acoustic import Acoustic as Acoustic
 from .acoustic_density import AcousticDensity as AcousticDensity
+from .base import AbstractBoundary as AbstractBoundary
 from .base import AbstractWaveEquation as AbstractWaveEquation
 from .boundaries import Sponge as Sponge
 from .system import Port as Port

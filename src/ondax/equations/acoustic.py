@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from . import stability
-from .base import AbstractWaveEquation, Boundary
+from .base import AbstractBoundary, AbstractWaveEquation
 from .schemes import second_order_in_time
 from .system import Port, Symbols, System
 
@@ -26,7 +26,7 @@ class Acoustic(AbstractWaveEquation):
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
     space_order: int = eqx.field(static=True, default=8)
 
-    def system(self, symbols: Symbols, boundary: Boundary) -> System:
+    def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         u = symbols.field("u")
         m = symbols.coefficient("m")
         return System(

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from . import stability
-from .base import AbstractWaveEquation, Boundary, half_points
+from .base import AbstractBoundary, AbstractWaveEquation, half_points
 from .schemes import second_order_in_time, to_half, to_node
 from .system import Port, Symbols, System
 
@@ -27,7 +27,7 @@ class AcousticDensity(AbstractWaveEquation):
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
     space_order: int = eqx.field(static=True, default=8)
 
-    def system(self, symbols: Symbols, boundary: Boundary) -> System:
+    def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         p = symbols.field("p")
         compressibility = symbols.coefficient("compressibility")
         buoyancies = tuple(symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -16,10 +17,20 @@ from .system import Expr, Symbols, System
 Parameters = Any  # a pytree of arrays: one array, or a dict of arrays by name
 
 
-class Boundary(Protocol):
-    """What surrounds the model: it lends equations their time derivatives."""
+class AbstractBoundary(eqx.Module):
+    """What surrounds the model: cells added on every side, and what happens to waves in them."""
 
-    def damping(self, symbols: Symbols, field: Any) -> Expr: ...
+    width: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def damping(self, symbols: Symbols, field: Any) -> Expr:
+        """The symbol of the damping rate, 1/s, at the points where `field` lives."""
+
+    @abstractmethod
+    def profiles(
+        self, symbols: Symbols, shape: Sequence[int], spacing: Sequence[float], max_velocity: float
+    ) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+        """Values of every profile symbol that the boundary has handed out, by name."""
 
 
 class AbstractWaveEquation(eqx.Module):
@@ -38,7 +49,7 @@ class AbstractWaveEquation(eqx.Module):
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod
-    def system(self, symbols: Symbols, boundary: Boundary) -> System:
+    def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         """The scheme on a grid of `symbols.ndim` axes."""
 
     @abstractmethod

@@ -9,10 +9,11 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from .base import AbstractBoundary
 from .system import Expr, Symbols
 
 
-class Sponge(eqx.Module):
+class Sponge(AbstractBoundary):
     """An absorbing sponge: every time derivative becomes `d/dt + gamma`, with gamma growing into the layer.
 
     `gamma = gamma_max (depth / thickness)^power` along each axis, and the sum over axes, after Cerjan et al. (1985) and

@@ -6,18 +6,22 @@ from typing import Any
 
 from devito import Derivative
 
-from .base import Boundary
+from .base import AbstractBoundary
 from .system import Expr, Symbols, Update
 
 
-def second_order_in_time(symbols: Symbols, boundary: Boundary, field: Any, density: Expr, forces: Expr) -> Update:
+def second_order_in_time(
+    symbols: Symbols, boundary: AbstractBoundary, field: Any, density: Expr, forces: Expr
+) -> Update:
     """`density (d2/dt2 + gamma d/dt) field = forces`, centred differences of second order."""
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
     after, before = 1 / dt**2 + gamma / (2 * dt), 1 / dt**2 - gamma / (2 * dt)
     return Update(field, density * after, forces + density * (2 / dt**2 * field - before * field.backward))
 
 
-def first_order_in_time(symbols: Symbols, boundary: Boundary, field: Any, density: Expr, forces: Expr) -> Update:
+def first_order_in_time(
+    symbols: Symbols, boundary: AbstractBoundary, field: Any, density: Expr, forces: Expr
+) -> Update:
     """`density (d/dt + gamma) field = forces`, from one step to the next, centred between them."""
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
     return Update(field, density * (1 / dt + gamma / 2), forces + density * (1 / dt - gamma / 2) * field)

@@ -1,0 +1,27 @@
+"""The README's Python, word for word, as one script."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it saves a run
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), scope)
+    assert scope["d"].shape == (16, 151, 500)
+    assert scope["image"].shape == scope["g"].shape == (301, 151)
+    assert scope["q"].shape == (16, 1, 500)
+    misfit = np.asarray(scope["result"].history.misfit)
+    assert misfit.shape == (3,)
+    assert misfit[-1] < misfit[0]
+    for name in ("vp", "loss"):
+        assert np.any(np.asarray(scope["gradients"][name]) != 0.0)
+    assert scope["dot"] < 1e-5  # float32: a hundred roundings
+    assert (tmp_path / "run.npz").exists()
