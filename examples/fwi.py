@@ -11,9 +11,9 @@ import optax
 import ondax as ox
 from ondax.plotting import figure, section
 
-# A fast body under a water layer 100 m deep, 2 km wide and 1 km deep on a grid of 10 m.
-grid = ox.Grid(shape=(201, 101), spacing=10.0)
-x, z = np.meshgrid(np.linspace(0.0, 2000.0, 201), np.linspace(0.0, 1000.0, 101), indexing="ij")
+# A fast body under a water layer 100 m deep, 2 km wide and 1 km deep on a grid of 20 m.
+grid = ox.Grid(shape=(101, 51), spacing=20.0)
+x, z = np.meshgrid(np.linspace(0.0, 2000.0, 101), np.linspace(0.0, 1000.0, 51), indexing="ij")
 water = z < 100.0
 background = np.where(water, 1500.0, 1700.0 + 0.8 * z).astype(np.float32)
 true = background + np.where(((x - 1000.0) / 350.0) ** 2 + ((z - 500.0) / 150.0) ** 2 < 1.0, 250.0, 0.0).astype(
@@ -23,7 +23,7 @@ true = background + np.where(((x - 1000.0) / 350.0) ** 2 + ((z - 500.0) / 150.0)
 survey = ox.Survey(
     sources=ox.line((50.0, 20.0), (1950.0, 20.0), 8),
     receivers=ox.line((0.0, 90.0), (2000.0, 90.0), 101),
-    wavelet=ox.ricker(8.0, nt=450, dt=0.004),
+    wavelet=ox.ricker(8.0, nt=400, dt=0.004),
     dt=0.004,
 )
 F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=3000.0)

@@ -12,7 +12,7 @@ import numpy as np
 from ondax.calculus import Coupling, couple
 from ondax.engine import Discretisation, Experiment, Programs, Scheme, Settings, Solver, Wanted
 from ondax.equations import Port, Sponge, Symbols, System, Update
-from ondax.equations.schemes import first_order_in_time, to_half, to_node
+from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
 
 SPONGE = Sponge(width=3, reflection=0.1)
 FASTEST = 1.3  # of any wave below
@@ -71,7 +71,23 @@ def elastic(symbols: Symbols) -> System:
     return System(symbols, (bx, bz, lam, mu, mu_xz), updates, (explosion,), (Port("receiver", ((vx, 1.0), (vz, -0.5))),))
 
 
-RANGES = {"rho": (0.9, 1.2), "kappa": (0.9, 1.2), "b": (0.8, 1.05), "k": (0.8, 1.1), "lam": (0.3, 0.5), "mu": (0.3, 0.45)}
+def second_order(symbols: Symbols) -> System:
+    """Two coupled waves of second order in time: `u` with viscous losses (a derivative of the previous step), `w` driven
+    by `u` at the previous and at the next step. The engine may overwrite the previous `w`, but not the previous `u`."""
+    (z,) = symbols.dimensions
+    u, w = symbols.field("u"), symbols.field("w")
+    m, eta, b = symbols.coefficient("m"), symbols.coefficient("eta"), symbols.coefficient("b", staggered=z)
+    dt = symbols.dt
+    losses = eta * to_node(b * to_half(u - u.backward, z), z) / dt
+    updates = (
+        second_order_in_time(symbols, SPONGE, u, m, u.laplace + losses),
+        second_order_in_time(symbols, SPONGE, w, m, to_node(b * to_half(w, z), z) + eta * (u.forward + u.backward)),
+    )
+    reads = Port("receiver", ((u, 0.3), (w, 1.0)))
+    return System(symbols, (m, eta, b), updates, (Port("source", ((u, 1.0), (w, 0.5))),), (reads,))
+
+
+RANGES = {"m": (0.9, 1.2), "eta": (0.02, 0.05), "rho": (0.9, 1.2), "kappa": (0.9, 1.2), "b": (0.8, 1.05), "k": (0.8, 1.1), "lam": (0.3, 0.5), "mu": (0.3, 0.45)}
 """Of every coefficient, by the first part of its name, such that no wave is faster than FASTEST: elastic waves, the
 fastest, have b (lam + 2 mu) < 1.05 * 1.4 = 1.21^2."""
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -23,7 +22,7 @@ from ondax.engine import build as building
 from ondax.engine.buffers import Pool, row_length, zeros
 from ondax.engine.build import CompilerError
 from ondax.engine.interpolation import HALF_WIDTH, lies_on_grid, place, window_slopes, window_weights
-from ondax.engine.kernel import ALIGNMENT
+from ondax.engine.kernel import ALIGNMENT, Kernel
 from ondax.engine.workers import OrderedSum, each
 from ondax.equations import Symbols
 
@@ -33,6 +32,10 @@ KINDS = sorted(HALF_WIDTH)
 def small_programs(dtype: str = "float64") -> Programs:
     """One-dimensional kernels, quick to build; their text is that of the rigs, so they share the cache."""
     return Programs(Scheme(mass_form(Symbols(1, ORDER, dtype))), dtype)
+
+
+def plain_kernel(programs: Programs, parallel: bool = False) -> Kernel:
+    return programs.forward(None, sparse=False, parallel=parallel)
 
 
 # ---------------------------------------------------------------- interpolation
@@ -231,7 +234,7 @@ def test_threads_sharing_a_shot_agree(x64: None):
 def kernel_call():
     """A kernel and a set of valid arguments, taken from a run."""
     rig = Rig(mass_form(Symbols(1, ORDER, "float64")))
-    kernel = rig.solver.programs.forward(rig.wanted, False)
+    kernel = rig.solver.programs.forward(rig.wanted, sparse=False, parallel=False)
     seen = {}
     original = type(kernel).__call__
 
@@ -314,7 +317,7 @@ def test_kernels_leave_the_floating_point_state_alone(kernel_call):
     kernel, seen = kernel_call
 
     def call_and_look(_: int) -> bool:
-        loaded = small_programs().forward(None, parallel=False)
+        loaded = plain_kernel(small_programs())
         kernel(seen["arrays"], seen["scalars"], seen["offsets"])
         return loaded is not kernel and denormals_live()
 
@@ -328,7 +331,7 @@ def test_kernels_leave_the_floating_point_state_alone(kernel_call):
 def test_kernels_are_kept_where_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A warm start neither lowers equations nor compiles, and the key covers what matters."""
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path / "cache"))
-    small_programs().forward(None, parallel=False)
+    plain_kernel(small_programs())
     (folder,) = (tmp_path / "cache").iterdir()
     assert sorted(p.name for p in folder.iterdir()) == ["kernel.c", "kernel.json", "kernel.so"]
     assert json.loads((folder / "kernel.json").read_text())["dtype"] == "float64"
@@ -339,13 +342,13 @@ def test_kernels_are_kept_where_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("devito.Operator", refuse)
     monkeypatch.setattr(building, "_generate", refuse)
     monkeypatch.setattr(building.subprocess, "run", refuse)
-    small_programs().forward(None, parallel=False)
+    plain_kernel(small_programs())
     for programs, parallel in ((small_programs("float32"), False), (small_programs(), True)):
         with pytest.raises(AssertionError, match="must not build"):
-            programs.forward(None, parallel)
+            plain_kernel(programs, parallel)
     monkeypatch.setattr(building, "FORMAT", "other")
     with pytest.raises(AssertionError, match="must not build"):
-        small_programs().forward(None, parallel=False)
+        plain_kernel(small_programs())
 
 
 def test_another_compiler_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -371,7 +374,7 @@ def test_missing_compiler(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))
     with pytest.raises(CompilerError, match="no C compiler found.*install gcc or clang.*or set CC") as caught:
-        small_programs().forward(None, parallel=False)
+        plain_kernel(small_programs())
     assert "\n" not in str(caught.value)
     if "CC" in case:
         assert "/nonexistent/gcc-99" in str(caught.value)
@@ -384,7 +387,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(CompilerError, match="badcc.*failed(.|\n)*I refuse"):
-        small_programs().forward(None, parallel=False)
+        plain_kernel(small_programs())
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -126,7 +126,7 @@ def test_evicted_between_forward_and_backward(problem: Problem, x64: None, forwa
 
 
 # Two shots of 80 steps, each 384 bytes a step (or thrice that): neither, one or both histories fit.
-@pytest.mark.parametrize("share", [0.15, 0.4, 0.9, 1.1, 1.9, 2.1])
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.1, 1.9, 2.1])
 @pytest.mark.parametrize("problem", JAX_PROBLEMS, ids=str)
 def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.MonkeyPatch):
     """`share`: of one shot's history. The memo never holds more than the budget, and the gradient does not notice."""
@@ -226,11 +226,12 @@ def test_more_checkpoints_cost_less_work():
 def test_sparse_histories_are_close_and_small(x64: None):
     """Sampling the imaging condition is a trapezoidal rule for a band-limited integrand: nearly exact until it aliases.
 
-    The wavelets' highest frequency has about 6 samples a period, so the imaging condition, a product of two fields, has
-    at least 3: every second step is close, and the error grows from there.
+    The wavelets' highest frequency has some 8 steps a period, so the imaging condition, a product of two fields, has
+    at least 4: every second step is close, and the error grows from there.
     """
     problem = Problem("acoustic", 1, 4)
-    y = problem.propagator()(problem.model()) * 1.1  # data as a residual: band-limited, unlike random numbers
+    data = problem.propagator()(problem.model())
+    y = data * jnp.asarray(np.hanning(2 * data.shape[-1])[data.shape[-1] :])  # band-limited: no step at its end
     errors, sizes = {}, {}
     for every in (1, 2, 4, 8):
         ox.release_memory()
@@ -297,7 +298,7 @@ def test_one_background_serves_every_jacobian_product(forward_runs: list):
     for _ in range(3):
         J.mv(x)
         J.T.mv(y)
-    jax.jit(J.mv)(x)
+    jax.jit(lambda v: J.mv(v))(x)
     jax.jit(lambda m, v: F.jacobian(m).T.mv(v))(model, y)
     jax.vmap(J.T.mv)(jnp.stack([y, 2 * y]))
     jax.vjp(F, model)[1](y)
@@ -308,7 +309,7 @@ def test_one_background_serves_every_jacobian_product(forward_runs: list):
 def test_the_memo_does_not_grow_in_a_loop():
     """FWI: a new model in every step. The buffers of used histories are taken over."""
     problem = Problem("acoustic", 1, 4, dtype="float32")
-    F = problem.propagator()
+    F = problem.propagator(settings=ox.Settings(threads=1))  # with more, the pool's size depends on who overlaps
     gradient = jax.jit(jax.grad(lambda m: jnp.sum(F(m) ** 2)))
     held = []
     for i in range(12):

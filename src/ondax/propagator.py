@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
@@ -199,7 +200,7 @@ class Propagator(eqx.Module):
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         slowest, fastest = self.equation.speeds({n: jax.lax.stop_gradient(v) for n, v in named.items()})
-        if not isinstance(slowest, jax.core.Tracer):  # known now: an exception of our own, not one from a callback
+        if not isinstance(slowest, Tracer):  # known now: an exception of our own, not one from a callback
             self._check_speeds(float(slowest), float(fastest))
         which = jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
         return self.coefficients(named), jnp.stack([slowest, fastest]), which, named

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class AbstractWaveEquation(eqx.Module):
     - `largest_step`: the largest stable time step.
     """
 
-    parameter_names: eqx.AbstractClassVar[tuple[str, ...]]
+    parameter_names: ClassVar[tuple[str, ...]]
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod
