@@ -23,7 +23,7 @@ true = background + np.where(((x - 1000.0) / 350.0) ** 2 + ((z - 500.0) / 150.0)
 survey = ox.Survey(
     sources=ox.line((50.0, 20.0), (1950.0, 20.0), 8),
     receivers=ox.line((0.0, 90.0), (2000.0, 90.0), 101),
-    wavelet=ox.ricker(8.0, nt=400, dt=0.004),
+    wavelet=ox.ricker(5.0, nt=400, dt=0.004),
     dt=0.004,
 )
 F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=3000.0)

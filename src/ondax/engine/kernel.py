@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,10 @@ class FloatState:
 
 
 FLOAT_STATE = FloatState()
+
+# A thread that waits for its team should give its core away soon: by default it spins for about a millisecond, which
+# made a run 500 times slower when another process wanted the core. Read when libgomp loads, with our first OpenMP kernel.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @cache

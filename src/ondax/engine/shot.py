@@ -144,7 +144,8 @@ class Shot:
         for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
             n = dimension.name
             self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"{n}_size": points, f"h_{n}": spacing}
-        self.scalars |= {"nthreads": threads, "nthreads_nonaffine": threads}
+        # Sources and receivers are few: sharing them out costs more than it gains, and their sums would change order.
+        self.scalars |= {"nthreads": threads, "nthreads_nonaffine": 1}
 
     def __enter__(self) -> Shot:
         return self

@@ -21,6 +21,7 @@ from .workers import OrderedSum, each
 
 Arrays = Sequence[np.ndarray]
 
+POINTS_PER_THREAD = 20_000  # a smaller share of a step takes less time than waking the thread that should do it
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
@@ -226,7 +227,8 @@ class Solver:
 
     def _each(self, tasks: Sequence[Task], run: Callable[[Task], None]) -> None:
         threads = self.settings.worker_threads
-        share = max(1, threads // max(1, len(tasks)))
+        share = threads // max(1, len(tasks))
+        share = max(1, min(share, int(np.prod(self.grid.shape)) // POINTS_PER_THREAD))
 
         def bound(task: Task) -> Callable[[], None]:
             task.threads = share
