@@ -106,25 +106,27 @@ def test_taylor_of_misfit(x64: None, equation: str, which: str):
 
 
 TRANSFORMED = [("acoustic", 8), ("density", 4)]
-# Batching may choose other loops and threads but not other arithmetic in a shot; only sums over shots can reassociate.
-REASSOCIATION = 1e-13
+# jit fuses the pointwise algebra before the time loop and so rounds coefficients differently, by an ulp or two; batching
+# reassociates sums over shots. Sixty steps and a misfit of order one carry 2e-16 to 1e-14; exact where nothing differs.
+REASSOCIATION = 1e-12
 
 
-def scalar(F):
-    """A misfit of all four inputs that is not quadratic, so cotangents depend on the data."""
-    return lambda *inputs: jnp.sum(jnp.sin(call(F)(*inputs) * 10.0))
+def scalar(problem: Problem, F):
+    """A misfit of all four inputs that is not quadratic, so cotangents depend on the data, of size one in them."""
+    size = norm(F(problem.model())) / np.sqrt(problem.cotangent().size)
+    return lambda *inputs: jnp.sum(jnp.sin(call(F)(*inputs) / size))
 
 
 @pytest.mark.parametrize(("equation", "order"), TRANSFORMED)
 class TestTransforms:
     """Each transform against the plain call, on traces and on gradients of all four inputs."""
 
-    def gradient(self, F):
-        return jax.value_and_grad(scalar(F), argnums=(0, 1, 2, 3))
+    def gradient(self, problem: Problem):
+        return jax.value_and_grad(scalar(problem, problem.propagator()), argnums=(0, 1, 2, 3))
 
     def test_jit(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
-        plain = self.gradient(problem.propagator())
+        plain = self.gradient(problem)
         assert difference(jax.jit(plain)(*problem.inputs()), plain(*problem.inputs())) < REASSOCIATION
 
     def test_propagator_is_a_static_pytree(self, x64: None, equation: str, order: int):
@@ -136,7 +138,7 @@ class TestTransforms:
 
     def test_checkpoint(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
-        f = scalar(problem.propagator())
+        f = scalar(problem, problem.propagator())
         plain = jax.value_and_grad(f, argnums=(0, 1, 2, 3))(*problem.inputs())
         again = jax.value_and_grad(jax.checkpoint(f), argnums=(0, 1, 2, 3))
         assert difference(again(*problem.inputs()), plain) < REASSOCIATION
@@ -168,7 +170,7 @@ class TestTransforms:
         three = [jax.tree.map(lambda a, s=s: a * s, inputs) for s in (1.0, 0.99, 0.98)]
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *three)
         arguments = [s if axis == 0 else a for s, a, axis in zip(stacked, inputs, axes, strict=True)]
-        gradient = self.gradient(problem.propagator())
+        gradient = self.gradient(problem)
         looped = [gradient(*[t if axis == 0 else a for t, a, axis in zip(one, inputs, axes, strict=True)])
                   for one in three]
         looped = jax.tree.map(lambda *a: jnp.stack(a), *looped)
@@ -183,7 +185,7 @@ class TestTransforms:
         model, wavelet, sources, receivers = problem.inputs()
         models = jax.tree.map(lambda a: jnp.stack([a, 0.97 * a]), model)
         wavelets = jnp.stack([wavelet, -0.5 * wavelet, wavelet[:, ::-1]])
-        gradient = jax.value_and_grad(scalar(problem.propagator()), argnums=(0, 1))
+        gradient = jax.value_and_grad(scalar(problem, problem.propagator()), argnums=(0, 1))
         inner = jax.vmap(gradient, in_axes=(None, 0, None, None))
         got = jax.vmap(inner, in_axes=(0, None, None, None))(models, wavelets, sources, receivers)
         for i, j in itertools.product(range(2), range(3)):

@@ -38,23 +38,23 @@ def test_overthrust_decimated():
 
 
 def test_section_is_in_kilometres_with_depth_downward():
-    axes = figure(4, 3).subplots()
+    axes = figure(4.0, 3.0).subplots()
     values = np.arange(12.0).reshape(4, 3)
     image = section(axes, values, 100.0, origin=(1000.0, 0.0))
     np.testing.assert_allclose(image.get_extent(), (0.95, 1.35, 0.25, -0.05))
     np.testing.assert_array_equal(image.get_array(), values.T)
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
     assert image.get_clim() == (0.0, 11.0)
-    low, high = section(figure(4, 3).subplots(), values, (100.0, 50.0), signed=True).get_clim()
+    low, high = section(figure(4.0, 3.0).subplots(), values, (100.0, 50.0), signed=True).get_clim()
     assert low == -high < 0
 
 
 def test_gather_has_time_downward():
-    axes = figure(4, 3).subplots()
+    axes = figure(4.0, 3.0).subplots()
     image = gather(axes, np.ones((5, 11)), 0.1, offsets=(0.0, 400.0), clip=2.0)
     np.testing.assert_allclose(image.get_extent(), (0.0, 0.4, 1.0, 0.0))
     assert image.get_clim() == (-2.0, 2.0)
-    assert gather(figure(4, 3).subplots(), np.zeros((5, 11)), 0.1).get_clim() == (-1.0, 1.0)
+    assert gather(figure(4.0, 3.0).subplots(), np.zeros((5, 11)), 0.1).get_clim() == (-1.0, 1.0)
 
 
 def test_a_missing_matplotlib_is_named(monkeypatch, capsys, tmp_path):

@@ -278,7 +278,7 @@ def test_kernels_refuse_wrong_indices_and_missing_arguments(kernel_call):
         kernel({**seen["arrays"], "source_first_z": first.astype(np.int64)}, seen["scalars"], seen["offsets"])
     with pytest.raises(TypeError, match="p is not aligned"):
         kernel(seen["arrays"], seen["scalars"], {**seen["offsets"], "p": 8})
-    for what, name in (("arrays", "p"), ("scalars", "dt")):
+    for what, name in (("arrays", "p"), ("scalars", "time_M")):
         fewer = {**seen, what: {k: v for k, v in seen[what].items() if k != name}}
         with pytest.raises(KeyError, match=name):
             kernel(fewer["arrays"], fewer["scalars"], fewer["offsets"])

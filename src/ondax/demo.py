@@ -93,7 +93,7 @@ def run(output: Path, iterations: int) -> Report:
     after, last = misfit(result.model)
 
     shot = SHOTS // 3
-    _draw(picture, model, result, gradient, survey, *(np.asarray(d[shot]) for d in (observed, first, last)))
+    _draw(picture, model, result, np.asarray(gradient), survey, *(np.asarray(d[shot]) for d in (observed, first, last)))
     picture.savefig(output, dpi=110)
     errors = [float(np.sqrt(np.mean((m - model.vp) ** 2))) for m in (model.vp_smooth, np.asarray(result.model))]
     return Report(

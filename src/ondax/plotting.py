@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Shaped
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Real
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +30,7 @@ def figure(width: float, height: float) -> "Figure":
 
 def section(
     axes: "Axes",
-    values: Shaped[ArrayLike, "x z"],
+    values: Real[Array | np.ndarray, "x z"],
     spacing: float | Sequence[float],
     *,
     origin: float | Sequence[float] = 0.0,
@@ -75,7 +74,7 @@ def section(
 
 def gather(
     axes: "Axes",
-    traces: Shaped[ArrayLike, "receiver time"],
+    traces: Real[Array | np.ndarray, "receiver time"],
     dt: float,
     *,
     offsets: tuple[float, float] | None = None,

@@ -1,0 +1,329 @@
+"""Every operator under every transform, in both precisions; and what JAX asks the host to compute.
+
+`test_adjoint.py` has the gradients in all inputs at once; here are the operators that it leaves out, the precisions,
+and the promise that nothing is computed that nobody asked for.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optax
+import pytest
+from problems import Problem, difference, dot, norm
+
+import ondax as ox
+from ondax.host import HostModel
+
+# Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the pointwise algebra around
+# them otherwise, and sums over shots and models may associate otherwise: a few rounding errors of the dtype, amplified
+# some tens of times by the inverse squares between velocity and coefficient.
+ROUNDING = {"float32": 2e-6, "float64": 1e-13}
+EQUATIONS = ["acoustic", "density"]
+
+Operator = Callable[[Any], Any]
+
+
+def operators(problem: Problem) -> dict[str, tuple[Operator, list[Any]]]:
+    """Each operator as a function of one argument, and three arguments for it."""
+    F, model, y = problem.propagator(), problem.model(), problem.cotangent()
+    J = F.jacobian(model)
+    scaled = lambda tree: [jax.tree.map(lambda a, s=s: a * jnp.asarray(s, a.dtype), tree) for s in (1.0, 0.99, 0.98)]  # noqa: E731
+    return {
+        "F": (F, scaled(model)),
+        "F of wavelet": (lambda w: F(model, wavelet=w), scaled(problem.wavelet())),
+        "F.adjoint": (lambda d: F.adjoint(model, d), scaled(y)),
+        "F.adjoint of model": (lambda m: F.adjoint(m, y), scaled(model)),
+        "J.mv": (lambda x: J.mv(x), scaled(problem.perturbation())),
+        "J.T.mv": (lambda d: J.T.mv(d), scaled(y)),
+        "J.mv of model": (lambda m: F.jacobian(m).mv(problem.perturbation()), scaled(model)),
+    }
+
+
+NAMES = ["F", "F of wavelet", "F.adjoint", "F.adjoint of model", "J.mv", "J.T.mv", "J.mv of model"]
+LINEAR = ["F of wavelet", "F.adjoint", "J.mv", "J.T.mv"]
+
+
+@pytest.fixture(params=itertools.product(EQUATIONS, NAMES), ids=lambda p: f"{p[0]}-{p[1]}")
+def operator(request: pytest.FixtureRequest, dtype: str) -> tuple[Operator, list[Any], Any, float]:
+    """The operator, three arguments, its values there by a plain loop, and the tolerance."""
+    equation, name = request.param
+    f, arguments = operators(Problem(equation, 1, 4, dtype=dtype))[name]
+    values = [f(a) for a in arguments]
+    assert norm(values[0]) > 0
+    for leaf in jax.tree.leaves(values):
+        assert leaf.dtype == dtype
+    return f, arguments, values, ROUNDING[dtype]
+
+
+def stack(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *a: jnp.stack(a), *trees)
+
+
+def test_jit(operator):
+    f, arguments, values, tolerance = operator
+    assert difference(jax.jit(f)(arguments[0]), values[0]) < tolerance
+
+
+def test_vmap(operator):
+    f, arguments, values, tolerance = operator
+    assert difference(jax.vmap(f)(stack(arguments)), stack(values)) < tolerance
+    assert difference(jax.jit(jax.vmap(f))(stack(arguments)), stack(values)) < tolerance
+
+
+def test_vmap_over_the_last_axis(operator):
+    f, arguments, values, tolerance = operator
+    last = jax.tree.map(lambda *a: jnp.stack(a, -1), *arguments)
+    expected = jax.tree.map(lambda *a: jnp.stack(a, -1), *values)
+    assert difference(jax.vmap(f, in_axes=-1, out_axes=-1)(last), expected) < tolerance
+
+
+def test_nested_vmap(operator):
+    f, arguments, values, tolerance = operator
+    table = stack([stack(arguments), stack(arguments[::-1])])
+    assert difference(jax.vmap(jax.vmap(f))(table), stack([stack(values), stack(values[::-1])])) < tolerance
+
+
+def test_scan_and_map(operator):
+    f, arguments, values, tolerance = operator
+    _, scanned = jax.lax.scan(lambda carry, a: (carry, f(a)), 0, stack(arguments))
+    assert difference(scanned, stack(values)) < tolerance
+    assert difference(jax.lax.map(f, stack(arguments), batch_size=2), stack(values)) < tolerance
+
+
+def test_cond(operator):
+    f, arguments, values, tolerance = operator
+    chosen = jax.jit(lambda p, a, b: jax.lax.cond(p, f, f, jax.tree.map(lambda x, y: jnp.where(p, x, y), a, b)))
+    assert difference(chosen(True, arguments[0], arguments[1]), values[0]) < tolerance
+    assert difference(chosen(False, arguments[0], arguments[1]), values[1]) < tolerance
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_operators_transpose(equation: str, name: str, dtype: str):
+    """Gradients through a linear operator, plain and under `jax.checkpoint`, pull back by its transpose."""
+    f, arguments = operators(Problem(equation, 1, 4, dtype=dtype))[name]
+    x, other = arguments[0], f(arguments[1])
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]  # of dot tests
+    for g in (f, jax.checkpoint(f), jax.jit(f)):
+        value, pull = jax.vjp(g, x)
+        (pulled,) = pull(other)
+        assert abs(dot(value, other) - dot(x, pulled)) < tolerance * norm(value) * norm(other)
+
+
+def test_jacrev(x64: None):
+    """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its transpose."""
+    survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
+    F = ox.Propagator(
+        ox.Acoustic(space_order=4), ox.Grid(13, 8.0), survey, 2500.0, boundary=ox.Sponge(width=3), min_points_per_wavelength=1.0
+    )
+    model = 2000.0 + 10.0 * jnp.arange(13.0)
+    J = F.jacobian(model)
+    dense = J.as_matrix()
+    assert dense.shape == (24, 13)
+    assert norm(dense) > 0
+    assert difference(jax.jacrev(F)(model).reshape(24, 13), dense) < 1e-13
+    assert difference(jax.jit(jax.jacrev(F))(model).reshape(24, 13), dense) < 1e-13
+    assert difference(J.T.as_matrix(), dense.T) == 0.0
+    rows = jax.vmap(lambda y: J.T.mv(y.reshape(1, 2, 12)))(jnp.eye(24))
+    assert difference(rows, dense) < 1e-13
+
+
+# ---------------------------------------------------------------- what the host is asked for
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Every call of a host function, by name, with its static parameters."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    original = HostModel._call
+
+    def spied(self: HostModel, key: Any, given: Any, run: Any) -> Any:
+        function = original(self, key, given, run)
+        names = {"forward": ("keep", "slopes"), "born": ("wanted", "source")}
+        names["adjoint"] = ("wanted", "source", "slopes", "last_use")
+
+        def call(*operands: Any) -> Any:
+            seen.append((key[0], dict(zip(names[key[0]], key[2:], strict=True))))
+            return function(*operands)
+
+        return call
+
+    monkeypatch.setattr(HostModel, "_call", spied)
+    yield seen
+
+
+def calls(asked: list[tuple[str, dict[str, Any]]], run: Callable[[], Any]) -> list[tuple[str, dict[str, Any]]]:
+    asked.clear()
+    jax.block_until_ready(run())
+    return list(asked)
+
+
+FORWARD = {"keep": (), "slopes": False}
+ADJOINT = {"wanted": (), "source": False, "slopes": False, "last_use": True}
+
+
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
+    problem = Problem("density", 1, 4, dtype="float32")  # coefficients: compressibility (0), buoyancy (1)
+    F = problem.propagator()
+    model, wavelet, sources, receivers = problem.inputs()
+
+    def misfit(vp, rho, w, s, r):
+        return jnp.sum(F({"vp": vp, "rho": rho}, wavelet=w, sources=s, receivers=r) ** 2)
+
+    inputs = (model["vp"], model["rho"], wavelet, sources, receivers)
+    expected = {
+        # of vp: the buoyancy does not depend on it
+        (0,): [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,)})],
+        (1,): [("forward", FORWARD | {"keep": (0, 1)}), ("adjoint", ADJOINT | {"wanted": (0, 1)})],
+        (2,): [("forward", FORWARD), ("adjoint", ADJOINT | {"source": True})],
+        (3,): [("forward", FORWARD), ("adjoint", ADJOINT | {"slopes": True})],
+        (4,): [("forward", FORWARD | {"slopes": True})],
+        (0, 2): [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,), "source": True})],
+    }
+    for argnums, wanted in expected.items():
+        gradient = jax.grad(misfit, argnums=argnums)
+        got = calls(asked, lambda g=gradient: (jax.jit(g) if jitted else g)(*inputs))
+        assert got == wanted, argnums
+    assert calls(asked, lambda: (jax.jit(misfit) if jitted else misfit)(*inputs)) == [("forward", FORWARD)]
+
+
+def test_an_fwi_step_asks_for_the_model_only(asked: list):
+    problem = Problem("acoustic", 1, 4, dtype="float32")
+    F = problem.propagator()
+    wanted = [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,)})]
+    misfit = lambda m: jnp.sum(F(m) ** 2)  # noqa: E731
+    for gradient in (jax.grad(misfit), jax.jit(jax.value_and_grad(misfit)), jax.grad(jax.jit(misfit))):
+        assert calls(asked, lambda g=gradient: g(problem.model())) == wanted
+    assert calls(asked, lambda: jax.grad(lambda m: jnp.sum(jax.lax.stop_gradient(F(m)) * m[0]))(problem.model())) in (
+        [("forward", FORWARD)],
+        [("forward", FORWARD | {"keep": (0,)})],
+    )
+    batched = calls(asked, lambda: jax.vmap(jax.grad(misfit))(jnp.stack([problem.model()] * 3)))
+    assert batched == wanted  # one call for the batch, not three
+
+
+def test_born_without_a_forward_run(asked: list):
+    """The transpose of a gradient's pullback is Born modelling, and asks for nothing but that."""
+    problem = Problem("acoustic", 1, 4, dtype="float32")
+    F, model, x = problem.propagator(), problem.model(), problem.perturbation()
+    _, pull = jax.vjp(F, model)
+    transposed = jax.linear_transpose(lambda d: pull(d)[0], problem.cotangent())
+    assert [name for name, _ in calls(asked, lambda: transposed(x))] == ["born"]
+    assert difference(transposed(x)[0], F.jacobian(model).mv(x)) < ROUNDING["float32"]
+
+
+def test_jacobian_products_do_not_model(asked: list):
+    problem = Problem("density", 1, 4, dtype="float32")
+    J = problem.propagator().jacobian(problem.model())
+    assert calls(asked, lambda: J.mv(problem.perturbation())) == [("born", {"wanted": (0, 1), "source": False})]
+    image = ("adjoint", ADJOINT | {"wanted": (0, 1), "last_use": False})
+    assert calls(asked, lambda: J.T.mv(problem.cotangent())) == [image]
+
+
+def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
+    problem = Problem("acoustic", 1, 4, dtype="float32")
+    F = problem.propagator()
+    got = calls(asked, lambda: jax.jit(jax.grad(jax.checkpoint(lambda m: jnp.sum(F(m) ** 2))))(problem.model()))
+    assert got[-1] == ("adjoint", ADJOINT | {"wanted": (0,)})
+    assert [name for name, _ in got[:-1]] in (["forward"], ["forward", "forward"])
+
+
+# ---------------------------------------------------------------- beside networks
+
+
+def test_a_propagator_holds_nothing_to_train(x64: None):
+    """Inside a network it is a fixed layer: no leaves, safe to filter, to jit, and to close over."""
+    problem = Problem("acoustic", 1, 4)
+    F = problem.propagator()
+    assert jax.tree.leaves(F) == []
+    assert jax.tree.leaves(eqx.filter(F, eqx.is_array)) == []
+    assert F == F
+    assert {F: 1}[F] == 1
+
+    class Network(eqx.Module):
+        linear: eqx.nn.Linear
+        propagator: ox.Propagator
+
+        def __call__(self, latent):
+            return self.propagator(2000.0 + 100.0 * jnp.tanh(self.linear(latent)))
+
+    network = Network(eqx.nn.Linear(3, problem.shape[0], key=jax.random.key(0), dtype=jnp.float64), F)
+    latent = jnp.array([0.1, -0.3, 0.2])
+    observed = F(problem.model())
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def loss(n):
+        return jnp.sum((n(latent) - observed) ** 2)
+
+    value, gradient = loss(network)
+    assert [a.shape for a in jax.tree.leaves(gradient)] == [(41, 3), (41,)]
+    # The gradient is that of the same network written out, with the propagator outside.
+    arrays, static = eqx.partition(network.linear, eqx.is_array)
+    want = jax.grad(lambda a: jnp.sum((F(2000.0 + 100.0 * jnp.tanh(eqx.combine(a, static)(latent))) - observed) ** 2))(arrays)
+    assert difference(jax.tree.leaves(gradient), jax.tree.leaves(want)) < 1e-12
+    # And a step along it goes down.
+    optimiser = optax.sgd(1e-6 / norm(gradient))
+    updates, _ = optimiser.update(gradient, optimiser.init(eqx.filter(network, eqx.is_array)))
+    assert loss(eqx.apply_updates(network, updates))[0] < value
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_lineax_solvers(x64: None, equation: str):
+    """Least-squares migration under jit: conjugate gradients on the normal equations, and LSMR, reach one answer."""
+    problem = Problem(equation, 1, 4)
+    F, model = problem.propagator(), problem.model()
+    x = problem.perturbation()
+    size = jax.tree.map(lambda a: jnp.asarray(norm(a) / a.size**0.5), x)
+
+    # A damped problem, so that the answer is unique and few iterations reach it.
+    @jax.jit
+    def solve(m, d):
+        J = F.jacobian(m)
+        flat, unflatten = jax.flatten_util.ravel_pytree(x)
+        scale = jax.flatten_util.ravel_pytree(jax.tree.map(lambda a, s: jnp.full_like(a, s), x, size))[0]
+        weight = 0.3 * jnp.sqrt(jnp.mean(d**2) * d.size / flat.size)
+
+        def forward(v):
+            return J.mv(unflatten(scale * v)), weight * v
+
+        stacked = lx.FunctionLinearOperator(forward, jax.ShapeDtypeStruct(flat.shape, flat.dtype))
+        rhs = (d, jnp.zeros_like(flat))
+        cg = lx.linear_solve(stacked, rhs, lx.Normal(lx.CG(rtol=1e-10, atol=1e-10)), throw=False).value
+        lsmr = lx.linear_solve(stacked, rhs, lx.LSMR(rtol=1e-12, atol=1e-12), throw=False).value
+        return cg, lsmr, J.mv(unflatten(scale * cg))
+
+    d = F.jacobian(model).mv(x)
+    cg, lsmr, fitted = solve(model, d)
+    assert difference(lsmr, cg) < 1e-6
+    assert norm(fitted - d) < 0.7 * norm(d)
+
+
+def test_lineax_takes_the_jacobian_itself(x64: None):
+    """As an operator: structures, transposes, composition."""
+    problem = Problem("density", 1, 4)
+    J = problem.propagator().jacobian(problem.model())
+    x, y = problem.perturbation(), problem.cotangent()
+    assert jax.tree.map(lambda s: (s.shape, s.dtype), J.in_structure()) == {
+        name: ((41,), jnp.float64) for name in ("vp", "rho")
+    }
+    assert (J.out_structure().shape, J.out_structure().dtype) == (y.shape, y.dtype)
+    assert J.T.in_structure() == J.out_structure()
+    assert J.T.T is J
+    normal = J.T @ J
+    assert difference(normal.mv(x), J.T.mv(J.mv(x))) == 0.0
+    doubled = 2.0 * J
+    assert difference(doubled.mv(x), 2.0 * J.mv(x)) < 1e-15
+    damped = lx.TaggedLinearOperator(
+        normal + 1.0 * lx.IdentityLinearOperator(J.in_structure()), lx.positive_semidefinite_tag
+    )
+    scale = norm(normal.mv(x)) / norm(x)
+    solution = lx.linear_solve(damped, jax.tree.map(lambda a: a / scale, normal.mv(x)), lx.CG(1e-6, 1e-6, max_steps=5), throw=False)
+    assert norm(solution.value) > 0

@@ -1,0 +1,155 @@
+"""Never hang: host calls on one core, from several Python threads, and where JAX was used before ondax was imported.
+
+Each case is a process of its own under a timeout, with inputs that are still being computed when the call is made and
+arguments far above the 100 KiB from which on JAX's own copy of them can wait for ever (for the thread that waits for it).
+"""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import pytest
+from problems import Problem, difference
+
+from ondax import transport
+
+TIMEOUT = 120  # seconds; a case takes about five, most of them for importing JAX and Devito
+
+# A model of 200 x 200 float32 is 160 kB, and with its layer more; the run itself is a matter of milliseconds.
+SETUP = """
+import threading
+import jax, jax.numpy as jnp, numpy as np
+
+def pending(scale):
+    '''A model that takes the device a while: the callback that gets it starts before it is there.'''
+    a = jnp.full((400, 400), 1e-3, jnp.float32)
+    for _ in range(20):
+        a = jnp.tanh(a @ a) + 1e-3
+    return 2000.0 + scale * jnp.abs(a[:200, :200])
+
+{before}
+
+import ondax as ox
+
+survey = ox.Survey(
+    sources=[[1000.0, 20.0], [500.0, 30.0]],
+    receivers=ox.line((0.0, 40.0), (1990.0, 40.0), 20),
+    wavelet=ox.ricker(10.0, 76, 0.004),
+    dt=0.004,
+)
+F = ox.Propagator(ox.Acoustic(space_order=4), ox.Grid((200, 200), 10.0), survey, 2600.0, boundary=ox.Sponge(width=5))
+gradient = jax.jit(jax.value_and_grad(lambda m: jnp.sum(F(m) ** 2)))
+
+{body}
+
+# Set where it has an effect, and left alone where it has none.
+assert jax.config.read("jax_cpu_enable_async_dispatch") is {asynchronous}
+print("done")
+"""
+
+BEFORE = {
+    "imported first": "",
+    # The CPU client exists, with asynchronous dispatch, and work is under way.
+    "JAX used before": "earlier = jax.jit(lambda x: x @ x)(jnp.ones((500, 500)))",
+}
+
+BODIES = {
+    "one thread": """
+        value, g = gradient(pending(1.0))
+        assert np.isfinite(value) and np.any(np.asarray(g))
+    """,
+    "two threads": """
+        results = []
+        def work(i):
+            for j in range(3):
+                value, g = gradient(pending(1.0 + i + j))
+                results.append(float(value) + float(jnp.sum(g)))
+        threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(2)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert len(results) == 6 and np.all(np.isfinite(results))
+    """,
+    "programs in flight": """
+        forward = jax.jit(lambda m: F(m))
+        models = [pending(1.0 + i) for i in range(4)]
+        flying = [forward(m) for m in models] + [gradient(m)[1] for m in models]
+        chained = models[0]
+        for _ in range(3):
+            value, g = gradient(chained)
+            chained = chained - 1e-3 * g / jnp.max(jnp.abs(g))
+        assert all(bool(jnp.all(jnp.isfinite(x))) for x in [*flying, chained])
+    """,
+    "vmap and J": """
+        J = F.jacobian(pending(1.0))
+        both = jax.jit(jax.vmap(lambda m: F(m)))(jnp.stack([pending(1.0), pending(2.0)]))
+        image = jax.jit(lambda d: J.T.mv(d))(both[0] + J.mv(pending(1.0) * 1e-3))
+        assert bool(jnp.all(jnp.isfinite(image)))
+    """,
+}
+
+CASES = [
+    pytest.param(before, body, cores, id=f"{body}, {before}, {'one core' if cores == 1 else 'all cores'}")
+    for before in BEFORE
+    for body in BODIES
+    for cores in (1, None)
+    if cores == 1 or body == "two threads"
+]
+
+
+@pytest.mark.parametrize(("before", "body", "cores"), CASES)
+def test_never_hangs(before: str, body: str, cores: int | None):
+    program = SETUP.format(before=BEFORE[before], body=textwrap.dedent(BODIES[body]), asynchronous=before != "imported first")
+    if cores and not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system cannot confine a process to one core")
+    pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" if cores else ""
+    try:
+        done = subprocess.run([sys.executable, "-c", pin + program], capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"hung for {TIMEOUT} s")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot confine a process to one core")
+def test_never_hangs_on_several_devices():
+    """Programs for several devices go through `pure_callback`, safe because ondax made dispatch synchronous."""
+    body = """
+    from jax.sharding import NamedSharding, PartitionSpec as P
+    mesh = jax.make_mesh((2,), ("shot",), axis_types=(jax.sharding.AxisType.Auto,))
+    shots = jax.device_put(jnp.arange(2), NamedSharding(mesh, P("shot")))
+    both = jax.jit(jax.value_and_grad(lambda m, i: jnp.sum(F(m, shots=i) ** 2)))
+    for i in range(3):
+        value, g = both(jax.device_put(pending(1.0 + i), NamedSharding(mesh, P())), shots)
+    assert np.isfinite(value) and np.any(np.asarray(g))
+    """
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    program += SETUP.format(before="", body=textwrap.dedent(body), asynchronous=False)
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    try:
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"hung for {TIMEOUT} s")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_both_ways_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
+    """`mlir.emit_python_callback` on one device, `pure_callback` elsewhere."""
+    problem = Problem("acoustic", 1, 4, dtype="float32")
+    ways = []
+
+    def seen(ctx: object) -> bool:
+        ways.append(one_device)
+        return one_device
+
+    monkeypatch.setattr(transport, "_on_one_device", seen)
+    results = []
+    for one_device in (True, False):
+        F = problem.propagator()
+        d, pull = jax.vjp(jax.jit(lambda m, F=F: F(m)), problem.model())
+        J = F.jacobian(problem.model())
+        results.append((d, pull(problem.cotangent()), jax.vmap(J.mv)(jnp.stack([problem.perturbation()] * 2))))
+    assert set(ways) == {True, False}
+    assert difference(results[0], results[1]) == 0.0
