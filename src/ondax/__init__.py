@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from . import misfits as misfits
     from . import plotting as plotting
     from .inversion import FWIResult as FWIResult
+    from .inversion import Interrupted as Interrupted
     from .inversion import fwi as fwi
     from .jacobian import Jacobian as Jacobian
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _LATER = {
     "fwi": "inversion",
     "FWIResult": "inversion",
+    "Interrupted": "inversion",
     "misfits": "inversion.misfits",
     "datasets": "datasets",
     "plotting": "plotting",
