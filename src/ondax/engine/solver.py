@@ -22,6 +22,7 @@ from .workers import OrderedSum, each
 Arrays = Sequence[np.ndarray]
 
 POINTS_PER_THREAD = 20_000  # a smaller share of a step takes less time than waking the thread that should do it
+SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
@@ -299,9 +300,15 @@ class Solver:
         """One whole forward run; files its history, if given, and releases it. Returns (step, point)."""
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
-                sparse = bool(history and keep and keep.every > 1)
-                run = ForwardRun(self.programs, shot, task.source, sparse)
-                run.advance(0, self.grid.steps, keep if history else None, history)
+                run = ForwardRun(self.programs, shot, task.source, sparse=keep is not None and keep.every > 1)
+                if keep and history is None:
+                    # The kernel that keeps a history is not, to the bit, the one that does not. Traces must not depend on
+                    # how much memory happened to be free, so it runs all the same, over a buffer used again and again.
+                    length = max(1, SCRATCH // self._step_bytes(keep) // keep.every) * keep.every
+                    for _ in self._recompute(run, keep, length):
+                        pass
+                else:
+                    run.advance(0, self.grid.steps, keep, history)
                 recorded = run.recorded.copy()
             if history and keep:
                 history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
@@ -353,19 +360,26 @@ class Solver:
             return
         with self._shot(task) as shot:
             run = ForwardRun(self.programs, shot, task.source)
-            chosen = self._plan(wanted, run)
-            for first in range(0, self.grid.steps, chosen.stretch):
-                last = min(first + chosen.stretch, self.grid.steps)
-                history = run.stretch(wanted, first, last)
-                run.advance(first, last, wanted, history)
-                yield first, last, history
-                run.drop(history)
+            yield from self._recompute(run, wanted, self._plan(wanted, run).stretch)
+
+    def _recompute(self, run: ForwardRun, wanted: Wanted, length: int) -> Iterator[tuple[int, int, History]]:
+        """Run forward, keeping the history of `length` steps at a time in one buffer."""
+        for first in range(0, self.grid.steps, length):
+            last = min(first + length, self.grid.steps)
+            history = run.stretch(wanted, first, last)
+            run.advance(first, last, wanted, history)
+            yield first, last, history
+            run.drop(history)
+
+    def _step_bytes(self, wanted: Wanted) -> int:
+        """Memory that the history of one step takes."""
+        more = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, 2 * wanted.every))
+        less = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, wanted.every))
+        return -(-(more - less) // wanted.every)
 
     def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
-        step = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, 2 * wanted.every))
-        step -= layout_bytes(history_layout(self.programs, wanted, self.grid, 0, wanted.every))
         budget = self.settings.memory_budget // self.settings.worker_threads
-        return checkpoint.plan(self.grid.steps, -(-step // wanted.every), run.state_bytes, budget, wanted.every)
+        return checkpoint.plan(self.grid.steps, self._step_bytes(wanted), run.state_bytes, budget, wanted.every)
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:
