@@ -4,7 +4,7 @@
 and the promise that nothing is computed that nobody asked for.
 """
 
-import itertools
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,85 +29,88 @@ EQUATIONS = ["acoustic", "density"]
 Operator = Callable[[Any], Any]
 
 
-def operators(problem: Problem) -> dict[str, tuple[Operator, list[Any]]]:
+@functools.cache
+def operators(equation: str, dtype: str) -> dict[str, tuple[Operator, list[Any]]]:
     """Each operator as a function of one argument, and three arguments for it."""
-    F, model, y = problem.propagator(), problem.model(), problem.cotangent()
+    problem = Problem(equation, 1, 4, dtype=dtype)
+    F, model, x, y = problem.propagator(), problem.model(), problem.perturbation(), problem.cotangent()
     J = F.jacobian(model)
-    scaled = lambda tree: [jax.tree.map(lambda a, s=s: a * jnp.asarray(s, a.dtype), tree) for s in (1.0, 0.99, 0.98)]  # noqa: E731
+
+    def scaled(tree: Any) -> list[Any]:
+        return [jax.tree.map(lambda a, s=s: a * jnp.asarray(s, a.dtype), tree) for s in (1.0, 0.99, 0.98)]
+
     return {
         "F": (F, scaled(model)),
         "F of wavelet": (lambda w: F(model, wavelet=w), scaled(problem.wavelet())),
         "F.adjoint": (lambda d: F.adjoint(model, d), scaled(y)),
         "F.adjoint of model": (lambda m: F.adjoint(m, y), scaled(model)),
-        "J.mv": (lambda x: J.mv(x), scaled(problem.perturbation())),
+        "J.mv": (lambda v: J.mv(v), scaled(x)),
         "J.T.mv": (lambda d: J.T.mv(d), scaled(y)),
-        "J.mv of model": (lambda m: F.jacobian(m).mv(problem.perturbation()), scaled(model)),
+        "J.mv of model": (lambda m: F.jacobian(m).mv(x), scaled(model)),
     }
+
+
+@functools.cache
+def values(equation: str, dtype: str, name: str) -> list[Any]:
+    """The operator's values at its three arguments, by a plain loop."""
+    f, arguments = operators(equation, dtype)[name]
+    return [f(a) for a in arguments]
 
 
 NAMES = ["F", "F of wavelet", "F.adjoint", "F.adjoint of model", "J.mv", "J.T.mv", "J.mv of model"]
 LINEAR = ["F of wavelet", "F.adjoint", "J.mv", "J.T.mv"]
 
 
-@pytest.fixture(params=itertools.product(EQUATIONS, NAMES), ids=lambda p: f"{p[0]}-{p[1]}")
-def operator(request: pytest.FixtureRequest, dtype: str) -> tuple[Operator, list[Any], Any, float]:
-    """The operator, three arguments, its values there by a plain loop, and the tolerance."""
-    equation, name = request.param
-    f, arguments = operators(Problem(equation, 1, 4, dtype=dtype))[name]
-    values = [f(a) for a in arguments]
-    assert norm(values[0]) > 0
-    for leaf in jax.tree.leaves(values):
-        assert leaf.dtype == dtype
-    return f, arguments, values, ROUNDING[dtype]
+def stack(trees: list[Any], axis: int = 0) -> Any:
+    return jax.tree.map(lambda *a: jnp.stack(a, axis), *trees)
 
 
-def stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *a: jnp.stack(a), *trees)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_transforms(equation: str, name: str, dtype: str):
+    """Each transform against a plain loop of eager calls; jitted as one program, for compiling takes the time."""
+    f, arguments = operators(equation, dtype)[name]
+    plain = values(equation, dtype, name)
+    assert all(norm(v) > 0 for v in plain)
+    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(plain))
+    swapped = (stack([stack(arguments), stack(arguments[::-1])]), stack([stack(plain), stack(plain[::-1])]))
+    expected = {
+        "jit": plain[0],
+        "vmap": stack(plain),
+        "vmap over the last axis": stack(plain, -1),
+        "nested vmap": swapped[1],
+        "scan": stack(plain),
+        "vmap of scan": swapped[1],
+        "scan of vmap": swapped[1],
+        "cond": plain[1],
+    }
 
+    def scan(one: Operator) -> Operator:
+        return lambda many: jax.lax.scan(lambda carry, a: (carry, one(a)), 0, many)[1]
 
-def test_jit(operator):
-    f, arguments, values, tolerance = operator
-    assert difference(jax.jit(f)(arguments[0]), values[0]) < tolerance
+    @jax.jit
+    def transformed(many: Any, last: Any, table: Any, first: Any, no: Any) -> dict[str, Any]:
+        return {
+            "jit": f(first),
+            "vmap": jax.vmap(f)(many),
+            "vmap over the last axis": jax.vmap(f, in_axes=-1, out_axes=-1)(last),
+            "nested vmap": jax.vmap(jax.vmap(f))(table),
+            "scan": scan(f)(many),
+            "vmap of scan": jax.vmap(scan(f))(table),
+            "scan of vmap": scan(jax.vmap(f))(table),
+            "cond": jax.lax.cond(no, f, lambda a: f(jax.tree.map(lambda x: x[1], many)), first),
+        }
 
-
-def test_vmap(operator):
-    f, arguments, values, tolerance = operator
-    assert difference(jax.vmap(f)(stack(arguments)), stack(values)) < tolerance
-    assert difference(jax.jit(jax.vmap(f))(stack(arguments)), stack(values)) < tolerance
-
-
-def test_vmap_over_the_last_axis(operator):
-    f, arguments, values, tolerance = operator
-    last = jax.tree.map(lambda *a: jnp.stack(a, -1), *arguments)
-    expected = jax.tree.map(lambda *a: jnp.stack(a, -1), *values)
-    assert difference(jax.vmap(f, in_axes=-1, out_axes=-1)(last), expected) < tolerance
-
-
-def test_nested_vmap(operator):
-    f, arguments, values, tolerance = operator
-    table = stack([stack(arguments), stack(arguments[::-1])])
-    assert difference(jax.vmap(jax.vmap(f))(table), stack([stack(values), stack(values[::-1])])) < tolerance
-
-
-def test_scan_and_map(operator):
-    f, arguments, values, tolerance = operator
-    _, scanned = jax.lax.scan(lambda carry, a: (carry, f(a)), 0, stack(arguments))
-    assert difference(scanned, stack(values)) < tolerance
-    assert difference(jax.lax.map(f, stack(arguments), batch_size=2), stack(values)) < tolerance
-
-
-def test_cond(operator):
-    f, arguments, values, tolerance = operator
-    chosen = jax.jit(lambda p, a, b: jax.lax.cond(p, f, f, jax.tree.map(lambda x, y: jnp.where(p, x, y), a, b)))
-    assert difference(chosen(True, arguments[0], arguments[1]), values[0]) < tolerance
-    assert difference(chosen(False, arguments[0], arguments[1]), values[1]) < tolerance
+    got = transformed(stack(arguments), stack(arguments, -1), swapped[0], arguments[0], False)
+    for transform, value in expected.items():
+        assert difference(got[transform], value) < ROUNDING[dtype], transform
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_operators_transpose(equation: str, name: str, dtype: str):
     """Gradients through a linear operator, plain and under `jax.checkpoint`, pull back by its transpose."""
-    f, arguments = operators(Problem(equation, 1, 4, dtype=dtype))[name]
+    f, arguments = operators(equation, dtype)[name]
     x, other = arguments[0], f(arguments[1])
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]  # of dot tests
     for g in (f, jax.checkpoint(f), jax.jit(f)):
