@@ -4,15 +4,30 @@ Units are natural ones: a grid spacing, density and wave speeds of about one, so
 """
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from ondax.calculus import Coupling, couple
 from ondax.engine import Discretisation, Experiment, Programs, Scheme, Settings, Solver, Wanted
 from ondax.equations import Port, Sponge, Symbols, System, Update
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
+
+@contextmanager
+def float64_everywhere() -> Iterator[None]:
+    """Turns float64 on for all threads, as `jax.enable_x64` does not: JAX runs some callbacks in threads of its own, where
+    it would take their float64 results for float32."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
 
 SPONGE = Sponge(width=3, reflection=0.1)
 FASTEST = 1.3  # of any wave below

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import Problem, difference
-from systems import ORDER, Rig, mass_form
+from systems import ORDER, Rig, float64_everywhere, mass_form
 
 import ondax as ox
 from ondax.engine import Programs, Scheme
@@ -27,6 +28,12 @@ from ondax.engine.workers import OrderedSum, each
 from ondax.equations import Symbols
 
 KINDS = sorted(HALF_WIDTH)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with float64_everywhere():
+        yield
 
 
 def small_programs(dtype: str = "float64") -> Programs:
@@ -398,7 +405,7 @@ def test_two_processes_may_build_at_once(tmp_path: Path):
         import sys
         sys.path.insert(0, {tests!r})
         import numpy as np
-        from systems import ORDER, Rig, mass_form
+        from systems import ORDER, Rig, float64_everywhere, mass_form
         from ondax.equations import Symbols
         rig = Rig(mass_form(Symbols(1, ORDER, "float64")))
         sys.stdin.readline()

@@ -3,14 +3,14 @@
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import Problem, difference, norm
-from systems import ORDER, Rig, mass_form, right_hand_form
+from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 
 import ondax as ox
 from ondax.engine import STORE, checkpoint, runs, solver
@@ -21,8 +21,14 @@ from ondax.equations import Symbols
 EXACT = 1e-13  # the same operations in the same order, save sums over stretches
 
 
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with float64_everywhere():
+        yield
+
+
 @pytest.fixture(autouse=True)
-def empty_memo():
+def empty_memo() -> Iterator[None]:
     ox.release_memory()
     yield
     ox.release_memory()
@@ -596,9 +602,8 @@ def test_python_threads_share_the_memo(x64: None):
     results, stop = [], threading.Event()
 
     def work() -> None:
-        with jax.enable_x64(True):
-            for _ in range(15):
-                results.append(difference(pull(problem.cotangent())[0], wanted))
+        for _ in range(15):
+            results.append(difference(pull(problem.cotangent())[0], wanted))
 
     def evict() -> None:
         while not stop.wait(0.002):

@@ -250,7 +250,9 @@ def _from_first_step(samples: Array) -> Array:
 
 
 @cache
-def _programs(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str, adjoint: bool) -> Programs:
+def _programs(
+    equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str, adjoint: bool
+) -> Programs:
     symbols = Symbols(ndim, equation.space_order, dtype)
     system = equation.system(symbols, boundary)
     return Programs(Scheme(transpose(system) if adjoint else system), dtype)

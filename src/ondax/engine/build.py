@@ -24,7 +24,7 @@ from typing import Any
 
 from ..equations.system import text
 
-FORMAT = "1"  # of the files in the cache: raise it when they change
+FORMAT = "2"  # of the files in the cache: raise it when they change
 LOCK = threading.Lock()  # Devito cannot build from several threads
 
 
@@ -197,4 +197,9 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
         else:
             kind = "real" if "float" in str(parameter.dtype) else "int"
         arguments.append(Argument(parameter.name, kind))
-    return str(operator.ccode), Signature(tuple(arguments), dtype)
+    code = str(operator.ccode)
+    if "y_M" not in {a.name for a in arguments}:
+        # The steps of a 2-D grid are short and even: handing out rows one by one costs more than it balances (measured:
+        # two threads 0.6 times as fast as one on 281 x 281 points, against 1.4 times with equal shares).
+        code = code.replace("schedule(dynamic,1)", "schedule(static)")
+    return code, Signature(tuple(arguments), dtype)

@@ -11,6 +11,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class History:
     used: bool = False
     pins: int = 0
     recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
-    key: Hashable | None = field(default=None, repr=False)
+    key: Any = field(default=None, repr=False)
 
 
 class HistoryStore:

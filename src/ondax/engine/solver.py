@@ -193,7 +193,7 @@ class Solver:
                 if moved is not None:
                     moved[task.index] = _by_axis(run.read[:, sources:], sources, len(self.grid.shape))
 
-        if wanted:  # histories at hand first: recomputing the others may need their memory
+        if wanted and len(tasks) > 1:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
         self._each(tasks, run)
         return (*gradients, *(a for a in (at_source, moved) if a is not None))
@@ -271,9 +271,16 @@ class Solver:
             task.key = (wanted, id(self.programs), self.grid.identity, task.content, content)
         return task.key
 
+    def _find(self, task: Task, wanted: Wanted) -> History | None:
+        """A shot's history in the memo, pinned."""
+        found = STORE.find(self._key(task, wanted))
+        if found is not None:
+            task.key = found.key  # the same object from now on: no more comparing of contents
+        return found
+
     def _found_first(self, tasks: list[Task], wanted: Wanted) -> list[Task]:
         def missing(task: Task) -> bool:
-            found = STORE.find(self._key(task, wanted))
+            found = self._find(task, wanted)
             if found is not None:
                 STORE.release(found)
             return found is None
@@ -324,20 +331,18 @@ class Solver:
         A history whose gradient has been taken makes room for the run that will take its place: so every gradient has
         had the same kernels run, and the same bits, whatever the memo holds.
         """
-        key = self._key(task, keep)
-        known = STORE.find(key)
+        known = self._find(task, keep)
         if known is None:
             return None
         recorded = None if known.used else known.recorded.get((slopes, task.receiver_positions.tobytes()))
         STORE.release(known)
         if recorded is None:
-            STORE.drop(key)
+            STORE.drop(self._key(task, keep))
         return recorded
 
     def _recall(self, task: Task, wanted: Wanted) -> History | None:
         """The whole history of a shot, pinned: from the memo, or computed again; None where it does not fit."""
-        key = self._key(task, wanted)
-        history = STORE.find(key)
+        history = self._find(task, wanted)
         if history is None:
             history = STORE.acquire(self._layout(wanted), self.settings.memory_budget, lambda _: False, True)
             if history is not None:
