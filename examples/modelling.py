@@ -6,6 +6,7 @@ Run `python examples/modelling.py`; it writes modelling.png and takes about ten 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 import ondax as ox
 
 NT, DT = 501, 0.005

@@ -7,6 +7,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 import ondax as ox
 from ondax.plotting import figure, gather, section
 

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-
 # These programs run for milliseconds and take seconds to optimise.
 quick_jit = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -165,8 +164,7 @@ class Oracle:
             offsets, exact = centred_second(self.order)
 
             def laplacian(u: Array) -> Array:
-                parts = [correlate(u, offsets, [float(c) / h**2 for c in exact], d)
-                         for d, h in enumerate(self.spacing)]
+                parts = [correlate(u, offsets, [float(c) / h**2 for c in exact], d) for d, h in enumerate(self.spacing)]
                 return sum(parts[1:], parts[0])
 
             return 1.0 / vp**2, laplacian
@@ -176,8 +174,9 @@ class Oracle:
         back = [i - 1 for i in offsets]  # the same weights, read from points at +1/2 to the point between them
 
         def halfway(d: int) -> Array:
-            following = jnp.concatenate([jax.lax.slice_in_dim(rho, 1, None, axis=d),
-                                         jax.lax.slice_in_dim(rho, -1, None, axis=d)], axis=d)
+            following = jnp.concatenate(
+                [jax.lax.slice_in_dim(rho, 1, None, axis=d), jax.lax.slice_in_dim(rho, -1, None, axis=d)], axis=d
+            )
             return 2.0 / (rho + following)
 
         buoyancy = [halfway(d) for d in range(rho.ndim)]

@@ -39,8 +39,10 @@ class Problem:
     width: int = 6
 
     def __str__(self) -> str:
-        return (f"{self.equation}-{self.ndim}d-order{self.order}-ratio{self.ratio}-{self.interpolation}-{self.where}"
-                f"-{self.dtype}")
+        return (
+            f"{self.equation}-{self.ndim}d-order{self.order}-ratio{self.ratio}-{self.interpolation}-{self.where}"
+            f"-{self.dtype}"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,11 +59,31 @@ class Problem:
     @cached_property
     def oracle(self) -> Oracle:
         steps = {1: 80, 2: 60, 3: 24}[self.ndim]
-        trial = Oracle(self.equation, self.order, self.shape, self.spacing, self.origin, 1.0, 2, MAX_VELOCITY,
-                       self.width, interpolation=self.interpolation)
+        trial = Oracle(
+            self.equation,
+            self.order,
+            self.shape,
+            self.spacing,
+            self.origin,
+            1.0,
+            2,
+            MAX_VELOCITY,
+            self.width,
+            interpolation=self.interpolation,
+        )
         nt = round(steps / np.ceil(self.ratio)) + 1
-        return Oracle(self.equation, self.order, self.shape, self.spacing, self.origin,
-                      self.ratio * trial.stable_step, nt, MAX_VELOCITY, self.width, interpolation=self.interpolation)
+        return Oracle(
+            self.equation,
+            self.order,
+            self.shape,
+            self.spacing,
+            self.origin,
+            self.ratio * trial.stable_step,
+            nt,
+            MAX_VELOCITY,
+            self.width,
+            interpolation=self.interpolation,
+        )
 
     def _numpy(self, values: Any) -> np.ndarray:
         return np.asarray(values, self.dtype)
@@ -82,8 +104,9 @@ class Problem:
     def perturbation(self, seed: int = 1) -> Any:
         """A direction in model space: a tenth of a parameter's size at most, rough."""
         rng = np.random.default_rng(seed)
-        return jax.tree.map(lambda a: jnp.asarray(self._numpy(0.1 * a.mean() * rng.uniform(-1, 1, a.shape))),
-                            self.model())
+        return jax.tree.map(
+            lambda a: jnp.asarray(self._numpy(0.1 * a.mean() * rng.uniform(-1, 1, a.shape))), self.model()
+        )
 
     def wavelet(self) -> jax.Array:
         """A smooth pulse per source, each of its own frequency and polarity, about 12 to 24 samples long."""

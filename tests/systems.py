@@ -14,8 +14,9 @@ import numpy as np
 
 from ondax.calculus import Coupling, couple
 from ondax.engine import Discretisation, Experiment, Programs, Scheme, Settings, Solver, Wanted
-from ondax.equations import Port, Sponge, Symbols, System, Update
+from ondax.equations import Port, Sponge, Symbols, System
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
+
 
 @contextmanager
 def float64_everywhere() -> Iterator[None]:
@@ -46,7 +47,9 @@ def mass_form(symbols: Symbols) -> System:
     ]
     divergence = sum(to_node(v.forward, d) for v, d in zip(vs, symbols.dimensions, strict=True))
     updates.append(first_order_in_time(symbols, SPONGE, p, kappa, -divergence))
-    return System(symbols, (*rhos, kappa), tuple(updates), (Port("source", ((p, 1.0),)),), (Port("receiver", ((p, 1.0),)),))
+    return System(
+        symbols, (*rhos, kappa), tuple(updates), (Port("source", ((p, 1.0),)),), (Port("receiver", ((p, 1.0),)),)
+    )
 
 
 def right_hand_form(symbols: Symbols) -> System:
@@ -72,7 +75,11 @@ def elastic(symbols: Symbols) -> System:
     txx, tzz = (symbols.field(n, time_order=1) for n in ("txx", "tzz"))
     txz = symbols.field("txz", time_order=1, staggered=(x, z))
     bx, bz = (symbols.coefficient(f"b_{d.name}", staggered=d) for d in (x, z))
-    lam, mu, mu_xz = symbols.coefficient("lam"), symbols.coefficient("mu"), symbols.coefficient("mu_xz", staggered=(x, z))
+    lam, mu, mu_xz = (
+        symbols.coefficient("lam"),
+        symbols.coefficient("mu"),
+        symbols.coefficient("mu_xz", staggered=(x, z)),
+    )
     exx, ezz = to_node(vx.forward, x), to_node(vz.forward, z)
     forces = (
         (vx, bx * (to_half(txx, x) + to_node(txz, z))),
@@ -83,7 +90,9 @@ def elastic(symbols: Symbols) -> System:
     )
     updates = tuple(first_order_in_time(symbols, SPONGE, f, 1, force) for f, force in forces)
     explosion = Port("source", ((txx, 1.0), (tzz, 1.0)))
-    return System(symbols, (bx, bz, lam, mu, mu_xz), updates, (explosion,), (Port("receiver", ((vx, 1.0), (vz, -0.5))),))
+    return System(
+        symbols, (bx, bz, lam, mu, mu_xz), updates, (explosion,), (Port("receiver", ((vx, 1.0), (vz, -0.5))),)
+    )
 
 
 def second_order(symbols: Symbols) -> System:
@@ -102,7 +111,16 @@ def second_order(symbols: Symbols) -> System:
     return System(symbols, (m, eta, b), updates, (Port("source", ((u, 1.0), (w, 0.5))),), (reads,))
 
 
-RANGES = {"m": (0.9, 1.2), "eta": (0.02, 0.05), "rho": (0.9, 1.2), "kappa": (0.9, 1.2), "b": (0.8, 1.05), "k": (0.8, 1.1), "lam": (0.3, 0.5), "mu": (0.3, 0.45)}
+RANGES = {
+    "m": (0.9, 1.2),
+    "eta": (0.02, 0.05),
+    "rho": (0.9, 1.2),
+    "kappa": (0.9, 1.2),
+    "b": (0.8, 1.05),
+    "k": (0.8, 1.1),
+    "lam": (0.3, 0.5),
+    "mu": (0.3, 0.45),
+}
 """Of every coefficient, by the first part of its name, such that no wave is faster than FASTEST: elastic waves, the
 fastest, have b (lam + 2 mu) < 1.05 * 1.4 = 1.21^2."""
 

@@ -162,8 +162,9 @@ class TestTransforms:
         moved = jax.tree.map(jnp.subtract, looped, model)
         assert difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11  # cancellation: model / move = 1e2
 
-    @pytest.mark.parametrize("axes", [(0, None, None, None), (None, 0, None, None), (0, 0, None, None),
-                                      (None, None, 0, 0), (0, 0, 0, 0)])
+    @pytest.mark.parametrize(
+        "axes", [(0, None, None, None), (None, 0, None, None), (0, 0, None, None), (None, None, 0, 0), (0, 0, 0, 0)]
+    )
     def test_vmap(self, x64: None, equation: str, order: int, axes: tuple):
         problem = Problem(equation, 2, order)
         inputs = problem.inputs()
@@ -171,8 +172,9 @@ class TestTransforms:
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *three)
         arguments = [s if axis == 0 else a for s, a, axis in zip(stacked, inputs, axes, strict=True)]
         gradient = self.gradient(problem)
-        looped = [gradient(*[t if axis == 0 else a for t, a, axis in zip(one, inputs, axes, strict=True)])
-                  for one in three]
+        looped = [
+            gradient(*[t if axis == 0 else a for t, a, axis in zip(one, inputs, axes, strict=True)]) for one in three
+        ]
         looped = jax.tree.map(lambda *a: jnp.stack(a), *looped)
         batched = jax.vmap(gradient, in_axes=axes)
         for got in (batched(*arguments), jax.jit(batched)(*arguments)):
@@ -213,9 +215,11 @@ class TestTransforms:
         ys = jnp.stack([y, problem.cotangent(4)])
         J = F.jacobian(model)
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *xs)
-        for got, want in ((jax.vmap(J.mv)(stacked), [J.mv(x) for x in xs]),
-                          (jax.jit(lambda m, s: jax.vmap(F.jacobian(m).mv)(s))(model, stacked), [J.mv(x) for x in xs]),
-                          (jax.vmap(J.T.mv)(ys), [J.T.mv(one) for one in ys])):
+        for got, want in (
+            (jax.vmap(J.mv)(stacked), [J.mv(x) for x in xs]),
+            (jax.jit(lambda m, s: jax.vmap(F.jacobian(m).mv)(s))(model, stacked), [J.mv(x) for x in xs]),
+            (jax.vmap(J.T.mv)(ys), [J.T.mv(one) for one in ys]),
+        ):
             assert difference(got, jax.tree.map(lambda *a: jnp.stack(a), *want)) < REASSOCIATION
         # J.mv is linear, and JAX's transpose of it is J.T.mv
         assert difference(jax.linear_transpose(J.mv, model)(y)[0], J.T.mv(y)) < REASSOCIATION

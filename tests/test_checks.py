@@ -91,14 +91,20 @@ AT_CONSTRUCTION: dict[str, Case] = {
         r"receivers have shape \(3, 5, 2\).*2 shots",
     ),
     "receivers of other axes": (lambda: survey(receivers=np.zeros((5, 3))), r"receivers have shape \(5, 3\).*2 axes"),
-    "wavelets of other shots": (lambda: survey(wavelet=np.ones((3, 1, 40))), r"wavelet has shape \(3, 1, 40\).*2 shots"),
+    "wavelets of other shots": (
+        lambda: survey(wavelet=np.ones((3, 1, 40))),
+        r"wavelet has shape \(3, 1, 40\).*2 shots",
+    ),
     "wavelet of one sample": (lambda: survey(wavelet=[1.0]), r"wavelet has shape \(1,\)"),
     "NaN wavelet": (lambda: survey(wavelet=np.full(NT, np.nan)), r"wavelet: 64 values are not finite"),
     "NaN source": (lambda: survey(sources=[[np.nan, 20.0]]), r"sources: 1 values are not finite"),
     "zero dt": (lambda: survey(dt=0.0), r"dt=0\.0 must be a positive number of seconds"),
     "NaN dt": (lambda: survey(dt=float("nan")), r"dt=nan must be a positive"),
     "line of nothing": (lambda: ox.line((0.0, 0.0), (1.0, 1.0), 0), r"count=0.*at least one"),
-    "line across dimensions": (lambda: ox.line((0.0, 0.0), (1.0, 1.0, 1.0), 3), r"must be points of the same dimension"),
+    "line across dimensions": (
+        lambda: ox.line((0.0, 0.0), (1.0, 1.0, 1.0), 3),
+        r"must be points of the same dimension",
+    ),
     # settings, boundary, equation
     "no threads": (lambda: ox.Settings(threads=0), r"threads=0: give a whole number"),
     "negative memory": (lambda: ox.Settings(memory=-1), r"memory=-1: give a whole number"),
@@ -113,7 +119,10 @@ AT_CONSTRUCTION: dict[str, Case] = {
     "max_velocity 0": (lambda: propagator(max_velocity=0.0), r"max_velocity=0\.0 must be a positive number, in m/s"),
     "max_velocity NaN": (lambda: propagator(max_velocity=float("nan")), r"max_velocity=nan must be a positive"),
     "max_velocity in km/s": (lambda: propagator(max_velocity=4.5), r"4\.5 m/s.*looks like km/s: give m/s"),
-    "dt in ms": (lambda: propagator(survey=survey(dt=2.0)), r"dt=2\.0 s needs .* internal steps.*is dt in milliseconds"),
+    "dt in ms": (
+        lambda: propagator(survey=survey(dt=2.0)),
+        r"dt=2\.0 s needs .* internal steps.*is dt in milliseconds",
+    ),
     "dt in us": (lambda: propagator(survey=survey(dt=2000.0)), r"dt=2000\.0 s needs .*milliseconds"),
     "spacing in km": (lambda: propagator(grid=grid(spacing=0.01)), r"lie outside the grid|spacing in kilometres"),
     "spacing in km, positions too": (
@@ -123,7 +132,10 @@ AT_CONSTRUCTION: dict[str, Case] = {
         ),
         r"spacing=\(0\.01, 0\.01\) m.*spacing in kilometres",
     ),
-    "interpolation": (lambda: propagator(interpolation="cubic"), r"interpolation='cubic': choose one of 'sinc', 'linear'"),
+    "interpolation": (
+        lambda: propagator(interpolation="cubic"),
+        r"interpolation='cubic': choose one of 'sinc', 'linear'",
+    ),
     "source outside": (
         lambda: propagator(survey=survey(sources=[[50.0, 20.0], [50.0, 300.0]])),
         r"sources: 1 of 2 lie outside the grid, the first at \(50\.0, 300\.0\) m; axis 1 runs from 0 to 190 m",
@@ -153,7 +165,9 @@ def refused(make: Callable[[], object], kind: type[Exception] | tuple[type[Excep
     The hook of these tests checks types before ondax does, at more length, and leaves ondax's own words to
     `test_without_the_type_checker`.
     """
-    with pytest.raises((kind, jaxtyping.TypeCheckError) if isinstance(kind, type) else (*kind, jaxtyping.TypeCheckError)) as caught:
+    with pytest.raises(
+        (kind, jaxtyping.TypeCheckError) if isinstance(kind, type) else (*kind, jaxtyping.TypeCheckError)
+    ) as caught:
         make()
     if not isinstance(caught.value, jaxtyping.TypeCheckError):
         assert re.search(message, str(caught.value)), caught.value
@@ -177,7 +191,11 @@ def test_without_the_type_checker():
     program = "import test_checks; test_checks.refuse_all()"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -202,7 +220,11 @@ def test_points_in_the_layer_are_allowed_when_asked():
 
 WHILE_TRACING: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "shape": (lambda: shared()(vp()[:-1]), ValueError, r"vp has shape \(23, 20\), expected \(24, 20\)"),
-    "transposed": (lambda: shared()(vp().T), ValueError, r"vp has shape \(20, 24\), .*transpose it, depth is the last axis"),
+    "transposed": (
+        lambda: shared()(vp().T),
+        ValueError,
+        r"vp has shape \(20, 24\), .*transpose it, depth is the last axis",
+    ),
     "whole numbers": (lambda: shared()(vp().astype(jnp.int32)), TypeError, r"type int32: use float32 or float64"),
     "half precision": (lambda: shared()(vp().astype(jnp.float16)), TypeError, r"type float16"),
     "complex": (lambda: shared()(vp().astype(jnp.complex64)), TypeError, r"type complex64"),
@@ -254,7 +276,11 @@ WHILE_TRACING: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         r"a perturbation must be shaped like the model",
     ),
-    "fractional shots": (lambda: shared()(vp(), shots=jnp.array([0.0])), TypeError, r"shots have type float32: give whole"),
+    "fractional shots": (
+        lambda: shared()(vp(), shots=jnp.array([0.0])),
+        TypeError,
+        r"shots have type float32: give whole",
+    ),
     "a table of shots": (lambda: shared()(vp(), shots=jnp.array([[0]])), ValueError, r"shots have shape \(1, 1\)"),
 }
 
@@ -299,7 +325,10 @@ WHEN_FIRED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: shared_density()({"vp": vp(), "rho": rho(0.0)}),
         r"the model gives the coefficient \w+ values that are not finite",
     ),
-    "negative density": (lambda: shared_density()({"vp": vp(), "rho": rho(-1000.0)}), r"rho|density|compressibility|positive"),
+    "negative density": (
+        lambda: shared_density()({"vp": vp(), "rho": rho(-1000.0)}),
+        r"rho|density|compressibility|positive",
+    ),
     "NaN wavelet": (
         lambda: shared()(vp(), wavelet=jnp.full((2, 1, NT), NAN, jnp.float32)),
         r"the wavelet has values that are not finite",
@@ -330,7 +359,11 @@ WHEN_FIRED: dict[str, tuple[Callable[[], object], str]] = {
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(c, marks=[pytest.mark.xfail(strict=True, reason="no one looks at the sign of the density")] * (c == "negative density"))
+        pytest.param(
+            c,
+            marks=[pytest.mark.xfail(strict=True, reason="no one looks at the sign of the density")]
+            * (c == "negative density"),
+        )
         for c in WHEN_FIRED
     ],
 )

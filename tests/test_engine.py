@@ -414,7 +414,8 @@ def test_two_processes_may_build_at_once(tmp_path: Path):
     ).format(tests=str(Path(__file__).parent))
     env = {**os.environ, "ONDAX_CACHE_DIR": str(tmp_path)}
     started = [
-        subprocess.Popen([sys.executable, "-c", program], env=env, text=True, stdin=-1, stdout=-1, stderr=-1) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", program], env=env, text=True, stdin=-1, stdout=-1, stderr=-1)
+        for _ in range(2)
     ]
     for process in started:
         process.stdin.write("\n")

@@ -13,7 +13,7 @@ from problems import Problem, difference, norm
 from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 
 import ondax as ox
-from ondax.engine import STORE, checkpoint, runs, solver
+from ondax.engine import STORE, checkpoint, runs
 from ondax.engine.history import Content, HistoryStore, layout_bytes
 from ondax.engine.shot import POOL
 from ondax.equations import Symbols
@@ -89,7 +89,9 @@ def test_checkpointed_histories(name: str, budget: int, forward_runs: list):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_budget_for_nothing_is_refused(name: str):
     rig = SYSTEMS[name](ox.Settings(threads=1, memory=1000))
-    with pytest.raises(MemoryError, match=r"1000 bytes is too small: .* at least \d+ bytes.*Raise Settings\(memory") as caught:
+    with pytest.raises(
+        MemoryError, match=r"1000 bytes is too small: .* at least \d+ bytes.*Raise Settings\(memory"
+    ) as caught:
         rig.adjoint(rig.residual())
     need = int(str(caught.value).split("at least ")[1].split()[0])
     enough = SYSTEMS[name](ox.Settings(threads=1, memory=need))
@@ -207,7 +209,9 @@ class Walker:
         self.at = state
 
 
-@pytest.mark.parametrize(("steps", "stretch", "checkpoints"), [(1, 1, 1), (36, 5, 1), (36, 5, 3), (37, 7, 2), (64, 1, 4), (10, 10, 1)])
+@pytest.mark.parametrize(
+    ("steps", "stretch", "checkpoints"), [(1, 1, 1), (36, 5, 1), (36, 5, 3), (37, 7, 2), (64, 1, 4), (10, 10, 1)]
+)
 def test_the_schedule_visits_every_step_once_backward(steps: int, stretch: int, checkpoints: int):
     walker = Walker(steps, checkpoints)
     checkpoint.run(steps, checkpoint.Plan(stretch, checkpoints), walker)
@@ -344,14 +348,22 @@ def test_a_line_search_does_not_grow_the_memo():
 # ---------------------------------------------------------------- what a history is found by
 
 
-@pytest.mark.parametrize("changed", ["model", "wavelet", "sources", "dt", "spacing", "interpolation", "boundary", "order"])
+@pytest.mark.parametrize(
+    "changed", ["model", "wavelet", "sources", "dt", "spacing", "interpolation", "boundary", "order"]
+)
 def test_a_history_is_not_mistaken_for_another(changed: str, x64: None):
     """Fill the memo with the history of a neighbouring experiment, which differs a little in one respect."""
     problem = Problem("acoustic", 1, 4)
     model, wavelet, sources, receivers = problem.inputs()
 
     def propagator(**changes) -> ox.Propagator:
-        options = {"spacing": 8.0, "dt": 0.9 * problem.oracle.dt, "width": 6, "interpolation": "sinc", "order": 4} | changes
+        options = {
+            "spacing": 8.0,
+            "dt": 0.9 * problem.oracle.dt,
+            "width": 6,
+            "interpolation": "sinc",
+            "order": 4,
+        } | changes
         survey = ox.Survey(sources, receivers, wavelet, options["dt"])
         return ox.Propagator(
             ox.Acoustic(space_order=options["order"]),

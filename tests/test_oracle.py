@@ -84,8 +84,12 @@ def test_traces_and_gradients(problem: Problem):
     d_ref, gradients_ref, born_ref = reference(problem, inputs, cotangent, tangent)
     d, gradients, born, image, adjoint = got
 
-    errors = {"traces": difference(d, d_ref), "born": difference(born, born_ref),
-              "image": difference(image, gradients_ref[0]), "adjoint": difference(adjoint, gradients_ref[1])}
+    errors = {
+        "traces": difference(d, d_ref),
+        "born": difference(born, born_ref),
+        "image": difference(image, gradients_ref[0]),
+        "adjoint": difference(adjoint, gradients_ref[1]),
+    }
     names = ["model", "wavelet", "sources", "receivers"]
     if problem.where == "on":
         names = names[:2]  # on a grid point the kernels have a kink: see the next test
@@ -133,8 +137,14 @@ def test_internal_step_at_the_stability_limit(equation: str, order: int):
     limit = Oracle(equation, order, shape, spacing, (0.0, 0.0), 1.0, 2, 2000.0, 4).stable_step
     for ratio, k in ((1 - 1e-8, 1), (1 + 1e-8, 2), (3 * (1 + 1e-8), 4)):
         survey = ox.Survey(np.array([[50.0, 60.0]]), np.array([[70.0, 80.0]]), np.ones(5), ratio * limit)
-        F = ox.Propagator(EQUATIONS[equation](space_order=order), ox.Grid(shape=shape, spacing=spacing), survey,
-                          max_velocity=2000.0, boundary=ox.Sponge(width=4), min_points_per_wavelength=0.0)
+        F = ox.Propagator(
+            EQUATIONS[equation](space_order=order),
+            ox.Grid(shape=shape, spacing=spacing),
+            survey,
+            max_velocity=2000.0,
+            boundary=ox.Sponge(width=4),
+            min_points_per_wavelength=0.0,
+        )
         assert F.steps_per_sample == k
         np.testing.assert_allclose(F.dt, ratio * limit / k, rtol=1e-14)
 

@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 import optax
 import pytest
 from problems import Problem, difference, dot, norm
@@ -149,7 +148,12 @@ def test_jacrev(x64: None):
     """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its transpose."""
     survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
     F = ox.Propagator(
-        ox.Acoustic(space_order=4), ox.Grid(13, 8.0), survey, 2500.0, boundary=ox.Sponge(width=3), min_points_per_wavelength=1.0
+        ox.Acoustic(space_order=4),
+        ox.Grid(13, 8.0),
+        survey,
+        2500.0,
+        boundary=ox.Sponge(width=3),
+        min_points_per_wavelength=1.0,
     )
     model = 2000.0 + 10.0 * jnp.arange(13.0)
     J = F.jacobian(model)
@@ -296,7 +300,9 @@ def test_a_propagator_holds_nothing_to_train(x64: None):
     assert [a.shape for a in jax.tree.leaves(gradient)] == [(41, 3), (41,)]
     # The gradient is that of the same network written out, with the propagator outside.
     arrays, static = eqx.partition(network.linear, eqx.is_array)
-    want = jax.grad(lambda a: jnp.sum((F(2000.0 + 100.0 * jnp.tanh(eqx.combine(a, static)(latent))) - observed) ** 2))(arrays)
+    want = jax.grad(lambda a: jnp.sum((F(2000.0 + 100.0 * jnp.tanh(eqx.combine(a, static)(latent))) - observed) ** 2))(
+        arrays
+    )
     assert difference(jax.tree.leaves(gradient), jax.tree.leaves(want)) < 1e-12
     # And a step along it goes down.
     optimiser = optax.sgd(1e-6 / norm(gradient))
@@ -340,9 +346,9 @@ def test_lineax_takes_the_jacobian_itself(x64: None):
     problem = Problem("density", 1, 4)
     J = problem.propagator().jacobian(problem.model())
     x, y = problem.perturbation(), problem.cotangent()
-    assert jax.tree.map(lambda s: (s.shape, s.dtype), J.in_structure()) == {
-        name: ((41,), jnp.float64) for name in ("vp", "rho")
-    }
+    assert jax.tree.map(lambda s: (s.shape, s.dtype), J.in_structure()) == dict.fromkeys(
+        ("vp", "rho"), ((41,), jnp.float64)
+    )
     assert (J.out_structure().shape, J.out_structure().dtype) == (y.shape, y.dtype)
     assert J.T.in_structure() == J.out_structure()
     assert J.T.T is J
@@ -354,5 +360,7 @@ def test_lineax_takes_the_jacobian_itself(x64: None):
         normal + 1.0 * lx.IdentityLinearOperator(J.in_structure()), lx.positive_semidefinite_tag
     )
     scale = norm(normal.mv(x)) / norm(x)
-    solution = lx.linear_solve(damped, jax.tree.map(lambda a: a / scale, normal.mv(x)), lx.CG(1e-6, 1e-6, max_steps=5), throw=False)
+    solution = lx.linear_solve(
+        damped, jax.tree.map(lambda a: a / scale, normal.mv(x)), lx.CG(1e-6, 1e-6, max_steps=5), throw=False
+    )
     assert norm(solution.value) > 0

@@ -101,7 +101,9 @@ CASES = [
 
 @pytest.mark.parametrize(("before", "body", "cores"), CASES)
 def test_never_hangs(before: str, body: str, cores: int | None):
-    program = SETUP.format(before=BEFORE[before], body=textwrap.dedent(BODIES[body]), asynchronous=before != "imported first")
+    program = SETUP.format(
+        before=BEFORE[before], body=textwrap.dedent(BODIES[body]), asynchronous=before != "imported first"
+    )
     if cores and not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot confine a process to one core")
     pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" if cores else ""
