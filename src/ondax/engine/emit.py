@@ -99,7 +99,7 @@ class Scheme:
                 after = [e for q, e in zip(quantities, after, strict=True) if q.at_next]
                 if before:
                     # One rounding for both: second differences in time would magnify a difference of the last bit.
-                    value = Symbol(name=f"new_{update.field.name}", dtype=self.symbols.dtype.type)
+                    value: Expr = Symbol(name=f"new_{update.field.name}", dtype=self.symbols.dtype.type)
                     equations.append(Eq(value, new_value))
                     equations += [_with_value(e, update.field.forward, value) for e in before]
                     new_value = value
