@@ -79,7 +79,7 @@ def sponge_reflection(
     kappa^2 = (i omega gamma - omega^2) / v^2. Thin layers of constant gamma have the exact solution used here, from the
     back to the face; the error is second order in their thickness.
     """
-    edges = np.linspace(0, thickness, 4001)
+    edges = np.linspace(0, thickness, 501)
     middles, step = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
     z = np.full_like(omega, 1e30 if rigid else 0.0)
     for g in gamma(middles)[::-1]:

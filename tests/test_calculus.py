@@ -104,23 +104,13 @@ REPEATED: dict[str, Callable[[System], System]] = {
 }
 
 
-CLASH = "linearize and the engine's Born kernel both put a d before names, and nothing refuses two symbols of one name"
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(c, marks=[pytest.mark.xfail(strict=True, reason=CLASH)] * (c == "linearize twice"))
-        for c in REPEATED
-    ],
-)
+@pytest.mark.parametrize("case", REPEATED)
 def test_names_stay_apart_when_transforms_repeat(case: str):
     """Kernels know arrays by name, so two symbols of one name would be one array."""
     names = names_of(checked(REPEATED[case](mass_form(Symbols(1, ORDER)))))
     assert len(set(names)) == len(names), names
 
 
-@pytest.mark.xfail(strict=True, reason=CLASH)
 def test_two_symbols_of_one_name_are_refused():
     symbols = Symbols(1, ORDER)
     u, twin = symbols.field("u"), symbols.field("u", time_order=1)
@@ -360,7 +350,6 @@ def test_linearize_is_born_modelling():
     assert difference(gradients[2:], plain.adjoint(y)[0]) < 1e-13
 
 
-@pytest.mark.xfail(strict=True, reason=CLASH)
 def test_linearize_with_its_own_prefix_runs():
     """The engine's names of tangents and adjoints must not clash with those that `linearize` gives by default."""
     linear = Rig(between(linearize(rig(PLAIN).system), "source", "dreceiver"))

@@ -174,13 +174,7 @@ def refused(make: Callable[[], object], kind: type[Exception] | tuple[type[Excep
         assert "\n" not in str(caught.value).strip(), caught.value
 
 
-LATE = "an order is checked when the first kernel is built, not when the propagator is made"
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, marks=[pytest.mark.xfail(strict=True, reason=LATE)] * ("order" in c)) for c in AT_CONSTRUCTION],
-)
+@pytest.mark.parametrize("case", AT_CONSTRUCTION)
 def test_at_construction(case: str):
     make, message = AT_CONSTRUCTION[case]
     refused(make, (ValueError, TypeError), message)
@@ -201,9 +195,8 @@ def test_without_the_type_checker():
 
 
 def refuse_all() -> None:
-    for case, (make, message) in AT_CONSTRUCTION.items():
-        if "order" not in case:
-            refused(make, (ValueError, TypeError), message)
+    for make, message in AT_CONSTRUCTION.values():
+        refused(make, (ValueError, TypeError), message)
     for run, kind, message in WHILE_TRACING.values():
         refused(run, kind, message)
         refused(jax.jit(run), kind, message)
@@ -356,17 +349,7 @@ WHEN_FIRED: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(
-            c,
-            marks=[pytest.mark.xfail(strict=True, reason="no one looks at the sign of the density")]
-            * (c == "negative density"),
-        )
-        for c in WHEN_FIRED
-    ],
-)
+@pytest.mark.parametrize("case", WHEN_FIRED)
 def test_when_fired(case: str, jitted: bool):
     run, message = WHEN_FIRED[case]
     with pytest.raises(Exception, match=message) as caught:

@@ -79,6 +79,8 @@ def test_checkpointed_histories(name: str, budget: int, forward_runs: list):
     rig = SYSTEMS[name](ox.Settings(threads=1, memory=budget))
     assert budget < history_bytes(rig)
     d = rig.forward()
+    assert len(STORE) == 0
+    forward_runs.clear()
     got = (*rig.adjoint(rig.residual()), rig.born(rig.perturbation()))
     assert len(STORE) == 0
     assert max(last - first for first, last, kept in forward_runs if kept) < rig.steps

@@ -236,7 +236,7 @@ def test_sponge_reflects_what_theory_says(equation: str, thickness: float, refle
 
     errors, spacings = [], (5.0, 2.5)
     for h in spacings:
-        dt = 1e-4 * h
+        dt = 2e-4 * h
         w = ricker(dt * np.arange(round(0.6 / dt) + 1), FREQUENCY, DELAY)
         fixed = dict(vp=v, rho=DENSITY, w=w, dt=dt, sources=np.array([[source]]), receivers=np.array([[receiver]]))
         boundary = ox.Sponge(width=round(thickness / h), reflection=reflection)

@@ -113,7 +113,13 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("case", BODIES)
+TYPES = "J.T.mv pulls gradients that vary over devices back through a model that does not"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.xfail(strict=True, reason=TYPES)] * c.startswith("Jacobian")) for c in BODIES],
+)
 def test_four_devices(case: str):
     program = SETUP + textwrap.dedent(BODIES[case])
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])

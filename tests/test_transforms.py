@@ -112,6 +112,25 @@ def test_transforms(equation: str, name: str, dtype: str):
         assert difference(got[transform], value) < ROUNDING[dtype], transform
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="JAX runs callbacks of such programs in its own threads, where float64 is off, and casts their results",
+)
+def test_float64_in_one_thread():
+    """`jax.enable_x64` holds for the thread that calls it, and for the calls it makes wherever JAX runs them."""
+    with jax.enable_x64(True):
+        problem = Problem("acoustic", 1, 4)
+        F, model = problem.propagator(), problem.model()
+
+        @jax.jit  # so much in one program that it runs in several threads
+        def several(m, many):
+            return F(m), jax.vmap(F)(many), jax.lax.scan(lambda carry, a: (carry, F(a)), 0, many)[1]
+
+        one, batched, looped = several(model, jnp.stack([model, 0.99 * model, 0.98 * model]))
+        assert one.dtype == jnp.float64
+        assert difference(looped, batched) < ROUNDING["float64"]
+
+
 @pytest.mark.parametrize("name", ["F", "J.T.mv"])
 def test_more_transforms(name: str, x64: None):
     """Other axes, maps in batches, branches, and batches of loops."""

@@ -9,12 +9,7 @@ import subprocess
 import sys
 import textwrap
 
-import jax
-import jax.numpy as jnp
 import pytest
-from problems import Problem, difference
-
-from ondax import transport
 
 TIMEOUT = 120  # seconds; a case takes about five, most of them for importing JAX and Devito
 
@@ -99,6 +94,15 @@ CASES = [
 ]
 
 
+def run(program: str, env: dict[str, str], timeout: float) -> None:
+    try:
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"hung for {timeout} s")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "done"
+
+
 @pytest.mark.parametrize(("before", "body", "cores"), CASES)
 def test_never_hangs(before: str, body: str, cores: int | None):
     program = SETUP.format(
@@ -107,51 +111,46 @@ def test_never_hangs(before: str, body: str, cores: int | None):
     if cores and not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot confine a process to one core")
     pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" if cores else ""
-    try:
-        done = subprocess.run([sys.executable, "-c", pin + program], capture_output=True, text=True, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"hung for {TIMEOUT} s")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip() == "done"
+    run(pin + program, dict(os.environ), TIMEOUT)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot confine a process to one core")
-def test_never_hangs_on_several_devices():
-    """Programs for several devices go through `pure_callback`, safe because ondax made dispatch synchronous."""
-    body = """
-    from jax.sharding import NamedSharding, PartitionSpec as P
-    mesh = jax.make_mesh((2,), ("shot",), axis_types=(jax.sharding.AxisType.Auto,))
-    shots = jax.device_put(jnp.arange(2), NamedSharding(mesh, P("shot")))
-    both = jax.jit(jax.value_and_grad(lambda m, i: jnp.sum(F(m, shots=i) ** 2)))
-    for i in range(3):
-        value, g = both(jax.device_put(pending(1.0 + i), NamedSharding(mesh, P())), shots)
-    assert np.isfinite(value) and np.any(np.asarray(g))
-    """
-    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    program += SETUP.format(before="", body=textwrap.dedent(body), asynchronous=False)
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    try:
-        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"hung for {TIMEOUT} s")
-    assert done.returncode == 0, done.stderr[-3000:]
+SEVERAL = """
+import functools
+from jax.sharding import NamedSharding, PartitionSpec as P
+assert jax.device_count() == 4
+mesh = jax.make_mesh((4,), ("shot",), axis_types=(jax.sharding.AxisType.Auto,))
+shots = jnp.array([0, 1, 1, 0, 0, 1, 0, 1], jnp.int32)
+wanted = jax.grad(lambda m: jnp.sum(F(m, shots=shots) ** 2))(pending(1.0))
+{program}
+for _ in range(2):
+    g = gradient(jax.device_put(pending(1.0), NamedSharding(mesh, P())), jax.device_put(shots, NamedSharding(mesh, P("shot"))))
+    # Sums over shots in another order, in float32
+    assert float(jnp.linalg.norm(g - wanted)) < 1e-5 * float(jnp.linalg.norm(wanted))
+"""
+
+SEVERAL_PROGRAMS = {
+    "sharded jit": "gradient = jax.jit(jax.grad(lambda m, i: jnp.sum(F(m, shots=i) ** 2)))",
+    "shard_map": """
+        @jax.jit
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shot")), out_specs=P())
+        def total(m, i):
+            return jax.lax.psum(jnp.sum(F(m, shots=i) ** 2), "shot")
+
+        gradient = jax.jit(jax.grad(total))
+    """,
+}
+
+WAITS = (
+    "programs for several devices go through pure_callback, which copies its arguments on a pool whose threads are all "
+    "taken, by callbacks or by devices waiting for each other's sums; emit_python_callback does not"
+)
 
 
-def test_both_ways_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
-    """`mlir.emit_python_callback` on one device, `pure_callback` elsewhere."""
-    problem = Problem("acoustic", 1, 4, dtype="float32")
-    ways = []
-
-    def seen(ctx: object) -> bool:
-        ways.append(one_device)
-        return one_device
-
-    monkeypatch.setattr(transport, "_on_one_device", seen)
-    results = []
-    for one_device in (True, False):
-        F = problem.propagator()
-        d, pull = jax.vjp(jax.jit(lambda m, F=F: F(m)), problem.model())
-        J = F.jacobian(problem.model())
-        results.append((d, pull(problem.cotangent()), jax.vmap(J.mv)(jnp.stack([problem.perturbation()] * 2))))
-    assert set(ways) == {True, False}
-    assert difference(results[0], results[1]) == 0.0
+@pytest.mark.xfail(strict=True, reason=WAITS)
+@pytest.mark.parametrize("case", SEVERAL_PROGRAMS)
+def test_never_hangs_on_several_devices(case: str):
+    """Four CPU devices, more than there may be cores: each holds a thread of the pool."""
+    body = SEVERAL.format(program=textwrap.dedent(SEVERAL_PROGRAMS[case]))
+    program = SETUP.format(before="", body=body, asynchronous=False)
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    run(program, env, timeout=45)

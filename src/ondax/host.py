@@ -24,7 +24,7 @@ class HostModel:
         source: default source samples at internal steps, (shot, source, step).
         source_positions: default positions, metres, (shot, source, axis).
         receiver_positions: likewise, (shot, receiver, axis).
-        check: checks slowest and fastest speeds of a model; raises ValueError.
+        check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
         check_positions: checks positions given at run time; raises ValueError.
         store_every: sampling of the history.
     """
@@ -37,7 +37,7 @@ class HostModel:
         source: np.ndarray,
         source_positions: np.ndarray,
         receiver_positions: np.ndarray,
-        check: Callable[[float, float], None],
+        check: Callable[..., None],
         check_positions: Callable[[str, np.ndarray], None],
         store_every: int,
     ) -> None:
@@ -114,8 +114,8 @@ class HostModel:
         more: list[np.ndarray],
         given: Operands,
     ) -> tuple[Experiment, list[np.ndarray]]:
-        for slowest, fastest in speeds.reshape(-1, 2):
-            self.check(float(slowest), float(fastest))
+        for row in speeds.reshape(-1, speeds.shape[-1]):
+            self.check(*map(float, row))
         for name, values in zip(self.coefficient_names, coefficients, strict=True):
             if not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(

@@ -22,7 +22,7 @@ from .transport import register_host_primitive
 
 @dataclass(frozen=True)
 class Operands:
-    """Which operands a primitive takes, in this order: model coefficients, speeds, shot numbers, then those given here.
+    """Which operands a primitive takes, in this order: model coefficients, bounds to check, shot numbers, then those given here.
 
     Attributes:
         wavelet: source samples (shot, source, step); else the survey's.

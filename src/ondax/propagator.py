@@ -85,6 +85,7 @@ class Propagator(eqx.Module):
         points_in_layer: bool = False,
     ) -> None:
         self.equation, self.grid, self.survey = equation, grid, survey
+        Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
         self.boundary = boundary if boundary is not None else Sponge()
         self.settings = settings if settings is not None else Settings()
         self.max_velocity = checks.positive("max_velocity", max_velocity, "m/s")
@@ -199,11 +200,12 @@ class Propagator(eqx.Module):
     def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
-        slowest, fastest = self.equation.speeds({n: jax.lax.stop_gradient(v) for n, v in named.items()})
-        if not isinstance(slowest, Tracer):  # known now: an exception of our own, not one from a callback
-            self._check_speeds(float(slowest), float(fastest))
+        fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
+        bounds = [*self.equation.speeds(fixed), *(jnp.min(fixed[n]) for n in self.equation.positive_parameters)]
+        if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
+            self._check_bounds(*map(float, bounds))
         which = jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
-        return self.coefficients(named), jnp.stack([slowest, fastest]), which, named
+        return self.coefficients(named), jnp.stack(bounds), which, named
 
     def _arguments(
         self, model: Model, wavelet: Any, sources: Any, receivers: Any, shots: Any
@@ -228,6 +230,13 @@ class Propagator(eqx.Module):
         return upsample(wavelet, self.steps_per_sample, xp) / float(np.prod(self.grid.spacing))
 
     # ---------------------------------------------------------------- checks of values
+
+    def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
+        """Check a model's speeds, and the least values of the parameters that must be positive."""
+        for name, value in zip(self.equation.positive_parameters, least, strict=True):
+            if value <= 0.0:  # NaN is found among the coefficients
+                raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
+        self._check_speeds(slowest, fastest)
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:
         checks.speeds(
@@ -305,7 +314,7 @@ class _Operators:
             Solver(programs, discretisation, f.settings),
             source.astype(dtype),
             *positions,
-            check=f._check_speeds,
+            check=f._check_bounds,
             check_positions=f._check_positions,
             store_every=f.settings.store_every,
         )

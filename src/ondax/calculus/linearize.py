@@ -38,6 +38,16 @@ def twin(function: Spatial, prefix: str) -> Spatial:
     return function._rebuild(name=prefix + function.name)
 
 
+def distinct(system: System, prefix: str) -> str:
+    """The prefix, repeated until no name of the system with it is a name of the system."""
+    functions = (*system.fields, *system.coefficients)
+    names = {f.name for f in functions} | {p.name for p in (*system.inputs, *system.outputs)}
+    longer = prefix
+    while any(longer + name in names for name in names):
+        longer += prefix
+    return longer
+
+
 def scattering(update: Update, coefficient_tangents: Tangents) -> Expr:
     """What a perturbation of the coefficients adds to the right-hand side of the tangent update."""
     return tangent_of(update.rhs, coefficient_tangents) + sympy.S.NegativeOne * tangent_of(
@@ -53,9 +63,10 @@ def linearize(system: System, prefix: str = "d") -> System:
 
     Args:
         system: the scheme to linearise.
-        prefix: put before the name of every tangent; it must not make names clash.
+        prefix: put before the name of every tangent, as often as it takes to make all names different.
     """
     system = checked(system)
+    prefix = distinct(system, prefix)
     field_tangents: dict[Field, Field] = {f: twin(f, prefix) for f in system.fields}
     coefficient_tangents = {c: twin(c, prefix) for c in system.coefficients}
     updates = []

@@ -36,6 +36,9 @@ from .terms import (
 )
 from .transpose import pull
 
+PERTURBED = "born_"  # before the names of perturbed coefficients and of the fields they scatter
+GRADIENT = "grad_"  # before the names of gradients
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -88,7 +91,7 @@ def couple(
             can be sampled sparsely in time.
     """
     system = checked(system)
-    tangents = {c: twin(c, "d") for c in wanted}
+    tangents = {c: twin(c, PERTURBED) for c in wanted}
     raw = {u.field: _distribute(scattering(u, tangents), tangents) for u in system.updates}
     kept = _Products(system, set(tangents.values()))
     with_products = {field: kept.replace(expr, field) for field, expr in raw.items()}

@@ -15,7 +15,7 @@ from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Port, Spatial, System, Update
 from .check import checked
-from .linearize import twin
+from .linearize import distinct, twin
 from .terms import (
     EquationError,
     Expr,
@@ -79,9 +79,10 @@ def transpose(system: System, prefix: str = "a") -> System:
 
     Args:
         system: the scheme to transpose.
-        prefix: put before the name of every adjoint field.
+        prefix: put before the name of every adjoint field, as often as it takes to make all names different.
     """
     system = checked(system)
+    prefix = distinct(system, prefix)
     adjoints: dict[Field, Field] = {f: twin(f, prefix) for f in system.fields}
     contributions: dict[Field, list[Expr]] = {f: [] for f in system.fields}
     fields = set(system.fields)

@@ -16,7 +16,7 @@ from devito.types import Buffer, Symbol
 
 from ..calculus import Coupling, checked, couple, transpose
 from ..calculus.linearize import tangent_of, twin
-from ..calculus.scattering import injected_amount, stored_symbol
+from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_symbol
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import Equation, Expr, Field, Port, Spatial, System, Update
 from .points import Points
@@ -116,7 +116,7 @@ class Scheme:
 
     def born(self, kept: Coupling) -> list[Equation]:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
-        tangents = {f: twin(f, "d") for f in self.system.fields}
+        tangents = {f: twin(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
         inputs = [(_renamed(port, tangents), Points(self.symbols, port.name)) for port in self.system.inputs]
         for update in self.system.updates:
@@ -147,7 +147,7 @@ class Scheme:
         accumulated = []
         if kept is not None:
             for coefficient, term in kept.gradients.items():
-                gradient = twin(coefficient, "g")
+                gradient = twin(coefficient, GRADIENT)
                 accumulated.append(Eq(gradient, gradient + (_one_step_later(term) if lagged else term)))
         # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
         equations = accumulated + equations if lagged else equations + accumulated

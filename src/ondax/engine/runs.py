@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..calculus.scattering import GRADIENT
 from . import checkpoint
 from .history import History, layout_bytes
 from .programs import Programs, Wanted
@@ -91,7 +92,7 @@ class AdjointRun:
             if wanted and c.name in wanted.coefficients:
                 part = POOL.take("gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype)
                 part.fill(0)
-                self.parts["g" + c.name] = part
+                self.parts[GRADIENT + c.name] = part
         shot.start(programs.scheme.transposed.fields)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calculus.scattering import PERTURBED
 from ..equations.system import Port
 from . import checkpoint
 from .buffers import zeros
@@ -130,14 +131,14 @@ class Solver:
         def run(task: Task) -> None:
             with self._shot(task) as shot:
                 for c, values in zip(names, perturbations, strict=True):
-                    shot.arrays["d" + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
+                    shot.arrays[PERTURBED + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
                 samples, recorded = shot.samples(shot.source), shot.samples(shot.receiver)
                 if source is not None:
                     perturbed = _of(source, task.batch)[task.index[-1]]
                     samples[:, : perturbed.shape[0]] = perturbed.T
                 arrays = {f"{self.input.name}_samples": samples, f"{self.output.name}_samples": recorded}
                 kernel = self.programs.born(wanted, shot.parallel)
-                shot.start(self.programs.scheme.system.fields, prefix="d")
+                shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
                 for first, last, history in self._stretches(task, wanted):
                     offsets = history_offsets(self.programs, wanted, history.arrays, first)
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)

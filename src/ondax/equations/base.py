@@ -39,6 +39,7 @@ class AbstractWaveEquation(eqx.Module):
     Subclasses are final, hold static settings only, and define:
 
     - `parameter_names`: the physical parameters, in order;
+    - `positive_parameters`: those that must be positive everywhere, beside the speeds below (optional);
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
     - `speeds`: the slowest and fastest wave speed of a model, in m/s;
@@ -46,6 +47,7 @@ class AbstractWaveEquation(eqx.Module):
     """
 
     parameter_names: ClassVar[tuple[str, ...]]
+    positive_parameters: ClassVar[tuple[str, ...]] = ()
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod
