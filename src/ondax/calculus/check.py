@@ -18,15 +18,15 @@ def checked(system: System) -> System:
         EquationError: an update is not linear in the fields, not polynomial in the coefficients, inconsistently
             staggered, not explicit, or uses a symbol that the system does not declare.
     """
+    fields = set(system.fields)
+    if len(fields) != len(system.updates):
+        raise EquationError("a field is updated twice in one step")
     names = [f.name for f in (*system.fields, *system.coefficients, *system.symbols.profiles)]
     for name in names:
         if names.count(name) > 1:
             raise EquationError(
                 f"two symbols are called {name}: kernels tell arrays apart by name, so give each its own"
             )
-    fields = set(system.fields)
-    if len(fields) != len(system.updates):
-        raise EquationError("a field is updated twice in one step")
     known = fields | set(system.coefficients) | set(system.symbols.profiles)
     advanced: set[Field] = set()
     updates = []
