@@ -128,7 +128,7 @@ class Oracle:
         """The sponge's damping on the padded grid, 1/s."""
         total = np.zeros([n + 2 * self.width for n in self.shape])
         for d, (n, h) in enumerate(zip(self.shape, self.spacing, strict=True)):
-            thickness = self.width * h
+            thickness = max(self.width, 1) * h  # without a layer, no point is beyond the edge
             strongest = (self.power + 1) * self.max_velocity * log(1 / self.reflection) / thickness
             i = np.arange(n + 2 * self.width)
             beyond = h * np.maximum(0, np.maximum(self.width - i, i - (self.width + n - 1)))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, quick_jit
 from problems import EQUATIONS, difference, dot, norm
@@ -19,8 +19,12 @@ from problems import EQUATIONS, difference, dot, norm
 import ondax as ox
 
 pytestmark = pytest.mark.usefixtures("x64")
-# The fixture switches float64 on for all examples alike.
-few = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# The fixture switches float64 on for all examples alike. Shrinking a failure would compile hundreds of shapes.
+few = settings(
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.generate],
+)
 
 ORDERS = {("acoustic", 1): (2, 4, 16), ("acoustic", 2): (2, 8), ("density", 1): (4, 16), ("density", 2): (4,)}
 MAX_VELOCITY = 3000.0
@@ -63,7 +67,7 @@ class Setting:
             ox.Grid(shape=self.shape, spacing=self.spacing, origin=self.origin),
             ox.Survey(np.asarray(sources), np.asarray(receivers), np.asarray(wavelet), o.dt),
             max_velocity=MAX_VELOCITY,
-            boundary=ox.Sponge(width=self.width),
+            boundary=ox.Sponge(width=o.width, reflection=o.reflection, power=o.power),
             interpolation=self.interpolation,
             min_points_per_wavelength=0.0,  # the wavelets are noise
         )
@@ -84,7 +88,7 @@ def settings_of_every_kind(draw: st.DrawFn) -> Setting:
         origin=draw(per_axis(st.floats(-1e3, 1e3, width=32))),
         # Never a whole number: there the last digit of the limit decides the internal step.
         ratio=draw(st.integers(0, 2)) + draw(st.floats(0.25, 0.9375, width=32)),
-        width=draw(st.integers(1, 8)),
+        width=draw(st.integers(0, 8)),
         interpolation=draw(st.sampled_from(["sinc", "linear"])),
         fractions=fractions,
         seed=draw(st.integers(0, 99)),
@@ -118,9 +122,10 @@ def test_adjoints(x64: None, setting: Setting):
 def test_reciprocity(x64: None, setting: Setting):
     """Source and receiver exchanged, the trace is the same: each scheme's space operator and mass are symmetric."""
     F, (model, wavelet, sources, receivers) = setting.propagator(), setting.arrays()
-    one, other, w = sources[:, :1], receivers[:, :1], wavelet[:, :1]
-    there = F(model, wavelet=w, sources=one, receivers=other)
-    back = F(model, wavelet=w, sources=other, receivers=one)
+    # The survey's numbers of sources and receivers stay: all receivers in one place, and both sources in another.
+    one, other = sources[:, :1], receivers[:, :1]
+    there = F(model, wavelet=wavelet, sources=jnp.tile(one, (1, 2, 1)), receivers=jnp.tile(other, (1, 3, 1)))
+    back = F(model, wavelet=wavelet, sources=jnp.tile(other, (1, 2, 1)), receivers=jnp.tile(one, (1, 3, 1)))
     assert difference(back, there) < 1e-11
 
 

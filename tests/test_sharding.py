@@ -41,8 +41,8 @@ BODIES = {
         v, g = jax.value_and_grad(total)(model, shots, data)
         assert abs(v - value) < 1e-12 * value, (v, value)
         assert difference(g, gradient) < 1e-12
-    """,
-    "gradient inside shard_map": """
+
+        # the gradient taken inside
         @jax.jit
         @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=(P(), P()))
         def both(m, i, d):
@@ -52,8 +52,8 @@ BODIES = {
         v, g = both(model, shots, data)
         assert abs(v - value) < 1e-12 * value
         assert difference(g, gradient) < 1e-12
-    """,
-    "without check_vma": """
+
+        # without JAX's own bookkeeping
         @jax.jit
         @functools.partial(
             jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=P(), check_vma=False
