@@ -316,7 +316,7 @@ WHEN_FIRED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "zero density": (
         lambda: shared_density()({"vp": vp(), "rho": rho(0.0)}),
-        r"the model gives the coefficient \w+ values that are not finite",
+        r"least rho is 0: it must be positive",
     ),
     "negative density": (
         lambda: shared_density()({"vp": vp(), "rho": rho(-1000.0)}),

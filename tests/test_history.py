@@ -2,7 +2,6 @@
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import jax
@@ -13,8 +12,8 @@ from problems import Problem, difference, norm
 from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 
 import ondax as ox
-from ondax.engine import STORE, checkpoint, runs
-from ondax.engine.history import Content, HistoryStore, layout_bytes
+from ondax.engine import STORE, runs
+from ondax.engine.history import HistoryStore, layout_bytes
 from ondax.engine.shot import POOL
 from ondax.equations import Symbols
 
@@ -165,71 +164,6 @@ def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.
         born = F.jacobian(problem.model()).mv(problem.perturbation())
         assert norm(born) > 0
         assert max(largest, STORE.nbytes) <= budget
-
-
-# ---------------------------------------------------------------- the plan, and the schedule
-
-
-@pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("steps", [1, 2, 7, 80, 1000])
-def test_plans_fit_their_budget(steps: int, every: int):
-    step, state = 100, 340
-    for budget in (740, 1040, 1500, 3333, 10_000, 50_000):
-        try:
-            plan = checkpoint.plan(steps, step, state, budget, every)
-        except MemoryError:
-            assert budget < (every + 3) * step + state
-            continue
-        assert plan.stretch % every == 0
-        assert plan.checkpoints >= 1
-        assert (plan.stretch + 3) * step + plan.checkpoints * state <= budget
-
-
-class Walker:
-    """A run whose state is the number of the step it has reached."""
-
-    def __init__(self, steps: int, most: int) -> None:
-        self.at, self.left, self.held, self.work = 0, steps, None, 0
-        self.saved: list[int] = []
-        self.most = most
-
-    def forward(self, first: int, last: int, keep: bool) -> None:
-        assert self.at == first < last
-        self.at, self.held = last, (first, last) if keep else None
-        self.work += last - first
-
-    def backward(self, first: int, last: int) -> None:
-        assert self.held == (first, last)
-        assert self.left == last
-        self.left = first
-
-    def save(self, step: int) -> int:
-        assert self.at == step
-        return step
-
-    def restore(self, state: int) -> None:
-        self.at = state
-
-
-@pytest.mark.parametrize(
-    ("steps", "stretch", "checkpoints"), [(1, 1, 1), (36, 5, 1), (36, 5, 3), (37, 7, 2), (64, 1, 4), (10, 10, 1)]
-)
-def test_the_schedule_visits_every_step_once_backward(steps: int, stretch: int, checkpoints: int):
-    walker = Walker(steps, checkpoints)
-    checkpoint.run(steps, checkpoint.Plan(stretch, checkpoints), walker)
-    assert walker.left == 0
-    stretches = -(-steps // stretch)
-    assert walker.work <= steps * (stretches + 1)
-
-
-def test_more_checkpoints_cost_less_work():
-    work = []
-    for checkpoints in (1, 2, 4, 8, 16):
-        walker = Walker(64, checkpoints)
-        checkpoint.run(64, checkpoint.Plan(4, checkpoints), walker)
-        work.append(walker.work)
-    assert work == sorted(work, reverse=True)
-    assert work[-1] <= 2 * 64  # every stretch has a checkpoint: one more forward run, no more
 
 
 # ---------------------------------------------------------------- every k-th step
@@ -399,24 +333,6 @@ def test_a_history_is_not_mistaken_for_another(changed: str, x64: None):
     assert difference(pull(F), fresh) == 0.0
 
 
-def test_contents_compare_by_every_byte():
-    a = np.arange(10_000, dtype=np.float32)
-    for index in (0, 1, 4999, 9999):  # the hash looks at some of them only
-        b = a.copy()
-        b[index] = np.nextafter(b[index], np.float32(np.inf))
-        assert Content([a]) != Content([b])
-    assert Content([a]) == Content([a.copy()])
-    assert hash(Content([a])) == hash(Content([a.copy()]))
-    assert Content([a]) != Content([a.reshape(100, 100)])
-    assert Content([a]) != Content([a.view(np.int32)])
-    assert Content([a]) != Content([a, a])
-    assert Content([np.array([0.0])]) != Content([np.array([-0.0])])
-    assert Content([np.array([np.nan])]) == Content([np.array([np.nan])])
-    assert Content([a[::2]]) == Content([a[::2].copy()])
-    assert Content([a]) != "something else"
-    assert Content([np.zeros((0, 3))]) == Content([np.zeros((0, 3))])
-
-
 def test_contents_outlive_the_callback(x64: None):
     """The memo compares with arrays that JAX lent to a callback long ago: they must still hold what they held.
 
@@ -454,157 +370,6 @@ def test_a_history_outlives_its_scheme():
         for array in entry.arrays.values():
             array[...] = np.nan
     assert all(np.all(np.isfinite(g)) for g in rig.adjoint(y)[0])
-
-
-# ---------------------------------------------------------------- the store by itself
-
-LAYOUT = (("kept", (4, 8), "float64"),)
-SIZE = layout_bytes(LAYOUT)
-
-
-def nothing_protected(key: object) -> bool:
-    return False
-
-
-def file(store: HistoryStore, key: str, used: bool = False, budget: int = 10 * SIZE) -> np.ndarray:
-    history = store.acquire(LAYOUT, budget, nothing_protected, wait=False)
-    assert history is not None
-    history.arrays["kept"].fill(hash(key))
-    store.keep(key, history)
-    store.release(history, used)
-    return history.arrays["kept"]
-
-
-def holds(store: HistoryStore, key: str) -> bool:
-    found = store.find(key)
-    if found is None:
-        return False
-    assert np.all(found.arrays["kept"] == hash(key))
-    store.release(found)
-    return True
-
-
-def test_store_finds_what_it_keeps():
-    store = HistoryStore()
-    assert not holds(store, "a")
-    file(store, "a")
-    assert holds(store, "a")
-    assert (len(store), store.nbytes) == (1, SIZE)
-
-
-def test_store_drops_the_least_recently_used():
-    store = HistoryStore()
-    for key in "abc":
-        file(store, key, budget=3 * SIZE)
-    assert holds(store, "a")  # used just now
-    file(store, "d", budget=3 * SIZE)
-    assert [k for k in "abcd" if holds(store, k)] == ["a", "c", "d"]
-    assert store.nbytes == 3 * SIZE
-
-
-def test_store_takes_over_the_buffers_of_used_histories():
-    """Even where the budget has room: page-faulting new memory costs as much as a solve."""
-    store = HistoryStore()
-    kept = file(store, "kept")
-    old = file(store, "old", used=True)
-    assert file(store, "new") is old
-    assert file(store, "newer") is not kept
-    assert [k for k in ("old", "kept", "new", "newer") if holds(store, k)] == ["kept", "new", "newer"]
-
-
-def test_store_protects_and_pins():
-    store = HistoryStore()
-    file(store, "a")
-    file(store, "b")
-    pinned = store.find("a")
-    assert store.acquire(LAYOUT, 2 * SIZE, lambda key: key == "b", wait=False) is None
-    store.clear()
-    assert holds(store, "a")
-    assert not holds(store, "b")
-    store.release(pinned)
-    store.clear()
-    assert (len(store), store.nbytes) == (0, 0)
-
-
-def test_store_counts_what_is_being_written():
-    store = HistoryStore()
-    writing = store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False)
-    assert store.nbytes == SIZE
-    other = store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False)
-    assert store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False) is None
-    store.release(writing)  # abandoned: its buffer is spare
-    assert store.nbytes == 2 * SIZE
-    assert store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False) is writing
-    store.release(other)
-    assert store.acquire((("kept", (9, 8), "float64"),), SIZE, nothing_protected, wait=False) is None  # larger than all
-
-
-def test_store_makes_room_for_other_layouts():
-    store = HistoryStore()
-    for key in "abc":
-        file(store, key, budget=3 * SIZE)
-    double = (("kept", (8, 8), "float64"),)
-    history = store.acquire(double, 3 * SIZE, nothing_protected, wait=False)
-    assert history.nbytes == 2 * SIZE
-    assert store.nbytes == 3 * SIZE
-    assert holds(store, "c")
-
-
-def test_store_waits_for_a_buffer():
-    store = HistoryStore()
-    writing = store.acquire(LAYOUT, SIZE, nothing_protected, wait=False)
-    got = []
-    waiter = threading.Thread(target=lambda: got.append(store.acquire(LAYOUT, SIZE, nothing_protected, wait=True)))
-    waiter.start()
-    waiter.join(0.05)
-    assert waiter.is_alive()
-    store.release(writing)
-    waiter.join(5)
-    assert got == [writing]
-
-
-def test_a_run_that_came_second_still_holds_its_buffer():
-    """Two runs compute one history at once; the second finds it filed, and reads its own copy until it is done."""
-    store = HistoryStore()
-    first, second = (store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False) for _ in range(2))
-    store.keep("key", first)
-    store.keep("key", second)
-    third = store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False)
-    assert third is not second
-    store.release(second)
-    assert store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False) is second
-    assert store.nbytes == 3 * SIZE
-
-
-def test_store_under_threads():
-    """Eight threads over six keys and room for four: no one ever reads another's numbers, and the budget holds."""
-    store = HistoryStore()
-    budget, errors = 4 * SIZE, []
-
-    def work(seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        for _ in range(150):
-            key = int(rng.integers(6))
-            history = store.find(key)
-            if history is None:
-                history = store.acquire(LAYOUT, budget, nothing_protected, wait=True)
-                history.arrays["kept"].fill(key)
-                time.sleep(0)  # let others run
-                store.keep(key, history)
-            time.sleep(0)
-            if not np.all(history.arrays["kept"] == key) or store.nbytes > budget:
-                errors.append(key)
-            store.release(history, used=bool(rng.integers(2)))
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(60)
-    assert not any(t.is_alive() for t in threads)
-    assert errors == []
-    store.clear()
-    assert store.nbytes == 0
 
 
 def test_python_threads_share_the_memo(x64: None):

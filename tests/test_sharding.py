@@ -113,12 +113,9 @@ BODIES = {
 }
 
 
-TYPES = "J.T.mv pulls gradients that vary over devices back through a model that does not"
-
-
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=[pytest.mark.xfail(strict=True, reason=TYPES)] * c.startswith("Jacobian")) for c in BODIES],
+    BODIES,
 )
 def test_four_devices(case: str):
     program = SETUP + textwrap.dedent(BODIES[case])

@@ -112,10 +112,6 @@ def test_transforms(equation: str, name: str, dtype: str):
         assert difference(got[transform], value) < ROUNDING[dtype], transform
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="JAX runs callbacks of such programs in its own threads, where float64 is off, and casts their results",
-)
 def test_float64_in_one_thread():
     """`jax.enable_x64` holds for the thread that calls it, and for the calls it makes wherever JAX runs them."""
     with jax.enable_x64(True):

@@ -137,13 +137,7 @@ SEVERAL_PROGRAMS = {
     """,
 }
 
-WAITS = (
-    "programs for several devices go through pure_callback, which copies its arguments on a pool whose threads are all "
-    "taken, by callbacks or by devices waiting for each other's sums; emit_python_callback does not"
-)
 
-
-@pytest.mark.xfail(strict=True, reason=WAITS)
 @pytest.mark.parametrize("case", SEVERAL_PROGRAMS)
 def test_never_hangs_on_several_devices(case: str):
     """Four CPU devices, more than there may be cores: each holds a thread of the pool."""

@@ -62,8 +62,9 @@ class Jacobian(lx.AbstractLinearOperator):
         gradients = adjoint_p.bind(
             *operands, residual, host=host, given=Operands(), wanted=wanted, source=False, slopes=False, last_use=False
         )
-        _, pull_back = jax.vjp(self.propagator.coefficients, self.model)
-        (image,) = pull_back(tuple(gradients))
+        model, gradients = unify_axes((self.model, tuple(gradients)))
+        _, pull_back = jax.vjp(self.propagator.coefficients, model)
+        (image,) = pull_back(gradients)
         return image
 
     def as_matrix(self) -> Float[Array, "data model"]:

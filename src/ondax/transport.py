@@ -1,16 +1,14 @@
 """How host calls leave JAX and come back, in one place.
 
-Programs on one device, the usual case, go through `mlir.emit_python_callback`, the layer beneath `jax.pure_callback`.
-`pure_callback` first copies its arguments into JAX arrays on JAX's own thread pool, which costs up to a millisecond a call
-and (up to JAX 0.11.1) can wait for ever: with one core, or with as many Python threads as cores, the pool that should copy
-is the one that waits. Programs on several devices do go through `pure_callback`, which alone knows how to run once for all
-of them. For their sake, importing ondax makes CPU dispatch synchronous if JAX has no CPU client yet: the one cure of the
-wait that a library can apply to `pure_callback`.
+They go through `mlir.emit_python_callback`, the layer beneath `jax.pure_callback`. `pure_callback` first copies its
+arguments into JAX arrays on JAX's own thread pool, which costs up to a millisecond a call and (up to JAX 0.11.1) can wait
+for ever: on one core, with as many Python threads as cores, or on several devices, the pool that should copy is the one
+that waits. Importing ondax also makes CPU dispatch synchronous if JAX has no CPU client yet, as JAX advises for callbacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,9 +36,18 @@ def prepare() -> None:
 prepare()
 
 
-def _on_one_device(ctx: mlir.LoweringRuleContext) -> bool:
-    """Is the program compiled for a single device, outside `shard_map` and `pmap`?"""
-    return getattr(ctx.module_context.axis_context, "num_devices", None) == 1
+class _Results:
+    """Results of a host call; JAX's own threads, which convert them, may be unaware that float64 is switched on."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with jax.enable_x64(True):
+            yield from self._arrays
 
 
 def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall]) -> None:
@@ -52,20 +59,11 @@ def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall])
             the same function.
     """
 
-    def through_pure_callback(*operands: Any, **params: Any) -> Any:
-        results, _ = primitive.abstract_eval(*(jax.typeof(x) for x in operands), **params)
-        shapes = [jax.ShapeDtypeStruct(r.shape, r.dtype) for r in results]
-        return tuple(jax.pure_callback(host(**params), shapes, *operands))
-
-    lower_pure = mlir.lower_fun(through_pure_callback, multiple_results=True)
-
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
-        if not _on_one_device(ctx):
-            return lower_pure(ctx, *operands, **params)
         call = host(**params)
 
-        def with_numpy(*args: Any) -> tuple[np.ndarray, ...]:
-            return tuple(call(*args))
+        def with_numpy(*args: Any) -> Any:
+            return _Results(call(*args))
 
         types_in: Any = ctx.avals_in
         types_out: Any = ctx.avals_out

@@ -48,8 +48,8 @@ class ForwardRun:
         arrays = {name: POOL.take("stretch", shape, dtype) for name, shape, dtype in layout}
         for quantity in self.programs.coupling(wanted).quantities:
             kept = arrays[quantity.symbol.name]
-            kept[...] = 0 if quantity.at_next else kept
             if quantity.at_next:
+                kept.fill(0)
                 field = self.shot.fields[quantity.field.name]
                 levels = field.shape[0]
                 target = interior(quantity.symbol, self.shot.grid.shape)

@@ -269,7 +269,7 @@ class Solver:
         """Everything that determines a history: scheme and grid by identity, the rest by content."""
         if task.key is None or task.key[0] != wanted:
             content = Content((task.source, task.source_positions))
-            task.key = (wanted, id(self.programs), self.grid.identity, task.content, content)
+            task.key = (wanted, self.programs, self.grid.identity, task.content, content)
         return task.key
 
     def _find(self, task: Task, wanted: Wanted) -> History | None:
