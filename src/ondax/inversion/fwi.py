@@ -24,7 +24,7 @@ from .interrupt import deferred_interrupt
 from .misfits import least_squares
 from .result import FWIResult, History, Interrupted
 from .state import load_state, save_state
-from .step import Numbers, Setting, Step, compares_gradients, make_step, searches_line, strong
+from .step import Numbers, Setting, Step, compares_gradients, make_step, scale_of_first_step, searches_line, strong
 
 Misfit = Callable[[Array, Array], Float[Array, ""]]
 
@@ -50,10 +50,10 @@ def fwi(
     """Finds a model whose predicted traces fit the observed ones, from an initial model, by gradient steps.
 
     Minimises `misfit(F(model), observed)`. With `optax.lbfgs`, or another optimiser that searches along a
-    line, the value and gradient where the search ended serve the next iteration. Its very first step has
-    length 1 in the units of the model, over all values together, far too short for velocities in m/s; the
-    search would lengthen it at the cost of a dozen wave solves. Scale it:
-    `optax.lbfgs(optax.piecewise_constant_schedule(1000.0, {1: 1e-3}))`.
+    line, the value and gradient where the search ended serve the next iteration. The very first step of L-BFGS
+    has length 1 in the units of the model, over all values together (the misfit is scaled so, at the cost of one
+    more gradient), far too short for velocities in m/s; the search would lengthen it at the cost of a dozen wave
+    solves. Scale it: `optax.lbfgs(optax.piecewise_constant_schedule(1000.0, {1: 1e-3}))`.
 
     Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration when the
     same call is made again, to a bit-identical result.
@@ -112,6 +112,7 @@ def fwi(
         match(observed, eqx.filter_eval_shape(F, eqx.combine(params, static))),
         None if bounds is None else spread_bounds(bounds, params),
         None if mask is None else spread("mask", mask, params),
+        1.0,
     )
     if batch_size is not None:
         check_whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
@@ -139,11 +140,14 @@ def fwi(
             }.items()
         }
     )
-    run = _Run(params, opt_state, np.empty((0, 4)), static)
+    run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(1.0))
     if path is not None and path.exists():
         run.load(path, problem, iterations)
         if progress:
             tqdm.write(f"going on from {path}: {run.done} of {iterations} iterations are done")
+    elif iterations > 0 and compares_gradients(opt_state):
+        run.scale = scale_of_first_step(F, static, misfit, setting, params)
+    setting = setting._replace(scale=jnp.asarray(run.scale, setting.observed.dtype))
 
     bar = tqdm(desc="fwi", initial=run.done, total=iterations, disable=not progress, dynamic_ncols=True)
     with bar, deferred_interrupt() as interrupted:
@@ -173,6 +177,7 @@ class _Run:
     opt_state: PyTree
     rows: np.ndarray
     static: PyTree  # what completes `params` to the model
+    scale: np.ndarray  # the optimiser sees the misfit times this
 
     @property
     def done(self) -> int:
@@ -206,18 +211,22 @@ class _Run:
         self.params, self.opt_state = params, opt_state
         self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
 
+    @property
+    def _saved(self) -> dict[str, Any]:
+        return {"model": self.params, "optimizer": self.opt_state, "history": self.rows, "scale": self.scale}
+
     def save(self, path: Path, problem: dict[str, str]) -> None:
-        save_state(path, {"model": self.params, "optimizer": self.opt_state, "history": self.rows}, problem)
+        save_state(path, self._saved, problem)
 
     def load(self, path: Path, problem: dict[str, str], iterations: int) -> None:
-        like = {"model": self.params, "optimizer": self.opt_state, "history": self.rows}
-        saved = load_state(path, like, problem)
+        saved = load_state(path, self._saved, problem)
         if len(saved["history"]) > iterations:
             raise ValueError(
                 f"{path} holds {len(saved['history'])} iterations, more than iterations={iterations}; "
                 "ask for at least as many, or give another path to start afresh"
             )
-        self.params, self.opt_state, self.rows = saved["model"], saved["optimizer"], saved["history"]
+        self.params, self.opt_state = saved["model"], saved["optimizer"]
+        self.rows, self.scale = saved["history"], saved["scale"]
 
 
 def _as_jax(leaf: Any) -> Any:

@@ -1,5 +1,6 @@
 """One iteration of an inversion as one compiled function."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int32, PyTree
 from .constraints import Bounds, bounded, masked
 
 Traces = Float[Array, "shot receiver time"]
-Shots = Int32[np.ndarray, " batch"]
+Shots = Int32[Array | np.ndarray, " batch"]
 
 
 class Numbers(NamedTuple):
@@ -25,11 +26,15 @@ class Numbers(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Arrays that stay the same through all iterations; `bounds` and `mask` are None where there are none."""
+    """Arrays that stay the same through all iterations; `bounds` and `mask` are None where there are none.
+
+    The optimiser sees the misfit times `scale`.
+    """
 
     observed: Traces
     bounds: Bounds | None
     mask: PyTree | None
+    scale: float | Float[Array, ""]
 
 
 Step = Callable[[PyTree, Any, Setting, Shots | None], tuple[PyTree, Any, Numbers]]
@@ -57,15 +62,8 @@ def make_step(
 
     @jax.jit
     def step(params, opt_state, setting, shots):
-        observed = setting.observed if shots is None else setting.observed[shots]
-
         def objective(params):
-            if setting.bounds is not None:
-                params = bounded(params, *setting.bounds)
-            if setting.mask is not None:
-                params = masked(params, setting.mask)
-            model = eqx.combine(params, static)
-            return misfit(F(model) if shots is None else F(model, shots=shots), observed)
+            return scaled_misfit(F, static, misfit, setting, shots, params)
 
         if searches:
             value, gradient = optax.value_and_grad_from_state(objective)(params, state=opt_state)
@@ -81,9 +79,47 @@ def make_step(
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
         change = optax.tree.norm(optax.tree.sub(new_params, params)) / optax.tree.size(params) ** 0.5
-        return new_params, strong(opt_state), Numbers(jnp.asarray(value), optax.tree.norm(gradient), change)
+        numbers = Numbers(jnp.asarray(value) / setting.scale, optax.tree.norm(gradient) / setting.scale, change)
+        return new_params, strong(opt_state), numbers
 
     return step
+
+
+def scaled_misfit(
+    F: Callable[..., Traces],
+    static: PyTree,
+    misfit: Callable[[Traces, Traces], Float[Array, ""]],
+    setting: Setting,
+    shots: Shots | None,
+    params: PyTree,
+) -> Float[Array, ""]:
+    """What the optimiser minimises."""
+    if setting.bounds is not None:
+        params = bounded(params, *setting.bounds)
+    if setting.mask is not None:
+        params = masked(params, setting.mask)
+    model = eqx.combine(params, static)
+    predicted, observed = (
+        (F(model), setting.observed) if shots is None else (F(model, shots=shots), setting.observed[shots])
+    )
+    return misfit(predicted, observed) * setting.scale
+
+
+def scale_of_first_step(
+    F: Callable[..., Traces],
+    static: PyTree,
+    misfit: Callable[[Traces, Traces], Float[Array, ""]],
+    setting: Setting,
+    params: PyTree,
+) -> np.ndarray:
+    """A power of two that brings the norm of the first gradient to between 1 and 2.
+
+    L-BFGS makes its first step as long as the gradient, 1 at most. Traces come in any unit: with a gradient of 1e-5
+    that step is lost in the rounding of a velocity, and the search ends where it began.
+    """
+    gradient = jax.jit(jax.grad(lambda params: scaled_misfit(F, static, misfit, setting, None, params)))(params)
+    norm = float(optax.tree.norm(gradient))
+    return np.array(2.0 ** -math.floor(math.log2(norm)) if 0.0 < norm < math.inf else 1.0)
 
 
 def strong(opt_state: PyTree) -> PyTree:
