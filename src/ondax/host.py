@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .components import Components
 from .engine import Discretisation, Experiment, Programs, Solver, Wanted
 from .primitives import Operands
 
@@ -24,6 +25,7 @@ class HostModel:
         source: default source samples at internal steps, (shot, source, step).
         source_positions: default positions, metres, (shot, source, axis).
         receiver_positions: likewise, (shot, receiver, axis).
+        ports: what sources feed and what receivers read.
         check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
         check_positions: checks positions given at run time; raises ValueError.
         store_every: sampling of the history.
@@ -37,6 +39,7 @@ class HostModel:
         source: np.ndarray,
         source_positions: np.ndarray,
         receiver_positions: np.ndarray,
+        ports: tuple[Components, Components],
         check: Callable[..., None],
         check_positions: Callable[[str, np.ndarray], None],
         store_every: int,
@@ -47,6 +50,7 @@ class HostModel:
         self.source = source
         self.source_positions = source_positions
         self.receiver_positions = receiver_positions
+        self.ports = ports
         self.check = check
         self.check_positions = check_positions
         self.store_every = store_every
@@ -55,8 +59,8 @@ class HostModel:
         self.steps = grid.steps
         self.samples = grid.samples
         self.dtype = np.dtype(grid.dtype)
-        self.n_sources = source_positions.shape[1]
-        self.n_receivers = receiver_positions.shape[1]
+        self.n_sources = len(ports[0].ports) * source_positions.shape[1]
+        self.n_receivers = len(ports[1].ports) * receiver_positions.shape[1]
         self._calls: dict[Any, HostFunction] = {}
 
     def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:

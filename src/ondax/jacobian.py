@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from . import checks
 from .primitives import Operands, adjoint_p, born_p
-from .propagator import Model, Propagator, Traces, _from_first_step
+from .propagator import Model, Propagator, Traces
 from .sharding import unify_axes
 
 
@@ -44,20 +44,20 @@ class Jacobian(lx.AbstractLinearOperator):
         return self.propagator._operators.host(dtype), dtype, (*coefficients, speeds, which)
 
     def mv(self, vector: Model) -> Traces:
-        """Born traces (shot, receiver, time) of a model perturbation."""
+        """Born traces of a model perturbation, shaped like the propagator's traces."""
         host, dtype, operands = self._operands()
         vector = _like(self.model, vector, dtype)
         _, perturbed = jax.jvp(self.propagator.coefficients, (self.model,), (vector,))
         operands, perturbed = unify_axes((operands, perturbed))
         wanted = tuple(range(len(host.coefficient_names)))
         (samples,) = born_p.bind(*operands, *perturbed, host=host, given=Operands(), wanted=wanted, source=False)
-        return _from_first_step(samples)
+        return self.propagator._traces(samples, operands[-1])
 
-    def _transposed_mv(self, traces: Float[Array, "shot receiver time"]) -> Model:
+    def _transposed_mv(self, traces: Traces) -> Model:
         host, dtype, operands = self._operands()
-        survey = self.propagator.survey
-        traces = checks.shaped("traces", traces, (operands[-1].shape[0], survey.n_receivers, survey.nt), dtype)
-        operands, residual = unify_axes((operands, traces[..., 1:]))
+        shape = self.propagator._trace_shape(operands[-1].shape[0])
+        samples = self.propagator._samples_of(checks.shaped("traces", traces, shape, dtype), operands[-1])
+        operands, residual = unify_axes((operands, samples))
         wanted = tuple(range(len(host.coefficient_names)))
         gradients = adjoint_p.bind(
             *operands, residual, host=host, given=Operands(), wanted=wanted, source=False, slopes=False, last_use=False
@@ -78,9 +78,8 @@ class Jacobian(lx.AbstractLinearOperator):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.model)
 
     def out_structure(self) -> jax.ShapeDtypeStruct:
-        survey = self.propagator.survey
-        shots = survey.n_shots if self.shots is None else self.shots.shape[0]
-        return jax.ShapeDtypeStruct((shots, survey.n_receivers, survey.nt), self.propagator._dtype(self.model))
+        shots = self.propagator.survey.n_shots if self.shots is None else self.shots.shape[0]
+        return jax.ShapeDtypeStruct(self.propagator._trace_shape(shots), self.propagator._dtype(self.model))
 
 
 class TransposedJacobian(lx.AbstractLinearOperator):

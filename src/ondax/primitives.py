@@ -25,7 +25,7 @@ class Operands:
     """Which operands a primitive takes, in this order: model coefficients, bounds to check, shot numbers, then those given here.
 
     Attributes:
-        wavelet: source samples (shot, source, step); else the survey's.
+        wavelet: source samples (shot, port and source, step); else the survey's.
         sources: source positions (shot, source, axis); else the survey's.
         receivers: receiver positions (shot, receiver, axis); else the survey's.
     """
@@ -37,7 +37,10 @@ class Operands:
 
 @runtime_checkable
 class Host(Protocol):
-    """What the primitives need of a propagator: static sizes, and the three host functions. Hashed by identity."""
+    """What the primitives need of a propagator: static sizes, and the three host functions. Hashed by identity.
+
+    Sources and receivers are counted once for each port.
+    """
 
     coefficient_names: tuple[str, ...]
     shape: tuple[int, ...]

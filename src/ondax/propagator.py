@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
+from dataclasses import replace
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import equinox as eqx
@@ -16,8 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from . import checks
 from .calculus import transpose
+from .components import Components
 from .engine import Discretisation, Programs, Scheme, Settings, Solver
-from .equations import AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
+from .equations import AbstractBoundary, AbstractWaveEquation, Sponge, Symbols, System
 from .grid import Grid
 from .host import HostModel
 from .primitives import Operands, adjoint_p, forward_p
@@ -26,7 +28,8 @@ from .sharding import unify_axes
 from .survey import Survey
 
 Model = Any  # an array, or a dict of arrays by parameter name
-Traces = Float[Array, "shot receiver time"]
+Traces = Float[Array, "shot *components receiver time"]
+Wavelets = Float[Array, "shot *components source time"]
 Interpolation = Literal["sinc", "linear"]
 
 
@@ -104,6 +107,8 @@ class Propagator(eqx.Module):
             self._check_positions(name, points.reshape(-1, points.shape[-1]))
         self._check_speeds(self.max_velocity, self.max_velocity)
         self._operators = _Operators(self)
+        if survey.source is not None or survey.receiver is not None:
+            _ = self._operators.ends  # refuses components that do not exist
 
     # ---------------------------------------------------------------- modelling
 
@@ -111,7 +116,7 @@ class Propagator(eqx.Module):
         self,
         model: Model,
         *,
-        wavelet: Float[Array, "shot source time"] | None = None,
+        wavelet: Wavelets | None = None,
         sources: Float[Array, "shot source axis"] | None = None,
         receivers: Float[Array, "shot receiver axis"] | None = None,
         shots: Int[Array, " shot"] | None = None,
@@ -126,7 +131,8 @@ class Propagator(eqx.Module):
             shots: numbers of the shots to fire; default all. May be traced.
 
         Returns:
-            Traces (shot, receiver, time) at the survey's sampling interval, from time 0.
+            Traces (shot, receiver, time) at the survey's sampling interval, from time 0; (shot, component, receiver,
+            time) for a survey that records several components.
 
         Raises:
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
@@ -134,7 +140,7 @@ class Propagator(eqx.Module):
         """
         host, arguments, given = self._arguments(model, wavelet, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
-        return _from_first_step(samples)
+        return self._traces(samples, arguments[2])
 
     def adjoint(
         self,
@@ -142,30 +148,34 @@ class Propagator(eqx.Module):
         data: Traces,
         *,
         shots: Int[Array, " shot"] | None = None,
-    ) -> Float[Array, "shot source time"]:
+    ) -> Wavelets:
         """The adjoint of modelling as a linear function of the wavelet, applied to traces.
 
         Args:
             model: as in `__call__`.
-            data: traces (shot, receiver, time).
+            data: traces, shaped like those of `__call__`.
             shots: numbers of the shots; default all.
 
         Returns:
-            Adjoint wavelets (shot, source, time): `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding.
+            Adjoint wavelets, shaped like the survey's: `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding.
         """
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, adjoint=True)
         coefficients, speeds, which, _ = self._common(model, dtype, shots)
-        data = checks.shaped("data", data, (which.shape[0], self.survey.n_receivers, self.survey.nt), dtype)
+        data = checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype)
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
-        recorded = data[..., 1:]
-        steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
-        residual = jnp.flip(steps.reshape(*recorded.shape[:-1], -1), axis=-1)
+        recorded = self._samples_of(data, which)
+        grid = self._operators.host(dtype).grid
+        steps = jnp.zeros((*recorded.shape[:-1], grid.steps), dtype)
+        for part, taps in grid.parts(recorded.shape[-2], self.survey.n_receivers):
+            for weight, at, known in taps:
+                steps = steps.at[..., part, at].add(jnp.asarray(weight, dtype) * recorded[..., part, known])
+        residual = jnp.flip(steps, axis=-1)
         given = Operands(wavelet=True)
         arguments = unify_axes((coefficients, speeds, which, (residual,)))
         at_sources = jnp.flip(self._operators.simulate(host, given)(*arguments), axis=-1)
-        shape = jax.ShapeDtypeStruct((*at_sources.shape[:-1], self.survey.nt), dtype)
-        (wavelet,) = jax.linear_transpose(self._source_samples, shape)(at_sources)
+        shape = jax.ShapeDtypeStruct((which.shape[0], *self.survey.wavelet.shape[1:]), dtype)
+        (wavelet,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
         return wavelet
 
     def jacobian(self, model: Model, *, shots: Int[Array, " shot"] | None = None) -> Any:
@@ -216,8 +226,8 @@ class Propagator(eqx.Module):
         given = Operands(wavelet is not None, sources is not None, receivers is not None)
         extras = []
         if wavelet is not None:
-            shape = (count, self.survey.n_sources, self.survey.nt)
-            extras.append(self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype)))
+            shape = (count, *self.survey.wavelet.shape[1:])
+            extras.append(self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which))
         if sources is not None:
             extras.append(checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype))
         if receivers is not None:
@@ -225,9 +235,30 @@ class Propagator(eqx.Module):
         arguments = unify_axes((coefficients, speeds, which, tuple(extras)))
         return self._operators.host(dtype), arguments, given
 
-    def _source_samples(self, wavelet: Any, xp: Any = jnp) -> Any:
-        """Wavelets at the internal step, per cell volume: a point source is a delta function."""
-        return upsample(wavelet, self.steps_per_sample, xp) / float(np.prod(self.grid.spacing))
+    def _source_samples(self, wavelet: Any, shots: Any, xp: Any = jnp) -> Any:
+        """Wavelets as the engine takes them: one row for each port and source, at the times when the port's samples act,
+        per cell volume, for a point source is a delta function."""
+        ends = self._operators.ends
+        rows = ends.source.rows(wavelet, shots, xp)
+        by_port = xp.split(rows, len(ends.source.ports), axis=-2)
+        # What receivers read must hold at the time of a sample. The medium does not change with time: fire earlier.
+        shifts = [port.time - ends.recorded_at for port in ends.source.ports]
+        parts = [upsample(r, self.steps_per_sample, xp, s) for r, s in zip(by_port, shifts, strict=True)]
+        return xp.concatenate(parts, axis=-2) / float(np.prod(self.grid.spacing))
+
+    def _traces(self, samples: Array, shots: Array) -> Traces:
+        """Traces from what the engine records, which starts with the first step: they begin at rest, at time 0."""
+        traces = self._operators.ends.receiver.collected(samples, shots, jnp)
+        return jnp.concatenate([jnp.zeros_like(traces[..., :1]), traces], axis=-1)
+
+    def _samples_of(self, traces: Traces, shots: Array) -> Array:
+        """The transpose of `_traces`."""
+        return self._operators.ends.receiver.rows(traces[..., 1:], shots, jnp)
+
+    def _trace_shape(self, shots: int) -> tuple[int, ...]:
+        kind = self.survey.receiver
+        components = (len(kind),) if isinstance(kind, tuple) else ()
+        return (shots, *components, self.survey.n_receivers, self.survey.nt)
 
     # ---------------------------------------------------------------- checks of values
 
@@ -252,19 +283,36 @@ class Propagator(eqx.Module):
         checks.positions(name, positions, self.grid, self.boundary.width if self.points_in_layer else 0)
 
 
-def _from_first_step(samples: Array) -> Array:
-    """Traces begin at rest, at time 0; the engine records from the first step on."""
-    zero = jnp.zeros_like(samples[..., :1])
-    return jnp.concatenate([zero, samples], axis=-1)
+@cache
+def _system(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str) -> System:
+    return equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
 
 
 @cache
 def _programs(
-    equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str, adjoint: bool
+    equation: AbstractWaveEquation,
+    boundary: AbstractBoundary,
+    ndim: int,
+    dtype: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    adjoint: bool,
 ) -> Programs:
-    symbols = Symbols(ndim, equation.space_order, dtype)
-    system = equation.system(symbols, boundary)
+    """The kernels between the named ports."""
+    system = _system(equation, boundary, ndim, dtype)
+    ports = {p.name: p for p in (*system.inputs, *system.outputs)}
+    system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
     return Programs(Scheme(transpose(system) if adjoint else system), dtype)
+
+
+class _Ends:
+    """The components that a survey fires and records, of an equation."""
+
+    def __init__(self, survey: Survey, system: System) -> None:
+        self.source = Components("source", survey.source, system.inputs)
+        self.receiver = Components("receiver", survey.receiver, system.outputs)
+        self.recorded_at = min(port.time for port in self.receiver.ports)
+        self.late = tuple(port.time > self.recorded_at for port in self.receiver.ports)
 
 
 class _Operators:
@@ -275,6 +323,11 @@ class _Operators:
         self._hosts: dict[tuple[str, bool], HostModel] = {}
         self._functions: dict[Any, Any] = {}
         self._lock = threading.RLock()
+
+    @cached_property
+    def ends(self) -> _Ends:
+        f = self._propagator
+        return _Ends(f.survey, _system(f.equation, f.boundary, f.grid.ndim, "float32"))
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:
@@ -293,7 +346,9 @@ class _Operators:
     def _make_host(self, dtype: str, adjoint: bool) -> HostModel:
         f = self._propagator
         grid, survey, width = f.grid, f.survey, f.boundary.width
-        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, adjoint)
+        ends = self.ends
+        names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
+        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, adjoint)
         shape = tuple(n + 2 * width for n in grid.shape)
         discretisation = Discretisation(
             shape=shape,
@@ -305,15 +360,17 @@ class _Operators:
             interpolation=f.interpolation,
             dtype=dtype,
             profiles=f.boundary.profiles(programs.scheme.symbols, shape, grid.spacing, f.max_velocity),
+            late=(False,) * len(ends.source.ports) if adjoint else ends.late,
         )
         positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
-        source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, np)
+        source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, slice(None), np)
         return HostModel(
             programs,
             discretisation,
             Solver(programs, discretisation, f.settings),
             source.astype(dtype),
             *positions,
+            ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
             check=f._check_bounds,
             check_positions=f._check_positions,
             store_every=f.settings.store_every,
@@ -378,8 +435,12 @@ def differentiable(host: HostModel, given: Operands) -> Any:
             of_wavelet = results.pop(0) if wavelet else None
             if sources:
                 samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
-                of_sources = jnp.sum(results.pop(0) * samples[..., None, :], axis=-1)
-        of_receivers = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1) if slopes else None
+                by_row = jnp.sum(results.pop(0) * samples[..., None, :], axis=-1)
+                of_sources = host.ports[0].over_ports(by_row, host.source_positions.shape[1])
+        of_receivers = None
+        if slopes:
+            by_row = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1)
+            of_receivers = host.ports[1].over_ports(by_row, host.receiver_positions.shape[1])
         by_extra = (
             g
             for has, g in zip((given.wavelet, given.sources, given.receivers), (of_wavelet, of_sources, of_receivers))

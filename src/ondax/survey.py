@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+
+Kind = str | Mapping[str, ArrayLike] | tuple[str, ...] | None  # of sources or of receivers
 
 
 def line(first: Sequence[float], last: Sequence[float], count: int) -> Float[np.ndarray, "point axis"]:
@@ -36,13 +38,21 @@ class Survey:
     Args:
         sources: metres, (shot, axis) for one source a shot, or (shot, source, axis).
         receivers: metres, (receiver, axis) for the same spread in every shot, or (shot, receiver, axis).
-        wavelet: source samples from time 0, (time,), (source, time) or (shot, source, time).
+        wavelet: source samples from time 0, (time,), (source, time) or (shot, source, time); with several components,
+            (time,) or (shot, component, source, time).
         dt: sampling interval of wavelets and traces, seconds.
+        source: what the wavelet drives, by the names that the wave equation documents, such as "force_z".
+            A name; or a dict of names and weights that share the wavelet, such as a moment tensor `{"moment_xx": 1.0,
+            "moment_xz": 0.5}`, each weight a number or (shot, source); or a tuple of names, for wavelets with a component
+            axis. Default: the equation's first.
+        receiver: what traces record, such as "velocity_z". A name; or a dict of names and
+            weights that are summed, each a number or (shot, receiver); or a tuple of names, for traces with a component
+            axis, (shot, component, receiver, time). Default: the equation's first.
 
     Attributes:
         sources: (shot, source, axis).
         receivers: (shot, receiver, axis).
-        wavelet: (shot, source, time).
+        wavelet: (shot, source, time), or (shot, component, source, time).
 
     Raises:
         ValueError: arrays that do not fit together, or are not finite.
@@ -50,10 +60,21 @@ class Survey:
 
     sources: Float[np.ndarray, "shot source axis"]
     receivers: Float[np.ndarray, "shot receiver axis"]
-    wavelet: Float[np.ndarray, "shot source time"]
+    wavelet: Float[np.ndarray, "shot *components source time"]
     dt: float
+    source: Kind
+    receiver: Kind
 
-    def __init__(self, sources: ArrayLike, receivers: ArrayLike, wavelet: ArrayLike, dt: float) -> None:
+    def __init__(
+        self,
+        sources: ArrayLike,
+        receivers: ArrayLike,
+        wavelet: ArrayLike,
+        dt: float,
+        *,
+        source: Kind = None,
+        receiver: Kind = None,
+    ) -> None:
         s, r, w = (_finite(n, a) for n, a in (("sources", sources), ("receivers", receivers), ("wavelet", wavelet)))
         if s.ndim == 2:
             s = s[:, None, :]
@@ -66,19 +87,27 @@ class Survey:
                 f"receivers have shape {np.shape(receivers)}: give (receiver, axis) or (shot, receiver, axis) with "
                 f"{s.shape[0]} shots and {s.shape[2]} axes, as the sources have"
             )
-        if not 1 <= w.ndim <= 3 or w.shape[-1] < 2:
-            raise ValueError(
-                f"the wavelet has shape {np.shape(wavelet)}: give (time,), (source, time) or (shot, source, time)"
+        components = (len(source),) if isinstance(source, tuple) else ()
+        allowed = (1, 4) if components else (1, 2, 3)
+        if w.ndim not in allowed or w.shape[-1] < 2:
+            shapes = (
+                "(time,) or (shot, component, source, time)"
+                if components
+                else "(time,), (source, time) or (shot, source, time)"
             )
+            raise ValueError(f"the wavelet has shape {np.shape(wavelet)}: give {shapes}")
         try:
-            w = np.broadcast_to(w, (*s.shape[:2], w.shape[-1]))
+            w = np.broadcast_to(w, (s.shape[0], *components, s.shape[1], w.shape[-1]))
         except ValueError:
+            of = f"{components[0]} components of " if components else ""
             raise ValueError(
-                f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of {s.shape[1]} sources"
+                f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of {of}{s.shape[1]} sources"
             ) from None
         if not (np.isfinite(dt) and dt > 0.0):
             raise ValueError(f"dt={dt!r} must be a positive number of seconds")
         self.sources, self.receivers, self.wavelet, self.dt = s, r, w, float(dt)
+        self.source = _weighted("source", source, s.shape[:2])
+        self.receiver = _weighted("receiver", receiver, r.shape[:2])
 
     @property
     def n_shots(self) -> int:
@@ -96,7 +125,27 @@ class Survey:
     @property
     def nt(self) -> int:
         """Samples of wavelets and traces."""
-        return self.wavelet.shape[2]
+        return self.wavelet.shape[-1]
+
+
+def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:
+    """The kind, with weights as arrays (shot, point)."""
+    if isinstance(kind, str) or kind is None:
+        return kind
+    if not kind or not all(isinstance(k, str) for k in kind):
+        raise ValueError(f"{name}={kind!r}: give a name, a dict of names and weights, or a tuple of names")
+    if isinstance(kind, tuple):
+        if len(set(kind)) < len(kind):
+            raise ValueError(f"{name}={kind!r} names one component twice")
+        return kind
+    weights = {}
+    for k, weight in kind.items():
+        values = _finite(f"the weight of {name} {k}", weight)
+        try:
+            weights[k] = np.broadcast_to(values, shape)
+        except ValueError:
+            raise ValueError(f"the weight of {name} {k} has shape {values.shape}: give a number or {shape}") from None
+    return weights
 
 
 def _finite(name: str, values: ArrayLike) -> np.ndarray:

@@ -22,12 +22,15 @@ class ForwardRun:
         self.sparse = sparse
         self.shot = shot
         self.fields = programs.scheme.system.fields
-        (input_port,), (output_port,) = programs.scheme.system.inputs, programs.scheme.system.outputs
-        samples = shot.samples(shot.source)
-        samples[:, : source.shape[0]] = source.T
-        self.recorded = shot.samples(shot.receiver)
-        self.samples = {f"{input_port.name}_samples": samples, f"{output_port.name}_samples": self.recorded}
+        inputs, self._outputs = shot.terminals(shot.source), shot.terminals(shot.receiver)
+        inputs.fill(source)
+        self.samples = {**inputs.arrays, **self._outputs.arrays}
         shot.start(self.fields, sparse=sparse)
+
+    @property
+    def recorded(self) -> np.ndarray:
+        """What receivers have read, (step, column): see `Terminals.columns`."""
+        return self._outputs.columns()
 
     @property
     def state_bytes(self) -> int:
@@ -83,10 +86,9 @@ class AdjointRun:
         self.programs = programs
         self.steps = shot.grid.steps
         self.kernel = programs.adjoint(wanted, at_source, shot.parallel)
-        self._residual = shot.samples(shot.receiver, LEAD + self.steps)
-        self._read = shot.samples(shot.source, LEAD + self.steps)
-        (input_port,), (output_port,) = programs.scheme.system.inputs, programs.scheme.system.outputs
-        self.samples = {f"{output_port.name}_samples": self._residual, f"{input_port.name}_samples": self._read}
+        self._residual = shot.terminals(shot.receiver, LEAD)
+        self._read = shot.terminals(shot.source, LEAD)
+        self.samples = {**self._residual.arrays, **self._read.arrays}
         self.parts: dict[str, np.ndarray] = {}
         for c in programs.scheme.system.coefficients:
             if wanted and c.name in wanted.coefficients:
@@ -102,13 +104,12 @@ class AdjointRun:
 
     @property
     def read(self) -> np.ndarray:
-        """What was read where sources enter, (step, point)."""
-        return self._read[LEAD:]
+        """What was read where sources enter, (step, column): see `Terminals.columns`."""
+        return self._read.columns()
 
     def inject(self, residual: np.ndarray) -> None:
         """Set the residual traces, (receiver, sample)."""
-        every = self.shot.grid.record_every
-        self._residual[LEAD + every - 1 :: every, : residual.shape[0]] = residual.T
+        self._residual.fill(self.shot.grid.unrecorded(residual, self._residual.points))
 
     def back(self, first: int, last: int, history: History | None) -> None:
         """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as that needs."""

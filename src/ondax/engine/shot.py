@@ -83,8 +83,9 @@ class Geometry:
     def __init__(
         self, symbols: Symbols, grid: Discretisation, port: Port, positions: np.ndarray, slopes: bool = False
     ) -> None:
-        copies = 1 + symbols.ndim if slopes else 1
-        self.count = positions.shape[0] * copies
+        self.points, self.copies = positions.shape[0], 1 + symbols.ndim if slopes else 1
+        copies = self.copies
+        self.count = self.points * copies
         self.arrays: dict[str, np.ndarray] = {}
         self.bounds = {f"{port.name}_p_m": 0, f"{port.name}_p_M": self.count - 1}
         cells = (np.asarray(positions, np.float64) - np.array(grid.origin)) / np.array(grid.spacing)
@@ -108,6 +109,33 @@ class Geometry:
         self.arrays[name][...] = values
 
 
+class Terminals:
+    """The samples of all inputs, or of all outputs, of one shot: an array (step, point) for each port.
+
+    Args:
+        arrays: zeroed, by kernel argument, in the order of the ports.
+        lead: steps before step 0.
+        points: number of points.
+        slopes: how many copies of the points, with weights of derivatives, follow them.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], lead: int, points: int, slopes: int) -> None:
+        self.arrays, self.points, self.slopes = arrays, points, slopes
+        self._views = [array[lead:] for array in arrays.values()]
+
+    def fill(self, rows: np.ndarray) -> None:
+        """Set the samples, (port and point, step)."""
+        for view, part in zip(self._views, np.split(rows, len(self._views)), strict=True):
+            view[:, : self.points] = part.T
+
+    def columns(self) -> np.ndarray:
+        """A copy of the samples: (step, port and point), then as many columns for the slopes along each axis."""
+        copies = range(1 + self.slopes)
+        return np.concatenate(
+            [v[:, c * self.points : (c + 1) * self.points] for c in copies for v in self._views], axis=1
+        )
+
+
 class Shot:
     """The arrays of one shot that kernels share, and calls to the kernels. A context: its memory is used again.
 
@@ -116,8 +144,8 @@ class Shot:
         grid: the discretisation.
         coefficients: by name, with halo (see `with_halo`).
         profiles: the boundary's functions of one dimension, by name, aligned.
-        source: where samples enter.
-        receiver: where they leave.
+        source: where samples enter, for each input port.
+        receiver: where they leave, for each output port.
         threads: OpenMP threads inside a kernel.
     """
 
@@ -127,8 +155,8 @@ class Shot:
         grid: Discretisation,
         coefficients: Mapping[str, np.ndarray],
         profiles: Mapping[str, np.ndarray],
-        source: Geometry,
-        receiver: Geometry,
+        source: Mapping[str, Geometry],
+        receiver: Mapping[str, Geometry],
         threads: int = 1,
     ) -> None:
         self.programs = programs
@@ -137,10 +165,13 @@ class Shot:
         self.source = source
         self.receiver = receiver
         self.threads = threads
-        self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles, **source.arrays, **receiver.arrays}
+        self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles}
         self.fields: dict[str, np.ndarray] = {}
         self._samples: list[np.ndarray] = []
-        self.scalars: dict[str, float] = {"dt": grid.dt, **source.bounds, **receiver.bounds}
+        self.scalars: dict[str, float] = {"dt": grid.dt}
+        for geometry in (*source.values(), *receiver.values()):
+            self.arrays |= geometry.arrays
+            self.scalars |= geometry.bounds
         for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
             n = dimension.name
             self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"{n}_size": points, f"h_{n}": spacing}
@@ -162,13 +193,17 @@ class Shot:
     def parallel(self) -> bool:
         return self.threads > 1
 
-    def samples(self, points: Geometry, steps: int | None = None) -> np.ndarray:
-        """A zeroed array of samples, (step, point), rows aligned; valid within the `with` block."""
-        shape = (steps or self.grid.steps, row_length(points.count, self.grid.dtype))
-        array = POOL.take("samples", shape, self.grid.dtype)
-        array.fill(0)
-        self._samples.append(array)
-        return array
+    def terminals(self, geometries: Mapping[str, Geometry], lead: int = 0) -> Terminals:
+        """Zeroed samples of a set of ports, with `lead` steps before the first; valid within the `with` block."""
+        arrays = {}
+        for name, geometry in geometries.items():
+            shape = (lead + self.grid.steps, row_length(geometry.count, self.grid.dtype))
+            array = POOL.take("samples", shape, self.grid.dtype)
+            array.fill(0)
+            self._samples.append(array)
+            arrays[f"{name}_samples"] = array
+        any_of = next(iter(geometries.values()))
+        return Terminals(arrays, lead, any_of.points, any_of.copies - 1)
 
     def start(self, fields: Sequence[Field], prefix: str = "", sparse: bool = False) -> None:
         """Fields at rest; `sparse` if their history is to be kept at some steps only."""

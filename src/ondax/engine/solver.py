@@ -35,7 +35,7 @@ class Experiment:
 
     Attributes:
         coefficients: one array per coefficient, (*batch, *grid).
-        source: samples at internal steps, (*batch, shot, source, step).
+        source: samples at internal steps, (*batch, shot, port and source, step): all sources of the first input, ...
         source_positions: metres, (*batch, shot, source, axis).
         receiver_positions: metres, (*batch, shot, receiver, axis).
     """
@@ -77,8 +77,7 @@ class Solver:
         self.settings = settings
         system = programs.scheme.system
         self.coefficients = system.coefficients
-        (self.input,) = system.inputs
-        (self.output,) = system.outputs
+        self.inputs, self.outputs = system.inputs, system.outputs
         self._geometries: dict[Hashable, Geometry] = {}
         self._profiles = {name: zeros(values.shape, grid.dtype) for name, values in grid.profiles.items()}
         for name, values in grid.profiles.items():
@@ -89,11 +88,13 @@ class Solver:
     def forward(
         self, batch: tuple[int, ...], e: Experiment, keep: Wanted | None, slopes: bool
     ) -> tuple[np.ndarray, ...]:
-        """Traces (*batch, shot, receiver, sample); with `slopes` also their derivatives by receiver position,
-        (*batch, shot, receiver, axis, sample), per metre. With `keep`, leaves histories in the memo where they fit."""
+        """Traces (*batch, shot, port and receiver, sample); with `slopes` also their derivatives by receiver position,
+        (*batch, shot, port and receiver, axis, sample), per metre. With `keep`, leaves histories in the memo where they
+        fit."""
         tasks = list(self._tasks(batch, e))
         keys = {self._key(t, keep) for t in tasks} if keep else set()
-        receivers = e.receiver_positions.shape[-2]
+        points = e.receiver_positions.shape[-2]
+        receivers = len(self.outputs) * points
         shape = (*batch, e.source.shape[-3], receivers)
         traces = np.empty((*shape, self.grid.samples), self.grid.dtype)
         moved = np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype) if slopes else None
@@ -105,7 +106,7 @@ class Solver:
                 if keep:
                     history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
                 recorded = self._run_forward(task, keep, history, slopes)
-            recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
+            recorded = self.grid.recorded(recorded, points)
             traces[task.index] = recorded[:, :receivers].T
             if moved is not None:
                 moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
@@ -121,9 +122,10 @@ class Solver:
         perturbations: Arrays,
         source: np.ndarray | None,
     ) -> np.ndarray:
-        """Perturbed traces (*batch, shot, receiver, sample) of perturbed coefficients and, if given, source samples."""
+        """Perturbed traces (*batch, shot, port and receiver, sample) of perturbed coefficients and, if given, source samples."""
         tasks = list(self._tasks(batch, e))
-        shape = (*batch, e.source.shape[-3], e.receiver_positions.shape[-2], self.grid.samples)
+        points = e.receiver_positions.shape[-2]
+        shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
         traces = np.empty(shape, self.grid.dtype)
 
         names = [c for c in self.coefficients if c.name in wanted.coefficients]
@@ -132,18 +134,16 @@ class Solver:
             with self._shot(task) as shot:
                 for c, values in zip(names, perturbations, strict=True):
                     shot.arrays[PERTURBED + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
-                samples, recorded = shot.samples(shot.source), shot.samples(shot.receiver)
+                into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
                 if source is not None:
-                    perturbed = _of(source, task.batch)[task.index[-1]]
-                    samples[:, : perturbed.shape[0]] = perturbed.T
-                arrays = {f"{self.input.name}_samples": samples, f"{self.output.name}_samples": recorded}
+                    into.fill(_of(source, task.batch)[task.index[-1]])
+                arrays = {**into.arrays, **out.arrays}
                 kernel = self.programs.born(wanted, shot.parallel)
                 shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
                 for first, last, history in self._stretches(task, wanted):
                     offsets = history_offsets(self.programs, wanted, history.arrays, first)
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
-                recorded = recorded[self.grid.record_every - 1 :: self.grid.record_every]
-                traces[task.index] = recorded[:, : traces.shape[-2]].T
+                traces[task.index] = self.grid.recorded(out.columns(), points).T
 
         self._each(tasks, run)
         return traces
@@ -158,11 +158,11 @@ class Solver:
         slopes: bool,
         last_use: bool,
     ) -> tuple[np.ndarray, ...]:
-        """Cotangents for residual traces (*batch, shot, receiver, sample).
+        """Cotangents for residual traces (*batch, shot, port and receiver, sample).
 
         Returns the gradient of each wanted coefficient (*batch, *grid), summed over shots; then, if asked for, that of
-        the source samples (*batch, shot, source, step) and the adjoint field's derivatives by source position,
-        (*batch, shot, source, axis, step), per metre.
+        the source samples (*batch, shot, port and source, step) and the adjoint field's derivatives by source position,
+        (*batch, shot, port and source, axis, step), per metre.
 
         Args:
             last_use: the histories will hardly be needed again.
@@ -170,8 +170,8 @@ class Solver:
         tasks = list(self._tasks(batch, e))
         names = [c for c in self.coefficients if wanted and c.name in wanted.coefficients]
         gradients = [np.zeros((*batch, *self.grid.shape), self.grid.dtype) for _ in names]
-        sources = e.source.shape[-2]
-        shape = (*batch, *e.source.shape[-3:-1])
+        sources = len(self.inputs) * e.source_positions.shape[-2]
+        shape = (*batch, e.source.shape[-3], sources)
         at_source = np.empty((*shape, self.grid.steps), self.grid.dtype) if source else None
         moved = np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype) if slopes else None
 
@@ -244,8 +244,8 @@ class Solver:
             self.grid,
             task.coefficients,
             self._profiles,
-            self._geometry(self.input, task.source_positions, source_slopes),
-            self._geometry(self.output, task.receiver_positions, receiver_slopes),
+            {p.name: self._geometry(p, task.source_positions, source_slopes) for p in self.inputs},
+            {p.name: self._geometry(p, task.receiver_positions, receiver_slopes) for p in self.outputs},
             task.threads,
         )
 
@@ -317,7 +317,7 @@ class Solver:
                         pass
                 else:
                     run.advance(0, self.grid.steps, keep, history)
-                recorded = run.recorded.copy()
+                recorded = run.recorded
             if history and keep:
                 history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
                 STORE.keep(self._key(task, keep), history)

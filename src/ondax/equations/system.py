@@ -48,12 +48,15 @@ class Port:
     `sum(factor * field)` at the end of the step.
 
     Attributes:
-        name: unique among the inputs, and among the outputs, of a system.
+        name: unique among the ports of a system.
         terms: pairs of field and constant factor.
+        time: in steps. Of an input: when its samples act, after the beginning of the step. Of an output: when what it
+            reads holds, after the end of the step; -1/2 for the velocities of a leapfrog in velocity and stress.
     """
 
     name: str
     terms: tuple[tuple[Field, float], ...]
+    time: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ Misfit = Callable[[Array, Array], Float[Array, ""]]
 
 def fwi(
     F: Callable[..., Array],
-    observed: Float[Array | np.ndarray, "shot receiver time"],
+    observed: Float[Array | np.ndarray, "shot *components receiver time"],
     initial: PyTree,
     *,
     optimizer: optax.GradientTransformation,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int32, PyTree
 
 from .constraints import Bounds, bounded, masked
 
-Traces = Float[Array, "shot receiver time"]
+Traces = Float[Array, "shot *components receiver time"]
 Shots = Int32[Array | np.ndarray, " batch"]
 
 
