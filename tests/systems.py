@@ -14,7 +14,7 @@ import numpy as np
 
 from ondax.calculus import Coupling, couple
 from ondax.engine import Discretisation, Experiment, Programs, Scheme, Settings, Solver, Wanted
-from ondax.equations import Port, Sponge, Symbols, System
+from ondax.equations import Conditions, Port, Sponge, Symbols, System
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
 
 
@@ -184,7 +184,7 @@ class Rig:
             record_every=record_every,
             interpolation="sinc",
             dtype=symbols.dtype.name,
-            profiles=SPONGE.profiles(symbols, shape, spacing, FASTEST),
+            profiles=SPONGE.profiles(symbols, shape, spacing, Conditions(0.0, FASTEST, 1.0, 1.0)),
         )
         self.names = tuple(c.name for c in system.coefficients)
         self.wanted = Wanted(self.names)

@@ -9,10 +9,15 @@ from . import transport as _transport  # noqa: F401  (first: it must act before 
 from .calculus import EquationError as EquationError
 from .engine import Settings as Settings
 from .engine import release_memory as release_memory
+from .equations import CPML as CPML
+from .equations import EVEN as EVEN
+from .equations import ODD as ODD
 from .equations import AbstractBoundary as AbstractBoundary
 from .equations import AbstractWaveEquation as AbstractWaveEquation
 from .equations import Acoustic as Acoustic
 from .equations import AcousticDensity as AcousticDensity
+from .equations import Faces as Faces
+from .equations import FreeSurface as FreeSurface
 from .equations import Port as Port
 from .equations import Sponge as Sponge
 from .equations import Symbols as Symbols

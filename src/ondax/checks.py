@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .equations import AXIS_NAMES, AbstractBoundary
 from .grid import Grid
 from .survey import Survey
 
@@ -103,12 +104,19 @@ def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Se
 
 def highest_frequency(survey: Survey) -> float:
     """The frequency above which the wavelets' spectra stay below 2 % of their peak, Hz."""
-    spectra = np.abs(np.fft.rfft(survey.wavelet, n=4 * survey.nt, axis=-1)).max(axis=(0, 1))
+    spectra = np.abs(np.fft.rfft(survey.wavelet, n=4 * survey.nt, axis=-1)).reshape(-1, 2 * survey.nt + 1).max(axis=0)
     peak = spectra.max()
     if peak == 0.0:
         return 0.0
     frequencies = np.fft.rfftfreq(4 * survey.nt, survey.dt)
     return float(frequencies[np.nonzero(spectra >= SPECTRAL_FLOOR * peak)[0][-1]])
+
+
+def dominant_frequency(survey: Survey) -> float:
+    """The frequency at which the wavelets' amplitude spectra peak, Hz."""
+    n = 4 * survey.nt
+    spectra = np.abs(np.fft.rfft(survey.wavelet, n=n, axis=-1)).reshape(-1, n // 2 + 1).max(axis=0)
+    return float(np.fft.rfftfreq(n, survey.dt)[np.argmax(spectra)])
 
 
 def speeds(
@@ -138,8 +146,27 @@ def speeds(
         )
 
 
-def positions(name: str, points: np.ndarray, grid: Grid, layer: int) -> None:
-    """Check that points lie in the grid, or in `layer` cells around it.
+def faces(boundary: AbstractBoundary, grid: Grid, space_order: int) -> None:
+    """Check that a boundary fits a grid.
+
+    Raises:
+        ValueError: a free surface elsewhere than at the top, or a grid too thin for it.
+    """
+    axes = AXIS_NAMES[grid.ndim]
+    for axis in axes:
+        for side in ("low", "high"):
+            if boundary.face(axis, side).mirrors and (axis, side) != ("z", "low"):
+                raise ValueError(
+                    f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), top=FreeSurface())"
+                )
+    if boundary.free_surface and grid.shape[-1] <= space_order:
+        raise ValueError(
+            f"shape={grid.shape}: below a free surface, a scheme of order {space_order} needs more than {space_order} points in depth"
+        )
+
+
+def positions(name: str, points: np.ndarray, grid: Grid, layer: Sequence[tuple[int, int]]) -> None:
+    """Check that points lie in the grid, or in so many cells below and above it along each axis.
 
     Raises:
         ValueError: wrong number of coordinates, not finite, or outside.
@@ -149,8 +176,8 @@ def positions(name: str, points: np.ndarray, grid: Grid, layer: int) -> None:
     if not np.all(np.isfinite(points)):
         raise ValueError(f"{name}: a position is NaN or infinite")
     for axis, ((low, high), h) in enumerate(zip(grid.extent, grid.spacing, strict=True)):
-        slack = layer * h + 1e-5 * h  # positions may have been rounded to float32
-        outside = (points[:, axis] < low - slack) | (points[:, axis] > high + slack)
+        below, above = ((cells + 1e-5) * h for cells in layer[axis])  # positions may have been rounded to float32
+        outside = (points[:, axis] < low - below) | (points[:, axis] > high + above)
         if np.any(outside):
             first = points[np.argmax(outside)]
             raise ValueError(

@@ -16,10 +16,10 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from . import checks
-from .calculus import transpose
+from .calculus import stretched, transpose
 from .components import Components
 from .engine import Discretisation, Programs, Scheme, Settings, Solver
-from .equations import AbstractBoundary, AbstractWaveEquation, Sponge, Symbols, System
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Sponge, Symbols, System
 from .grid import Grid
 from .host import HostModel
 from .primitives import Operands, adjoint_p, forward_p
@@ -53,6 +53,7 @@ class Propagator(eqx.Module):
     Attributes:
         dt: the internal time step, s.
         steps_per_sample: internal steps per sample of the survey.
+        dominant_frequency: where the survey's wavelets have their spectral peak; Hz.
         highest_frequency: above it, the survey's wavelets stay below 2 % of their spectral peak; Hz.
 
     Raises:
@@ -72,6 +73,7 @@ class Propagator(eqx.Module):
     dt: float = eqx.field(static=True)
     steps_per_sample: int = eqx.field(static=True)
     highest_frequency: float = eqx.field(static=True)
+    dominant_frequency: float = eqx.field(static=True)
     _operators: _Operators = eqx.field(static=True)
 
     def __init__(
@@ -99,10 +101,12 @@ class Propagator(eqx.Module):
             if min_points_per_wavelength is None
             else min_points_per_wavelength
         )
+        checks.faces(self.boundary, grid, equation.space_order)
         largest = equation.largest_step(grid.spacing, self.max_velocity)
         self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
+        self.dominant_frequency = checks.dominant_frequency(survey)
         for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
             self._check_positions(name, points.reshape(-1, points.shape[-1]))
         self._check_speeds(self.max_velocity, self.max_velocity)
@@ -201,10 +205,12 @@ class Propagator(eqx.Module):
     def coefficients(self, model: Model) -> tuple[Float[Array, ...], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
         padded = {}
-        width = self.boundary.width
+        widths = self.boundary.widths(AXIS_NAMES[self.grid.ndim])
         for name, values in self.equation.named(model).items():
-            padded[name] = jnp.pad(values, width, mode="edge") if width else values
+            padded[name] = jnp.pad(values, widths, mode="edge") if any(map(any, widths)) else values
         by_name = self.equation.coefficients(padded)
+        if self.boundary.free_surface:
+            by_name = self.equation.at_surface(by_name)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
     def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
@@ -280,12 +286,17 @@ class Propagator(eqx.Module):
         )
 
     def _check_positions(self, name: str, positions: np.ndarray) -> None:
-        checks.positions(name, positions, self.grid, self.boundary.width if self.points_in_layer else 0)
+        widths = (
+            self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
+        )
+        checks.positions(name, positions, self.grid, widths)
 
 
 @cache
 def _system(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str) -> System:
-    return equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
+    system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
+    ends = ((axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high"))
+    return stretched(system, [end for end in ends if boundary.face(*end).stretches])
 
 
 @cache
@@ -302,7 +313,7 @@ def _programs(
     system = _system(equation, boundary, ndim, dtype)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
     system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
-    return Programs(Scheme(transpose(system) if adjoint else system), dtype)
+    return Programs(Scheme(transpose(system) if adjoint else system, boundary.free_surface), dtype)
 
 
 class _Ends:
@@ -345,21 +356,30 @@ class _Operators:
 
     def _make_host(self, dtype: str, adjoint: bool) -> HostModel:
         f = self._propagator
-        grid, survey, width = f.grid, f.survey, f.boundary.width
+        grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
         ends = self.ends
         names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
         programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, adjoint)
-        shape = tuple(n + 2 * width for n in grid.shape)
+        symbols = programs.scheme.symbols
+        shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
+        conditions = Conditions(0.0, f.max_velocity, f.dominant_frequency, f.dt)
+        strips = {
+            (axis, side): min(width + f.equation.space_order, n)
+            for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
+            for side, width in (("low", low), ("high", high))
+        }
         discretisation = Discretisation(
             shape=shape,
             spacing=grid.spacing,
-            origin=tuple(o - width * h for o, h in zip(grid.origin, grid.spacing, strict=True)),
+            origin=tuple(o - low * h for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)),
             dt=f.dt,
             steps=(survey.nt - 1) * f.steps_per_sample,
             record_every=1 if adjoint else f.steps_per_sample,
             interpolation=f.interpolation,
             dtype=dtype,
-            profiles=f.boundary.profiles(programs.scheme.symbols, shape, grid.spacing, f.max_velocity),
+            profiles=f.boundary.profiles(symbols, shape, grid.spacing, conditions),
+            strips=strips,
+            surface=f.boundary.free_surface,
             late=(False,) * len(ends.source.ports) if adjoint else ends.late,
         )
         positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)

@@ -8,5 +8,6 @@ from .linearize import linearize as linearize
 from .scattering import Coupling as Coupling
 from .scattering import Quantity as Quantity
 from .scattering import couple as couple
+from .surround import stretched as stretched
 from .terms import EquationError as EquationError
 from .transpose import transpose as transpose

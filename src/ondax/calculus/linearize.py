@@ -33,11 +33,6 @@ def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
     raise EquationError(f"{expr} cannot be differentiated: it is not a polynomial")
 
 
-def twin(function: Spatial, prefix: str) -> Spatial:
-    """A new symbol like `function`, at the same points."""
-    return function._rebuild(name=prefix + function.name)
-
-
 def distinct(system: System, prefix: str) -> str:
     """The prefix, repeated until no name of the system with it is a name of the system."""
     functions = (*system.fields, *system.coefficients)
@@ -67,8 +62,8 @@ def linearize(system: System, prefix: str = "d") -> System:
     """
     system = checked(system)
     prefix = distinct(system, prefix)
-    field_tangents: dict[Field, Field] = {f: twin(f, prefix) for f in system.fields}
-    coefficient_tangents = {c: twin(c, prefix) for c in system.coefficients}
+    field_tangents: dict[Field, Field] = {f: system.symbols.like(f, prefix) for f in system.fields}
+    coefficient_tangents = {c: system.symbols.like(c, prefix) for c in system.coefficients}
     updates = []
     for update in system.updates:
         updates.append(update)

@@ -19,7 +19,7 @@ from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Spatial, System
 from .check import checked
-from .linearize import scattering, twin
+from .linearize import scattering
 from .terms import (
     Expr,
     accesses,
@@ -38,6 +38,7 @@ from .transpose import pull
 
 PERTURBED = "born_"  # before the names of perturbed coefficients and of the fields they scatter
 GRADIENT = "grad_"  # before the names of gradients
+STRIP = 0.15  # typical share of a grid that lies in the absorbing layer along one edge
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ def couple(
             can be sampled sparsely in time.
     """
     system = checked(system)
-    tangents = {c: twin(c, PERTURBED) for c in wanted}
+    tangents = {c: system.symbols.like(c, PERTURBED) for c in wanted}
     raw = {u.field: _distribute(scattering(u, tangents), tangents) for u in system.updates}
     kept = _Products(system, set(tangents.values()))
     with_products = {field: kept.replace(expr, field) for field, expr in raw.items()}
     read = {a.function for expr in raw.values() for a in accesses(expr)} & set(system.fields)
     if keep_products is None:
-        keep_products = len(kept.quantities) <= len(read)
+        keep_products = len(kept.quantities) <= sum(_size(f, system) for f in read)
     if keep_products:
         quantities, born = tuple(kept.quantities), with_products
     else:
@@ -105,10 +106,15 @@ def couple(
     quantities, born = _with_halos(system, quantities, born)
     gradients: dict[Spatial, list[Expr]] = {c: [] for c in wanted}
     coefficient = {tangent: c for c, tangent in tangents.items()}
-    for field, expr in born.items():
-        for access, term in pull(expr, at_offset(adjoints[field], 1), set(coefficient)):
-            gradients[coefficient[access.function]].append(term)
+    pairs = [(expr, at_offset(adjoints[field], 1)) for field, expr in born.items()]
+    for access, term in pull(pairs, lambda a: a.function in coefficient):
+        gradients[coefficient[access.function]].append(term)
     return Coupling(quantities, tangents, born, {c: total(terms) for c, terms in gradients.items()})
+
+
+def _size(field: Field, system: System) -> float:
+    """Of a field's history, in full grids."""
+    return STRIP ** len(system.symbols.traits_of(field).region)
 
 
 def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
@@ -182,6 +188,7 @@ def _keep_fields(
         if field in read:
             halves = [d for d, half in location(field).items() if half]
             symbols[field] = stored_symbol(system, "kept_" + field.name, halves)
+            system.symbols.traits["kept_" + field.name] = system.symbols.traits_of(field)
     quantities = tuple(Quantity(s, at_offset(f, 1), f, at_next=True) for f, s in symbols.items())
     return quantities, {f: _replace(expr, symbols) for f, expr in raw.items()}
 
@@ -231,8 +238,5 @@ def _nesting(expr: Expr, function: Spatial) -> int:
 
 def injected_amount(quantity: Quantity) -> Expr:
     """How much `quantity` grows when its field's new value does: a source adds to both."""
-    return total(
-        term
-        for access, term in pull(quantity.expr, sympy.S.One, {quantity.field})
-        if access == at_offset(quantity.field, 1)
-    )
+    now = at_offset(quantity.field, 1)
+    return total(term for _, term in pull([(quantity.expr, sympy.S.One)], lambda access: access == now))

@@ -8,20 +8,19 @@ the transpose of a system is a system, whose updates run in reverse order and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, Port, Spatial, System, Update
+from ..equations.system import Field, Port, Spatial, System, Update, text
 from .check import checked
-from .linearize import distinct, twin
+from .linearize import distinct
 from .terms import (
     EquationError,
     Expr,
     accesses,
     at_offset,
-    depends_on,
     is_access,
     location,
     point,
@@ -32,35 +31,50 @@ from .terms import (
 )
 
 
-def pull(expr: Expr, cotangent: Expr, variables: set[Spatial]) -> Iterator[tuple[Spatial, Expr]]:
-    """Transpose an expression that is linear in `variables`.
+def pull(pairs: Iterable[tuple[Expr, Expr]], wanted: Callable[[Spatial], bool]) -> Iterator[tuple[Spatial, Expr]]:
+    """Transpose expressions that are linear in the wanted accesses.
+
+    Reverse accumulation: what reaches an expression from everywhere it stands is summed before it is passed on. So an
+    operator that several updates share is transposed once, and applied once.
 
     Args:
-        expr: the expression.
-        cotangent: the cotangent of its value, at the points where it lives.
-        variables: the functions it is linear in.
+        pairs: each expression with the cotangent of its value, at the points where it lives.
+        wanted: which accesses are the variables.
 
     Yields:
-        An access of a variable, and what the expression contributes to that access's cotangent.
+        An access, and its cotangent.
     """
-    if is_access(expr):
-        if expr.function in variables:
-            yield expr, cotangent
-    elif isinstance(expr, Derivative):
-        if depends_on(expr, variables):
-            yield from pull(expr.expr, _transposed_derivative(expr, cotangent), variables)
-    elif expr.is_Add:
-        for arg in expr.args:
-            yield from pull(arg, cotangent, variables)
-    elif expr.is_Mul:
-        varying = [arg for arg in expr.args if depends_on(arg, variables)]
-        if len(varying) > 1:
-            raise EquationError(f"{expr} is not linear in {', '.join(sorted(v.name for v in variables))}")
-        if varying:
-            others = (arg for arg in expr.args if arg is not varying[0])
-            yield from pull(varying[0], product((*others, cotangent)), variables)
-    elif depends_on(expr, variables):
-        raise EquationError(f"{expr} is not linear in {', '.join(sorted(v.name for v in variables))}")
+    waiting: dict[int, dict[str, tuple[Expr, list[Expr]]]] = {}
+
+    def push(expr: Expr, cotangent: Expr) -> None:
+        if any(wanted(access) for access in accesses(expr)):
+            waiting.setdefault(height(expr), {}).setdefault(text(expr), (expr, []))[1].append(cotangent)
+
+    for expr, cotangent in pairs:
+        push(expr, cotangent)
+    while waiting:
+        for expr, cotangents in waiting.pop(max(waiting)).values():
+            cotangent = total(cotangents)
+            if is_access(expr):
+                yield expr, cotangent
+            elif isinstance(expr, Derivative):
+                push(expr.expr, _transposed_derivative(expr, cotangent))
+            elif expr.is_Add:
+                for arg in expr.args:
+                    push(arg, cotangent)
+            elif expr.is_Mul:
+                varying = [arg for arg in expr.args if any(wanted(access) for access in accesses(arg))]
+                if len(varying) > 1:
+                    raise EquationError(f"{expr} is not linear: {' and '.join(map(str, varying))} are multiplied")
+                others = (arg for arg in expr.args if arg is not varying[0])
+                push(varying[0], product((*others, cotangent)))
+            else:
+                raise EquationError(f"{expr} is not linear")
+
+
+def height(expr: Expr) -> int:
+    """How deep an expression is nested."""
+    return 0 if is_access(expr) or not expr.args else 1 + max(map(height, expr.args))
 
 
 def _transposed_derivative(derivative: Derivative, cotangent: Expr) -> Expr:
@@ -83,16 +97,16 @@ def transpose(system: System, prefix: str = "a") -> System:
     """
     system = checked(system)
     prefix = distinct(system, prefix)
-    adjoints: dict[Field, Field] = {f: twin(f, prefix) for f in system.fields}
+    adjoints: dict[Field, Field] = {f: system.symbols.like(f, prefix) for f in system.fields}
     contributions: dict[Field, list[Expr]] = {f: [] for f in system.fields}
-    fields = set(system.fields)
-    for update in system.updates:
-        offsets = {time_offset(a) for a in accesses(update.rhs) if a.function in fields}
-        for offset in sorted(offsets):
-            cotangent = at_offset(adjoints[update.field], offset)
-            for access, term in pull(update.rhs, cotangent, fields):
-                if time_offset(access) == offset:
-                    contributions[access.function].append(term)
+    for offset in (-1, 0, 1):
+        pairs = [(u.rhs, at_offset(adjoints[u.field], offset)) for u in system.updates]
+
+        def read(access: Spatial, offset: int = offset) -> bool:
+            return access.function in adjoints and time_offset(access) == offset
+
+        for access, term in pull(pairs, read):
+            contributions[access.function].append(term)
 
     def adjoint_port(port: Port) -> Port:
         return Port(port.name, tuple((adjoints[f], factor) for f, factor in port.terms))

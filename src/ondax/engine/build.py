@@ -122,7 +122,10 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[Path, S
     """
     tools = toolchain()
     parts = [FORMAT, version("devito"), dtype, "openmp" if parallel else "serial", tools.identity, processor()]
-    parts += [f"{type(e).__name__} {text(e.lhs)} = {text(e.rhs)} {_layout(e)}" for e in equations]
+    parts += [
+        f"{type(e).__name__} {text(e.lhs)} = {text(e.rhs)} {_layout(e)} {getattr(e.subdomain, 'name', '')}"
+        for e in equations
+    ]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     folder = cache_directory() / key
     if not (folder / "kernel.json").exists():

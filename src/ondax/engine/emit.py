@@ -10,16 +10,21 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
+import sympy
 from devito import ConditionalDimension, Eq, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Buffer, Symbol
 
-from ..calculus import Coupling, checked, couple, transpose
-from ..calculus.linearize import tangent_of, twin
+from ..calculus import Coupling, Quantity, checked, couple, transpose
+from ..calculus.linearize import tangent_of
+from ..calculus.regions import by_region
 from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_symbol
+from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
-from ..equations.system import Equation, Expr, Field, Port, Spatial, System, Update
+from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
+from .mirror import check_images, mirrored
 from .points import Points
+from .scratch import Scratch
 
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
@@ -29,13 +34,23 @@ class Scheme:
 
     Args:
         system: the scheme, as an equation states it.
+        surface: with a free surface at the top.
+
+    Raises:
+        EquationError: the scheme does not say what it needs to say for a free surface.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, surface: bool = False) -> None:
         self.system = checked(system)
         self.symbols = system.symbols
+        self.surface = surface
+        if surface:
+            self.symbols.profile(SURFACE_GAIN, self.symbols.dimensions[-1])
+            for update in self.system.updates:
+                check_images(update.rhs, self.symbols)
         self._couplings: dict[tuple, Coupling] = {}
         self._compact: dict[str, Field] = {}
+        self.scratch = Scratch(self.symbols, surface)
 
     @cached_property
     def transposed(self) -> System:
@@ -91,40 +106,58 @@ class Scheme:
         inputs = [(port, Points(self.symbols, port.name)) for port in self.system.inputs]
         compact = self.in_place(sparse)
         for update in self.system.updates:
-            new_value = update.rhs / update.mass
+            now = update.field.forward
+            parts, region = self._parts(update)
+            new_value = parts.pop(region)
             quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
-            after = [Eq(_kept_now(q), q.expr) for q in quantities]
+            late = quantities
+            early: list[Quantity] = []
             if update.field in compact:  # the value before the present is about to be overwritten
-                before = [e for q, e in zip(quantities, after, strict=True) if not q.at_next]
-                after = [e for q, e in zip(quantities, after, strict=True) if q.at_next]
-                if before:
-                    # One rounding for both: second differences in time would magnify a difference of the last bit.
-                    value: Expr = Symbol(name=f"new_{update.field.name}", dtype=self.symbols.dtype.type)
-                    equations.append(Eq(value, new_value))
-                    equations += [_with_value(e, update.field.forward, value) for e in before]
-                    new_value = value
-            equations.append(Eq(update.field.forward, new_value))
-            equations += after
+                early = [q for q in quantities if not q.at_next]
+                late = [q for q in quantities if q.at_next]
+            if early:
+                # One rounding for both: second differences in time would magnify a difference of the last bit.
+                value: Expr = Symbol(name=f"new_{update.field.name}", dtype=self.symbols.dtype.type)
+                equations.append(Eq(value, new_value))
+                for q in early:
+                    for e in self._assigned(_kept_now(q), q.expr):
+                        equations.append(_with_value(e, now, value))
+                new_value = value
+            equations.append(Eq(now, new_value, subdomain=self._subdomain(region, now)))
+            for region, part in parts.items():
+                equations.append(Eq(now, now + part, subdomain=self._subdomain(region, now)))
+                for q in early:
+                    gain = injected_amount(q)
+                    if gain != 0:
+                        equations.append(
+                            Eq(_kept_now(q), _kept_now(q) + gain * part, subdomain=self._subdomain(region, q.symbol))
+                        )
+            for q in late:
+                equations += self._assigned(_kept_now(q), q.expr)
             for port, points in inputs:
                 equations += self._inject(port, points, update)
                 for quantity in quantities:
                     amount = injected_amount(quantity)
                     if amount != 0:
                         equations += self._inject(port, points, update, _kept_now(quantity), amount)
+            equations += self._mirrored(update.field)
+            for q in quantities:
+                equations += self._mirrored_kept(q)
         equations += self._read(self.system.outputs)
         return [_rewritten(e, {f: self._stored(f, f in compact) for f in self.system.fields}) for e in equations]
 
     def born(self, kept: Coupling) -> list[Equation]:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
-        tangents = {f: twin(f, PERTURBED) for f in self.system.fields}
+        tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
         inputs = [(_renamed(port, tangents), Points(self.symbols, port.name)) for port in self.system.inputs]
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
             tangent = Update(tangents[update.field], update.mass, rhs)
-            equations.append(Eq(tangent.field.forward, rhs / update.mass))
+            equations += self._updated(tangent)
             for port, points in inputs:
                 equations += self._inject(port, points, tangent)
+            equations += self._mirrored(tangent.field)
         equations += self._read(_renamed(port, tangents) for port in self.system.outputs)
         compact = self.in_place()
         return [_rewritten(e, {t: self._stored(t, f in compact) for f, t in tangents.items()}) for e in equations]
@@ -140,15 +173,18 @@ class Scheme:
         """
         equations: list[Equation] = []
         residuals = [(port, Points(self.symbols, port.name)) for port in self.transposed.inputs]
+        computed: set[str] = set()
         for update in self.transposed.updates:
-            equations.append(Eq(update.field.forward, update.rhs / update.mass))
+            equations += self._updated(update, computed)
             for port, points in residuals:
                 equations += self._inject(port, points, update)
+            equations += self._mirrored(update.field)
         accumulated = []
         if kept is not None:
             for coefficient, term in kept.gradients.items():
-                gradient = twin(coefficient, GRADIENT)
-                accumulated.append(Eq(gradient, gradient + (_one_step_later(term) if lagged else term)))
+                gradient = self.symbols.like(coefficient, GRADIENT)
+                for region, part in by_region(_one_step_later(term) if lagged else term, self.symbols).items():
+                    accumulated.append(Eq(gradient, gradient + part, subdomain=self._subdomain(region, gradient)))
         # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
         equations = accumulated + equations if lagged else equations + accumulated
         if inputs:
@@ -156,12 +192,64 @@ class Scheme:
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return [_rewritten(e, fields, backward=True) for e in equations]
 
+    def _subdomain(self, region: Region, target: Expr) -> Any:
+        return self.symbols.part(region, target.function.name) if region else None
+
+    def _parts(self, update: Update) -> tuple[dict[Region, Expr], Region]:
+        """The new value in parts by region, and the region of the field."""
+        region = self.symbols.traits_of(update.field).region
+        parts = {region: sympy.S.Zero}
+        for where, part in by_region(update.rhs, self.symbols).items():
+            union = where | region
+            if len({axis for axis, _ in union}) == len(union):  # opposite strips have no point in common
+                parts[union] = parts.get(union, sympy.S.Zero) + part
+        return {where: part / update.mass for where, part in parts.items()}, region
+
+    def _updated(self, update: Update, computed: set[str] | None = None) -> list[Equation]:
+        """One update; products inside derivatives are computed first where `computed` is given."""
+        parts, region = self._parts(update)
+        whole = parts.pop(region)
+        first: list[Equation] = []
+        if computed is not None and not region:
+            first, whole = self.scratch.lifted(whole, set(self.transposed.fields), computed)
+        now = update.field.forward
+        equations = [Eq(now, whole, subdomain=self._subdomain(region, now))]
+        equations += [Eq(now, now + part, subdomain=self._subdomain(where, now)) for where, part in parts.items()]
+        return [*first, *equations]
+
+    def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:
+        region = self.symbols.traits_of(target.function).region
+        parts = by_region(expr, self.symbols)
+        equations = [Eq(target, parts.pop(region, sympy.S.Zero), subdomain=self._subdomain(region, target))]
+        return equations + [Eq(target, target + p, subdomain=self._subdomain(r, target)) for r, p in parts.items()]
+
+    def _mirrored(self, field: Field) -> list[Equation]:
+        """The image of a field's new value above a free surface."""
+        traits = self.symbols.traits_of(field)
+        if not self.surface or traits.image is None or self._below(traits.region):
+            return []
+        return mirrored(field.forward, traits.image, self.symbols, part=self._subdomain(traits.region, field))
+
+    def _below(self, region: Region) -> bool:
+        """Is a region away from the surface?"""
+        return any(axis == self.symbols.axes[-1] for axis, _ in region)
+
+    def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
+        image = image_of(quantity.expr, self.symbols)
+        region = self.symbols.traits_of(quantity.symbol).region
+        if not self.surface or image is None or self._below(region):
+            return []
+        return mirrored(_kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol))
+
     def _inject(
         self, port: Port, points: Points, update: Update, target: Expr | None = None, gain: Expr = 1
     ) -> list[Equation]:
         """Add a port's samples to an updated field, or `gain` times as much to something made of it."""
         target = update.field.forward if target is None else target
         where = location(update.field)
+        depth = self.symbols.dimensions[-1]
+        if self.surface and not where[depth]:
+            gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
             points.inject(target, gain * factor / update.mass, where)
             for field, factor in port.terms
@@ -201,7 +289,8 @@ def _rewritten(equation: Equation, fields: Mapping[Field, Field], backward: bool
         space = dict(zip(function.indices[1:], access.indices[1:], strict=True))
         return other if all(a == b for a, b in space.items()) else other.subs(space)
 
-    return equation.func(map_accesses(equation.lhs, rewrite), map_accesses(equation.rhs, rewrite))
+    lhs, rhs = map_accesses(equation.lhs, rewrite), map_accesses(equation.rhs, rewrite)
+    return equation.func(lhs, rhs, subdomain=equation.subdomain)
 
 
 def in_place(system: System) -> set[Field]:
@@ -226,7 +315,8 @@ def in_place(system: System) -> set[Field]:
 
 def _with_value(equation: Equation, access: Spatial, value: Expr) -> Equation:
     """The equation with an access on its right replaced by its value."""
-    return Eq(equation.lhs, map_accesses(equation.rhs, lambda a: value if a == access else a))
+    rhs = map_accesses(equation.rhs, lambda a: value if a == access else a)
+    return Eq(equation.lhs, rhs, subdomain=equation.subdomain)
 
 
 def _one_step_later(term: Expr) -> Expr:

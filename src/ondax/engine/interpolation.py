@@ -55,6 +55,22 @@ def _i1_over_z(z: Floats) -> Floats:
     return total
 
 
+def images(offset: Floats, half: bool, cells: Floats, first: Any) -> tuple[Floats, Floats]:
+    """The mirror images of windows above a free surface through the first node.
+
+    Args:
+        offset: grid points minus positions, (point, tap).
+        half: the field lives half a cell beyond the nodes.
+        cells: positions in cells from the first node.
+        first: the first grid index of every window.
+
+    Returns:
+        The images of the grid points minus positions, and 0 where a point is its own image, else 1.
+    """
+    below = (first[:, None] + np.arange(offset.shape[1])[None, :]) + (0.5 if half else 0.0)
+    return -below - cells[:, None], np.where(below == 0.0, 0.0, 1.0)
+
+
 def place(
     cells: Floats, points: int, kind: str, on_grid: bool, half: bool
 ) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Floats]:

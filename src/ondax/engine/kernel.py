@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .build import LOCK, Signature
+from .mirror import ghost_rows
 
 ALIGNMENT = 64  # bytes; kernels are compiled to rely on it
 BLOCK = 8  # edge of the cache blocks of 3-D loops; others up to 32 are within 3 %
@@ -65,6 +67,21 @@ def _sizes(shape: tuple[int, ...]) -> Any:
     return (ctypes.c_int * len(shape))(*shape)
 
 
+def _implied(name: str, scalars: Mapping[str, float]) -> float:
+    """The value of an argument that the generated code has named: block edges, ghost rows, widths of strips.
+
+    Raises:
+        KeyError: there is no such argument.
+    """
+    if "_blk" in name:
+        return BLOCK
+    if (rows := ghost_rows(name)) is not None:
+        return rows
+    if strip := re.fullmatch(r"([xyz])_([lr])tkn\d+", name):
+        return scalars[f"{strip[1]}_{'low' if strip[2] == 'l' else 'high'}"]
+    raise KeyError(name)
+
+
 class Kernel:
     """A compiled kernel: `kernel(arrays, scalars)`.
 
@@ -84,6 +101,10 @@ class Kernel:
                 FLOAT_STATE.restore(state)
         self._function.restype = ctypes.c_int
         self._real = ctypes.c_float if self.dtype == np.float32 else ctypes.c_double
+
+    def missing(self, arrays: Mapping[str, np.ndarray], prefix: str) -> list[str]:
+        """The arrays of the signature whose names begin so and that are not given."""
+        return [a.name for a in self.signature.arguments if a.name.startswith(prefix) and a.name not in arrays]
 
     def __call__(
         self, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float], offsets: Mapping[str, int] | None = None
@@ -112,7 +133,7 @@ class Kernel:
                 keep_alive.append(timers)
                 values.append(timers)
             else:
-                value = BLOCK if "_blk" in argument.name else scalars[argument.name]
+                value = scalars[argument.name] if argument.name in scalars else _implied(argument.name, scalars)
                 values.append(ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value))
         state = FLOAT_STATE.save()
         try:

@@ -8,7 +8,7 @@ from ..calculus.scattering import GRADIENT
 from . import checkpoint
 from .history import History, layout_bytes
 from .programs import Programs, Wanted
-from .shot import POOL, Shot, allocated, history_layout, history_offsets, interior
+from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
@@ -42,7 +42,7 @@ class ForwardRun:
         arrays, offsets, every = self.samples, {}, 1
         if keep is not None and history is not None:
             arrays, every = {**arrays, **history.arrays}, keep.every
-            offsets = history_offsets(self.programs, keep, history.arrays, first)
+            offsets = history_offsets(self.programs, keep, self.shot.grid, history.arrays, first)
         self.shot.run(kernel, first, last, arrays, offsets, every)
 
     def stretch(self, wanted: Wanted, first: int, last: int) -> History:
@@ -55,8 +55,8 @@ class ForwardRun:
                 kept.fill(0)
                 field = self.shot.fields[quantity.field.name]
                 levels = field.shape[0]
-                target = interior(quantity.symbol, self.shot.grid.shape)
-                source = interior(quantity.field, self.shot.grid.shape)
+                stored = box(quantity.field, self.shot.symbols, self.shot.grid).shape
+                target, source = interior(quantity.symbol, stored), interior(quantity.field, stored)
                 for slot, step in enumerate((first - 1, first)):
                     if quantity.field.time_order == 2 or step == first:
                         kept[(slot, *target)] = field[(step % levels, *source)]
@@ -116,7 +116,7 @@ class AdjointRun:
         every, shift, offsets = 1, 0, {}
         if self.wanted is not None and history is not None:
             every = self.wanted.every
-            offsets = history_offsets(self.programs, self.wanted, history.arrays, first)
+            offsets = history_offsets(self.programs, self.wanted, self.shot.grid, history.arrays, first)
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
                 # The extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..calculus.terms import location
-from ..equations.system import Field, Port, Spatial, Symbols
+from ..calculus.terms import EquationError, location
+from ..equations.system import ODD, Field, Port, Spatial, Symbols
 from .buffers import Pool, row_length, zeros
 from .discretisation import Discretisation
 from .emit import COMPACT
 from .history import Layout
-from .interpolation import lies_on_grid, place, window_slopes, window_weights
+from .interpolation import images, lies_on_grid, place, window_slopes, window_weights
 from .kernel import Kernel
 from .programs import Programs, Wanted
+from .scratch import SCRATCH_PREFIX
 
 POOL = Pool()
 
@@ -25,20 +27,58 @@ def space_halo(function: Spatial) -> tuple[int, ...]:
     return tuple(h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space)
 
 
+@dataclass(frozen=True)
+class Box:
+    """The part of the grid where a function is stored.
+
+    Attributes:
+        starts: first grid point along each axis.
+        shape: number of points.
+    """
+
+    starts: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def box(function: Spatial, symbols: Symbols, grid: Discretisation) -> Box:
+    """Where a function is stored: everywhere, or in the strips that it is confined to."""
+    starts, shape = [0] * len(grid.shape), list(grid.shape)
+    for axis, side in symbols.traits_of(function).region:
+        i = symbols.axes.index(axis)
+        if side == "high":
+            per_line = row_length(1, grid.dtype)  # rows must start aligned, seen from the whole grid
+            starts[i] = (grid.shape[i] - grid.strips[axis, side]) // per_line * per_line
+            shape[i] = grid.shape[i] - starts[i]
+        else:
+            shape[i] = grid.strips[axis, side]
+    return Box(tuple(starts), tuple(shape))
+
+
 def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
-    """Shape of a function on the whole grid, halo included, rows aligned."""
+    """Shape of a function stored at so many points, halo included, rows aligned."""
     padded = [n + 2 * h for n, h in zip(shape, space_halo(function), strict=True)]
     return (*padded[:-1], row_length(padded[-1], dtype))
+
+
+def shift(function: Spatial, symbols: Symbols, grid: Discretisation, array: np.ndarray) -> int:
+    """Bytes from the (imaginary) element of the whole grid's first point to a stored array's first element."""
+    starts = box(function, symbols, grid).starts
+    return -sum(start * stride for start, stride in zip(starts, array.strides[-len(starts) :], strict=True))
 
 
 def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
 
 
-def with_halo(function: Spatial, values: np.ndarray, dtype: str) -> np.ndarray:
-    """A coefficient as kernels take it: zero in its halo."""
-    array = zeros(allocated(function, values.shape, dtype), dtype)
+def with_halo(function: Spatial, values: np.ndarray, symbols: Symbols, grid: Discretisation) -> np.ndarray:
+    """A coefficient as kernels take it: zero in its halo, but for mirror images above a free surface."""
+    array = zeros(allocated(function, values.shape, grid.dtype), grid.dtype)
     array[interior(function, values.shape)] = values
+    image = symbols.traits_of(function).image
+    if grid.surface and image is not None:
+        (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
+        first = rows if half else rows + 1
+        array[..., :rows] = image * array[..., first : first + rows][..., ::-1]
     return array
 
 
@@ -47,7 +87,8 @@ def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, fir
     layout = []
     for quantity in programs.coupling(wanted).quantities:
         slots = _slots(quantity.at_next, wanted.every, first, last)
-        shape = allocated(quantity.symbol, grid.shape, grid.dtype)
+        stored = box(quantity.symbol, programs.scheme.symbols, grid)
+        shape = allocated(quantity.symbol, stored.shape, grid.dtype)
         layout.append((quantity.symbol.name, (slots, *shape), grid.dtype))
     return tuple(layout)
 
@@ -60,12 +101,16 @@ def _slots(at_next: bool, every: int, first: int, last: int) -> int:
     return last - first + 1  # one zero slot after the last
 
 
-def history_offsets(programs: Programs, wanted: Wanted, arrays: Mapping[str, np.ndarray], first: int) -> dict[str, int]:
+def history_offsets(
+    programs: Programs, wanted: Wanted, grid: Discretisation, arrays: Mapping[str, np.ndarray], first: int
+) -> dict[str, int]:
     """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
     offsets = {}
     for quantity in programs.coupling(wanted).quantities:
         first_slot = first - 1 if quantity.at_next else first // wanted.every
-        offsets[quantity.symbol.name] = -first_slot * arrays[quantity.symbol.name][0].nbytes
+        array = arrays[quantity.symbol.name]
+        offsets[quantity.symbol.name] = -first_slot * array[0].nbytes
+        offsets[quantity.symbol.name] += shift(quantity.symbol, programs.scheme.symbols, grid, array)
     return offsets
 
 
@@ -91,13 +136,23 @@ class Geometry:
         cells = (np.asarray(positions, np.float64) - np.array(grid.origin)) / np.array(grid.spacing)
         for axis, dimension in enumerate(symbols.dimensions):
             halves = sorted({location(field)[dimension] for field, _ in port.terms})
+            reflects = grid.surface and axis == symbols.ndim - 1
             # All windows of a port share one loop over taps, so a single tap must suit every field it touches.
             on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], grid.dtype)
+            on_grid = on_grid and not reflects
             for half in halves:
                 first, offset = place(cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half)
-                parts = [window_weights(offset, grid.interpolation)] * copies
+                weights = window_weights(offset, grid.interpolation)
+                slope = window_slopes(offset, grid.interpolation)
+                if reflects:
+                    image = _image(symbols, port, dimension, half)
+                    offset, apart = images(offset, half, cells[:, axis], first)
+                    apart = 1.0 if image == ODD else apart
+                    weights = weights + image * apart * window_weights(offset, grid.interpolation)
+                    slope = slope + image * apart * window_slopes(offset, grid.interpolation)
+                parts = [weights] * copies
                 if slopes:
-                    parts[1 + axis] = window_slopes(offset, grid.interpolation) / grid.spacing[axis]
+                    parts[1 + axis] = slope / grid.spacing[axis]
                 suffix = dimension.name + ("h" if half else "")
                 self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
                 self._set(f"{port.name}_weight_{suffix}", np.concatenate(parts), grid.dtype)
@@ -107,6 +162,16 @@ class Geometry:
     def _set(self, name: str, values: np.ndarray, dtype: Any) -> None:
         self.arrays[name] = zeros(values.shape, dtype)
         self.arrays[name][...] = values
+
+
+def _image(symbols: Symbols, port: Port, dimension: Any, half: bool) -> int:
+    """How the fields that a port touches at nodes, or at half points, continue above a free surface."""
+    stated: set[Any] = {symbols.traits_of(f).image for f, _ in port.terms if location(f)[dimension] == half} - {None}
+    if len(stated) > 1:
+        raise EquationError(
+            f"port {port.name} reads fields that vanish at a free surface together with others that do not"
+        )
+    return stated.pop() if stated else ODD
 
 
 class Terminals:
@@ -167,6 +232,7 @@ class Shot:
         self.threads = threads
         self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles}
         self.fields: dict[str, np.ndarray] = {}
+        self._shifts: dict[str, int] = {}
         self._samples: list[np.ndarray] = []
         self.scalars: dict[str, float] = {"dt": grid.dt}
         for geometry in (*source.values(), *receiver.values()):
@@ -175,6 +241,8 @@ class Shot:
         for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
             n = dimension.name
             self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"{n}_size": points, f"h_{n}": spacing}
+            for side in ("low", "high"):
+                self.scalars[f"{n}_{side}"] = grid.strips.get((n, side), 0)
         # Sources and receivers are few: sharing them out costs more than it gains, and their sums would change order.
         self.scalars |= {"nthreads": threads, "nthreads_nonaffine": 1}
 
@@ -209,10 +277,12 @@ class Shot:
         """Fields at rest; `sparse` if their history is to be kept at some steps only."""
         for f in fields:
             name = prefix + f.name
-            shape = (self.programs.scheme.levels(f, sparse), *allocated(f, self.grid.shape, self.grid.dtype))
+            stored = box(f, self.symbols, self.grid)
+            shape = (self.programs.scheme.levels(f, sparse), *allocated(f, stored.shape, self.grid.dtype))
             array = POOL.take("field", shape, self.grid.dtype)
             array.fill(0)
             self.fields[name] = array
+            self._shifts[name] = shift(f, self.symbols, self.grid, array)
 
     def run(
         self,
@@ -235,5 +305,11 @@ class Shot:
         """
         if last > first:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
+            for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
+                function = self.programs.scheme.scratch.functions[name]
+                array = POOL.take("field", allocated(function, self.grid.shape, self.grid.dtype), self.grid.dtype)
+                array.fill(0)
+                self.fields[name] = array
             compact = {name + COMPACT: array for name, array in self.fields.items()}
-            kernel({**self.arrays, **self.fields, **compact, **arrays}, {**self.scalars, **bounds}, offsets)
+            everything = {**self.arrays, **self.fields, **compact, **arrays}
+            kernel(everything, {**self.scalars, **bounds}, {**self._shifts, **(offsets or {})})

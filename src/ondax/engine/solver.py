@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..calculus.scattering import PERTURBED
+from ..calculus.terms import location
 from ..equations.system import Port
 from . import checkpoint
 from .buffers import zeros
@@ -17,7 +18,7 @@ from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .runs import AdjointRun, Checkpointed, ForwardRun
 from .settings import Settings
-from .shot import POOL, Geometry, Shot, history_layout, history_offsets, interior, with_halo
+from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
 from .workers import OrderedSum, each
 
 Arrays = Sequence[np.ndarray]
@@ -79,9 +80,12 @@ class Solver:
         self.coefficients = system.coefficients
         self.inputs, self.outputs = system.inputs, system.outputs
         self._geometries: dict[Hashable, Geometry] = {}
-        self._profiles = {name: zeros(values.shape, grid.dtype) for name, values in grid.profiles.items()}
-        for name, values in grid.profiles.items():
-            self._profiles[name][...] = values
+        self._profiles = {}
+        for symbol in system.symbols.profiles:
+            values = grid.profiles[symbol.name]
+            array = zeros(allocated(symbol, values.shape, grid.dtype), grid.dtype)
+            array[interior(symbol, values.shape)] = values
+            self._profiles[symbol.name] = array
 
     # ---------------------------------------------------------------- the three runs
 
@@ -133,7 +137,7 @@ class Solver:
         def run(task: Task) -> None:
             with self._shot(task) as shot:
                 for c, values in zip(names, perturbations, strict=True):
-                    shot.arrays[PERTURBED + c.name] = with_halo(c, _of(values, task.batch), self.grid.dtype)
+                    shot.arrays[PERTURBED + c.name] = with_halo(c, _of(values, task.batch), shot.symbols, self.grid)
                 into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
                 if source is not None:
                     into.fill(_of(source, task.batch)[task.index[-1]])
@@ -141,7 +145,7 @@ class Solver:
                 kernel = self.programs.born(wanted, shot.parallel)
                 shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
                 for first, last, history in self._stretches(task, wanted):
-                    offsets = history_offsets(self.programs, wanted, history.arrays, first)
+                    offsets = history_offsets(self.programs, wanted, self.grid, history.arrays, first)
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
                 traces[task.index] = self.grid.recorded(out.columns(), points).T
 
@@ -197,12 +201,16 @@ class Solver:
         if wanted and len(tasks) > 1:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
         self._each(tasks, run)
+        for c, gradient in zip(names, gradients, strict=True):
+            if self.grid.surface and not location(c)[c.dimensions[-1]]:
+                gradient[..., 0] *= 0.5  # the cell of a node on the surface is only half a cell
         return (*gradients, *(a for a in (at_source, moved) if a is not None))
 
     # ---------------------------------------------------------------- tasks
 
     def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
         """One task per shot of every batch element; elements with the same coefficients share their kernel arrays."""
+        symbols = self.programs.scheme.symbols
         prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray]]] = {}
         number = 0
         for position in np.ndindex(*batch):
@@ -210,7 +218,7 @@ class Solver:
             if shared not in prepared:
                 values = [_of(c, position) for c in e.coefficients]
                 arrays = {
-                    c.name: with_halo(c, v, self.grid.dtype) for c, v in zip(self.coefficients, values, strict=True)
+                    c.name: with_halo(c, v, symbols, self.grid) for c, v in zip(self.coefficients, values, strict=True)
                 }
                 prepared[shared] = (Content(values), arrays)
             content, arrays = prepared[shared]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
 from .schemes import second_order_in_time
-from .system import Port, Symbols, System
+from .system import ODD, Port, Symbols, System
 
 
 class Acoustic(AbstractWaveEquation):
@@ -27,7 +27,7 @@ class Acoustic(AbstractWaveEquation):
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
-        u = symbols.field("u")
+        u = symbols.field("u", image=ODD)
         m = symbols.coefficient("m")
         return System(
             symbols=symbols,

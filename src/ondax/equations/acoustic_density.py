@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points
 from .schemes import second_order_in_time, to_half, to_node
-from .system import Port, Symbols, System
+from .system import ODD, Port, Symbols, System
 
 
 class AcousticDensity(AbstractWaveEquation):
@@ -29,7 +29,7 @@ class AcousticDensity(AbstractWaveEquation):
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
-        p = symbols.field("p")
+        p = symbols.field("p", image=ODD)
         compressibility = symbols.coefficient("compressibility")
         buoyancies = tuple(symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions)
         fluxes = (to_node(b * to_half(p, d), d) for b, d in zip(buoyancies, symbols.dimensions, strict=True))

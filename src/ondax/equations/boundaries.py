@@ -1,19 +1,19 @@
-"""What surrounds the model."""
+"""What surrounds the model: absorbing layers and free surfaces, alike on all faces or mixed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
 
-from .base import AbstractBoundary
-from .system import Expr, Symbols
+from .base import AbstractBoundary, AbstractLayer, Conditions
+
+Profile = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Sponge(AbstractBoundary):
+class Sponge(AbstractLayer):
     """An absorbing sponge: every time derivative becomes `d/dt + gamma`, with gamma growing into the layer.
 
     `gamma = gamma_max (depth / thickness)^power` along each axis, and the sum over axes, after Cerjan et al. (1985) and
@@ -29,52 +29,120 @@ class Sponge(AbstractBoundary):
         ValueError: a value out of its range.
     """
 
+    profile_kinds: ClassVar[tuple[str, ...]] = ("gamma",)
     width: int = eqx.field(static=True, default=40)
     reflection: float = eqx.field(static=True, default=1e-3)
     power: float = eqx.field(static=True, default=2.0)
 
     def __check_init__(self) -> None:
-        if not isinstance(self.width, int) or self.width < 0:
-            raise ValueError(f"width={self.width!r}: give the layer's width as a number of cells, 0 or more")
-        if not 0.0 < self.reflection < 1.0:
-            raise ValueError(f"reflection={self.reflection!r} must lie between 0 and 1, for example 1e-3")
-        if self.power < 1.0:
-            raise ValueError(f"power={self.power!r} must be 1 or more: a jump in damping reflects")
+        _check_layer(self.width, self.reflection, self.power)
 
-    def damping(self, symbols: Symbols, field: Any) -> Expr:
-        """The symbol of gamma, 1/s, at the points where `field` lives."""
-        parts = []
-        for dimension in symbols.dimensions:
-            index = field.indices[field.dimensions.index(dimension)]
-            parts.append(symbols.profile("gamma", dimension, staggered=index != dimension))
-        return sum(parts[1:], start=parts[0])
+    def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
+        """gamma, 1/s."""
+        return _strength(self, depth, conditions)
 
-    def profile(
-        self, points: int, spacing: float, max_velocity: float, staggered: bool
-    ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """gamma along one axis of the padded grid, 1/s.
 
-        Args:
-            points: padded number of points along the axis.
-            spacing: metres.
-            max_velocity: m/s.
-            staggered: at half points rather than at nodes.
-        """
+class CPML(AbstractLayer):
+    """A convolutional perfectly matched layer: in it, every derivative along an axis is `d/dx + psi`, with a memory psi.
+
+    `psi[n+1] = b psi[n] + a d/dx`, with `b = exp(-(d + alpha) dt)` and `a = d (b - 1) / (d + alpha)`, after Roden and
+    Gedney (2000); Komatitsch and Martin (2007) for first-order systems; Pasalic and McGarry (2010) for second-order ones.
+    `d` grows into the layer as the sponge's gamma does, alpha falls linearly to zero. Memories exist in the layer only.
+
+    Attributes:
+        width: cells added on every side.
+        reflection: amplitude that a wave at normal incidence keeps after crossing the layer twice, between 0 and 1.
+        power: how sharply the absorption grows.
+        frequency: Hz; waves well below it are hardly absorbed. Default: the survey's dominant frequency.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    profile_kinds: ClassVar[tuple[str, ...]] = ("pml_keep", "pml_take")
+    width: int = eqx.field(static=True, default=20)
+    reflection: float = eqx.field(static=True, default=1e-5)
+    power: float = eqx.field(static=True, default=2.0)
+    frequency: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        _check_layer(self.width, self.reflection, self.power)
         if self.width == 0:
-            return np.zeros(points)
-        index = np.arange(points) + (0.5 if staggered else 0.0)
-        depth = np.maximum(np.maximum(self.width - index, index - (points - 1 - self.width)), 0.0)
-        thickness = self.width * spacing
-        peak = (self.power + 1.0) * max_velocity * math.log(1.0 / self.reflection) / thickness
-        return peak * (depth / self.width) ** self.power
+            raise ValueError("width=0: a CPML needs cells to absorb in; Sponge(width=0) gives reflecting edges")
+        if self.frequency is not None and not (math.isfinite(self.frequency) and self.frequency > 0.0):
+            raise ValueError(f"frequency={self.frequency!r} must be a positive number, in Hz")
 
-    def profiles(
-        self, symbols: Symbols, shape: Sequence[int], spacing: Sequence[float], max_velocity: float
-    ) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-        """Values of every profile symbol that `damping` has handed out, by name."""
-        made = {}
-        for symbol in symbols.profiles:
-            axis = symbols.dimensions.index(symbol.dimensions[0])
-            staggered = symbol.indices[0] != symbol.dimensions[0]
-            made[symbol.name] = self.profile(shape[axis], spacing[axis], max_velocity, staggered)
-        return made
+    def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
+        """What a memory keeps of itself in a step (`pml_keep`), or takes up of a derivative (`pml_take`)."""
+        frequency = conditions.frequency if self.frequency is None else self.frequency
+        d = _strength(self, depth, conditions)
+        alpha = math.pi * frequency * (1.0 - depth)
+        keep = np.exp(-(d + alpha) * conditions.dt)
+        if kind == "pml_keep":
+            return keep
+        return d * (keep - 1.0) / (d + alpha)
+
+
+class FreeSurface(AbstractLayer):
+    """A free surface through the topmost nodes of the grid, for the top face: `Faces(CPML(), top=FreeSurface())`.
+
+    Pressure, or the traction, vanishes there. Stencils that reach above it read mirror images: those of opposite sign for
+    what vanishes (Levander, 1988), and for what it is differentiated from those that keep the scheme's energy, and so its
+    adjoint, exact.
+    """
+
+    mirrors: ClassVar[bool] = True
+    width: int = eqx.field(static=True, default=0, init=False)
+
+    def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
+        raise NotImplementedError
+
+
+class Faces(AbstractBoundary):
+    """Different boundaries on different faces.
+
+    Args:
+        others: on all faces not named.
+        top, bottom: at the least and the greatest depth.
+        left, right: at the least and the greatest x.
+        front, back: at the least and the greatest y.
+
+    Raises:
+        ValueError: a free surface elsewhere than at the top.
+    """
+
+    others: AbstractLayer = eqx.field(static=True)
+    top: AbstractLayer | None = eqx.field(static=True, default=None)
+    bottom: AbstractLayer | None = eqx.field(static=True, default=None)
+    left: AbstractLayer | None = eqx.field(static=True, default=None)
+    right: AbstractLayer | None = eqx.field(static=True, default=None)
+    front: AbstractLayer | None = eqx.field(static=True, default=None)
+    back: AbstractLayer | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        for name in ("others", "bottom", "left", "right", "front", "back"):
+            layer = getattr(self, name)
+            if layer is not None and layer.mirrors:
+                raise ValueError(
+                    f"{name}={layer!r}: a free surface can only be at the top: Faces(CPML(), top=FreeSurface())"
+                )
+
+    def face(self, axis: str, side: str) -> AbstractLayer:
+        names = {"x": ("left", "right"), "y": ("front", "back"), "z": ("top", "bottom")}[axis]
+        return getattr(self, names[side == "high"]) or self.others
+
+
+def _check_layer(width: int, reflection: float, power: float) -> None:
+    if not isinstance(width, int) or width < 0:
+        raise ValueError(f"width={width!r}: give the layer's width as a number of cells, 0 or more")
+    if not 0.0 < reflection < 1.0:
+        raise ValueError(f"reflection={reflection!r} must lie between 0 and 1, for example 1e-3")
+    if power < 1.0:
+        raise ValueError(f"power={power!r} must be 1 or more: a jump in damping reflects")
+
+
+def _strength(layer: Sponge | CPML, depth: Profile, conditions: Conditions) -> Profile:
+    """Damping per second that leaves `reflection` of a wave that crosses the layer twice at `max_velocity`."""
+    thickness = layer.width * conditions.spacing
+    peak = (layer.power + 1.0) * conditions.max_velocity * math.log(1.0 / layer.reflection) / thickness
+    return peak * depth**layer.power

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from devito import Function, Grid, SpaceDimension, TimeFunction
+from devito import Function, Grid, SpaceDimension, SubDomain, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Scalar
 
@@ -22,6 +22,28 @@ Equation = Any  # a devito.Eq
 
 AXIS_NAMES = {1: ("z",), 2: ("x", "z"), 3: ("x", "y", "z")}
 """Space dimensions by number of axes: depth comes last."""
+
+
+Region = frozenset[tuple[str, str]]
+"""Part of a grid: axis names with "low" or "high", the strips along those edges (their intersection); empty, all of it."""
+
+EVERYWHERE: Region = frozenset()
+EVEN, ODD = 1, -1
+SURFACE_GAIN = "surface_gain"  # name of a profile
+SYMBOLIC = 1025  # points along each axis of the grid that symbols are made on
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a symbol's values are outside the grid, and where they are not zero.
+
+    Attributes:
+        image: how they continue above a free surface, EVEN or ODD; None where that is never asked.
+        region: they are zero elsewhere, and not stored there.
+    """
+
+    image: int | None = None
+    region: Region = EVERYWHERE
 
 
 @dataclass(frozen=True)
@@ -86,7 +108,7 @@ class System:
         lines = [f"{self.symbols.ndim}-D, space order {self.symbols.space_order}"]
         for function in (*self.coefficients, *self.symbols.profiles, *self.fields):
             order = function.time_order if isinstance(function, TimeFunction) else ""
-            lines.append(f"{function} {order}")
+            lines.append(f"{function} {order} {self.symbols.traits_of(function)}")
         lines += [f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}" for u in self.updates]
         for kind, ports in (("in", self.inputs), ("out", self.outputs)):
             lines += [f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]}" for p in ports]
@@ -101,6 +123,20 @@ def text(expr: Expr) -> str:
     if isinstance(expr, Function) or not expr.args:
         return str(expr)
     return f"{expr.func.__name__}({', '.join(sorted(text(arg) for arg in expr.args))})"
+
+
+class _Part(SubDomain):
+    """Strips along edges of the grid."""
+
+    def __init__(self, region: Region, of: str, thickness: int, grid: Grid) -> None:
+        self.region, self.thickness = dict(region), thickness
+        self.name = "_".join([*(f"{axis}{side}" for axis, side in sorted(region)), of])
+        super().__init__(grid=grid)
+
+    def define(self, dimensions: Any) -> dict[Any, Any]:
+        # Kernels are told the real thickness. This one only has to differ from that of others, or they would be one to Devito.
+        sides = {"low": ("left", self.thickness), "high": ("right", self.thickness)}
+        return {d: sides[self.region[d.name]] if d.name in self.region else d for d in dimensions}
 
 
 class Symbols:
@@ -127,13 +163,38 @@ class Symbols:
             SpaceDimension(name=n, spacing=Scalar(name=f"h_{n}", dtype=self.dtype.type, is_const=True))
             for n in AXIS_NAMES[ndim]
         )
-        # The smallest grid that Devito accepts for any order: real shapes arrive when a kernel is called.
-        self.grid = Grid(shape=(4 * space_order + 1,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type)
+        # Larger than any order or strip needs; nothing of this size is allocated: real shapes arrive when a kernel is called.
+        self.grid = Grid(shape=(SYMBOLIC,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type)
         self.dt = self.grid.stepping_dim.spacing
+        self.axes = AXIS_NAMES[ndim]
         self.profiles: list[Spatial] = []
+        self._parts: dict[tuple[Region, str], SubDomain] = {}
+        self.traits: dict[str, Traits] = {}
 
-    def field(self, name: str, time_order: int = 2, staggered: Any = None, save: Any = None) -> Field:
-        """A wavefield of time order 1 or 2, at the nodes or half a cell along the `staggered` dimensions."""
+    def traits_of(self, function: Spatial) -> Traits:
+        return self.traits.get(function.name, Traits())
+
+    def field(
+        self,
+        name: str,
+        time_order: int = 2,
+        staggered: Any = None,
+        save: Any = None,
+        image: int | None = None,
+        region: Region = EVERYWHERE,
+    ) -> Field:
+        """A wavefield of time order 1 or 2, at the nodes or half a cell along the `staggered` dimensions.
+
+        Args:
+            name: unique in the scheme.
+            time_order: 1 or 2.
+            staggered: dimensions.
+            save: for the engine.
+            image: how the field continues above a free surface: ODD (it vanishes there) or EVEN. Leave it out for fields
+                that no vertical derivative reads; a scheme that lacks it where it matters takes no free surface.
+            region: part of the grid outside which the field is zero.
+        """
+        self.traits[name] = Traits(image, region)
         return TimeFunction(
             name=name,
             grid=self.grid,
@@ -143,9 +204,26 @@ class Symbols:
             save=save,
         )
 
-    def coefficient(self, name: str, staggered: Any = None) -> Spatial:
-        """A differentiable coefficient, at the nodes or half a cell along the `staggered` dimensions."""
+    def coefficient(self, name: str, staggered: Any = None, image: int | None = EVEN) -> Spatial:
+        """A differentiable coefficient, at the nodes or half a cell along the `staggered` dimensions; `image` as for
+        fields: the sine of a dip is ODD."""
+        self.traits[name] = Traits(image)
         return Function(name=name, grid=self.grid, space_order=self.space_order, staggered=staggered)
+
+    def like(self, function: Spatial, prefix: str) -> Spatial:
+        """A new symbol of the same kind, at the same points, its name lengthened by a prefix."""
+        self.traits[prefix + function.name] = self.traits_of(function)
+        return function._rebuild(name=prefix + function.name)
+
+    def part(self, region: Region, of: str) -> SubDomain:
+        """The region as Devito knows it, for the loops that compute one function. Its thickness is an argument of kernels.
+
+        Each function has its own: Devito fuses loops over one strip even where the second reads what the first has yet to
+        compute at the next point (seen in 4.8.23, with two strips along an axis).
+        """
+        if (region, of) not in self._parts:
+            self._parts[region, of] = _Part(region, of, len(self._parts) + 1, self.grid)
+        return self._parts[region, of]
 
     def profile(self, name: str, dimension: Any, staggered: bool = False) -> Spatial:
         """A fixed (not differentiable) function of one dimension, such as an absorbing layer's damping."""
@@ -157,7 +235,7 @@ class Symbols:
             name=name,
             dimensions=(dimension,),
             shape=(self.grid.shape[0],),
-            space_order=0,
+            space_order=self.space_order,
             dtype=self.dtype.type,
             staggered=dimension if staggered else None,
         )

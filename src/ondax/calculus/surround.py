@@ -1,0 +1,119 @@
+"""What a boundary does to a scheme: memories in perfectly matched layers, mirror images at a free surface."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import sympy
+from devito.finite_differences import Derivative
+
+from ..equations.system import EVEN, Expr, Field, Symbols, System, Update, text
+from .check import checked
+from .terms import EquationError, is_access, location, point, summands, total, with_operand
+
+KEEP, TAKE = "pml_keep", "pml_take"  # names of a perfectly matched layer's profiles
+
+
+def stretched(system: System, layers: Collection[tuple[str, str]]) -> System:
+    """The scheme with perfectly matched layers: every derivative along an axis gets memories in the layers at its ends.
+
+    A first derivative `D e` becomes `D e + psi`, where `psi[n+1] = keep psi[n] + take D e`; a second derivative `D2 e`
+    becomes `D2 e + D psi + zeta`, with psi the memory of `D e` at half points, and zeta that of `D2 e + D psi`.
+
+    Args:
+        system: the scheme.
+        layers: axis name, and "low" or "high", of each layer.
+    """
+    system = checked(system)
+    if not layers:
+        return system
+    stretch = _Stretch(system.symbols, layers)
+    updates: list[Update] = []
+    for update in system.updates:
+        rhs = stretch(update.rhs)
+        updates += stretch.new
+        stretch.new = []
+        updates.append(Update(update.field, update.mass, rhs))
+    return replace(system, updates=tuple(updates))
+
+
+class _Stretch:
+    """Adds memories to derivatives; equal derivatives share theirs."""
+
+    def __init__(self, symbols: Symbols, layers: Collection[tuple[str, str]]) -> None:
+        self.symbols, self.layers = symbols, layers
+        self.new: list[Update] = []
+        self.made: dict[str, Expr] = {}
+        self.count = 0
+
+    def __call__(self, expr: Expr) -> Expr:
+        if is_access(expr) or not expr.args or not expr.has(Derivative):
+            return expr
+        if not isinstance(expr, Derivative):
+            return expr.func(*map(self, expr.args))
+        key = text(expr)
+        if key not in self.made:
+            self.made[key] = self._derivative(expr)
+        return self.made[key]
+
+    def _derivative(self, expr: Derivative) -> Expr:
+        plain = with_operand(expr, self(expr.expr))
+        if not any(d.name == axis for d in expr.dims for axis, _ in self.layers):
+            return plain
+        if len(expr.dims) > 1 or expr.deriv_order[0] > 2:
+            raise EquationError(
+                f"{expr}: perfectly matched layers take first and second derivatives along one axis at a time"
+            )
+        (dimension,) = expr.dims
+        if expr.deriv_order[0] == 1:
+            return plain + self._memories(plain, dimension)
+        here = location(expr.expr)[dimension]
+        slope = Derivative(expr.expr, (dimension, 1), x0={dimension: point(dimension, True)}, fd_order=expr.fd_order)
+        if here:
+            raise EquationError(f"{expr}: a second derivative at half points has no perfectly matched layer")
+        psi = self._memories(slope, dimension)
+        plain = plain + total(
+            Derivative(p, (dimension, 1), x0={dimension: point(dimension, False)}) for p in summands(psi)
+        )
+        return plain + self._memories(plain, dimension)
+
+    def _memories(self, derivative: Expr, dimension: Any) -> Expr:
+        memories = []
+        halves = [d for d, half in location(derivative).items() if half]
+        keep, take = (self.symbols.profile(n, dimension, dimension in halves) for n in (KEEP, TAKE))
+        for side in ("low", "high"):
+            if (dimension.name, side) in self.layers:
+                memory: Field = self.symbols.field(
+                    f"memory{self.count}",
+                    time_order=1,
+                    staggered=tuple(halves) or None,
+                    image=image_of(derivative, self.symbols),
+                    region=frozenset({(dimension.name, side)}),
+                )
+                self.count += 1
+                self.new.append(Update(memory, sympy.S.One, keep * memory + take * derivative))
+                memories.append(memory.forward)
+        return total(memories)
+
+
+def image_of(expr: Expr, symbols: Symbols) -> int | None:
+    """How an expression continues above a free surface: EVEN or ODD; None where its parts do not say or do not agree."""
+    if is_access(expr):
+        return EVEN if expr.function in symbols.profiles else symbols.traits_of(expr.function).image
+    if isinstance(expr, Derivative):
+        image = image_of(expr.expr, symbols)
+        depth = symbols.dimensions[-1]
+        odd = sum(n for d, n in zip(expr.dims, expr.deriv_order, strict=True) if d == depth) % 2
+        return -image if image is not None and odd else image
+    if expr.is_Add:
+        stated = {image_of(arg, symbols) for arg in expr.args} - {None}
+        return stated.pop() if len(stated) == 1 else None
+    product = EVEN
+    for arg in expr.args:
+        image = image_of(arg, symbols)
+        if image is None:
+            return None
+        product *= image
+    return product
