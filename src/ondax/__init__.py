@@ -12,10 +12,13 @@ from .engine import release_memory as release_memory
 from .equations import CPML as CPML
 from .equations import EVEN as EVEN
 from .equations import ODD as ODD
+from .equations import TTI as TTI
+from .equations import VTI as VTI
 from .equations import AbstractBoundary as AbstractBoundary
 from .equations import AbstractWaveEquation as AbstractWaveEquation
 from .equations import Acoustic as Acoustic
 from .equations import AcousticDensity as AcousticDensity
+from .equations import Elastic as Elastic
 from .equations import Faces as Faces
 from .equations import FreeSurface as FreeSurface
 from .equations import Port as Port
@@ -23,6 +26,7 @@ from .equations import Sponge as Sponge
 from .equations import Symbols as Symbols
 from .equations import System as System
 from .equations import Update as Update
+from .equations import Viscoacoustic as Viscoacoustic
 from .grid import Grid as Grid
 from .propagator import Propagator as Propagator
 from .survey import Survey as Survey

@@ -30,6 +30,7 @@ from .survey import Survey
 Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
+CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
 
 
@@ -217,7 +218,9 @@ class Propagator(eqx.Module):
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
-        bounds = [*self.equation.speeds(fixed), *(jnp.min(fixed[n]) for n in self.equation.positive_parameters)]
+        constrained = [fixed[n] for n in self.equation.positive_parameters]
+        constrained += self.equation.constraints(fixed).values()
+        bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
         which = jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
@@ -268,11 +271,20 @@ class Propagator(eqx.Module):
 
     # ---------------------------------------------------------------- checks of values
 
+    @cached_property
+    def _constrained(self) -> tuple[str, ...]:
+        ones = {n: jnp.ones((1,) * self.grid.ndim) for n in self.equation.required(self.grid.ndim)}
+        return tuple(self.equation.constraints(ones))
+
     def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
-        """Check a model's speeds, and the least values of the parameters that must be positive."""
-        for name, value in zip(self.equation.positive_parameters, least, strict=True):
+        """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
+        strict = self.equation.positive_parameters
+        for name, value in zip(strict, least, strict=False):
             if value <= 0.0:  # NaN is found among the coefficients
                 raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
+        for name, value in zip(self._constrained, least[len(strict) :], strict=True):
+            if value < -CONSTRAINT_ROUNDING:
+                raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
         self._check_speeds(slowest, fastest)
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:

@@ -10,6 +10,7 @@ from .boundaries import CPML as CPML
 from .boundaries import Faces as Faces
 from .boundaries import FreeSurface as FreeSurface
 from .boundaries import Sponge as Sponge
+from .elastic import Elastic as Elastic
 from .system import AXIS_NAMES as AXIS_NAMES
 from .system import EVEN as EVEN
 from .system import ODD as ODD
@@ -17,3 +18,6 @@ from .system import Port as Port
 from .system import Symbols as Symbols
 from .system import System as System
 from .system import Update as Update
+from .tti import TTI as TTI
+from .viscoacoustic import Viscoacoustic as Viscoacoustic
+from .vti import VTI as VTI

@@ -116,6 +116,8 @@ class AbstractWaveEquation(eqx.Module):
     - `positive_parameters`: those that must be positive everywhere, beside the speeds below (optional);
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
+    - `constraints`: combinations that must not be negative (optional);
+    - `at_surface`: what a free surface changes in the coefficients (optional);
     - `speeds`: the slowest and fastest wave speed of a model, in m/s;
     - `largest_step`: the largest stable time step.
     """
@@ -131,6 +133,14 @@ class AbstractWaveEquation(eqx.Module):
     @abstractmethod
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Coefficients by name, on the padded grid, from parameters on the padded grid (pure JAX)."""
+
+    def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Combinations of parameters that must not be negative anywhere, by what to call them; unless overridden, none."""
+        return {}
+
+    def required(self, ndim: int) -> tuple[str, ...]:
+        """The parameters of a model of `ndim` axes."""
+        return self.parameter_names
 
     def at_surface(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
         """The coefficients as a free surface along the first rows changes them; unless overridden, not at all."""
@@ -158,6 +168,7 @@ class AbstractWaveEquation(eqx.Module):
                 f"{type(self).__name__} has the parameters {', '.join(names)}: pass a dict with these keys, "
                 f"not {type(model).__name__}"
             )
+        names = self.required(max((np.ndim(v) for v in model.values()), default=0))
         if set(model) != set(names):
             raise ValueError(
                 f"{type(self).__name__} needs the parameters {', '.join(names)}; got {', '.join(map(str, model)) or 'none'}"
@@ -171,3 +182,13 @@ def half_points(values: Float[Array, ...], axis: int) -> Float[Array, ...]:
         [lax.slice_in_dim(values, 1, None, axis=axis), lax.slice_in_dim(values, -1, None, axis=axis)], axis=axis
     )
     return 0.5 * (values + following)
+
+
+def harmonic_mean(values: Float[Array, ...], axes: Sequence[int]) -> Float[Array, ...]:
+    """The harmonic mean of neighbours along several axes: from nodes to the points half a cell beyond along each; zero
+    where one of them is zero, with a gradient that is finite."""
+    positive = values > 0.0
+    inverse, zeros = 1.0 / jnp.where(positive, values, 1.0), jnp.where(positive, 0.0, 1.0).astype(values.dtype)
+    for axis in axes:
+        inverse, zeros = half_points(inverse, axis), half_points(zeros, axis)
+    return jnp.where(zeros == 0.0, 1.0 / inverse, 0.0)

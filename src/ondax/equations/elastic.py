@@ -1,0 +1,111 @@
+"""The isotropic elastic wave equation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from . import stability
+from .base import AbstractBoundary, AbstractWaveEquation, half_points, harmonic_mean
+from .schemes import first_order_in_time, to_half, to_node
+from .system import EVEN, ODD, Port, Symbols, System
+
+
+class Elastic(AbstractWaveEquation):
+    """`rho v_t = div(sigma) + f`, `sigma_t = lambda div(v) I + mu (grad(v) + grad(v)^T) - M`.
+
+    Velocities and stresses on the staggered grid of Virieux (1986), Levander (1988). Where vs = 0 the medium is a fluid.
+
+    Model: a dict of vp, vs, m/s, and rho, kg/m3, each of the grid's shape. Densities are averaged to the points of the
+    velocities, mu harmonically to those of the shear stresses (Moczo et al., 2002), so that fluids stay fluid.
+
+    Sources: "explosive" (default), `w(t)` on all of the diagonal of M, the moment rate in N m/s (per metre in 2-D);
+    "moment_xx", "moment_xz", ..., a component of M and its mirror; "force_x", ..., a body force in N. Receivers: "velocity_z"
+    (default), "velocity_x", ..., m/s; "pressure", minus the mean normal stress (in 2-D, of the two in the plane), Pa;
+    "stress_xx", "stress_xz", .... Pressure and stresses recorded together with velocities are interpolated in time.
+
+    Attributes:
+        space_order: even accuracy order in space, 2 to 16.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")
+    positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
+    space_order: int = eqx.field(static=True, default=8)
+
+    def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
+        axes, depth = symbols.dimensions, symbols.dimensions[-1]
+        pairs = list(combinations(axes, 2))
+        lam, mu = symbols.coefficient("lam"), symbols.coefficient("mu")
+        rho = {d: symbols.coefficient(f"rho_{d.name}", staggered=d) for d in axes}
+        mu_at = {p: symbols.coefficient(f"mu_{p[0].name}{p[1].name}", staggered=p) for p in pairs}
+
+        # Of the tractions' images, those that vanish at a free surface are odd; velocities continue such that they do work.
+        v = {d: symbols.field(f"v_{d.name}", time_order=1, staggered=d, image=EVEN) for d in axes}
+        normal = {
+            d: symbols.field(f"s_{d.name}{d.name}", time_order=1, image=ODD if d == depth else None) for d in axes
+        }
+        shear = {
+            p: symbols.field(f"s_{p[0].name}{p[1].name}", time_order=1, staggered=p, image=ODD if depth in p else None)
+            for p in pairs
+        }
+
+        def traction(d: Any, e: Any) -> Any:
+            """The derivative along e of the stress sigma_de, at the points of v_d."""
+            return to_half(normal[d], d) if d == e else to_node(shear[(d, e) if (d, e) in shear else (e, d)], e)
+
+        updates = [
+            first_order_in_time(symbols, boundary, v[d], rho[d], sum(traction(d, e) for e in axes)) for d in axes
+        ]
+        strain = {d: to_node(v[d].forward, d) for d in axes}
+        divergence = sum(strain.values())
+        for d in axes:
+            rate = lam * divergence + 2 * mu * strain[d]
+            updates.append(first_order_in_time(symbols, boundary, normal[d], 1, rate))
+        for d, e in pairs:
+            rate = mu_at[d, e] * (to_half(v[d].forward, e) + to_half(v[e].forward, d))
+            updates.append(first_order_in_time(symbols, boundary, shear[d, e], 1, rate))
+
+        stresses = {f"{d.name}{d.name}": f for d, f in normal.items()} | {
+            f"{d.name}{e.name}": f for (d, e), f in shear.items()
+        }
+        inputs = [Port("explosive", tuple((f, -1.0) for f in normal.values()), time=0.5)]
+        inputs += [Port(f"force_{d.name}", ((f, 1.0),)) for d, f in v.items()]
+        inputs += [Port(f"moment_{n}", ((f, -1.0),), time=0.5) for n, f in stresses.items()]
+        outputs = [Port(f"velocity_{d.name}", ((v[d], 1.0),), time=-0.5) for d in reversed(axes)]
+        outputs += [Port("pressure", tuple((f, -1.0 / len(axes)) for f in normal.values()))]
+        outputs += [Port(f"stress_{n}", ((f, 1.0),)) for n, f in stresses.items()]
+        coefficients = (lam, mu, *rho.values(), *mu_at.values())
+        return System(symbols, coefficients, tuple(updates), tuple(inputs), tuple(outputs))
+
+    def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        vp, vs, rho = (parameters[n] for n in self.parameter_names)
+        mu = rho * vs**2
+        names = {1: "z", 2: "xz", 3: "xyz"}[rho.ndim]
+        made = {"lam": rho * vp**2 - 2.0 * mu, "mu": mu}
+        made |= {f"rho_{n}": half_points(rho, axis) for axis, n in enumerate(names)}
+        for a, b in combinations(range(rho.ndim), 2):
+            made[f"mu_{names[a]}{names[b]}"] = harmonic_mean(mu, (a, b))
+        return made
+
+    def at_surface(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
+        """In the surface no vertical stress acts, which makes the medium softer along it: `lambda` becomes
+        `2 lambda mu / (lambda + 2 mu)` (Robertsson, 1996)."""
+        lam, mu = coefficients["lam"], coefficients["mu"]
+        softer = 2.0 * lam * mu / (lam + 2.0 * mu)
+        return {**coefficients, "lam": lam.at[..., 0].set(softer[..., 0])}
+
+    def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        vp, vs = parameters["vp"], parameters["vs"]
+        return {"vs": vs, "vp^2 - 4/3 vs^2 (the bulk modulus over the density)": vp**2 - 4.0 / 3.0 * vs**2}
+
+    def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+        vp, vs = parameters["vp"], parameters["vs"]
+        return jnp.min(jnp.where(vs > 0.0, vs, vp)), jnp.max(vp)
+
+    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
+        bound = stability.staggered_derivative_bound(self.space_order) ** 2
+        return stability.largest_step(bound, spacing, max_velocity)
