@@ -29,6 +29,7 @@ class HostModel:
         check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
         check_positions: checks positions given at run time; raises ValueError.
         store_every: sampling of the history.
+        linearize: makes the host model of the scheme together with its tangent.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class HostModel:
         check: Callable[..., None],
         check_positions: Callable[[str, np.ndarray], None],
         store_every: int,
+        linearize: Callable[[], HostModel],
     ) -> None:
         self.programs = programs
         self.grid = grid
@@ -54,14 +56,20 @@ class HostModel:
         self.check = check
         self.check_positions = check_positions
         self.store_every = store_every
+        self._linearize = linearize
         self.coefficient_names = tuple(c.name for c in programs.scheme.system.coefficients)
         self.shape = grid.shape
         self.steps = grid.steps
         self.samples = grid.samples
         self.dtype = np.dtype(grid.dtype)
-        self.n_sources = len(ports[0].ports) * source_positions.shape[1]
-        self.n_receivers = len(ports[1].ports) * receiver_positions.shape[1]
+        self.n_sources = len(programs.scheme.system.inputs) * source_positions.shape[1]
+        self.n_receivers = len(programs.scheme.system.outputs) * receiver_positions.shape[1]
         self._calls: dict[Any, HostFunction] = {}
+
+    @property
+    def linearized(self) -> HostModel:
+        """The scheme together with its tangent: coefficients and their perturbations, traces and Born traces."""
+        return self._linearize()
 
     def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:

@@ -50,6 +50,8 @@ class Host(Protocol):
     n_sources: int
     n_receivers: int
 
+    @property
+    def linearized(self) -> Host: ...
     def forward(self, operands: Operands, keep: tuple[int, ...], slopes: bool) -> Any: ...
     def born(self, operands: Operands, wanted: tuple[int, ...], source: bool) -> Any: ...
     def adjoint(
@@ -147,37 +149,65 @@ for _p in (forward_p, born_p, adjoint_p):
     batching.primitive_batchers[_p] = _batching_rule(_p)
 
 
-def _linear_jvp(primitive: Primitive, count: Any) -> Any:
-    """A primitive that is linear in its last operands: the tangent is the primitive itself."""
+def _linear_jvp(primitive: Primitive, count: Any, background: Any = None) -> Any:
+    """A primitive that is linear in its last operands: the tangent is the primitive itself, and what `background` adds
+    for tangents of the others."""
 
     def rule(primals: Any, tangents: Any, **params: Any) -> Any:
         n = count(params)
-        if any(not isinstance(t, ad.Zero) for t in tangents[:-n]):
-            raise NotImplementedError(
-                f"{primitive.name} cannot be differentiated in its background model, wavelet or positions (second "
-                "derivatives); it is linear in its other arguments only"
-            )
         results = primitive.bind(*primals, **params)
-        if all(isinstance(t, ad.Zero) for t in tangents[-n:]):
-            return results, [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
-        linear = [ad.instantiate_zeros(t) for t in tangents[-n:]]
-        return results, primitive.bind(*primals[:-n], *linear, **params)
+        found: list[Any] = [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
+        if any(not isinstance(t, ad.Zero) for t in tangents[-n:]):
+            linear = [ad.instantiate_zeros(t) for t in tangents[-n:]]
+            found = primitive.bind(*primals[:-n], *linear, **params)
+        if any(not isinstance(t, ad.Zero) for t in tangents[:-n]):
+            if background is None:
+                raise NotImplementedError(
+                    f"{primitive.name} cannot be differentiated in its background model, wavelet or positions (second "
+                    "derivatives), it is linear in its other arguments only: see ox.hvp and F.jvp"
+                )
+            found = [ad.add_tangents(a, b) for a, b in zip(found, background(primals, tangents, **params), strict=True)]
+        return results, found
 
     return rule
+
+
+def _born_in_background(
+    primals: Any, tangents: Any, *, host: Host, given: Operands, wanted: tuple[int, ...], source: bool
+) -> Any:
+    """How Born traces change with the background: the Born traces of the linearised scheme."""
+    count, n = len(host.coefficient_names), _born_inputs({"wanted": wanted, "source": source})
+    if source or any(not isinstance(t, ad.Zero) for t in tangents[count:-n]):
+        raise NotImplementedError("Born traces can be differentiated again in model and perturbation only")
+    perturbed = dict(zip(wanted, primals[-n:], strict=True))
+    coefficients = primals[:count]
+    perturbations = [perturbed[i] if i in perturbed else jnp.zeros_like(c) for i, c in enumerate(coefficients)]
+    moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
+    (rows,) = born_p.bind(
+        *coefficients,
+        *perturbations,
+        *primals[count:-n],
+        *(tangents[i] for i in moved),
+        host=host.linearized,
+        given=given,
+        wanted=moved,
+        source=False,
+    )
+    return [jnp.split(rows, 2, axis=-2)[1]]
 
 
 def _born_inputs(params: Any) -> int:
     return len(params["wanted"]) + params["source"]
 
 
-ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs)
+ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs, _born_in_background)
 ad.primitive_jvps[adjoint_p] = _linear_jvp(adjoint_p, lambda params: 1)
 
 
 def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
     raise NotImplementedError(
         "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not available: "
-        "use F.jacobian(model).mv(perturbation), or reverse mode (grad, vjp, jacrev)"
+        "use F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode (grad, vjp, jacrev)"
     )
 
 

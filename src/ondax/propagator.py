@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from . import checks
-from .calculus import stretched, transpose
+from .calculus import linearize, stretched, transpose
 from .components import Components
 from .engine import Discretisation, Programs, Scheme, Settings, Solver
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Sponge, Symbols, System
@@ -30,6 +30,7 @@ from .survey import Survey
 Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
+Variant = Literal["plain", "transposed", "linearized"]  # of a scheme
 CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
 
@@ -165,7 +166,7 @@ class Propagator(eqx.Module):
             Adjoint wavelets, shaped like the survey's: `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding.
         """
         dtype = self._dtype(model, data)
-        host = self._operators.host(dtype, adjoint=True)
+        host = self._operators.host(dtype, "transposed")
         coefficients, speeds, which, _ = self._common(model, dtype, shots)
         data = checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype)
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
@@ -196,6 +197,44 @@ class Propagator(eqx.Module):
         from .jacobian import Jacobian
 
         return Jacobian(self, model, shots)
+
+    def jvp(
+        self,
+        model: Model,
+        perturbation: Model,
+        *,
+        wavelet: Wavelets | None = None,
+        shots: Int[Array, " shot"] | None = None,
+    ) -> tuple[Traces, Traces]:
+        """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which `jax.custom_vjp` rules out.
+
+        Both are differentiable in model, perturbation and wavelet in reverse mode, so that gradients of Born data in the
+        background, and Hessian-vector products (see `hvp`), are to be had. Both fields are advanced together by the
+        linearised scheme, whose adjoint is derived like any other.
+
+        Args:
+            model: the background.
+            perturbation: shaped like the model.
+            wavelet: source samples instead of the survey's.
+            shots: numbers of the shots; default all.
+
+        Raises:
+            ValueError: as for `__call__`, and for a perturbation that is not shaped like the model.
+        """
+        dtype = self._dtype(model, perturbation, wavelet)
+        coefficients, speeds, which, named = self._common(model, dtype, shots)
+        changes = self.equation.named(perturbation)
+        changes = {n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype) for n, v in changes.items()}
+        _, perturbed = jax.jvp(self.coefficients, (named,), (changes,))
+        given = Operands(wavelet=wavelet is not None)
+        extras = ()
+        if wavelet is not None:
+            shape = (which.shape[0], *self.survey.wavelet.shape[1:])
+            extras = (self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which),)
+        arguments = unify_axes(((*coefficients, *perturbed), speeds, which, extras))
+        samples = self._operators.simulate(self._operators.host(dtype).linearized, given)(*arguments)
+        plain, born = jnp.split(samples, 2, axis=-2)
+        return self._traces(plain, arguments[2]), self._traces(born, arguments[2])
 
     # ---------------------------------------------------------------- from parameters to operands
 
@@ -319,13 +358,17 @@ def _programs(
     dtype: str,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
-    adjoint: bool,
+    variant: Variant,
 ) -> Programs:
-    """The kernels between the named ports."""
+    """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together with its tangent."""
     system = _system(equation, boundary, ndim, dtype)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
     system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
-    return Programs(Scheme(transpose(system) if adjoint else system, boundary.free_surface), dtype)
+    if variant == "transposed":
+        system = transpose(system)
+    elif variant == "linearized":  # sources feed the scheme, not its tangent
+        system = replace(linearize(system), inputs=system.inputs)
+    return Programs(Scheme(system, boundary.free_surface), dtype)
 
 
 class _Ends:
@@ -343,7 +386,7 @@ class _Operators:
 
     def __init__(self, propagator: Propagator) -> None:
         self._propagator = propagator
-        self._hosts: dict[tuple[str, bool], HostModel] = {}
+        self._hosts: dict[tuple[str, Variant], HostModel] = {}
         self._functions: dict[Any, Any] = {}
         self._lock = threading.RLock()
 
@@ -359,19 +402,20 @@ class _Operators:
     def _any_host(self) -> HostModel:
         return next(iter(self._hosts.values())) if self._hosts else self.host("float32")
 
-    def host(self, dtype: Any, adjoint: bool = False) -> HostModel:
-        key = (np.dtype(dtype).name, adjoint)
+    def host(self, dtype: Any, variant: Variant = "plain") -> HostModel:
+        key: tuple[str, Variant] = (np.dtype(dtype).name, variant)
         with self._lock:
             if key not in self._hosts:
                 self._hosts[key] = self._make_host(*key)
             return self._hosts[key]
 
-    def _make_host(self, dtype: str, adjoint: bool) -> HostModel:
+    def _make_host(self, dtype: str, variant: Variant) -> HostModel:
         f = self._propagator
         grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
         ends = self.ends
         names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
-        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, adjoint)
+        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant)
+        adjoint = variant == "transposed"
         symbols = programs.scheme.symbols
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
         conditions = Conditions(0.0, f.max_velocity, f.dominant_frequency, f.dt)
@@ -392,7 +436,7 @@ class _Operators:
             profiles=f.boundary.profiles(symbols, shape, grid.spacing, conditions),
             strips=strips,
             surface=f.boundary.free_surface,
-            late=(False,) * len(ends.source.ports) if adjoint else ends.late,
+            late=(False,) * len(ends.source.ports) if adjoint else ends.late * (2 if variant == "linearized" else 1),
         )
         positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
         source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, slice(None), np)
@@ -406,6 +450,7 @@ class _Operators:
             check=f._check_bounds,
             check_positions=f._check_positions,
             store_every=f.settings.store_every,
+            linearize=lambda: self.host(dtype, "linearized"),
         )
 
     def simulate(self, host: HostModel, given: Operands) -> Any:

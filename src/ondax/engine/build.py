@@ -24,7 +24,7 @@ from typing import Any
 
 from ..equations.system import text
 
-FORMAT = "3"  # of the files in the cache: raise it when they change
+FORMAT = "4"  # of the files in the cache: raise it when they change
 WEIGHT_DIGITS = 20
 LOCK = threading.Lock()  # Devito cannot build from several threads
 
@@ -122,10 +122,7 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[Path, S
     """
     tools = toolchain()
     parts = [FORMAT, version("devito"), dtype, "openmp" if parallel else "serial", tools.identity, processor()]
-    parts += [
-        f"{type(e).__name__} {text(e.lhs)} = {text(e.rhs)} {_layout(e)} {getattr(e.subdomain, 'name', '')}"
-        for e in equations
-    ]
+    parts += [_identity(e) for e in equations]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     folder = cache_directory() / key
     if not (folder / "kernel.json").exists():
@@ -135,6 +132,12 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[Path, S
     described = json.loads((folder / "kernel.json").read_text())
     signature = Signature(tuple(Argument(**a) for a in described["arguments"]), described["dtype"])
     return folder / "kernel.so", signature
+
+
+def _identity(equation: Any) -> str:
+    """A text that tells apart all equations that compile to different code."""
+    where = [getattr(equation.subdomain, "name", ""), str(equation.implicit_dims)]
+    return " ".join([type(equation).__name__, text(equation.lhs), "=", text(equation.rhs), _layout(equation), *where])
 
 
 def _layout(equation: Any) -> str:

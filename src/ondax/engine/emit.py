@@ -105,10 +105,12 @@ class Scheme:
         equations: list[Equation] = []
         inputs = [(port, Points(self.symbols, port.name)) for port in self.system.inputs]
         compact = self.in_place(sparse)
+        computed: set[str] = set()
         for update in self.system.updates:
             now = update.field.forward
             parts, region = self._parts(update)
-            new_value = parts.pop(region)
+            first, new_value = self._lifted(parts.pop(region), region, computed)
+            equations += first
             quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
             late = quantities
             early: list[Quantity] = []
@@ -151,10 +153,11 @@ class Scheme:
         tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
         inputs = [(_renamed(port, tangents), Points(self.symbols, port.name)) for port in self.system.inputs]
+        computed: set[str] = set()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
             tangent = Update(tangents[update.field], update.mass, rhs)
-            equations += self._updated(tangent)
+            equations += self._updated(tangent, computed)
             for port, points in inputs:
                 equations += self._inject(port, points, tangent)
             equations += self._mirrored(tangent.field)
@@ -205,13 +208,14 @@ class Scheme:
                 parts[union] = parts.get(union, sympy.S.Zero) + part
         return {where: part / update.mass for where, part in parts.items()}, region
 
-    def _updated(self, update: Update, computed: set[str] | None = None) -> list[Equation]:
-        """One update; products inside derivatives are computed first where `computed` is given."""
+    def _lifted(self, expr: Expr, region: Region, computed: set[str]) -> tuple[list[Equation], Expr]:
+        """Products inside derivatives computed first; not in strips, which are small."""
+        return ([], expr) if region else self.scratch.lifted(expr, computed)
+
+    def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
+        """One update. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
-        whole = parts.pop(region)
-        first: list[Equation] = []
-        if computed is not None and not region:
-            first, whole = self.scratch.lifted(whole, set(self.transposed.fields), computed)
+        first, whole = self._lifted(parts.pop(region), region, computed)
         now = update.field.forward
         equations = [Eq(now, whole, subdomain=self._subdomain(region, now))]
         equations += [Eq(now, now + part, subdomain=self._subdomain(where, now)) for where, part in parts.items()]
@@ -290,7 +294,7 @@ def _rewritten(equation: Equation, fields: Mapping[Field, Field], backward: bool
         return other if all(a == b for a, b in space.items()) else other.subs(space)
 
     lhs, rhs = map_accesses(equation.lhs, rewrite), map_accesses(equation.rhs, rewrite)
-    return equation.func(lhs, rhs, subdomain=equation.subdomain)
+    return equation.func(lhs, rhs, subdomain=equation.subdomain, implicit_dims=equation.implicit_dims)
 
 
 def in_place(system: System) -> set[Field]:

@@ -46,9 +46,10 @@ def mirrored(
     ghost = _GHOSTS[rows]
     half = location(access)[depth]
     below = ghost - 1 if half else ghost
-    equations = [Eq(access.subs({depth: -ghost}), image * access.subs({depth: below}), subdomain=part)] if rows else []
+    every_step = {"subdomain": part, "implicit_dims": (symbols.grid.stepping_dim,)}  # also of what does not name a time
+    equations = [Eq(access.subs({depth: -ghost}), image * access.subs({depth: below}), **every_step)] if rows else []
     if image == ODD and not half:  # it vanishes on the surface itself
-        equations.insert(0, Eq(access.subs({depth: 0}), 0, subdomain=part))
+        equations.insert(0, Eq(access.subs({depth: 0}), 0, **every_step))
     return equations
 
 

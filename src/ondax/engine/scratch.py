@@ -7,15 +7,14 @@ it reads. Kept in an array of its own, it is computed once, and the stencil is a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
-from devito import Eq
+from devito import Eq, TimeFunction
 from devito.finite_differences import Derivative
 
 from ..calculus.surround import image_of
 from ..calculus.terms import accesses, is_access, location, with_operand
-from ..equations.system import Equation, Expr, Field, Spatial, Symbols, text
+from ..equations.system import Equation, Expr, Spatial, Symbols, text
 from .mirror import mirrored
 
 SCRATCH_PREFIX = "work_"
@@ -33,14 +32,11 @@ class Scratch:
         self.symbols, self.surface = symbols, surface
         self.functions: dict[str, Spatial] = {}
 
-    def lifted(
-        self, expr: Expr, fields: Mapping[Field, Any] | set[Field], done: set[str]
-    ) -> tuple[list[Equation], Expr]:
+    def lifted(self, expr: Expr, done: set[str]) -> tuple[list[Equation], Expr]:
         """The expression with products of fields inside derivatives replaced by arrays.
 
         Args:
             expr: a right-hand side.
-            fields: what changes from step to step.
             done: names of the arrays that this step has computed already; grows.
 
         Returns:
@@ -51,13 +47,14 @@ class Scratch:
         if isinstance(expr, Derivative):
             operand: Any = expr.expr
             if operand.has(Derivative):
-                first, operand = self.lifted(operand, fields, done)
+                first, operand = self.lifted(operand, done)
                 return first, with_operand(expr, operand)
             functions = list(accesses(operand))
-            if len(functions) < 2 or not any(a.function in fields for a in functions):
+            if len(functions) < 2 or not any(isinstance(a, TimeFunction) for a in functions):
                 return [], expr
-            upward = self.surface and self.symbols.dimensions[-1] in expr.dims
-            made = self._array(operand, upward)
+            depth = self.symbols.dimensions[-1]
+            upward = self.surface and depth in expr.dims
+            made = self._array(operand, "up" if upward else "")
             first: list[Equation] = []
             if made.name not in done:
                 done.add(made.name)
@@ -65,11 +62,11 @@ class Scratch:
                 if upward:
                     first += mirrored(made, image_of(operand, self.symbols), self.symbols)
             return first, with_operand(expr, made)
-        parts: list[Any] = [self.lifted(arg, fields, done) for arg in expr.args]
+        parts: list[Any] = [self.lifted(arg, done) for arg in expr.args]
         return [e for first, _ in parts for e in first], expr.func(*[part for _, part in parts])
 
-    def _array(self, operand: Expr, upward: bool) -> Spatial:
-        name = f"{SCRATCH_PREFIX}{zlib.crc32(text(operand).encode()):08x}" + ("up" if upward else "")
+    def _array(self, operand: Expr, suffix: str) -> Spatial:
+        name = f"{SCRATCH_PREFIX}{zlib.crc32(text(operand).encode()):08x}{suffix}"
         if name not in self.functions:
             halves = tuple(d for d, half in location(operand).items() if half) or None
             self.functions[name] = self.symbols.coefficient(name, staggered=halves)
