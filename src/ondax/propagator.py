@@ -221,7 +221,7 @@ class Propagator(eqx.Module):
         Raises:
             ValueError: as for `__call__`, and for a perturbation that is not shaped like the model.
         """
-        dtype = self._dtype(model, perturbation, wavelet)
+        dtype = self._dtype((model, perturbation), wavelet)
         coefficients, speeds, which, named = self._common(model, dtype, shots)
         changes = self.equation.named(perturbation)
         changes = {n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype) for n, v in changes.items()}
