@@ -109,7 +109,7 @@ class Scheme:
         for update in self.system.updates:
             now = update.field.forward
             parts, region = self._parts(update)
-            first, new_value = self._lifted(parts.pop(region), region, computed)
+            first, new_value = self.scratch.lifted(parts.pop(region), computed)
             equations += first
             quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
             late = quantities
@@ -127,6 +127,8 @@ class Scheme:
                 new_value = value
             equations.append(Eq(now, new_value, subdomain=self._subdomain(region, now)))
             for region, part in parts.items():
+                first, part = self.scratch.lifted(part, computed)
+                equations += first
                 equations.append(Eq(now, now + part, subdomain=self._subdomain(region, now)))
                 for q in early:
                     gain = injected_amount(q)
@@ -174,26 +176,31 @@ class Scheme:
                 read anyway; costs one more step at the end. Otherwise this step's, in a pass of its own.
             inputs: also read the adjoint field where sources enter.
         """
-        equations: list[Equation] = []
         residuals = [(port, Points(self.symbols, port.name)) for port in self.transposed.inputs]
         computed: set[str] = set()
+        # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
+        equations = self._accumulated(kept, computed, lagged=True) if kept is not None and lagged else []
         for update in self.transposed.updates:
             equations += self._updated(update, computed)
             for port, points in residuals:
                 equations += self._inject(port, points, update)
             equations += self._mirrored(update.field)
-        accumulated = []
-        if kept is not None:
-            for coefficient, term in kept.gradients.items():
-                gradient = self.symbols.like(coefficient, GRADIENT)
-                for region, part in by_region(_one_step_later(term) if lagged else term, self.symbols).items():
-                    accumulated.append(Eq(gradient, gradient + part, subdomain=self._subdomain(region, gradient)))
-        # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
-        equations = accumulated + equations if lagged else equations + accumulated
+        if kept is not None and not lagged:
+            equations += self._accumulated(kept, computed, lagged=False)
         if inputs:
             equations += self._read(self.transposed.outputs)
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return [_rewritten(e, fields, backward=True) for e in equations]
+
+    def _accumulated(self, kept: Coupling, computed: set[str], lagged: bool) -> list[Equation]:
+        """Add a step's contribution to each gradient."""
+        equations: list[Equation] = []
+        for coefficient, term in kept.gradients.items():
+            gradient = self.symbols.like(coefficient, GRADIENT)
+            for region, part in by_region(_one_step_later(term) if lagged else term, self.symbols).items():
+                first, part = self.scratch.lifted(part, computed)
+                equations += [*first, Eq(gradient, gradient + part, subdomain=self._subdomain(region, gradient))]
+        return equations
 
     def _subdomain(self, region: Region, target: Expr) -> Any:
         return self.symbols.part(region, target.function.name) if region else None
@@ -208,17 +215,15 @@ class Scheme:
                 parts[union] = parts.get(union, sympy.S.Zero) + part
         return {where: part / update.mass for where, part in parts.items()}, region
 
-    def _lifted(self, expr: Expr, region: Region, computed: set[str]) -> tuple[list[Equation], Expr]:
-        """Products inside derivatives computed first; not in strips, which are small."""
-        return ([], expr) if region else self.scratch.lifted(expr, computed)
-
     def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
         """One update. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
-        first, whole = self._lifted(parts.pop(region), region, computed)
+        first, whole = self.scratch.lifted(parts.pop(region), computed)
         now = update.field.forward
         equations = [Eq(now, whole, subdomain=self._subdomain(region, now))]
-        equations += [Eq(now, now + part, subdomain=self._subdomain(where, now)) for where, part in parts.items()]
+        for where, part in parts.items():
+            before, part = self.scratch.lifted(part, computed)
+            equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
         return [*first, *equations]
 
     def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:

@@ -1,7 +1,8 @@
-"""Products inside derivatives, computed once a step.
+"""What is costly inside derivatives, computed once a step.
 
 The adjoint of `c D u` is `D (c a)`: a product inside a derivative, which a stencil would multiply out at every point
-it reads. Kept in an array of its own, it is computed once, and the stencil is as cheap as the original's.
+it reads. Kept in an array of its own, it is computed once, and the stencil is as cheap as the original's. Likewise a sum
+of derivatives inside others, as rotated operators have. Nothing is computed outside the grid.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import sympy
 from devito import Eq, TimeFunction
 from devito.finite_differences import Derivative
 
+from ..calculus.regions import by_region
 from ..calculus.surround import image_of
-from ..calculus.terms import accesses, is_access, location, with_operand
-from ..equations.system import Equation, Expr, Spatial, Symbols, text
+from ..calculus.terms import accesses, is_access, location, product, with_operand
+from ..equations.system import Equation, Expr, Spatial, Symbols, Traits, text
 from .mirror import mirrored
 
 SCRATCH_PREFIX = "work_"
@@ -33,7 +36,7 @@ class Scratch:
         self.functions: dict[str, Spatial] = {}
 
     def lifted(self, expr: Expr, done: set[str]) -> tuple[list[Equation], Expr]:
-        """The expression with products of fields inside derivatives replaced by arrays.
+        """The expression with what is costly inside derivatives replaced by arrays.
 
         Args:
             expr: a right-hand side.
@@ -44,30 +47,45 @@ class Scratch:
         """
         if is_access(expr) or not expr.args or not expr.has(Derivative):
             return [], expr
-        if isinstance(expr, Derivative):
-            operand: Any = expr.expr
-            if operand.has(Derivative):
-                first, operand = self.lifted(operand, done)
-                return first, with_operand(expr, operand)
+        if not isinstance(expr, Derivative):
+            parts: list[Any] = [self.lifted(arg, done) for arg in expr.args]
+            return [e for first, _ in parts for e in first], expr.func(*[part for _, part in parts])
+        operand: Any = expr.expr
+        if not operand.has(Derivative):
             functions = list(accesses(operand))
             if len(functions) < 2 or not any(isinstance(a, TimeFunction) for a in functions):
                 return [], expr
-            depth = self.symbols.dimensions[-1]
-            upward = self.surface and depth in expr.dims
-            made = self._array(operand, "up" if upward else "")
-            first: list[Equation] = []
-            if made.name not in done:
-                done.add(made.name)
-                first.append(Eq(made, operand))
-                if upward:
-                    first += mirrored(made, image_of(operand, self.symbols), self.symbols)
+            first, made = self._computed(operand, expr, done)
             return first, with_operand(expr, made)
-        parts: list[Any] = [self.lifted(arg, done) for arg in expr.args]
-        return [e for first, _ in parts for e in first], expr.func(*[part for _, part in parts])
+        before, operand = self.lifted(operand, done)
+        lifted, others = operand, sympy.S.One
+        if operand.is_Mul:  # a sum of derivatives may stand in several products
+            lifted = product(arg for arg in operand.args if arg.has(Derivative))
+            others = product(arg for arg in operand.args if not arg.has(Derivative))
+        if len(lifted.find(Derivative)) < 2:  # Devito does as well with one
+            return before, with_operand(expr, operand)
+        first, made = self._computed(lifted, expr, done)
+        return [*before, *first], with_operand(expr, others * made)
+
+    def _computed(self, operand: Expr, within: Derivative, done: set[str]) -> tuple[list[Equation], Spatial]:
+        """An array, and the equations that compute it unless that has been done."""
+        upward = self.surface and self.symbols.dimensions[-1] in within.dims
+        made = self._array(operand, "up" if upward else "")
+        if made.name in done:
+            return [], made
+        done.add(made.name)
+        region = self.symbols.traits_of(made).region
+        part = self.symbols.part(region, made.name) if region else None
+        first = [Eq(made, operand, subdomain=part)]
+        if upward and self.symbols.axes[-1] not in dict(region):
+            first += mirrored(made, image_of(operand, self.symbols), self.symbols, part=part)
+        return first, made
 
     def _array(self, operand: Expr, suffix: str) -> Spatial:
         name = f"{SCRATCH_PREFIX}{zlib.crc32(text(operand).encode()):08x}{suffix}"
         if name not in self.functions:
             halves = tuple(d for d, half in location(operand).items() if half) or None
             self.functions[name] = self.symbols.coefficient(name, staggered=halves)
+            (region,) = by_region(operand, self.symbols)
+            self.symbols.traits[name] = Traits(image_of(operand, self.symbols), region)
         return self.functions[name]

@@ -307,9 +307,11 @@ class Shot:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
             for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
                 function = self.programs.scheme.scratch.functions[name]
-                array = POOL.take("field", allocated(function, self.grid.shape, self.grid.dtype), self.grid.dtype)
+                stored = box(function, self.symbols, self.grid)
+                array = POOL.take("field", allocated(function, stored.shape, self.grid.dtype), self.grid.dtype)
                 array.fill(0)
                 self.fields[name] = array
+                self._shifts[name] = shift(function, self.symbols, self.grid, array)
             compact = {name + COMPACT: array for name, array in self.fields.items()}
             everything = {**self.arrays, **self.fields, **compact, **arrays}
             kernel(everything, {**self.scalars, **bounds}, {**self._shifts, **(offsets or {})})
