@@ -11,7 +11,6 @@ from devito import NODE, Dimension, Eq, Function, Grid, Operator, TimeFunction, 
 
 from .cases import SPACING
 from .devito_baseline import plain
-from .media_cases import MediumCase
 
 configuration["log-level"] = "ERROR"
 
@@ -139,7 +138,7 @@ class DevitoShot(ABC):
 
         def call() -> None:
             if function(*values) != 0:
-                raise RuntimeError(f"{name} failed")
+                raise RuntimeError(f"{operator.name} failed")  # naming it also keeps its arrays alive
 
         return call
 

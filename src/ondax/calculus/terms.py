@@ -157,6 +157,11 @@ def explicit(expr: Expr, at: Location | None = None) -> Expr:
             if d not in x0:
                 half = at[d] if at is not None and d in at else where.get(d, False)
                 x0[d] = point(d, half)
+        for d, n, order in zip(expr.dims, expr.deriv_order, expr.fd_order, strict=True):
+            if n % 2 and order == 2 and _is_half(x0[d], d) == where.get(d, False):
+                raise EquationError(
+                    f"{expr}: of order 2, Devito takes a one-sided difference here. Use space_order=4 or more, or stagger it"
+                )
         return with_operand(expr, operand, x0)
     if is_access(expr) or not expr.args:
         return expr

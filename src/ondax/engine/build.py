@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -209,6 +210,9 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
             kind = "real" if "float" in str(parameter.dtype) else "int"
         arguments.append(Argument(parameter.name, kind))
     code = str(operator.ccode)
+    loops = len(re.findall(r"for \(int time\b", code))
+    if loops != 1:
+        raise RuntimeError(f"Devito made {loops} loops over time of one step's equations: this is a bug in ondax")
     if "y_M" not in {a.name for a in arguments}:
         # The steps of a 2-D grid are short and even: handing out rows one by one costs more than it balances (measured:
         # two threads 0.6 times as fast as one on 281 x 281 points, against 1.4 times with equal shares).

@@ -67,7 +67,7 @@ def _sizes(shape: tuple[int, ...]) -> Any:
     return (ctypes.c_int * len(shape))(*shape)
 
 
-def _implied(name: str, scalars: Mapping[str, float]) -> float:
+def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
     """The value of an argument that the generated code has named: block edges, ghost rows, widths of strips.
 
     Raises:

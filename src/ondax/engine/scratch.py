@@ -69,6 +69,9 @@ class Scratch:
 
     def _computed(self, operand: Expr, within: Derivative, done: set[str]) -> tuple[list[Equation], Spatial]:
         """An array, and the equations that compute it unless that has been done."""
+        if operand.could_extract_minus_sign():  # one array for both signs
+            first, made = self._computed(-operand, within, done)
+            return first, -made
         upward = self.surface and self.symbols.dimensions[-1] in within.dims
         made = self._array(operand, "up" if upward else "")
         if made.name in done:
@@ -76,7 +79,8 @@ class Scratch:
         done.add(made.name)
         region = self.symbols.traits_of(made).region
         part = self.symbols.part(region, made.name) if region else None
-        first = [Eq(made, operand, subdomain=part)]
+        # What is made of other such arrays does not name a time: say that it belongs to every step.
+        first = [Eq(made, operand, subdomain=part, implicit_dims=(self.symbols.grid.stepping_dim,))]
         if upward and self.symbols.axes[-1] not in dict(region):
             first += mirrored(made, image_of(operand, self.symbols), self.symbols, part=part)
         return first, made
