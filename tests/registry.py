@@ -55,3 +55,19 @@ EQUATIONS = {
 SPONGE = ox.Sponge(width=4, reflection=1e-2)
 MIXED = ox.Faces(SPONGE, top=ox.FreeSurface(), right=ox.CPML(width=4))
 ENCLOSED = ox.CPML(width=4)
+
+
+def support_table() -> str:
+    """What `test_equations.py` exercises, as Markdown. `python tests/registry.py` prints it for the README."""
+    rows = [
+        "| equation | 2-D | 3-D | gradients, Born, adjoint in | Hessian | sponge | CPML | free surface |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, entry in EQUATIONS.items():
+        parameters = ", ".join(entry.ranges) + "".join(f", {n} (3-D)" for n, _ in entry.in_3d)
+        rows.append(f"| `{name}` | yes | yes | {parameters} | yes | yes | yes | yes |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(support_table())

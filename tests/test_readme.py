@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from registry import support_table
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -25,3 +26,7 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
         assert np.any(np.asarray(scope["gradients"][name]) != 0.0)
     assert scope["dot"] < 1e-5  # float32: a hundred roundings
     assert (tmp_path / "run.npz").exists()
+
+
+def test_readme_lists_what_the_tests_exercise():
+    assert support_table() in README.read_text(), "paste the output of `python tests/registry.py` into README.md"
