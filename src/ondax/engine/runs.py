@@ -6,7 +6,7 @@ import numpy as np
 
 from ..calculus.scattering import GRADIENT
 from . import checkpoint
-from .history import History, layout_bytes
+from .history import History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior
 
@@ -48,7 +48,7 @@ class ForwardRun:
     def stretch(self, wanted: Wanted, first: int, last: int) -> History:
         """A buffer for the history of a stretch, with the fields that are known before it."""
         layout = history_layout(self.programs, wanted, self.shot.grid, first, last)
-        arrays = {name: POOL.take("stretch", shape, dtype) for name, shape, dtype in layout}
+        arrays = {name: POOL.take(_stretch(layout), shape, dtype) for name, shape, dtype in layout}
         for quantity in self.programs.coupling(wanted).quantities:
             kept = arrays[quantity.symbol.name]
             if quantity.at_next:
@@ -68,7 +68,12 @@ class ForwardRun:
     def drop(history: History) -> None:
         """Give a stretch's memory back."""
         for array in history.arrays.values():
-            POOL.give("stretch", array)
+            POOL.give(_stretch(history.layout), array)
+
+
+def _stretch(layout: Layout) -> str:
+    """The use of a stretch's memory: with or without images in the halos."""
+    return "stretch" + "".join(name for name, _, _ in layout if name == "surface")
 
 
 class AdjointRun:

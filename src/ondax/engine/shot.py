@@ -90,6 +90,8 @@ def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, fir
         stored = box(quantity.symbol, programs.scheme.symbols, grid)
         shape = allocated(quantity.symbol, stored.shape, grid.dtype)
         layout.append((quantity.symbol.name, (slots, *shape), grid.dtype))
+    if grid.surface:  # its histories hold images in their halos, where others must find zeros: never share buffers
+        layout.append(("surface", (0,), grid.dtype))
     return tuple(layout)
 
 
