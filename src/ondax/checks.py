@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .equations import AXIS_NAMES, AbstractBoundary
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation
 from .grid import Grid
 from .survey import Survey
 
@@ -146,18 +146,23 @@ def speeds(
         )
 
 
-def faces(boundary: AbstractBoundary, grid: Grid, space_order: int) -> None:
-    """Check that a boundary fits a grid.
+def faces(boundary: AbstractBoundary, grid: Grid, equation: AbstractWaveEquation) -> None:
+    """Check that a boundary fits a grid and an equation.
 
     Raises:
-        ValueError: a free surface elsewhere than at the top, or a grid too thin for it.
+        ValueError: a free surface elsewhere than at the top, or a grid too thin for it; a perfectly matched layer where the
+            equation has growing solutions in it.
     """
-    axes = AXIS_NAMES[grid.ndim]
+    axes, space_order = AXIS_NAMES[grid.ndim], equation.space_order
     for axis in axes:
         for side in ("low", "high"):
             if boundary.face(axis, side).mirrors and (axis, side) != ("z", "low"):
                 raise ValueError(
                     f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), top=FreeSurface())"
+                )
+            if boundary.face(axis, side).stretches and not equation.stretchable:
+                raise ValueError(
+                    f"boundary={boundary!r}: {type(equation).__name__} is unstable in perfectly matched layers, use ox.Sponge()"
                 )
     if boundary.free_surface and grid.shape[-1] <= space_order:
         raise ValueError(

@@ -103,7 +103,7 @@ class Propagator(eqx.Module):
             if min_points_per_wavelength is None
             else min_points_per_wavelength
         )
-        checks.faces(self.boundary, grid, equation.space_order)
+        checks.faces(self.boundary, grid, equation)
         largest = equation.largest_step(grid.spacing, self.max_velocity)
         self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample

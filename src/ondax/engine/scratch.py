@@ -10,13 +10,12 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-import sympy
 from devito import Eq, TimeFunction
 from devito.finite_differences import Derivative
 
 from ..calculus.regions import by_region
 from ..calculus.surround import image_of
-from ..calculus.terms import accesses, is_access, location, product, with_operand
+from ..calculus.terms import accesses, is_access, location, with_operand
 from ..equations.system import Equation, Expr, Spatial, Symbols, Traits, text
 from .mirror import mirrored
 
@@ -58,14 +57,10 @@ class Scratch:
             first, made = self._computed(operand, expr, done)
             return first, with_operand(expr, made)
         before, operand = self.lifted(operand, done)
-        lifted, others = operand, sympy.S.One
-        if operand.is_Mul:  # a sum of derivatives may stand in several products
-            lifted = product(arg for arg in operand.args if arg.has(Derivative))
-            others = product(arg for arg in operand.args if not arg.has(Derivative))
-        if len(lifted.find(Derivative)) < 2:  # Devito does as well with one
+        if len(operand.find(Derivative)) < 2:  # Devito does as well with one
             return before, with_operand(expr, operand)
-        first, made = self._computed(lifted, expr, done)
-        return [*before, *first], with_operand(expr, others * made)
+        first, made = self._computed(operand, expr, done)
+        return [*before, *first], with_operand(expr, made)
 
     def _computed(self, operand: Expr, within: Derivative, done: set[str]) -> tuple[list[Equation], Spatial]:
         """An array, and the equations that compute it unless that has been done."""

@@ -91,7 +91,7 @@ def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, fir
         shape = allocated(quantity.symbol, stored.shape, grid.dtype)
         layout.append((quantity.symbol.name, (slots, *shape), grid.dtype))
     if grid.surface:  # its histories hold images in their halos, where others must find zeros: never share buffers
-        layout.append(("surface", (0,), grid.dtype))
+        layout.append(("surface", (1,), grid.dtype))
     return tuple(layout)
 
 

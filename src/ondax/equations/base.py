@@ -124,6 +124,7 @@ class AbstractWaveEquation(eqx.Module):
 
     parameter_names: ClassVar[tuple[str, ...]]
     positive_parameters: ClassVar[tuple[str, ...]] = ()
+    stretchable: ClassVar[bool] = True  # is it stable in perfectly matched layers?
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod

@@ -15,6 +15,8 @@ from .schemes import second_order_in_time
 from .system import EVEN, ODD, Port, Symbols, System
 from .vti import thomsen_constraints, thomsen_speeds, transverse
 
+BLIND = 0.5  # the share of H in what centred differences do not see
+
 
 class TTI(AbstractWaveEquation):
     """Tilted transverse isotropy, for the stresses p across and r along the axis n of symmetry, `s = sqrt(1 + 2 delta)`:
@@ -22,18 +24,21 @@ class TTI(AbstractWaveEquation):
         (1/vp^2) p_tt = (1 + 2 epsilon) (laplace(p) - H p) + s H r + w(t) delta(x - xs)
         (1/vp^2) r_tt = s (laplace(p) - H p) + H r + w(t) delta(x - xs)
 
-    with `H u = div(n (n . grad u))`, which is self-adjoint whatever n (Zhang, Zhang and Zhang, 2011). So, where epsilon >=
-    delta, the scheme conserves an energy: H is a product of a centred difference and its transpose, and the Laplacian, of
-    second differences, exceeds it.
+    with `H u = div(n (n . grad u))`, which is self-adjoint whatever n (Zhang, Zhang and Zhang, 2011). The scheme is so too. Its
+    H is a product of centred differences and their transpose, which are blind to a checkerboard, plus half of what they miss
+    of the Laplacian of second differences: that, and the Laplacian minus H, are semidefinite for any axis. So the scheme
+    conserves an energy where epsilon >= delta. Where epsilon > delta, a slow, shear-like wave is radiated too.
 
     Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and the axis' angle theta to the vertical, in
-    radians, positive towards x; in 3-D also phi, the azimuth of its tilt from x towards y. Receivers as for `VTI`.
+    radians, positive towards x; in 3-D also phi, the azimuth of its tilt from x towards y. Receivers as for `VTI`. Perfectly
+    matched layers have growing solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16.
+        space_order: even accuracy order in space, 4 to 16.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    stretchable: ClassVar[bool] = False
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
@@ -43,15 +48,19 @@ class TTI(AbstractWaveEquation):
         # Seen in a free surface, an axis that dips to the right dips to the left.
         axis = {d: symbols.coefficient(f"axis_{d.name}", image=EVEN if d == depth else ODD) for d in symbols.dimensions}
 
+        def laplacian(u: Any) -> Any:
+            return sum(Derivative(u, (d, 2)) for d in symbols.dimensions)
+
         def along(u: Any) -> Any:
             """H u."""
             slope = sum(n * Derivative(u, (d, 1)) for d, n in axis.items())
-            return sum(Derivative(n * slope, (d, 1)) for d, n in axis.items())
+            flux = {d: n * slope - BLIND * Derivative(u, (d, 1)) for d, n in axis.items()}
+            return sum(Derivative(f, (d, 1)) for d, f in flux.items()) + BLIND * laplacian(u)
 
-        across = sum(Derivative(p, (d, 2)) for d in symbols.dimensions) - along(p)
+        down, across = along(r), laplacian(p) - along(p)
         updates = (
-            second_order_in_time(symbols, boundary, p, m, horizontal * across + mixed * along(r)),
-            second_order_in_time(symbols, boundary, r, m, mixed * across + along(r)),
+            second_order_in_time(symbols, boundary, p, m, horizontal * across + mixed * down),
+            second_order_in_time(symbols, boundary, r, m, mixed * across + down),
         )
         source = Port("source", ((p, 1.0), (r, 1.0)))
         receivers = (Port("receiver", ((p, 1.0),)), Port("vertical", ((r, 1.0),)))
