@@ -15,6 +15,16 @@ settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=T
 settings.load_profile("ondax")
 
 
+OPTIMISED = ("oracle", "engine", "demo", "readme", "physics")  # tested as users run them
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere the compiler would take most of the time."""
+    if not any(name in request.module.__name__ for name in OPTIMISED):
+        monkeypatch.setenv("ONDAX_CFLAGS", "-O1")
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Turns float64 on for one test, as a user would inside a program that runs in float32."""

@@ -81,7 +81,7 @@ class CPML(AbstractLayer):
         keep = np.exp(-(d + alpha) * conditions.dt)
         if kind == "pml_keep":
             return keep
-        return d * (keep - 1.0) / (d + alpha)
+        return np.where(d > 0.0, d * (keep - 1.0) / np.where(d > 0.0, d + alpha, 1.0), 0.0)
 
 
 class FreeSurface(AbstractLayer):
