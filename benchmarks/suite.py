@@ -17,6 +17,7 @@ import numpy as np
 from .cases import CASES
 from .host import OtherWork
 from .measure import Contender, Times, alone_and_disturbed, in_turns
+from .media_cases import ORDERS
 from .report import Limit, Row, at_least, at_most, seconds
 from .worker import ROOT, Worker, WorkerError
 
@@ -135,6 +136,58 @@ class Suite:
             _cost("D", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]),
         ]
 
+    def case_e(self) -> list[Row]:
+        return self._media("E", "devito_elastic", peers=True)
+
+    def case_t(self) -> list[Row]:
+        return self._media("T", "devito_tti", peers=False)
+
+    def _media(self, case: str, baseline: str, peers: bool) -> list[Row]:
+        """Gradients in all parameters, against the best by hand and, for elastic waves, deepwave's."""
+        rows: list[Row] = []
+        for order in ORDERS:
+            with self._workers(case) as start:
+                ours = start("ondax_media", threads=1, order=order)
+                devito = start(baseline, threads=1, order=order)
+                peer = self._deepwave(start, 1, "deepwave_elastic", order=order) if peers and order == 4 else None
+                rows.append(Row(case, f"check: dot test, order {order}", devito.run("dot_test")[1], "", at_most(1e-5)))
+                name = "Devito's" if peers else "Devito's (whose H is blind to a checkerboard)"
+                parts = (np.split(_gradient(w), 3 if peers else 4) for w in (ours, devito))
+                worst = max((_difference(case, name, a, b) for a, b in zip(*parts, strict=True)), key=lambda r: r.value)
+                rows.append(worst)
+                t = in_turns(_both(ours, peer) | {"devito": Contender(devito, "gradient")}, self.rounds)
+                rows.append(
+                    _cost(case, f"gradient / Devito's, order {order}", t["gradient"], t["devito"], at_most(1.25))
+                )
+                if peer:
+                    rows += _against_deepwave(case, f"order {order}", t, {"gradient": at_least(4)})
+        return rows
+
+    def layers(self) -> list[Row]:
+        """A perfectly matched layer against a sponge of equal width."""
+        with self._workers("A") as start:
+            sponge, layer = (start("ondax_media", threads=1, cpml=c) for c in (False, True))
+            contenders = {"sponge": Contender(sponge, "gradient"), "layer": Contender(layer, "gradient")}
+            t = in_turns(contenders, self.rounds)
+            sizes = layer.run("memory_bytes")[1]
+        ratio = sizes["stored"] / sizes["whole"]
+        shown = {"ours": f"{sizes['stored'] / 1e6:.1f} MB", "theirs": f"{sizes['whole'] / 1e6:.1f} MB"}
+        return [
+            _cost("layers", "gradient: CPML / sponge of 40 cells", t["layer"], t["sponge"], at_most(1.35)),
+            Row("layers", "CPML's memory / on the whole grid", ratio, **shown),
+        ]
+
+    def building(self) -> list[Row]:
+        """First gradients of every 2-D equation, imports not counted."""
+        rows = []
+        for name in ("Acoustic", "AcousticDensity", "VTI", "Viscoacoustic", "Elastic", "TTI"):
+            with tempfile.TemporaryDirectory() as empty:
+                environment = {"ONDAX_CACHE_DIR": f"{empty}/ondax", "TMPDIR": empty}
+                for kind, limit in (("cold", 8), ("warm", 0.5)):
+                    spent = float(_printed("building", environment, name))
+                    rows.append(Row("building", f"first gradient of {name}, cache {kind}", spent, "s", at_most(limit)))
+        return rows
+
     def startup(self) -> list[Row]:
         cold, warm = [], []
         for _ in range(self.few_rounds):
@@ -179,9 +232,11 @@ class Suite:
         if busy > 0.1:
             self._note(f"case {case} is noisy: other processes kept {busy:.1f} cores busy meanwhile")
 
-    def _deepwave(self, start: Callable[..., Worker], threads: int) -> Worker | None:
+    def _deepwave(
+        self, start: Callable[..., Worker], threads: int, module: str = "deepwave_baseline", **options: Any
+    ) -> Worker | None:
         try:
-            return start("deepwave_baseline", python=self.deepwave_python, threads=threads)
+            return start(module, python=self.deepwave_python, threads=threads, **options)
         except (WorkerError, OSError) as error:
             self._note(f"no comparison with deepwave: {error}")
             return None
