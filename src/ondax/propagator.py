@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from . import checks
 from .calculus import linearize, stretched, transpose
 from .components import Components
-from .engine import Discretisation, Programs, Scheme, Settings, Solver
+from .engine import HALF_STEP_BACK, Discretisation, Programs, Scheme, Settings, Solver
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Sponge, Symbols, System
 from .grid import Grid
 from .host import HostModel
@@ -171,11 +171,8 @@ class Propagator(eqx.Module):
         data = checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype)
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
         recorded = self._samples_of(data, which)
-        grid = self._operators.host(dtype).grid
-        steps = jnp.zeros((*recorded.shape[:-1], grid.steps), dtype)
-        for part, taps in grid.parts(recorded.shape[-2], self.survey.n_receivers):
-            for weight, at, known in taps:
-                steps = steps.at[..., part, at].add(jnp.asarray(weight, dtype) * recorded[..., part, known])
+        steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
+        steps = _interpolated_back(steps.reshape(*recorded.shape[:-1], -1), self._operators.ends.late)
         residual = jnp.flip(steps, axis=-1)
         given = Operands(wavelet=True)
         arguments = unify_axes((coefficients, speeds, which, (residual,)))
@@ -341,6 +338,20 @@ class Propagator(eqx.Module):
             self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
         )
         checks.positions(name, positions, self.grid, widths)
+
+
+def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:
+    """The transpose of interpolating late ports in time, for (..., port and point, step). By shifts: of a scatter that is
+    flipped, XLA makes something that it then refuses (jaxlib 0.10.2)."""
+    if not any(late):
+        return steps
+    ports = steps.reshape(*steps.shape[:-2], len(late), -1, steps.shape[-1])
+    total = jnp.zeros_like(ports)
+    for back, weight in enumerate(HALF_STEP_BACK):
+        weights = np.where(late, weight, float(back == 0))[:, None, None]
+        earlier = jnp.concatenate([ports[..., back:], jnp.zeros_like(ports[..., :back])], axis=-1)
+        total = total + jnp.asarray(weights, steps.dtype) * earlier
+    return total.reshape(steps.shape)
 
 
 @cache

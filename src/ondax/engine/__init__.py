@@ -1,5 +1,6 @@
 """From a symbolic scheme to numbers: compiled kernels, histories, shots in parallel. Knows no physics and no JAX."""
 
+from .discretisation import HALF_STEP_BACK as HALF_STEP_BACK
 from .discretisation import Discretisation as Discretisation
 from .emit import Scheme as Scheme
 from .history import STORE as STORE

@@ -62,7 +62,7 @@ class Discretisation:
         if not any(self.late):
             return columns[self.record_every - 1 :: self.record_every]
         samples = np.zeros((self.samples, columns.shape[1]), columns.dtype)
-        for part, taps in self.parts(columns.shape[1], points):
+        for part, taps in self._parts(columns.shape[1], points):
             for weight, steps, known in taps:
                 samples[known, part] += columns.dtype.type(weight) * columns[steps, part]
         return samples
@@ -70,12 +70,12 @@ class Discretisation:
     def unrecorded(self, rows: np.ndarray, points: int) -> np.ndarray:
         """The transpose of `recorded`: traces (port and point, sample) spread over the steps they were made of."""
         spread = np.zeros((rows.shape[0], self.steps), rows.dtype)
-        for part, taps in self.parts(rows.shape[0], points):
+        for part, taps in self._parts(rows.shape[0], points):
             for weight, steps, known in taps:
                 spread[part, steps] += rows.dtype.type(weight) * rows[part, known]
         return spread
 
-    def parts(self, columns: int, points: int) -> Iterator[tuple[slice, list[tuple[float, slice, slice]]]]:
+    def _parts(self, columns: int, points: int) -> Iterator[tuple[slice, list[tuple[float, slice, slice]]]]:
         """The columns of each port (and copy), with the weights, steps and samples that are to be combined."""
         for first in range(0, columns, points):
             taps = []
