@@ -75,8 +75,8 @@ class AbstractBoundary(eqx.Module):
                 values = np.where(index == 0.0, 2.0, 1.0)
             for side, cells in (("low", index), ("high", points - 1 - index)):
                 layer = self.face(dimension.name, side)
-                if kind in layer.profile_kinds:
-                    depth = np.maximum(layer.width - cells, 0.0) / max(layer.width, 1)
+                if kind in layer.profile_kinds and layer.width > 0:
+                    depth = np.maximum(layer.width - cells, 0.0) / layer.width
                     values = np.where(depth > 0.0, layer.values(kind, depth, here), values)
             made[symbol.name] = values
         return made
