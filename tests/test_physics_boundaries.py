@@ -112,6 +112,8 @@ CASES = {
     "vti": (ox.VTI(), ANISOTROPIC, FASTEST, dict(receiver=("receiver", "vertical"))),
 }
 
+QUICK_CASES = [pytest.param(c, marks=pytest.mark.slow) if c == "elastic" else c for c in CASES]
+
 
 def echoes(case: str, boundary: ox.AbstractBoundary) -> np.ndarray:
     """The energy that a small model's edges send back, over that of the direct wave, by receiver.
@@ -132,7 +134,7 @@ def echoes(case: str, boundary: ox.AbstractBoundary) -> np.ndarray:
     return np.sum((small - large) ** 2, (0, 2)) / np.sum(large**2, (0, 2))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", QUICK_CASES)
 def test_perfectly_matched_layers_are_quiet(case: str):
     """Of 20 cells, one and a half P wavelengths: below 1e-4 of the energy, 1 % of the amplitude.
 
@@ -153,7 +155,7 @@ def test_sponges_are_louder():
         assert np.all(loud > 1e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", QUICK_CASES)
 def test_perfectly_matched_layers_do_not_grow(case: str):
     """20,000 steps at 99 % of the largest stable one, in single precision: what is left in the last fifth is below what
     was left in the second, and below 1 % of the peak."""

@@ -116,6 +116,7 @@ def test_components_together_are_those_apart():
     assert expected < 5e-3
 
 
+@pytest.mark.slow
 def test_elastic_fluid_is_acoustic():
     """Without shear the velocities can be eliminated, which leaves `AcousticDensity`'s scheme, in a perfectly matched
     layer and below a free surface too: equal to rounding.
@@ -192,6 +193,7 @@ def test_elliptic_waves(tilt: float | None):
     assert np.all(relative(d, exact, 2) < 0.012)
 
 
+@pytest.mark.slow
 def test_elliptic_waves_in_space():
     """As above, and that the azimuth turns the axis from x to y. T = 0.04 s and dt = 1.3 ms: 0.4 %, and as much of ten
     points a wavelength (measured; interpolation and the wide stencil of the tilted derivatives)."""
