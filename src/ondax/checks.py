@@ -104,19 +104,24 @@ def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Se
 
 def highest_frequency(survey: Survey) -> float:
     """The frequency above which the wavelets' spectra stay below 2 % of their peak, Hz."""
-    spectra = np.abs(np.fft.rfft(survey.wavelet, n=4 * survey.nt, axis=-1)).reshape(-1, 2 * survey.nt + 1).max(axis=0)
+    frequencies, spectra = _spectrum(survey)
     peak = spectra.max()
     if peak == 0.0:
         return 0.0
-    frequencies = np.fft.rfftfreq(4 * survey.nt, survey.dt)
     return float(frequencies[np.nonzero(spectra >= SPECTRAL_FLOOR * peak)[0][-1]])
 
 
 def dominant_frequency(survey: Survey) -> float:
     """The frequency at which the wavelets' amplitude spectra peak, Hz."""
+    frequencies, spectra = _spectrum(survey)
+    return float(frequencies[np.argmax(spectra)])
+
+
+def _spectrum(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, Hz, and the largest amplitude of any wavelet at each."""
     n = 4 * survey.nt
-    spectra = np.abs(np.fft.rfft(survey.wavelet, n=n, axis=-1)).reshape(-1, n // 2 + 1).max(axis=0)
-    return float(np.fft.rfftfreq(n, survey.dt)[np.argmax(spectra)])
+    spectra = np.abs(np.fft.rfft(survey.wavelet, n=n, axis=-1)).reshape(-1, n // 2 + 1)
+    return np.fft.rfftfreq(n, survey.dt), spectra.max(axis=0)
 
 
 def speeds(

@@ -9,6 +9,11 @@ from ..equations.system import EVERYWHERE, Expr, Region, Symbols
 from .terms import is_access, total, with_operand
 
 
+def exists(region: Region) -> bool:
+    """Opposite strips have no point in common."""
+    return len({axis for axis, _ in region}) == len(region)
+
+
 def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
     """An expression as a sum of parts, each zero outside its region: that of the confined field in it.
 
@@ -17,7 +22,7 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
     parts: dict[Region, list[Expr]] = {}
 
     def add(region: Region, part: Expr) -> None:
-        if part != 0 and len({axis for axis, _ in region}) == len(region):  # opposite strips have no point in common
+        if part != 0 and exists(region):
             parts.setdefault(region, []).append(part)
 
     if is_access(expr):

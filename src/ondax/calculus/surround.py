@@ -69,13 +69,12 @@ class _Stretch:
         (dimension,) = expr.dims
         if expr.deriv_order[0] == 1:
             return plain + self._memories(plain, dimension)
-        here = location(expr.expr)[dimension]
+        if location(expr.expr)[dimension]:
+            raise EquationError(f"{expr}: a second derivative at half points has no perfectly matched layer")
         # Two staggered differences of the same order would exceed the second difference at high wavenumbers, and the layer
         # would amplify them: it is stable where they do not (Routh-Hurwitz).
         order = max(2, expr.fd_order[0] - 2)
         slope = Derivative(expr.expr, (dimension, 1), x0={dimension: point(dimension, True)}, fd_order=order)
-        if here:
-            raise EquationError(f"{expr}: a second derivative at half points has no perfectly matched layer")
         psi = self._memories(slope, dimension)
         plain = plain + total(
             Derivative(p, (dimension, 1), x0={dimension: point(dimension, False)}, fd_order=order)

@@ -17,7 +17,7 @@ from devito.types import Buffer, Symbol
 
 from ..calculus import Coupling, Quantity, checked, couple, transpose
 from ..calculus.linearize import tangent_of
-from ..calculus.regions import by_region
+from ..calculus.regions import by_region, exists
 from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_symbol
 from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
@@ -211,7 +211,7 @@ class Scheme:
         parts = {region: sympy.S.Zero}
         for where, part in by_region(update.rhs, self.symbols).items():
             union = where | region
-            if len({axis for axis, _ in union}) == len(union):  # opposite strips have no point in common
+            if exists(union):
                 parts[union] = parts.get(union, sympy.S.Zero) + part
         return {where: part / update.mass for where, part in parts.items()}, region
 

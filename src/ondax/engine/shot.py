@@ -278,13 +278,16 @@ class Shot:
     def start(self, fields: Sequence[Field], prefix: str = "", sparse: bool = False) -> None:
         """Fields at rest; `sparse` if their history is to be kept at some steps only."""
         for f in fields:
-            name = prefix + f.name
-            stored = box(f, self.symbols, self.grid)
-            shape = (self.programs.scheme.levels(f, sparse), *allocated(f, stored.shape, self.grid.dtype))
-            array = POOL.take("field", shape, self.grid.dtype)
-            array.fill(0)
-            self.fields[name] = array
-            self._shifts[name] = shift(f, self.symbols, self.grid, array)
+            self._take(prefix + f.name, f, (self.programs.scheme.levels(f, sparse),))
+
+    def _take(self, name: str, function: Spatial, times: tuple[int, ...] = ()) -> None:
+        """A zeroed array for a function, at so many times, where it is stored."""
+        stored = box(function, self.symbols, self.grid)
+        shape = (*times, *allocated(function, stored.shape, self.grid.dtype))
+        array = POOL.take("field", shape, self.grid.dtype)
+        array.fill(0)
+        self.fields[name] = array
+        self._shifts[name] = shift(function, self.symbols, self.grid, array)
 
     def run(
         self,
@@ -308,12 +311,7 @@ class Shot:
         if last > first:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
             for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
-                function = self.programs.scheme.scratch.functions[name]
-                stored = box(function, self.symbols, self.grid)
-                array = POOL.take("field", allocated(function, stored.shape, self.grid.dtype), self.grid.dtype)
-                array.fill(0)
-                self.fields[name] = array
-                self._shifts[name] = shift(function, self.symbols, self.grid, array)
+                self._take(name, self.programs.scheme.scratch.functions[name])
             compact = {name + COMPACT: array for name, array in self.fields.items()}
             everything = {**self.arrays, **self.fields, **compact, **arrays}
             kernel(everything, {**self.scalars, **bounds}, {**self._shifts, **(offsets or {})})

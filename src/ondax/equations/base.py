@@ -35,7 +35,7 @@ class Conditions(NamedTuple):
 
 
 class AbstractBoundary(eqx.Module):
-    """What surrounds the model. Equations ask it for damping; the rest is done to their schemes (see `surrounded`)."""
+    """What surrounds the model. Equations ask it for damping; the rest is done to their schemes (see `stretched`)."""
 
     @abstractmethod
     def face(self, axis: str, side: str) -> AbstractLayer:
