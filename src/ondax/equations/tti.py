@@ -12,8 +12,8 @@ from devito import Derivative
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
 from .schemes import second_order_in_time
-from .system import EVEN, ODD, Port, Symbols, System
-from .vti import thomsen_constraints, thomsen_speeds, transverse
+from .system import EVEN, ODD, Symbols, System
+from .vti import stress_ports, thomsen_constraints, thomsen_speeds, transverse
 
 BLIND = 0.5  # the share of H in what centred differences do not see
 
@@ -62,9 +62,7 @@ class TTI(AbstractWaveEquation):
             second_order_in_time(symbols, boundary, p, m, horizontal * across + mixed * down),
             second_order_in_time(symbols, boundary, r, m, mixed * across + down),
         )
-        source = Port("source", ((p, 1.0), (r, 1.0)))
-        receivers = (Port("receiver", ((p, 1.0),)), Port("vertical", ((r, 1.0),)))
-        return System(symbols, (m, horizontal, mixed, *axis.values()), updates, (source,), receivers)
+        return System(symbols, (m, horizontal, mixed, *axis.values()), updates, *stress_ports(p, r))
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         theta = parameters["theta"]

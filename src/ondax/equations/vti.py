@@ -43,9 +43,7 @@ class VTI(AbstractWaveEquation):
             second_order_in_time(symbols, boundary, p, m, horizontal * along + mixed * down),
             second_order_in_time(symbols, boundary, r, m, mixed * along + down),
         )
-        source = Port("source", ((p, 1.0), (r, 1.0)))
-        receivers = (Port("receiver", ((p, 1.0),)), Port("vertical", ((r, 1.0),)))
-        return System(symbols, (m, horizontal, mixed), updates, (source,), receivers)
+        return System(symbols, (m, horizontal, mixed), updates, *stress_ports(p, r))
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         return transverse(parameters)
@@ -59,6 +57,12 @@ class VTI(AbstractWaveEquation):
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
         bound = stability.second_derivative_bound(self.space_order)
         return stability.largest_step(bound, spacing, max_velocity)
+
+
+def stress_ports(p: Any, r: Any) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of the two stresses: sources feed both alike."""
+    receivers = (Port("receiver", ((p, 1.0),)), Port("vertical", ((r, 1.0),)))
+    return (Port("source", ((p, 1.0), (r, 1.0))),), receivers
 
 
 def transverse(parameters: Mapping[str, Any]) -> dict[str, Any]:
