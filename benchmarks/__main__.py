@@ -41,7 +41,7 @@ def main() -> int:
     for name in options.case:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         rows += measurements[name]()
-    print(table(rows))
+        print(table(rows), flush=True)  # so far: a case that fails takes no other's figures with it
     print(", ".join(f"{name} {version}" for name, version in sorted(suite.versions.items())))
     for note in suite.notes:
         print(f"Note: {note}")

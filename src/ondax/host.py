@@ -62,7 +62,8 @@ class HostModel:
         self.steps = grid.steps
         self.samples = grid.samples
         self.dtype = np.dtype(grid.dtype)
-        self.n_sources = len(programs.scheme.system.inputs) * source_positions.shape[1]
+        per_port = 1 if programs.scheme.extended else source_positions.shape[1]
+        self.n_sources = len(programs.scheme.system.inputs) * per_port
         self.n_receivers = len(programs.scheme.system.outputs) * receiver_positions.shape[1]
         self._calls: dict[Any, HostFunction] = {}
 
@@ -87,12 +88,29 @@ class HostModel:
         return self._call(("born", given, wanted, source), given, run)
 
     def adjoint(
-        self, given: Operands, wanted: tuple[int, ...], source: bool, slopes: bool, last_use: bool
+        self, given: Operands, wanted: tuple[int, ...], weights: bool, source: bool, slopes: bool, last_use: bool
     ) -> HostFunction:
-        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return self.solver.adjoint(batch, e, self._wanted(wanted), rest[0], source, slopes, last_use)
+        asked = {"weights": weights, "source": source, "slopes": slopes, "last_use": last_use}
 
-        return self._call(("adjoint", given, wanted, source, slopes, last_use), given, run)
+        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return self.solver.adjoint(batch, e, self._wanted(wanted), rest[0], **asked)
+
+        return self._call(("adjoint", given, wanted, *asked.values()), given, run)
+
+    def curvature(self, given: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]) -> HostFunction:
+        """How the gradients of <residual, traces> change with the coefficients that move: the gradients of <residual, Born
+        traces of the moves>, by the adjoint of the linearised scheme."""
+
+        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+            residual, *moves = rest
+            by_index = dict(zip(moved, moves, strict=True))
+            perturbations = tuple(by_index.get(i, np.zeros_like(c)) for i, c in enumerate(e.coefficients))
+            e = replace(e, coefficients=(*e.coefficients, *perturbations))
+            residual = np.concatenate([np.zeros_like(residual), residual], axis=-2)
+            chosen = self._wanted(wanted, every=1)
+            return self.linearized.solver.adjoint(batch, e, chosen, residual, last_use=False)
+
+        return self._call(("curvature", given, wanted, moved), given, run)
 
     def _wanted(self, indices: tuple[int, ...], every: int | None = None) -> Wanted | None:
         if not indices:
@@ -139,11 +157,13 @@ class HostModel:
             )
         more = list(more)
         source = more.pop(0) if given.wavelet else self.source[shots]
-        if given.wavelet and not np.isfinite(np.sum(source, dtype=np.float64)):
-            raise ValueError("the wavelet has values that are not finite")
+        weights = more.pop(0) if given.weights else None
+        for name, values in (("the wavelet", source if given.wavelet else None), ("weights", weights)):
+            if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
+                raise ValueError(f"{name}: some values are not finite")
         sources = self._positions("sources", more.pop(0)) if given.sources else self.source_positions[shots]
         receivers = self._positions("receivers", more.pop(0)) if given.receivers else self.receiver_positions[shots]
-        return Experiment(tuple(coefficients), source, sources, receivers), more
+        return Experiment(tuple(coefficients), source, sources, receivers, weights), more
 
     def _positions(self, name: str, positions: np.ndarray) -> np.ndarray:
         self.check_positions(name, positions.reshape(-1, positions.shape[-1]))

@@ -1,7 +1,8 @@
-"""The three host operations as JAX primitives: forward modelling, Born modelling and its transpose.
+"""The host operations as JAX primitives: forward modelling, Born modelling and its transpose, and how that transpose
+changes with the background (curvature).
 
-Born and adjoint are linear in their last operands and each is the other's transpose, so that gradients,
-`jax.linear_transpose`, `vmap`, `scan` and lineax all work on them. Every operand and result carries the same leading
+Born and adjoint are linear in their last operands and each is the other's transpose, and curvature is its own, so that
+gradients, `jax.linear_transpose`, `vmap`, `scan` and lineax all work on them. Every operand and result carries the same leading
 batch axes; vmapping adds one, of length 1 where an operand is shared.
 """
 
@@ -26,18 +27,20 @@ class Operands:
 
     Attributes:
         wavelet: source samples (shot, port and source, step); else the survey's.
+        weights: of extended sources, (shot, *grid); a survey of such sources has no others.
         sources: source positions (shot, source, axis); else the survey's.
         receivers: receiver positions (shot, receiver, axis); else the survey's.
     """
 
     wavelet: bool = False
+    weights: bool = False
     sources: bool = False
     receivers: bool = False
 
 
 @runtime_checkable
 class Host(Protocol):
-    """What the primitives need of a propagator: static sizes, and the three host functions. Hashed by identity.
+    """What the primitives need of a propagator: static sizes, and the host functions. Hashed by identity.
 
     Sources and receivers are counted once for each port.
     """
@@ -55,8 +58,9 @@ class Host(Protocol):
     def forward(self, operands: Operands, keep: tuple[int, ...], slopes: bool) -> Any: ...
     def born(self, operands: Operands, wanted: tuple[int, ...], source: bool) -> Any: ...
     def adjoint(
-        self, operands: Operands, wanted: tuple[int, ...], source: bool, slopes: bool, last_use: bool
+        self, operands: Operands, wanted: tuple[int, ...], weights: bool, source: bool, slopes: bool, last_use: bool
     ) -> Any: ...
+    def curvature(self, operands: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]) -> Any: ...
 
 
 def _primitive(name: str) -> Primitive:
@@ -68,6 +72,7 @@ def _primitive(name: str) -> Primitive:
 forward_p = _primitive("ondax_forward")
 born_p = _primitive("ondax_born")
 adjoint_p = _primitive("ondax_adjoint")
+curvature_p = _primitive("ondax_curvature")
 
 
 def _batch(host: Host, coefficient: Any) -> tuple[int, ...]:
@@ -110,12 +115,15 @@ def _adjoint_types(
     host: Host,
     given: Operands,
     wanted: tuple[int, ...],
+    weights: bool,
     source: bool,
     slopes: bool,
     last_use: bool,
 ) -> Any:
     shots = _shots(host, operands)
     shapes: list[tuple[int, ...]] = [host.shape] * len(wanted)
+    if weights:
+        shapes.append((shots, *host.shape))
     if source:
         shapes.append((shots, host.n_sources, host.steps))
     if slopes:
@@ -123,12 +131,18 @@ def _adjoint_types(
     return _results(host, operands, shapes)
 
 
+@curvature_p.def_abstract_eval
+def _curvature_types(*operands: Any, host: Host, given: Operands, wanted: Any, moved: Any) -> Any:
+    return _results(host, operands, [host.shape] * len(wanted))
+
+
 register_host_primitive(forward_p, lambda host, given, keep, slopes: host.forward(given, keep, slopes))
 register_host_primitive(born_p, lambda host, given, wanted, source: host.born(given, wanted, source))
 register_host_primitive(
     adjoint_p,
-    lambda host, given, wanted, source, slopes, last_use: host.adjoint(given, wanted, source, slopes, last_use),
+    lambda host, given, **asked: host.adjoint(given, **asked),
 )
+register_host_primitive(curvature_p, lambda host, given, wanted, moved: host.curvature(given, wanted, moved))
 
 
 def _batching_rule(primitive: Primitive) -> Any:
@@ -145,7 +159,7 @@ def _batching_rule(primitive: Primitive) -> Any:
     return rule
 
 
-for _p in (forward_p, born_p, adjoint_p):
+for _p in (forward_p, born_p, adjoint_p, curvature_p):
     batching.primitive_batchers[_p] = _batching_rule(_p)
 
 
@@ -200,8 +214,20 @@ def _born_inputs(params: Any) -> int:
     return len(params["wanted"]) + params["source"]
 
 
+def _adjoint_in_background(primals: Any, tangents: Any, *, host: Host, given: Operands, **asked: Any) -> Any:
+    """How migrated images change with the background: the curvature of modelling, weighted by the residual."""
+    count, wanted = len(host.coefficient_names), asked["wanted"]
+    beyond = any(not isinstance(t, ad.Zero) for t in tangents[count:-1])
+    if beyond or asked["weights"] or asked["source"] or asked["slopes"]:
+        raise NotImplementedError("migrated images can be differentiated again in model and traces only")
+    moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
+    return curvature_p.bind(
+        *primals, *(tangents[i] for i in moved), host=host, given=given, wanted=wanted, moved=moved
+    )
+
+
 ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs, _born_in_background)
-ad.primitive_jvps[adjoint_p] = _linear_jvp(adjoint_p, lambda params: 1)
+ad.primitive_jvps[adjoint_p] = _linear_jvp(adjoint_p, lambda params: 1, _adjoint_in_background)
 
 
 def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
@@ -230,6 +256,7 @@ def _transpose_born(cotangents: Any, *operands: Any, host: Host, given: Operands
             host=host,
             given=given,
             wanted=chosen,
+            weights=False,
             source=bool(source and asked[-1]),
             slopes=False,
             last_use=False,
@@ -244,6 +271,7 @@ def _transpose_adjoint(
     host: Host,
     given: Operands,
     wanted: Any,
+    weights: bool,
     source: bool,
     slopes: bool,
     last_use: bool,
@@ -251,7 +279,9 @@ def _transpose_adjoint(
     background, residual = operands[:-1], operands[-1]
     if slopes and not isinstance(cotangents[-1], ad.Zero):
         raise NotImplementedError("gradients in source positions cannot be differentiated again")
-    cotangents = cotangents[: len(wanted) + source]
+    cotangents = list(cotangents[: len(wanted) + weights + source])
+    if weights and not isinstance(cotangents.pop(len(wanted)), ad.Zero):
+        raise NotImplementedError("gradients in the weights of extended sources cannot be differentiated again")
     if all(isinstance(ct, ad.Zero) for ct in cotangents):
         return [None] * len(background) + [ad.Zero(residual.aval)]
     keep = [i for i, ct in enumerate(cotangents[: len(wanted)]) if not isinstance(ct, ad.Zero)]
@@ -263,5 +293,27 @@ def _transpose_adjoint(
     return [None] * len(background) + [result]
 
 
+def _transpose_curvature(cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, moved: Any) -> Any:
+    """A Hessian is symmetric: its transpose is itself, between other coefficients."""
+    background, perturbations = operands[: -len(moved)], operands[-len(moved) :]
+    keep = tuple(n for n, ct in enumerate(cotangents) if not isinstance(ct, ad.Zero))
+    asked = tuple(i for i, p in zip(moved, perturbations, strict=True) if ad.is_undefined_primal(p))
+    if not keep:
+        found = {i: ad.Zero(p.aval) for i, p in zip(moved, perturbations, strict=True) if i in asked}
+    else:
+        results = curvature_p.bind(
+            *background,
+            *(cotangents[n] for n in keep),
+            host=host,
+            given=given,
+            wanted=asked,
+            moved=tuple(wanted[n] for n in keep),
+        )
+        found = dict(zip(asked, results, strict=True))
+    return [None] * len(background) + [found.get(i) for i in moved]
+
+
+ad.primitive_jvps[curvature_p] = _linear_jvp(curvature_p, lambda params: len(params["moved"]))
+ad.primitive_transposes[curvature_p] = _transpose_curvature
 ad.primitive_transposes[born_p] = _transpose_born
 ad.primitive_transposes[adjoint_p] = _transpose_adjoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from .calculus import linearize, stretched, transpose
 from .components import Components
 from .engine import HALF_STEP_BACK, Discretisation, Programs, Scheme, Settings, Solver
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Sponge, Symbols, System
+from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
 from .primitives import Operands, adjoint_p, forward_p
@@ -30,6 +31,7 @@ from .survey import Survey
 Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
+Weights = Float[Array, "shot *grid"]
 Variant = Literal["plain", "transposed", "linearized"]  # of a scheme
 CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
@@ -123,6 +125,7 @@ class Propagator(eqx.Module):
         model: Model,
         *,
         wavelet: Wavelets | None = None,
+        weights: Weights | None = None,
         sources: Float[Array, "shot source axis"] | None = None,
         receivers: Float[Array, "shot receiver axis"] | None = None,
         shots: Int[Array, " shot"] | None = None,
@@ -132,6 +135,8 @@ class Propagator(eqx.Module):
         Args:
             model: the equation's parameters on the grid: an array, or a dict of arrays.
             wavelet: source samples instead of the survey's.
+            weights: of extended sources on the model's grid; required if, and only if, the survey's sources are
+                `Extended`.
             sources: source positions instead of the survey's, metres.
             receivers: receiver positions instead of the survey's, metres.
             shots: numbers of the shots to fire; default all. May be traced.
@@ -144,7 +149,7 @@ class Propagator(eqx.Module):
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
                 breaks `max_velocity`, too few points per wavelength, NaN, points outside the grid.
         """
-        host, arguments, given = self._arguments(model, wavelet, sources, receivers, shots)
+        host, arguments, given = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
         return self._traces(samples, arguments[2])
 
@@ -153,18 +158,25 @@ class Propagator(eqx.Module):
         model: Model,
         data: Traces,
         *,
+        wavelet: Wavelets | None = None,
         shots: Int[Array, " shot"] | None = None,
-    ) -> Wavelets:
-        """The adjoint of modelling as a linear function of the wavelet, applied to traces.
+    ) -> Wavelets | Weights:
+        """The adjoint of modelling as a linear function of the source, applied to traces.
 
         Args:
             model: as in `__call__`.
             data: traces, shaped like those of `__call__`.
+            wavelet: of extended sources, instead of the survey's.
             shots: numbers of the shots; default all.
 
         Returns:
-            Adjoint wavelets, shaped like the survey's: `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding.
+            Adjoint wavelets, shaped like the survey's: `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding. For a survey of
+            extended sources, the adjoint of modelling as a function of their weights: weights.
         """
+        if self.survey.extended:
+            return extended_adjoint(self, model, data, wavelet, shots)
+        if wavelet is not None:
+            raise ValueError("wavelet=: the adjoint wavelets of point sources do not depend on their wavelets; leave it out")
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
         coefficients, speeds, which, _ = self._common(model, dtype, shots)
@@ -201,6 +213,7 @@ class Propagator(eqx.Module):
         perturbation: Model,
         *,
         wavelet: Wavelets | None = None,
+        weights: Weights | None = None,
         shots: Int[Array, " shot"] | None = None,
     ) -> tuple[Traces, Traces]:
         """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which `jax.custom_vjp` rules out.
@@ -213,21 +226,18 @@ class Propagator(eqx.Module):
             model: the background.
             perturbation: shaped like the model.
             wavelet: source samples instead of the survey's.
+            weights: of extended sources.
             shots: numbers of the shots; default all.
 
         Raises:
             ValueError: as for `__call__`, and for a perturbation that is not shaped like the model.
         """
-        dtype = self._dtype((model, perturbation), wavelet)
+        dtype = self._dtype((model, perturbation), wavelet, weights)
         coefficients, speeds, which, named = self._common(model, dtype, shots)
         changes = self.equation.named(perturbation)
         changes = {n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype) for n, v in changes.items()}
         _, perturbed = jax.jvp(self.coefficients, (named,), (changes,))
-        given = Operands(wavelet=wavelet is not None)
-        extras = ()
-        if wavelet is not None:
-            shape = (which.shape[0], *self.survey.wavelet.shape[1:])
-            extras = (self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which),)
+        given, extras = self._source_operands(wavelet, weights, which, dtype)
         arguments = unify_axes(((*coefficients, *perturbed), speeds, which, extras))
         samples = self._operators.simulate(self._operators.host(dtype).linearized, given)(*arguments)
         plain, born = jnp.split(samples, 2, axis=-2)
@@ -263,33 +273,51 @@ class Propagator(eqx.Module):
         return self.coefficients(named), jnp.stack(bounds), which, named
 
     def _arguments(
-        self, model: Model, wavelet: Any, sources: Any, receivers: Any, shots: Any
+        self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any
     ) -> tuple[HostModel, tuple[Any, ...], Operands]:
-        dtype = self._dtype(model, wavelet, sources, receivers)
+        dtype = self._dtype(model, wavelet, weights, sources, receivers)
         coefficients, speeds, which, _ = self._common(model, dtype, shots)
         count, ndim = which.shape[0], self.grid.ndim
-        given = Operands(wavelet is not None, sources is not None, receivers is not None)
-        extras = []
-        if wavelet is not None:
-            shape = (count, *self.survey.wavelet.shape[1:])
-            extras.append(self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which))
+        if sources is not None and self.survey.extended:
+            raise ValueError("sources=: the survey's sources are extended and have no positions; give weights=")
+        given, extras = self._source_operands(wavelet, weights, which, dtype)
+        given = replace(given, sources=sources is not None, receivers=receivers is not None)
         if sources is not None:
-            extras.append(checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype))
+            extras += (checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype),)
         if receivers is not None:
-            extras.append(checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype))
-        arguments = unify_axes((coefficients, speeds, which, tuple(extras)))
+            extras += (checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype),)
+        arguments = unify_axes((coefficients, speeds, which, extras))
         return self._operators.host(dtype), arguments, given
 
+    def _source_operands(
+        self, wavelet: Any, weights: Any, which: Array, dtype: Any
+    ) -> tuple[Operands, tuple[Array, ...]]:
+        """The operands that say what sources do, where the survey does not."""
+        extended = self.survey.extended
+        if extended and weights is None:
+            raise ValueError("the survey's sources are extended: give their weights, F(model, weights=w)")
+        if weights is not None and not extended:
+            raise ValueError("weights=: the survey's sources are points; make it ox.Survey(ox.Extended(shots), ...)")
+        extras: tuple[Array, ...] = ()
+        if wavelet is not None:
+            shape = (which.shape[0], *self.survey.wavelet.shape[1:])
+            extras += (self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which),)
+        if weights is not None:
+            weights = checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype)
+            extras += (jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),)
+        return Operands(wavelet is not None, weights is not None), extras
+
     def _source_samples(self, wavelet: Any, shots: Any, xp: Any = jnp) -> Any:
-        """Wavelets as the engine takes them: one row for each port and source, at the times when the port's samples act,
-        per cell volume, for a point source is a delta function."""
+        """Wavelets as the engine takes them: one row for each port and source, at the times when the port's samples act;
+        those of a point source, which is a delta function, per cell volume."""
         ends = self._operators.ends
         rows = ends.source.rows(wavelet, shots, xp)
         by_port = xp.split(rows, len(ends.source.ports), axis=-2)
         # What receivers read must hold at the time of a sample. The medium does not change with time: fire earlier.
         shifts = [port.time - ends.recorded_at for port in ends.source.ports]
         parts = [upsample(r, self.steps_per_sample, xp, s) for r, s in zip(by_port, shifts, strict=True)]
-        return xp.concatenate(parts, axis=-2) / float(np.prod(self.grid.spacing))
+        volume = 1.0 if self.survey.extended else float(np.prod(self.grid.spacing))
+        return xp.concatenate(parts, axis=-2) / volume
 
     def _traces(self, samples: Array, shots: Array) -> Traces:
         """Traces from what the engine records, which starts with the first step: they begin at rest, at time 0."""
@@ -370,6 +398,7 @@ def _programs(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     variant: Variant,
+    extended: bool,
 ) -> Programs:
     """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together with its tangent."""
     system = _system(equation, boundary, ndim, dtype)
@@ -379,7 +408,7 @@ def _programs(
         system = transpose(system)
     elif variant == "linearized":  # sources feed the scheme, not its tangent
         system = replace(linearize(system), inputs=system.inputs)
-    return Programs(Scheme(system, boundary.free_surface), dtype)
+    return Programs(Scheme(system, boundary.free_surface, extended), dtype)
 
 
 class _Ends:
@@ -425,7 +454,7 @@ class _Operators:
         grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
         ends = self.ends
         names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
-        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant)
+        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended)
         adjoint = variant == "transposed"
         symbols = programs.scheme.symbols
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
@@ -489,21 +518,19 @@ def differentiable(host: HostModel, given: Operands) -> Any:
         values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
         coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
         asked = iter(extras)
-        wavelet, sources, receivers = (
-            bool(has and next(asked)) for has in (given.wavelet, given.sources, given.receivers)
-        )
+        wavelet, weights, sources, receivers = (bool(has and next(asked)) for has in astuple(given))
         keep = tuple(i for i, perturbed in enumerate(coefficients) if perturbed)
         samples, *slopes = bind(*values, keep=keep, slopes=receivers)
-        return samples, (values, slopes, _Perturbed((keep, wavelet, sources)))
+        return samples, (values, slopes, _Perturbed((keep, wavelet, weights, sources)))
 
     def backward(residuals: Any, cotangent: Any) -> Any:
-        (coefficients, speeds, shots, extras), slopes, (keep, wavelet, sources) = residuals
+        (coefficients, speeds, shots, extras), slopes, (keep, wavelet, weights, sources) = residuals
         no_extras = tuple(None for _ in extras)
         if isinstance(cotangent, SymbolicZero):
             return (None,) * len(coefficients), None, None, no_extras
         gradients: dict[int, Any] = {}
-        of_wavelet = of_sources = None
-        if keep or wavelet or sources:
+        of_wavelet = of_weights = of_sources = None
+        if keep or wavelet or weights or sources:
             results = list(
                 adjoint_p.bind(
                     *coefficients,
@@ -514,12 +541,14 @@ def differentiable(host: HostModel, given: Operands) -> Any:
                     host=host,
                     given=given,
                     wanted=keep,
+                    weights=weights,
                     source=wavelet,
                     slopes=sources,
                     last_use=True,
                 )
             )
             gradients = {i: results.pop(0) for i in keep}
+            of_weights = results.pop(0) if weights else None
             of_wavelet = results.pop(0) if wavelet else None
             if sources:
                 samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
@@ -529,11 +558,8 @@ def differentiable(host: HostModel, given: Operands) -> Any:
         if slopes:
             by_row = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1)
             of_receivers = host.ports[1].over_ports(by_row, host.receiver_positions.shape[1])
-        by_extra = (
-            g
-            for has, g in zip((given.wavelet, given.sources, given.receivers), (of_wavelet, of_sources, of_receivers))
-            if has
-        )
+        of_extras = (of_wavelet, of_weights, of_sources, of_receivers)
+        by_extra = (gradient for has, gradient in zip(astuple(given), of_extras, strict=True) if has)
         return tuple(gradients.get(i) for i in range(len(coefficients))), None, None, tuple(by_extra)
 
     function = jax.custom_vjp(simulate)

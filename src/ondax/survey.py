@@ -32,11 +32,31 @@ def line(first: Sequence[float], last: Sequence[float], count: int) -> Float[np.
 
 
 @final
+class Extended:
+    """Sources of a survey that fill the model: weights on its grid, given with each call, times a wavelet.
+
+    `F(model, weights=w)` then fires `w(x) * wavelet(t)` in each shot, a density in SI units, so that neither traces nor
+    weights change with the grid.
+
+    Args:
+        shots: how many.
+
+    Raises:
+        ValueError: no shot.
+    """
+
+    def __init__(self, shots: int = 1) -> None:
+        if shots < 1:
+            raise ValueError(f"shots={shots}: a survey needs at least one")
+        self.shots = shots
+
+
+@final
 class Survey:
     """Sources, receivers and wavelets of a number of shots. Immutable; two surveys are equal only if they are the same.
 
     Args:
-        sources: metres, (shot, axis) for one source a shot, or (shot, source, axis).
+        sources: metres, (shot, axis) for one source a shot, or (shot, source, axis); or `Extended(shots)`.
         receivers: metres, (receiver, axis) for the same spread in every shot, or (shot, receiver, axis).
         wavelet: source samples from time 0, (time,), (source, time) or (shot, source, time); with several components,
             (time,) or (shot, component, source, time).
@@ -50,7 +70,8 @@ class Survey:
             axis, (shot, component, receiver, time). Default: the equation's first.
 
     Attributes:
-        sources: (shot, source, axis).
+        sources: (shot, source, axis); no source if extended.
+        extended: sources are weights on the whole grid.
         receivers: (shot, receiver, axis).
         wavelet: (shot, source, time), or (shot, component, source, time).
 
@@ -64,10 +85,11 @@ class Survey:
     dt: float
     source: Kind
     receiver: Kind
+    extended: bool
 
     def __init__(
         self,
-        sources: ArrayLike,
+        sources: ArrayLike | Extended,
         receivers: ArrayLike,
         wavelet: ArrayLike,
         dt: float,
@@ -75,10 +97,12 @@ class Survey:
         source: Kind = None,
         receiver: Kind = None,
     ) -> None:
-        s, r, w = (_finite(n, a) for n, a in (("sources", sources), ("receivers", receivers), ("wavelet", wavelet)))
+        r, w = _finite("receivers", receivers), _finite("wavelet", wavelet)
+        self.extended = isinstance(sources, Extended)
+        s = np.empty((sources.shots, 0, r.shape[-1])) if isinstance(sources, Extended) else _finite("sources", sources)
         if s.ndim == 2:
             s = s[:, None, :]
-        if s.ndim != 3 or 0 in s.shape:
+        if s.ndim != 3 or (0 in s.shape and not self.extended):
             raise ValueError(f"sources have shape {np.shape(sources)}: give (shot, axis) or (shot, source, axis)")
         if r.ndim == 2:
             r = np.broadcast_to(r, (s.shape[0], *r.shape))
@@ -87,6 +111,7 @@ class Survey:
                 f"receivers have shape {np.shape(receivers)}: give (receiver, axis) or (shot, receiver, axis) with "
                 f"{s.shape[0]} shots and {s.shape[2]} axes, as the sources have"
             )
+        per_shot = 1 if self.extended else s.shape[1]
         components = (len(source),) if isinstance(source, tuple) else ()
         allowed = (1, 4) if components else (1, 2, 3)
         if w.ndim not in allowed or w.shape[-1] < 2:
@@ -97,16 +122,16 @@ class Survey:
             )
             raise ValueError(f"the wavelet has shape {np.shape(wavelet)}: give {shapes}")
         try:
-            w = np.broadcast_to(w, (s.shape[0], *components, s.shape[1], w.shape[-1]))
+            w = np.broadcast_to(w, (s.shape[0], *components, per_shot, w.shape[-1]))
         except ValueError:
             of = f"{components[0]} components of " if components else ""
             raise ValueError(
-                f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of {of}{s.shape[1]} sources"
+                f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of {of}{per_shot} sources"
             ) from None
         if not (np.isfinite(dt) and dt > 0.0):
             raise ValueError(f"dt={dt!r} must be a positive number of seconds")
         self.sources, self.receivers, self.wavelet, self.dt = s, r, w, float(dt)
-        self.source = _weighted("source", source, s.shape[:2])
+        self.source = _weighted("source", source, (s.shape[0], per_shot))
         self.receiver = _weighted("receiver", receiver, r.shape[:2])
 
     @property
@@ -116,7 +141,7 @@ class Survey:
     @property
     def n_sources(self) -> int:
         """Sources fired together in a shot."""
-        return self.sources.shape[1]
+        return 1 if self.extended else self.sources.shape[1]
 
     @property
     def n_receivers(self) -> int:

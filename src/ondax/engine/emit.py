@@ -22,6 +22,7 @@ from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_s
 from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
+from .extended import Extended
 from .mirror import check_images, mirrored
 from .points import Points
 from .scratch import Scratch
@@ -35,12 +36,15 @@ class Scheme:
     Args:
         system: the scheme, as an equation states it.
         surface: with a free surface at the top.
+        extended: sources are weights on the whole grid, not points.
 
     Raises:
         EquationError: the scheme does not say what it needs to say for a free surface.
     """
 
-    def __init__(self, system: System, surface: bool = False) -> None:
+    def __init__(self, system: System, surface: bool = False, extended: bool = False) -> None:
+        self.extended = extended
+        self._everywhere: dict[str, Spatial] = {}  # weights of extended sources, and their gradients
         self.system = checked(system)
         self.symbols = system.symbols
         self.surface = surface
@@ -103,7 +107,7 @@ class Scheme:
             sparse: part of a run whose history is sampled in time.
         """
         equations: list[Equation] = []
-        inputs = [(port, Points(self.symbols, port.name)) for port in self.system.inputs]
+        inputs = [(port, self._entry(port)) for port in self.system.inputs]
         compact = self.in_place(sparse)
         computed: set[str] = set()
         for update in self.system.updates:
@@ -154,7 +158,7 @@ class Scheme:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
         tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
-        inputs = [(_renamed(port, tangents), Points(self.symbols, port.name)) for port in self.system.inputs]
+        inputs = [] if self.extended else [(_renamed(port, tangents), self._entry(port)) for port in self.system.inputs]
         computed: set[str] = set()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
@@ -167,7 +171,9 @@ class Scheme:
         compact = self.in_place()
         return [_rewritten(e, {t: self._stored(t, f in compact) for f, t in tangents.items()}) for e in equations]
 
-    def adjoint(self, kept: Coupling | None = None, lagged: bool = True, inputs: bool = True) -> list[Equation]:
+    def adjoint(
+        self, kept: Coupling | None = None, lagged: bool = True, inputs: bool = True, weights: bool = False
+    ) -> list[Equation]:
         """One step of the transpose, backward in time.
 
         Args:
@@ -175,11 +181,15 @@ class Scheme:
             lagged: accumulate the gradient of the step done before this one, from adjoint fields that the stencils
                 read anyway; costs one more step at the end. Otherwise this step's, in a pass of its own.
             inputs: also read the adjoint field where sources enter.
+            weights: also accumulate the gradient of the weights of extended sources.
         """
         residuals = [(port, Points(self.symbols, port.name)) for port in self.transposed.inputs]
         computed: set[str] = set()
         # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
+        lagged = lagged and kept is not None
         equations = self._accumulated(kept, computed, lagged=True) if kept is not None and lagged else []
+        if weights and lagged:
+            equations += self._correlated(later=True)
         for update in self.transposed.updates:
             equations += self._updated(update, computed)
             for port, points in residuals:
@@ -187,8 +197,12 @@ class Scheme:
             equations += self._mirrored(update.field)
         if kept is not None and not lagged:
             equations += self._accumulated(kept, computed, lagged=False)
+        if weights and not lagged:
+            equations += self._correlated(later=False)
         if inputs:
-            equations += self._read(self.transposed.outputs)
+            for port in self.transposed.outputs:
+                entry = self._entry(port)
+                equations += [entry.read(field.forward, factor) for field, factor in port.terms]
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return [_rewritten(e, fields, backward=True) for e in equations]
 
@@ -250,14 +264,26 @@ class Scheme:
             return []
         return mirrored(_kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol))
 
+    def _entry(self, port: Port) -> Points | Extended:
+        """Where the samples of an input enter."""
+        if self.extended:
+            return Extended(self.symbols, port.name, self._everywhere)
+        return Points(self.symbols, port.name)
+
+    def _correlated(self, later: bool) -> list[Equation]:
+        """Add a step's contribution to the gradient of the weights of extended sources."""
+        terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
+        entries = {port: Extended(self.symbols, port.name, self._everywhere) for port in self.transposed.outputs}
+        return [entries[port].correlate(f.forward, factor, later) for port, f, factor in terms]
+
     def _inject(
-        self, port: Port, points: Points, update: Update, target: Expr | None = None, gain: Expr = 1
+        self, port: Port, points: Points | Extended, update: Update, target: Expr | None = None, gain: Expr = 1
     ) -> list[Equation]:
         """Add a port's samples to an updated field, or `gain` times as much to something made of it."""
         target = update.field.forward if target is None else target
         where = location(update.field)
         depth = self.symbols.dimensions[-1]
-        if self.surface and not where[depth]:
+        if self.surface and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
             points.inject(target, gain * factor / update.mass, where)

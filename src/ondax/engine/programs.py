@@ -55,12 +55,12 @@ class Programs:
     def born(self, wanted: Wanted, parallel: bool) -> Kernel:
         return self._kernel(("born", wanted, parallel), lambda: self.scheme.born(self.coupling(wanted)))
 
-    def adjoint(self, wanted: Wanted | None, inputs: bool, parallel: bool) -> Kernel:
+    def adjoint(self, wanted: Wanted | None, inputs: bool, weights: bool, parallel: bool) -> Kernel:
         def equations() -> list[Any]:
             kept = self.coupling(wanted) if wanted else None
-            return self.scheme.adjoint(kept, lagged=wanted is None or wanted.every == 1, inputs=inputs)
+            return self.scheme.adjoint(kept, wanted is None or wanted.every == 1, inputs, weights)
 
-        return self._kernel(("adjoint", wanted, inputs, parallel), equations)
+        return self._kernel(("adjoint", wanted, inputs, weights, parallel), equations)
 
     def _kernel(self, key: tuple[Any, ...], equations: Callable[[], list[Any]]) -> Kernel:
         kernel = self._kernels.get(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..calculus.scattering import GRADIENT
@@ -84,16 +86,23 @@ class AdjointRun:
         shot: its arrays.
         wanted: the coefficients to differentiate; None for none.
         at_source: also read the adjoint field where sources enter.
+        weights: also take the gradient of the weights of extended sources: call `correlate` before the run.
     """
 
-    def __init__(self, programs: Programs, shot: Shot, wanted: Wanted | None, at_source: bool) -> None:
+    def __init__(
+        self, programs: Programs, shot: Shot, wanted: Wanted | None, at_source: bool, weights: bool = False
+    ) -> None:
         self.shot, self.wanted = shot, wanted
         self.programs = programs
         self.steps = shot.grid.steps
-        self.kernel = programs.adjoint(wanted, at_source, shot.parallel)
+        self.kernel = programs.adjoint(wanted, at_source, weights, shot.parallel)
         self._residual = shot.terminals(shot.receiver, LEAD)
-        self._read = shot.terminals(shot.source, LEAD)
+        self._read = shot.sums(LEAD) if programs.scheme.extended else shot.terminals(shot.source, LEAD)
         self.samples = {**self._residual.arrays, **self._read.arrays}
+        self._extent: Any = next(iter(shot.source.values())) if programs.scheme.extended else None
+        self._of_weights: dict[str, np.ndarray] = {}
+        if self._extent is not None and at_source:
+            self.samples |= self._extent.by_cell()
         self.parts: dict[str, np.ndarray] = {}
         for c in programs.scheme.system.coefficients:
             if wanted and c.name in wanted.coefficients:
@@ -110,11 +119,23 @@ class AdjointRun:
     @property
     def read(self) -> np.ndarray:
         """What was read where sources enter, (step, column): see `Terminals.columns`."""
-        return self._read.columns()
+        columns = self._read.columns()
+        return columns if self._extent is None else columns.reshape(self.steps, len(self.shot.source), -1).sum(axis=-1)
 
     def inject(self, residual: np.ndarray) -> None:
         """Set the residual traces, (receiver, sample)."""
         self._residual.fill(self.shot.grid.unrecorded(residual, self._residual.points))
+
+    def correlate(self, source: np.ndarray) -> None:
+        """Set the samples of extended sources, (port, step), for the gradient of their weights."""
+        series = self.shot.terminals(self.shot.source, LEAD, LEAD)
+        series.fill(source)
+        self._of_weights = self._extent.gradients()
+        self.samples |= {**series.arrays, **self._of_weights}
+
+    def of_weights(self) -> np.ndarray:
+        """The gradient of the weights, on the grid; once."""
+        return self._extent.collected(self._of_weights)
 
     def back(self, first: int, last: int, history: History | None) -> None:
         """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as that needs."""
@@ -127,8 +148,9 @@ class AdjointRun:
                 # The extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.
                 shift = SHIFT
         arrays = {**self.samples, **(history.arrays if history else {})}
-        starts = dict.fromkeys(self.samples, LEAD)
-        moves = {n: offsets.get(n, 0) + (starts.get(n, 0) - shift) * array[0].nbytes for n, array in arrays.items()}
+        starts = dict.fromkeys((n for n in self.samples if n.endswith(("_samples", "_sums"))), LEAD)
+        in_time = {**starts, **dict.fromkeys(history.arrays if history else (), 0)}
+        moves = {n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes for n, lead in in_time.items()}
         self.shot.run(self.kernel, first + shift, last + shift, {**arrays, **self.parts}, moves, every)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .interpolation import images, lies_on_grid, place, window_slopes, window_we
 from .kernel import Kernel
 from .programs import Programs, Wanted
 from .scratch import SCRATCH_PREFIX
+
+if TYPE_CHECKING:
+    from .extent import Extent
 
 POOL = Pool()
 
@@ -182,13 +185,14 @@ class Terminals:
     Args:
         arrays: zeroed, by kernel argument, in the order of the ports.
         lead: steps before step 0.
+        steps: number of steps.
         points: number of points.
         slopes: how many copies of the points, with weights of derivatives, follow them.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], lead: int, points: int, slopes: int) -> None:
+    def __init__(self, arrays: dict[str, np.ndarray], lead: int, steps: int, points: int, slopes: int = 0) -> None:
         self.arrays, self.points, self.slopes = arrays, points, slopes
-        self._views = [array[lead:] for array in arrays.values()]
+        self._views = [array[lead : lead + steps] for array in arrays.values()]
 
     def fill(self, rows: np.ndarray) -> None:
         """Set the samples, (port and point, step)."""
@@ -222,7 +226,7 @@ class Shot:
         grid: Discretisation,
         coefficients: Mapping[str, np.ndarray],
         profiles: Mapping[str, np.ndarray],
-        source: Mapping[str, Geometry],
+        source: Mapping[str, Geometry | Extent],
         receiver: Mapping[str, Geometry],
         threads: int = 1,
     ) -> None:
@@ -263,17 +267,24 @@ class Shot:
     def parallel(self) -> bool:
         return self.threads > 1
 
-    def terminals(self, geometries: Mapping[str, Geometry], lead: int = 0) -> Terminals:
-        """Zeroed samples of a set of ports, with `lead` steps before the first; valid within the `with` block."""
-        arrays = {}
-        for name, geometry in geometries.items():
-            shape = (lead + self.grid.steps, row_length(geometry.count, self.grid.dtype))
-            array = POOL.take("samples", shape, self.grid.dtype)
-            array.fill(0)
-            self._samples.append(array)
-            arrays[f"{name}_samples"] = array
+    def terminals(self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0) -> Terminals:
+        """Zeroed samples of a set of ports, with `lead` steps before the first and `tail` after the last; valid within the
+        `with` block."""
         any_of = next(iter(geometries.values()))
-        return Terminals(arrays, lead, any_of.points, any_of.copies - 1)
+        arrays = {f"{name}_samples": self._zeroed(lead + self.grid.steps + tail, any_of.count) for name in geometries}
+        return Terminals(arrays, lead, self.grid.steps, any_of.points, any_of.copies - 1)
+
+    def sums(self, lead: int) -> Terminals:
+        """Zeroed sums over an extended source, of each row along the first axis, as terminals."""
+        rows = self.grid.shape[0]
+        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps, rows) for name in self.source}
+        return Terminals(arrays, lead, self.grid.steps, rows)
+
+    def _zeroed(self, steps: int, count: int) -> np.ndarray:
+        array = POOL.take("samples", (steps, row_length(count, self.grid.dtype)), self.grid.dtype)
+        array.fill(0)
+        self._samples.append(array)
+        return array
 
     def start(self, fields: Sequence[Field], prefix: str = "", sparse: bool = False) -> None:
         """Fields at rest; `sparse` if their history is to be kept at some steps only."""

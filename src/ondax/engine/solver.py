@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..calculus.scattering import PERTURBED
-from ..calculus.terms import location
 from ..equations.system import Port
 from . import checkpoint
 from .buffers import zeros
 from .discretisation import Discretisation
+from .extent import Extent, cells
 from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .runs import AdjointRun, Checkpointed, ForwardRun
@@ -39,12 +39,14 @@ class Experiment:
         source: samples at internal steps, (*batch, shot, port and source, step): all sources of the first input, ...
         source_positions: metres, (*batch, shot, source, axis).
         receiver_positions: metres, (*batch, shot, receiver, axis).
+        weights: of extended sources, (*batch, shot, *grid).
     """
 
     coefficients: tuple[np.ndarray, ...]
     source: np.ndarray
     source_positions: np.ndarray
     receiver_positions: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Task:
     source: np.ndarray
     source_positions: np.ndarray
     receiver_positions: np.ndarray
+    weights: np.ndarray | None = None
     threads: int = 1
     key: tuple[Any, ...] | None = None
 
@@ -158,15 +161,17 @@ class Solver:
         e: Experiment,
         wanted: Wanted | None,
         residual: np.ndarray,
-        source: bool,
-        slopes: bool,
+        *,
+        weights: bool = False,
+        source: bool = False,
+        slopes: bool = False,
         last_use: bool,
     ) -> tuple[np.ndarray, ...]:
         """Cotangents for residual traces (*batch, shot, port and receiver, sample).
 
         Returns the gradient of each wanted coefficient (*batch, *grid), summed over shots; then, if asked for, that of
-        the source samples (*batch, shot, port and source, step) and the adjoint field's derivatives by source position,
-        (*batch, shot, port and source, axis, step), per metre.
+        the weights of extended sources (*batch, shot, *grid), that of the source samples (*batch, shot, port and source,
+        step), and the adjoint field's derivatives by source position, (*batch, shot, port and source, axis, step), per metre.
 
         Args:
             last_use: the histories will hardly be needed again.
@@ -174,8 +179,9 @@ class Solver:
         tasks = list(self._tasks(batch, e))
         names = [c for c in self.coefficients if wanted and c.name in wanted.coefficients]
         gradients = [np.zeros((*batch, *self.grid.shape), self.grid.dtype) for _ in names]
-        sources = len(self.inputs) * e.source_positions.shape[-2]
+        sources = e.source.shape[-2]
         shape = (*batch, e.source.shape[-3], sources)
+        of_weights = np.empty((*shape[:-1], *self.grid.shape), self.grid.dtype) if weights else None
         at_source = np.empty((*shape, self.grid.steps), self.grid.dtype) if source else None
         moved = np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype) if slopes else None
 
@@ -189,10 +195,14 @@ class Solver:
 
         def run(task: Task) -> None:
             with self._shot(task, source_slopes=slopes) as shot:
-                run = AdjointRun(self.programs, shot, wanted, source or slopes)
+                run = AdjointRun(self.programs, shot, wanted, source or slopes, weights)
                 run.inject(_of(residual, task.batch)[task.index[-1]])
+                if weights:
+                    run.correlate(task.source)
                 self._adjoint_run(task, run, last_use)
                 total.put(task.number, (task.batch, run.gradients))
+                if of_weights is not None:
+                    of_weights[task.index] = run.of_weights()
                 if at_source is not None:
                     at_source[task.index] = run.read[:, :sources].T
                 if moved is not None:
@@ -202,9 +212,8 @@ class Solver:
             tasks = self._found_first(tasks, wanted)
         self._each(tasks, run)
         for c, gradient in zip(names, gradients, strict=True):
-            if self.grid.surface and not location(c)[c.dimensions[-1]]:
-                gradient[..., 0] *= 0.5  # the cell of a node on the surface is only half a cell
-        return (*gradients, *(a for a in (at_source, moved) if a is not None))
+            gradient *= cells(c, self.programs.scheme.symbols, self.grid)
+        return (*gradients, *(a for a in (of_weights, at_source, moved) if a is not None))
 
     # ---------------------------------------------------------------- tasks
 
@@ -232,6 +241,7 @@ class Solver:
                     source=_of(e.source, position)[shot],
                     source_positions=_of(e.source_positions, position)[shot],
                     receiver_positions=_of(e.receiver_positions, position)[shot],
+                    weights=None if e.weights is None else _of(e.weights, position)[shot],
                 )
                 number += 1
 
@@ -252,10 +262,17 @@ class Solver:
             self.grid,
             task.coefficients,
             self._profiles,
-            {p.name: self._geometry(p, task.source_positions, source_slopes) for p in self.inputs},
+            self._entries(task, source_slopes),
             {p.name: self._geometry(p, task.receiver_positions, receiver_slopes) for p in self.outputs},
             task.threads,
         )
+
+    def _entries(self, task: Task, slopes: bool) -> dict[str, Geometry | Extent]:
+        """Where the samples of each input enter."""
+        if task.weights is None:
+            return {p.name: self._geometry(p, task.source_positions, slopes) for p in self.inputs}
+        extent = Extent(self.programs.scheme.symbols, self.grid, self.inputs, task.weights)
+        return {p.name: extent for p in self.inputs}
 
     def _geometry(self, port: Port, positions: np.ndarray, slopes: bool) -> Geometry:
         """The kernel arrays of a set of points; surveys shoot into the same spread again and again."""
@@ -276,7 +293,8 @@ class Solver:
     def _key(self, task: Task, wanted: Wanted) -> Hashable:
         """Everything that determines a history: scheme and grid by identity, the rest by content."""
         if task.key is None or task.key[0] != wanted:
-            content = Content((task.source, task.source_positions))
+            weights = () if task.weights is None else (task.weights,)
+            content = Content((task.source, task.source_positions, *weights))
             task.key = (wanted, self.programs, self.grid.identity, task.content, content)
         return task.key
 

@@ -1,0 +1,75 @@
+"""The adjoint of modelling with extended sources: from traces to weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from . import checks
+from .equations import AXIS_NAMES
+from .primitives import adjoint_p
+from .sharding import unify_axes
+
+if TYPE_CHECKING:
+    from .propagator import Propagator
+
+
+def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: Any) -> Any:
+    """The adjoint of `F(model, wavelet=wavelet, weights=w)` as a linear function of w, applied to traces.
+
+    The weights are `sum_t wavelet(t) a(x, t)`, with `a` the adjoint wavefield of the traces. For any weights w,
+    `<adjoint(m, d), w> = <d, F(m, w)>`: so the gradients of the left-hand side are those of the right, and need no
+    calculus of their own.
+    """
+    dtype = F._dtype((model, data), wavelet)
+    which = jnp.arange(F.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
+    data = checks.shaped("data", data, F._trace_shape(which.shape[0]), dtype)
+
+    def adjoint(model: Any, data: Any, wavelet: Any) -> Any:
+        coefficients, speeds, which_, _ = F._common(model, dtype, which)
+        nothing = jnp.zeros((which.shape[0], *F.grid.shape), dtype)
+        given, extras = F._source_operands(wavelet, nothing, which_, dtype)
+        residual = F._samples_of(data, which_)
+        operands = unify_axes((*coefficients, speeds, which_, *extras, residual))
+        asked = {"wanted": (), "weights": True, "source": False, "slopes": False, "last_use": True}
+        (weights,) = adjoint_p.bind(*operands, host=F._operators.host(dtype), given=given, **asked)
+        widths = F.boundary.widths(AXIS_NAMES[F.grid.ndim])
+        inside = (slice(low, low + n) for n, (low, _) in zip(F.grid.shape, widths, strict=True))
+        return weights[(slice(None), *inside)]
+
+    def forward(model: Any, data: Any, wavelet: Any) -> Any:
+        primals = (model, data, wavelet)
+        values, perturbed = (
+            jax.tree.map(lambda p: getattr(p, part), primals, is_leaf=_is_primal) for part in ("value", "perturbed")
+        )
+        asked = tuple(any(jax.tree.leaves(p)) for p in perturbed)
+        return adjoint(*values), (values, _Asked(asked))
+
+    def backward(residuals: Any, cotangent: Any) -> Any:
+        (model, data, wavelet), asked = residuals
+        if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
+            return None, None, None
+
+        def traces(model: Any, wavelet: Any) -> Any:
+            fixed = jax.lax.stop_gradient
+            model, wavelet = (v if a else fixed(v) for v, a in ((model, asked[0]), (wavelet, asked[2])))
+            return F(model, wavelet=wavelet, weights=cotangent, shots=which)
+
+        of_data, pull = jax.vjp(traces, model, wavelet)
+        of_model, of_wavelet = pull(data) if asked[0] or asked[2] else (None, None)
+        return of_model, of_data, of_wavelet
+
+    function = jax.custom_vjp(adjoint)
+    function.defvjp(forward, backward, symbolic_zeros=True)
+    return function(model, data, wavelet)
+
+
+@jax.tree_util.register_static
+class _Asked(tuple):
+    """Which gradients are wanted; static, so that it can travel with residuals."""
+
+
+def _is_primal(x: Any) -> bool:
+    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)
