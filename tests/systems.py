@@ -226,5 +226,5 @@ class Rig:
     def adjoint(self, residual: np.ndarray, coefficients: Any = None) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Gradients of the coefficients, and that of the source samples."""
         e = self._experiment(coefficients, None)
-        *gradients, source = self.solver.adjoint((), e, self.wanted, residual, True, False, False)
+        *gradients, source = self.solver.adjoint((), e, self.wanted, residual, source=True, last_use=False)
         return tuple(gradients), source

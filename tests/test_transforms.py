@@ -194,7 +194,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str,
     def spied(self: HostModel, key: Any, given: Any, run: Any) -> Any:
         function = original(self, key, given, run)
         names = {"forward": ("keep", "slopes"), "born": ("wanted", "source")}
-        names["adjoint"] = ("wanted", "source", "slopes", "last_use")
+        names["adjoint"] = ("wanted", "weights", "source", "slopes", "last_use")
 
         def call(*operands: Any) -> Any:
             seen.append((key[0], dict(zip(names[key[0]], key[2:], strict=True))))
@@ -213,7 +213,7 @@ def calls(asked: list[tuple[str, dict[str, Any]]], run: Callable[[], Any]) -> li
 
 
 FORWARD = {"keep": (), "slopes": False}
-ADJOINT = {"wanted": (), "source": False, "slopes": False, "last_use": True}
+ADJOINT = {"wanted": (), "weights": False, "source": False, "slopes": False, "last_use": True}
 
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])

@@ -44,6 +44,7 @@ from .wavelets import tone_burst as tone_burst
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import misfits as misfits
+    from . import nn as nn
     from . import plotting as plotting
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
@@ -57,6 +58,7 @@ _LATER = {
     "Interrupted": "inversion",
     "misfits": "inversion.misfits",
     "datasets": "datasets",
+    "nn": "nn",
     "plotting": "plotting",
     "Jacobian": "jacobian",
 }

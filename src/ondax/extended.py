@@ -41,9 +41,8 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
 
     def forward(model: Any, data: Any, wavelet: Any) -> Any:
         primals = (model, data, wavelet)
-        values, perturbed = (
-            jax.tree.map(lambda p: getattr(p, part), primals, is_leaf=_is_primal) for part in ("value", "perturbed")
-        )
+        values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
+        perturbed = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
         asked = tuple(any(jax.tree.leaves(p)) for p in perturbed)
         return adjoint(*values), (values, _Asked(asked))
 

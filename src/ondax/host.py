@@ -158,9 +158,9 @@ class HostModel:
         more = list(more)
         source = more.pop(0) if given.wavelet else self.source[shots]
         weights = more.pop(0) if given.weights else None
-        for name, values in (("the wavelet", source if given.wavelet else None), ("weights", weights)):
+        for name, values in (("the wavelet", source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
-                raise ValueError(f"{name}: some values are not finite")
+                raise ValueError(f"{name} has values that are not finite")
         sources = self._positions("sources", more.pop(0)) if given.sources else self.source_positions[shots]
         receivers = self._positions("receivers", more.pop(0)) if given.receivers else self.receiver_positions[shots]
         return Experiment(tuple(coefficients), source, sources, receivers, weights), more

@@ -60,7 +60,15 @@ class Jacobian(lx.AbstractLinearOperator):
         operands, residual = unify_axes((operands, samples))
         wanted = tuple(range(len(host.coefficient_names)))
         gradients = adjoint_p.bind(
-            *operands, residual, host=host, given=Operands(), wanted=wanted, weights=False, source=False, slopes=False, last_use=False
+            *operands,
+            residual,
+            host=host,
+            given=Operands(),
+            wanted=wanted,
+            weights=False,
+            source=False,
+            slopes=False,
+            last_use=False,
         )
         model, gradients = unify_axes((self.model, tuple(gradients)))
         _, pull_back = jax.vjp(self.propagator.coefficients, model)

@@ -221,9 +221,7 @@ def _adjoint_in_background(primals: Any, tangents: Any, *, host: Host, given: Op
     if beyond or asked["weights"] or asked["source"] or asked["slopes"]:
         raise NotImplementedError("migrated images can be differentiated again in model and traces only")
     moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
-    return curvature_p.bind(
-        *primals, *(tangents[i] for i in moved), host=host, given=given, wanted=wanted, moved=moved
-    )
+    return curvature_p.bind(*primals, *(tangents[i] for i in moved), host=host, given=given, wanted=wanted, moved=moved)
 
 
 ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs, _born_in_background)

@@ -118,6 +118,20 @@ class Propagator(eqx.Module):
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
 
+    def with_survey(self, survey: Survey) -> Propagator:
+        """The same physics on the same grid, with another survey."""
+        return Propagator(
+            self.equation,
+            self.grid,
+            survey,
+            self.max_velocity,
+            boundary=self.boundary,
+            interpolation=self.interpolation,
+            settings=self.settings,
+            min_points_per_wavelength=self.min_points_per_wavelength,
+            points_in_layer=self.points_in_layer,
+        )
+
     # ---------------------------------------------------------------- modelling
 
     def __call__(
@@ -176,7 +190,9 @@ class Propagator(eqx.Module):
         if self.survey.extended:
             return extended_adjoint(self, model, data, wavelet, shots)
         if wavelet is not None:
-            raise ValueError("wavelet=: the adjoint wavelets of point sources do not depend on their wavelets; leave it out")
+            raise ValueError(
+                "wavelet=: the adjoint wavelets of point sources do not depend on their wavelets; leave it out"
+            )
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
         coefficients, speeds, which, _ = self._common(model, dtype, shots)
@@ -190,8 +206,8 @@ class Propagator(eqx.Module):
         arguments = unify_axes((coefficients, speeds, which, (residual,)))
         at_sources = jnp.flip(self._operators.simulate(host, given)(*arguments), axis=-1)
         shape = jax.ShapeDtypeStruct((which.shape[0], *self.survey.wavelet.shape[1:]), dtype)
-        (wavelet,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
-        return wavelet
+        (wavelet_,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
+        return wavelet_
 
     def jacobian(self, model: Model, *, shots: Int[Array, " shot"] | None = None) -> Any:
         """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its transpose.

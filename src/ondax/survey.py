@@ -100,10 +100,11 @@ class Survey:
         r, w = _finite("receivers", receivers), _finite("wavelet", wavelet)
         self.extended = isinstance(sources, Extended)
         s = np.empty((sources.shots, 0, r.shape[-1])) if isinstance(sources, Extended) else _finite("sources", sources)
+        given = s.shape
         if s.ndim == 2:
             s = s[:, None, :]
         if s.ndim != 3 or (0 in s.shape and not self.extended):
-            raise ValueError(f"sources have shape {np.shape(sources)}: give (shot, axis) or (shot, source, axis)")
+            raise ValueError(f"sources have shape {given}: give (shot, axis) or (shot, source, axis)")
         if r.ndim == 2:
             r = np.broadcast_to(r, (s.shape[0], *r.shape))
         if r.ndim != 3 or 0 in r.shape or r.shape[0] != s.shape[0] or r.shape[2] != s.shape[2]:

@@ -1,0 +1,31 @@
+"""Between models as networks have them, parameters stacked as channels, and as equations name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..propagator import Propagator
+
+
+def from_channels(F: Propagator, channels: Float[Array, "parameter *grid"]) -> dict[str, Any]:
+    """The parameters of a propagator's equation, by name.
+
+    Raises:
+        ValueError: another shape; names the parameters that the channels stand for.
+    """
+    names = F.equation.required(F.grid.ndim)
+    if channels.shape != (len(names), *F.grid.shape):
+        raise ValueError(
+            f"a model of shape {channels.shape}: give (parameter, *grid) = {(len(names), *F.grid.shape)}, the parameters "
+            f"being {', '.join(names)}; jax.vmap adds a batch axis"
+        )
+    return dict(zip(names, channels, strict=True))
+
+
+def to_channels(F: Propagator, model: Any) -> Float[Array, "parameter *grid"]:
+    """The parameters of a model as channels."""
+    named = F.equation.named(model)
+    return jnp.stack([named[name] for name in F.equation.required(F.grid.ndim)])
