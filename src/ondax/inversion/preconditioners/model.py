@@ -65,7 +65,7 @@ def illumination(
     *,
     probes: int = 2,
     smoothing: float | None = None,
-    water_level: float = 1e-2,
+    water_level: float = 1e-3,
     left: lx.AbstractLinearOperator | None = None,
     seed: int = 0,
 ) -> lx.DiagonalLinearOperator:
@@ -84,7 +84,8 @@ def illumination(
         probes: number of random vectors.
         smoothing: standard deviation of the Gaussian that averages in space, metres. Default: one wavelength of the
             fastest wave at the survey's dominant frequency.
-        water_level: added to the diagonal, as a fraction of its maximum: bounds what is amplified where nothing is seen.
+        water_level: added to the diagonal, as a fraction of its maximum: bounds what is amplified where nothing is seen. Small by
+            default, as the maximum is next to the sources.
         left: weights of the traces, as in `lsrtm`: the Hessian is then `J' L' L J`.
         seed: of the random vectors.
 
@@ -103,7 +104,7 @@ def illumination(
     """
     check_whole("probes", probes, at_least=1)
     if not (math.isfinite(water_level) and water_level > 0.0):
-        raise ValueError(f"water_level={water_level!r} must be a positive fraction, such as 1e-2")
+        raise ValueError(f"water_level={water_level!r} must be a positive fraction, such as 1e-3")
     J = F.jacobian(model)
     if smoothing is None:
         fastest = float(jnp.max(F.equation.speeds(F.equation.named(J.model))[1]))
