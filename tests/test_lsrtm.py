@@ -32,7 +32,7 @@ def propagator(equation: str = "acoustic", *, n_shots: int = N_SHOTS, moving: bo
     grid = ox.Grid(shape=(8, 8), spacing=20.0)
     receivers = ox.line((0.0, 30.0), (140.0, 30.0), 5)
     if moving:
-        receivers = receivers + np.array([10.0, 0.0]) * np.arange(n_shots)[:, None, None] / n_shots
+        receivers = 0.9 * receivers + np.array([10.0, 0.0]) * np.arange(n_shots)[:, None, None] / n_shots
     survey = ox.Survey(
         ox.line((15.0, 20.0), (125.0, 20.0), n_shots), receivers, ox.ricker(20.0, NT, DT), DT, **dict(kinds)
     )
@@ -87,12 +87,12 @@ def test_jacobian_with_a_wavelet(dtype: str):
         min_points_per_wavelength=0.0,
         points_in_layer=True,
     ).jacobian(model)
-    assert difference(J.mv(x), there.mv(x)) < 10 * np.finfo(dtype).eps
-    assert difference(J.T.mv(y), there.T.mv(y)) < 10 * np.finfo(dtype).eps
+    assert difference(J.mv(x), there.mv(x)) < 100 * np.finfo(dtype).eps
+    assert difference(J.T.mv(y), there.T.mv(y)) < 100 * np.finfo(dtype).eps
     traced = jax.jit(lambda w, v: F.jacobian(model, wavelet=w).mv(v))(wavelet, x)
-    assert difference(traced, J.mv(x)) < 10 * np.finfo(dtype).eps
+    assert difference(traced, J.mv(x)) < 100 * np.finfo(dtype).eps
     one = F.jacobian(model, wavelet=wavelet[1:], shots=jnp.array([1]))
-    assert difference(one.mv(x), J.mv(x)[1:]) < 10 * np.finfo(dtype).eps
+    assert difference(one.mv(x), J.mv(x)[1:]) < 100 * np.finfo(dtype).eps
     assert one.out_structure().shape == (1, *y.shape[1:])
 
 
@@ -123,7 +123,8 @@ SOLVERS = {
 @pytest.mark.parametrize("equation", ["acoustic", "density"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_finds_the_damped_solution(name: str, equation: str, x64: None):
-    """With a condition number of the normal equations of 50, 200 iterations are more than enough for rounding."""
+    """The normal equations have a condition number of 51: each step of conjugate gradients takes the error down by
+    (1 + sqrt(51)) / (sqrt(51) - 1) = 1.32 at least, so 80 of them by 6e9. L-BFGS has a memory of ten steps only."""
     F = propagator(equation)
     model = background(F, "float64")
     observed = data(F, model)
@@ -137,13 +138,13 @@ def test_every_solver_finds_the_damped_solution(name: str, equation: str, x64: N
     b = np.asarray(left.mv(observed)).ravel()
     x = np.linalg.solve(A.T @ A + damping * np.eye(A.shape[1]), A.T @ b)
     exact = np.asarray(ravel_pytree(right.diagonal)[0]) * x
-    result = migrate(F, observed, model, iterations=200, solver=SOLVERS[name], left=left, right=right, damping=damping)
+    result = migrate(F, observed, model, iterations=80, solver=SOLVERS[name], left=left, right=right, damping=damping)
     found = np.asarray(ravel_pytree(result.image)[0])
-    tolerance = 1e-5 if name == "lbfgs" else 1e-9
+    tolerance = 1e-3 if name == "lbfgs" else 1e-9
     assert difference(found, exact) < tolerance
     assert jax.tree.structure(result.image) == jax.tree.structure(model)
     residual = np.linalg.norm(A @ x - b) / np.linalg.norm(b)
-    np.testing.assert_allclose(result.history.data_residual[-1], residual, rtol=1e-6)
+    np.testing.assert_allclose(result.history.data_residual[-1], residual, rtol=1e-4 if name == "lbfgs" else 1e-8)
 
 
 def test_iterates_are_those_of_lsqr(x64: None):
@@ -170,7 +171,7 @@ def test_single_precision_with_preconditioners():
     model = background(F)
     right = pre.illumination(F, model, smoothing=20.0)
     left = pre.band_pass(F.survey, 0.0, 100.0) @ pre.fractional_derivative(F.survey, 0.5)
-    result = migrate(F, data(F, model), model, iterations=25, left=left, right=right)
+    result = migrate(F, data(F, model), model, iterations=40, left=left, right=right)
     assert np.all(np.diff(result.history.data_residual) < 1e-6)
     assert result.history.data_residual[-1] < 0.1
     assert {k: v.dtype for k, v in result.image.items()} == {"vp": np.float32, "rho": np.float32}
@@ -179,15 +180,31 @@ def test_single_precision_with_preconditioners():
     np.testing.assert_allclose(result.history.data_residual[-1], again, rtol=1e-2)  # the recurrence has not drifted
 
 
-def test_it_stays_where_it_has_arrived(x64: None):
-    """With one unknown, the first step solves the problem; nothing is divided by zero after that."""
+def test_it_stays_where_it_has_arrived(dtype: str):
+    """Once the slope is all rounding, further steps must not lead away again: they did, without a check."""
+    F = propagator()
+    model = background(F, dtype)
+    observed = data(F, model)
+    J = F.jacobian(model)
+    damping = 0.02 * norm(J.T.mv(observed)) ** 2 / norm(observed) ** 2
+    images = []
+    result = migrate(
+        F, observed, model, iterations=200, damping=damping, callback=lambda i, image, h: images.append(image)
+    )
+    eps = np.finfo(dtype).eps
+    assert difference(images[-1], images[-101]) == 0.0
+    slope = result.history.normal_residual
+    assert slope[-1] < 10 * eps * slope.max()
+    assert np.isfinite(result.history.data_residual).all()
+
+
+def test_one_unknown_is_found_in_one_step(x64: None):
     F = propagator()
     model = background(F, "float64")
     right = lx.FunctionLinearOperator(lambda a: a * reflectivity(model), jax.ShapeDtypeStruct((), "float64"))
-    result = migrate(F, data(F, model), model, iterations=6, right=right)
-    assert result.history.data_residual[0] < 1e-10
-    assert difference(result.image, reflectivity(model)) < 1e-10
-    assert np.isfinite(result.history.data_residual).all()
+    result = migrate(F, data(F, model), model, iterations=3, right=right)
+    assert np.all(result.history.data_residual < 1e-12)
+    assert difference(result.image, reflectivity(model)) < 1e-12
 
 
 # ---------------------------------------------------------------- what it costs
@@ -232,6 +249,9 @@ def test_an_iteration_costs_two_runs_a_shot_and_compiles_nothing(kernel_runs: li
 # ---------------------------------------------------------------- batches and simultaneous shots
 
 
+SLOWER = optax.adam(optax.cosine_decay_schedule(0.01, 60))
+
+
 def test_gradient_steps_on_all_shots():
     F = propagator()
     model = background(F)
@@ -254,7 +274,6 @@ def test_gradients_of_batches_add_up(weighted: bool, x64: None):
     whole = A.T.mv(observed if left is None else left.mv(observed))
     for batch_size in (1, 2):
         steps = []
-        solver = optax.sgd(1.0)
         for skip in range(3):  # the gradient at x = 0 of the batch of each iteration: a rate that is zero but once
             rate = lambda i, skip=skip: jnp.where(i == skip, 1.0, 0.0)  # noqa: E731
             solver = optax.sgd(rate)
@@ -270,10 +289,10 @@ def test_batches_converge():
     model = background(F)
     observed = data(F, model)
     right = pre.illumination(F, model, smoothing=20.0)
-    result = migrate(F, observed, model, iterations=40, solver=optax.adam(0.1), right=right, batch_size=2)
-    assert result.history.data_residual[-5:].max() < 0.5
+    result = migrate(F, observed, model, iterations=60, solver=SLOWER, right=right, batch_size=2)
+    assert result.history.data_residual[-5:].max() < 0.2
     born = F.jacobian(model).mv(result.image)
-    assert norm(born - observed) < 0.5 * norm(observed)
+    assert norm(born - observed) < 0.2 * norm(observed)
 
 
 KINDS = {
@@ -359,7 +378,7 @@ def test_an_encoded_iteration_costs_three_runs_a_supershot(kernel_runs: list):
         encodings=2,
         callback=lambda *a: counts.append(len(kernel_runs)),
     )
-    assert set(np.diff(counts)) == {3 * 2}
+    assert max(np.diff(counts)) == 3 * 2  # less where polarities come back whose wavefields are still at hand
 
 
 def test_encodings_converge():
@@ -368,28 +387,27 @@ def test_encodings_converge():
     observed = data(F, model)
     right = pre.illumination(F, model, smoothing=20.0)
     left = pre.band_pass(F.survey, 0.0, 100.0, shots=2)
-    result = migrate(
-        F, observed, model, iterations=60, solver=optax.adam(0.1), left=left, right=right, encodings=2, seed=1
-    )
-    assert norm(F.jacobian(model).mv(result.image) - observed) < 0.5 * norm(observed)
+    result = migrate(F, observed, model, iterations=60, solver=SLOWER, left=left, right=right, encodings=2, seed=1)
+    assert norm(F.jacobian(model).mv(result.image) - observed) < 0.2 * norm(observed)
 
 
 # ---------------------------------------------------------------- the loop
 
+ADAM = optax.adam(1.0)
 RUNS = {
-    "cgls": {"damping": 1e-9},
-    "adam": {"solver": optax.adam(1.0), "batch_size": 2},
-    "encoded": {"solver": optax.adam(1.0), "encodings": 1},
-    "lbfgs": {"solver": optax.lbfgs()},
+    "cgls": ("density", {"damping": 1e-9}),
+    "batches": ("density", {"solver": ADAM, "batch_size": 2}),
+    "encodings": ("acoustic", {"solver": ADAM, "encodings": 1}),
+    "lbfgs": ("acoustic", {"solver": optax.lbfgs()}),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("equation", ["acoustic", "density"])
-def test_resuming_gives_the_same_bits(tmp_path, name: str, equation: str):
+def test_resuming_gives_the_same_bits(tmp_path, name: str):
+    equation, setting = RUNS[name]
     F = propagator(equation)
     model = background(F)
-    run = partial(migrate, F, data(F, model), model, right=pre.depth_scaling(F.grid, 0.5, like=model), **RUNS[name])
+    run = partial(migrate, F, data(F, model), model, right=pre.depth_scaling(F.grid, 0.5, like=model), **setting)
     path = tmp_path / "state.npz"
     straight = run(iterations=6)
     run(iterations=2, save=path)
@@ -485,8 +503,6 @@ def test_no_iterations():
 
 
 # ---------------------------------------------------------------- refusals
-
-ADAM = optax.adam(1.0)
 
 
 @pytest.mark.parametrize(

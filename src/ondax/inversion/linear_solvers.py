@@ -62,7 +62,7 @@ def conjugate_gradients(
     size, weight = optax.tree.norm(b), jnp.asarray(damping, traces.dtype)
 
     def step(done: int, state: Any) -> tuple[Any, LinearNumbers]:
-        return cgls_step(state, A, size, weight, jnp.asarray(done == 0))
+        return cgls_step(state, A, size, weight)
 
     return Method(start_cgls(A, b), step, lambda state: _applied(right, state.x))
 

@@ -29,24 +29,30 @@ class ConjugateGradients(NamedTuple):
     Attributes:
         x: the solution so far.
         residual: `b - A x`.
-        direction: of the last step.
+        direction: of the last step; zero before the first.
         slope: squared norm of `A' residual - damping x` before that step.
+        steepest: the largest slope so far.
     """
 
     x: PyTree
     residual: PyTree
     direction: PyTree
     slope: Scalar
+    steepest: Scalar
+
+
+ROUNDING = 10.0  # units in the last place that a wave solve is off, relative to its largest values
 
 
 def start_cgls(A: Operator, b: PyTree) -> ConjugateGradients:
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
-    return ConjugateGradients(zeros, b, zeros, jnp.ones((), jax.tree.leaves(zeros)[0].dtype))
+    one = jnp.ones((), jax.tree.leaves(b)[0].dtype)
+    return ConjugateGradients(zeros, b, zeros, one, 0.0 * one)
 
 
 @eqx.filter_jit
 def cgls_step(
-    state: ConjugateGradients, A: Operator, size: Scalar, damping: Scalar, first: Array
+    state: ConjugateGradients, A: Operator, size: Scalar, damping: Scalar
 ) -> tuple[ConjugateGradients, LinearNumbers]:
     """One step of conjugate gradients on the normal equations, which are never formed: one product with A' and one with A.
 
@@ -58,19 +64,20 @@ def cgls_step(
         A: the operator.
         size: norm of the data.
         damping: times the squared norm of x.
-        first: whether this is the first step, which has no direction behind it.
     """
     s = optax.tree.add_scale(A.T.mv(state.residual), -damping, state.x)
     slope = _inner(s, s)
-    beta = jnp.where(first, 0.0, _ratio(slope, state.slope)).astype(slope.dtype)
-    direction = optax.tree.add_scale(s, beta, state.direction)
+    steepest = jnp.maximum(state.steepest, slope)
+    # A slope that is all rounding has no direction: steps along it would add up and lead away again.
+    arrived = slope <= (ROUNDING * jnp.finfo(slope.dtype).eps) ** 2 * steepest
+    direction = optax.tree.add_scale(s, _ratio(slope, state.slope), state.direction)
     moved = A.mv(direction)
     curvature = _inner(moved, moved) + damping * _inner(direction, direction)
-    alpha = _ratio(slope, curvature)
+    alpha = jnp.where(arrived, jnp.zeros_like(slope), _ratio(slope, curvature))
     x = optax.tree.add_scale(state.x, alpha, direction)
     residual = optax.tree.add_scale(state.residual, -alpha, moved)
     numbers = LinearNumbers(jnp.sqrt(_inner(residual, residual)) / size, jnp.sqrt(slope))
-    return ConjugateGradients(x, residual, direction, slope), numbers
+    return ConjugateGradients(x, residual, direction, slope, steepest), numbers
 
 
 def _inner(x: PyTree, y: PyTree) -> Scalar:
@@ -78,7 +85,7 @@ def _inner(x: PyTree, y: PyTree) -> Scalar:
 
 
 def _ratio(above: Scalar, below: Scalar) -> Scalar:
-    """Zero where the iteration has arrived and there is nothing left to divide by."""
+    """Zero where there is nothing to divide by."""
     return jnp.where(below > 0.0, above / jnp.where(below > 0.0, below, 1.0), 0.0)
 
 
