@@ -114,8 +114,8 @@ def dense(F: ox.Propagator, model, left=None, right=None) -> np.ndarray:
 
 SOLVERS = {
     "cgls": "cgls",
-    "LSMR": lx.LSMR(rtol=1e-12, atol=1e-12),
-    "NormalCG": lx.Normal(lx.CG(rtol=1e-12, atol=1e-12)),
+    "LSMR": lx.LSMR(rtol=1e-13, atol=0.0),  # slopes are 1e-6 and less here
+    "NormalCG": lx.Normal(lx.CG(rtol=1e-13, atol=0.0)),
     "lbfgs": optax.lbfgs(),
 }
 
