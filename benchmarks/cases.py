@@ -82,6 +82,15 @@ class Case:
         offsets = ((c - n / 2) / (n / 8) for c, n in zip(coordinates, self.shape, strict=True))
         return 1500 + 1200 * depth + 300 / (1 + sum(o * o for o in offsets))
 
+    def reflectivity(self, *coordinates: Any) -> Any:
+        """Velocity perturbations in m/s: thin layers in the lower two thirds, in arithmetic that any array library can do.
+
+        Args:
+            coordinates: grid indices along each axis, of the grid's full shape.
+        """
+        depth = coordinates[-1]
+        return 20.0 * (depth // 8 % 2) * (3 * depth > self.shape[-1])
+
     def damping(self, axis: int) -> list[float]:
         """Damping profile in 1/s along an axis of the padded grid; the layer damps by the sum over axes."""
         n, length = self.shape[axis], self.width * SPACING

@@ -22,6 +22,7 @@ from .report import Limit, Row, at_least, at_most, seconds
 from .worker import ROOT, Worker, WorkerError
 
 SAME = at_most(1e-3)  # relative difference of gradients
+LSRTM_ITERATIONS = 10  # of a migration that starts without a background
 DEEPWAVE_LIMITS = {"gradient": at_least(8), "forward": at_least(1.8)}
 
 
@@ -176,6 +177,34 @@ class Suite:
             _cost("layers", "gradient: CPML / sponge of 40 cells", t["layer"], t["sponge"], at_most(1.35)),
             Row("layers", "CPML's memory / on the whole grid", ratio, **shown),
         ]
+
+    def lsrtm(self) -> list[Row]:
+        """Least-squares migration of case B, iteration by iteration."""
+        rows: list[Row] = []
+        with self._workers("B") as start:
+            ours = start("ondax_lsrtm", threads=2, iterations=LSRTM_ITERATIONS)
+            peer = self._deepwave(start, 2, "deepwave_born")
+            contenders = {"iteration": Contender(ours, "iteration"), "afresh": Contender(ours, "afresh")}
+            if peer:
+                rows.append(
+                    _difference("lsrtm", "deepwave's (another absorbing layer)", _gradient(ours), _gradient(peer))
+                )
+                contenders["deepwave"] = Contender(peer, "iteration")
+            t = in_turns(contenders, self.few_rounds)
+        background = Times([s / LSRTM_ITERATIONS for s in t["afresh"].seconds])
+        if peer:
+            rows += [
+                _gain(
+                    "lsrtm", "iteration: faster than deepwave, two threads", t["iteration"], t["deepwave"], at_least(12)
+                ),
+                _gain(
+                    "lsrtm",
+                    f"one of {LSRTM_ITERATIONS} iterations, background included: faster than deepwave",
+                    background,
+                    t["deepwave"],
+                ),
+            ]
+        return rows
 
     def building(self) -> list[Row]:
         """First gradients of every 2-D equation, imports not counted."""

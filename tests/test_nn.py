@@ -152,7 +152,9 @@ def test_gradients_in_every_input_and_leaf(x64: None, name: str):
         direction = s.random(leaf.shape) * float(jnp.abs(leaf).max())
 
         def along(h: float, i: int = i, direction: Any = direction) -> jax.Array:
-            return value(jax.tree.unflatten(structure, [a + h * direction * float(j == i) for j, a in enumerate(leaves)]))
+            return value(
+                jax.tree.unflatten(structure, [a + h * direction * float(j == i) for j, a in enumerate(leaves)])
+            )
 
         slope = float(along(1e-5) - along(-1e-5)) / 2e-5
         assert slope != 0.0

@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     from . import plotting as plotting
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
+    from .inversion import LSRTMResult as LSRTMResult
     from .inversion import fwi as fwi
+    from .inversion import lsrtm as lsrtm
+    from .inversion import preconditioners as preconditioners
     from .jacobian import Jacobian as Jacobian
 
 # Loaded on first use: they bring optax, lineax and matplotlib, which modelling does without.
@@ -56,6 +59,9 @@ _LATER = {
     "fwi": "inversion",
     "FWIResult": "inversion",
     "Interrupted": "inversion",
+    "lsrtm": "inversion",
+    "LSRTMResult": "inversion",
+    "preconditioners": "inversion.preconditioners",
     "misfits": "inversion.misfits",
     "datasets": "datasets",
     "nn": "nn",

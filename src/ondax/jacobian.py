@@ -26,44 +26,62 @@ class Jacobian(lx.AbstractLinearOperator):
         propagator: the nonlinear operator.
         model: the background.
         shots: numbers of the shots; None for all.
+        wavelet: source samples instead of the survey's; None for those.
+        weights: of extended sources.
     """
 
     propagator: Propagator
     model: Model
     shots: Array | None
+    wavelet: Array | None
+    weights: Array | None
 
-    def __init__(self, propagator: Propagator, model: Model, shots: Any = None) -> None:
+    def __init__(
+        self, propagator: Propagator, model: Model, shots: Any = None, wavelet: Any = None, weights: Any = None
+    ) -> None:
         self.propagator = propagator
-        dtype = propagator._dtype(model)
+        dtype = propagator._dtype(model, wavelet, weights)
         self.model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
         self.shots = None if shots is None else checks.shot_numbers(shots)
+        self.wavelet = None
+        if wavelet is not None:
+            shape = (self._n_shots, *propagator.survey.wavelet.shape[1:])
+            self.wavelet = checks.shaped("wavelet", wavelet, shape, dtype)
+        self.weights = None if weights is None else jnp.asarray(weights, dtype)
 
-    def _operands(self) -> tuple[Any, Any, tuple[Any, ...]]:
-        dtype = self.propagator._dtype(self.model)
-        coefficients, speeds, which, _ = self.propagator._common(self.model, dtype, self.shots)
-        return self.propagator._operators.host(dtype), dtype, (*coefficients, speeds, which)
+    @property
+    def _n_shots(self) -> int:
+        return self.propagator.survey.n_shots if self.shots is None else self.shots.shape[0]
+
+    def _operands(self) -> tuple[Any, tuple[Any, ...], Any, Operands]:
+        """The host model, the background's operands, the shots among them, and which operands were given."""
+        host, arguments, given = self.propagator._arguments(
+            self.model, self.wavelet, self.weights, None, None, self.shots
+        )
+        coefficients, speeds, which, extras = arguments
+        return host, (*coefficients, speeds, which, *extras), which, given
 
     def mv(self, vector: Model) -> Traces:
         """Born traces of a model perturbation, shaped like the propagator's traces."""
-        host, dtype, operands = self._operands()
-        vector = _like(self.model, vector, dtype)
+        host, operands, which, given = self._operands()
+        vector = _like(self.model, vector, host.dtype)
         _, perturbed = jax.jvp(self.propagator.coefficients, (self.model,), (vector,))
         operands, perturbed = unify_axes((operands, perturbed))
         wanted = tuple(range(len(host.coefficient_names)))
-        (samples,) = born_p.bind(*operands, *perturbed, host=host, given=Operands(), wanted=wanted, source=False)
-        return self.propagator._traces(samples, operands[-1])
+        (samples,) = born_p.bind(*operands, *perturbed, host=host, given=given, wanted=wanted, source=False)
+        return self.propagator._traces(samples, which)
 
     def _transposed_mv(self, traces: Traces) -> Model:
-        host, dtype, operands = self._operands()
-        shape = self.propagator._trace_shape(operands[-1].shape[0])
-        samples = self.propagator._samples_of(checks.shaped("traces", traces, shape, dtype), operands[-1])
+        host, operands, which, given = self._operands()
+        shape = self.propagator._trace_shape(self._n_shots)
+        samples = self.propagator._samples_of(checks.shaped("traces", traces, shape, host.dtype), which)
         operands, residual = unify_axes((operands, samples))
         wanted = tuple(range(len(host.coefficient_names)))
         gradients = adjoint_p.bind(
             *operands,
             residual,
             host=host,
-            given=Operands(),
+            given=given,
             wanted=wanted,
             weights=False,
             source=False,
@@ -86,8 +104,7 @@ class Jacobian(lx.AbstractLinearOperator):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.model)
 
     def out_structure(self) -> jax.ShapeDtypeStruct:
-        shots = self.propagator.survey.n_shots if self.shots is None else self.shots.shape[0]
-        return jax.ShapeDtypeStruct(self.propagator._trace_shape(shots), self.propagator._dtype(self.model))
+        return jax.ShapeDtypeStruct(self.propagator._trace_shape(self._n_shots), self.propagator._dtype(self.model))
 
 
 class TransposedJacobian(lx.AbstractLinearOperator):

@@ -209,11 +209,20 @@ class Propagator(eqx.Module):
         (wavelet_,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
         return wavelet_
 
-    def jacobian(self, model: Model, *, shots: Int[Array, " shot"] | None = None) -> Any:
+    def jacobian(
+        self,
+        model: Model,
+        *,
+        wavelet: Wavelets | None = None,
+        weights: Weights | None = None,
+        shots: Int[Array, " shot"] | None = None,
+    ) -> Any:
         """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its transpose.
 
         Args:
             model: the background.
+            wavelet: source samples instead of the survey's, e.g. encoded ones of simultaneous shots. May be traced.
+            weights: of extended sources.
             shots: numbers of the shots; default all.
 
         Returns:
@@ -221,7 +230,7 @@ class Propagator(eqx.Module):
         """
         from .jacobian import Jacobian
 
-        return Jacobian(self, model, shots)
+        return Jacobian(self, model, shots, wavelet, weights)
 
     def jvp(
         self,

@@ -1,7 +1,11 @@
-"""Full-waveform inversion: the loop, misfits, and what it saves and returns."""
+"""Full-waveform inversion and least-squares migration: the loops, misfits, preconditioners, and what they return."""
 
 from . import misfits as misfits
+from . import preconditioners as preconditioners
 from .fwi import fwi as fwi
+from .lsrtm import lsrtm as lsrtm
 from .result import FWIResult as FWIResult
 from .result import History as History
 from .result import Interrupted as Interrupted
+from .result import LinearHistory as LinearHistory
+from .result import LSRTMResult as LSRTMResult

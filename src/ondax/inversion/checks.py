@@ -1,11 +1,13 @@
-"""Refusals of `fwi`: each says what is wrong with which argument, and what to do."""
+"""Refusals of `fwi` and `lsrtm`: each says what is wrong with which argument, and what to do."""
 
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
+import optax
 from jaxtyping import Array
 
 
@@ -59,3 +61,77 @@ def check_search(searches: bool, compares: bool, batch_size: Any, mask: Any, pre
             "a mask with values other than 0 and 1 does not go with a line search, which needs the slope of the "
             "misfit itself; round the mask, or " + remedy
         )
+
+
+def check_linear_search(compares: bool, batch_size: int | None, encodings: int | None) -> None:
+    """Refuses a line search or L-BFGS on data that change from iteration to iteration."""
+    if compares and (batch_size or encodings):
+        raise ValueError(
+            f"batch_size={batch_size}, encodings={encodings} do not go with L-BFGS or a line search: they compare values "
+            "and gradients of successive iterations, which would belong to different data. Use all shots, or a "
+            "first-order optimiser such as optax.adam"
+        )
+
+
+def check_linear(
+    F: Any,
+    J: Any,
+    left: Any,
+    right: Any,
+    solver: Any,
+    damping: float,
+    batch_size: Any,
+    encodings: Any,
+    path: Path | None,
+) -> None:
+    """Refuses what `lsrtm` cannot do, or would do wrongly."""
+    if F.settings.store_every > 1:
+        raise ValueError(
+            f"Settings(store_every={F.settings.store_every}) makes J' an approximation of the transpose of J, with which "
+            "least-squares solvers go astray: use store_every=1, and Settings(memory=...) where histories are too large"
+        )
+    if not (np.isfinite(damping) and damping >= 0.0):
+        raise ValueError(f"damping={damping!r} must be a number of at least 0")
+    if isinstance(solver, str) and solver != "cgls":
+        raise ValueError(f"solver={solver!r}: give 'cgls', a lineax solver such as lx.LSMR, or an optax optimiser")
+    is_optax = isinstance(solver, optax.GradientTransformation)
+    for name, value in (("batch_size", batch_size), ("encodings", encodings)):
+        if value is None:
+            continue
+        if not is_optax:
+            raise ValueError(
+                f"{name}={value} is for optax optimisers: {solver if isinstance(solver, str) else type(solver).__name__} "
+                "needs the same data in every iteration; give solver=optax.adam(...) or leave it out"
+            )
+        check_whole(name, value, at_least=1, at_most=F.survey.n_shots if name == "batch_size" else None)
+    if batch_size is not None and encodings is not None:
+        raise ValueError(f"batch_size={batch_size} and encodings={encodings}: give one of the two")
+    if isinstance(solver, lx.AbstractLinearSolver) and path is not None:
+        raise ValueError(
+            f"save={str(path)!r} does not go with {type(solver).__name__}, whose loop is closed: there is no state between "
+            "two iterations to be saved. Use solver='cgls', or leave `save` out"
+        )
+    traces = J.out_structure()
+    if encodings is not None:
+        traces = jax.ShapeDtypeStruct((encodings, *traces.shape[1:]), traces.dtype)
+    if left is not None and left.in_structure() != traces:
+        what = "super-shots" if encodings is not None else "the survey"
+        raise ValueError(
+            f"left acts on {left.in_structure()}, but traces of {what} are {traces}: check shots and dtype"
+        )
+    if right is not None and right.out_structure() != J.in_structure():
+        raise ValueError(
+            f"right gives {right.out_structure()}, but perturbations are {J.in_structure()}, like the background: "
+            "pass like=background to what made it"
+        )
+    if batch_size is not None and left is not None:
+        _check_acts_on_shots(left)
+
+
+def _check_acts_on_shots(left: Any) -> None:
+    structure = left.in_structure()
+    alone = np.zeros(structure.shape, structure.dtype)
+    alone[0] = np.random.default_rng(0).normal(size=structure.shape[1:])
+    weighted = left.mv(jnp.asarray(alone))
+    if jnp.shape(weighted)[0] != structure.shape[0] or bool(jnp.any(weighted[1:] != 0.0)):
+        raise ValueError("left mixes shots, so it cannot be restricted to a batch of them: leave out batch_size")

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 
 
@@ -78,3 +79,15 @@ def _closure(function: types.FunctionType) -> list[Any]:
             return None
 
     return [contents(cell) for cell in function.__closure__ or ()]
+
+
+def operator_fingerprint(operator: lx.AbstractLinearOperator | None) -> str:
+    """Digest of what a linear operator does to one random vector, which tells it from others whatever it is made of."""
+    if operator is None:
+        return fingerprint(None)
+    random = np.random.default_rng(0)
+    vector = jax.tree.map(
+        lambda s: jnp.asarray(random.normal(size=s.shape), s.dtype),
+        operator.in_structure(),
+    )
+    return fingerprint(jax.tree.leaves(operator.mv(vector)))

@@ -1,6 +1,7 @@
 """What an inversion returns."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, PyTree
@@ -41,9 +42,44 @@ class FWIResult:
     history: History
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `fwi`; `result` holds the model and history so far."""
+@dataclasses.dataclass(frozen=True)
+class LinearHistory:
+    """One number an iteration in each column; a single row where a lineax solver made all iterations at once.
 
-    def __init__(self, message: str, result: FWIResult):
+    Attributes:
+        data_residual: norm of `L (J R x - d)` over that of `L d`: after the iteration; for optax optimisers, which do not
+            know it then, before its step, and over the shots of the iteration.
+        normal_residual: norm of `R' J' L' L (d - J R x) - damping x` before the iteration's step, which is zero at the
+            solution; after the last one for a lineax solver.
+        seconds: wall-clock time of the iteration; the first one after a start contains compilation.
+    """
+
+    data_residual: Column
+    normal_residual: Column
+    seconds: Column
+
+    def __len__(self) -> int:
+        return len(self.data_residual)
+
+
+@dataclasses.dataclass(frozen=True)
+class LSRTMResult:
+    """An image and how it was reached.
+
+    Attributes:
+        image: the perturbation `R x`, with the structure of the background.
+        history: one row an iteration, those before a resumption included.
+        report: what a lineax solver says of itself: "num_steps" and so on, and its "result" in words; else empty.
+    """
+
+    image: PyTree
+    history: LinearHistory
+    report: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `fwi` or `lsrtm`; `result` holds what they would return, so far."""
+
+    def __init__(self, message: str, result: FWIResult | LSRTMResult):
         super().__init__(message)
         self.result = result

@@ -52,7 +52,9 @@ def load_state(path: Path, like: PyTree, problem: dict[str, str]) -> PyTree:
         if header["format"] != _FORMAT:
             raise ValueError(f"its format is {header['format']}, this version of ondax reads {_FORMAT}")
     except (zipfile.BadZipFile, EOFError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a state saved by ox.fwi ({error}); give another path to `save`") from error
+        raise ValueError(
+            f"{path} is not a state saved by ox.fwi or ox.lsrtm ({error}); give another path to `save`"
+        ) from error
     differing = [part for part, digest in problem.items() if header["problem"].get(part) != digest]
     if differing:
         raise ValueError(

@@ -118,7 +118,11 @@ def scale_of_first_step(
     that step is lost in the rounding of a velocity, and the search ends where it began.
     """
     gradient = jax.jit(jax.grad(lambda params: scaled_misfit(F, static, misfit, setting, None, params)))(params)
-    norm = float(optax.tree.norm(gradient))
+    return scale_to_one(float(optax.tree.norm(gradient)))
+
+
+def scale_to_one(norm: float) -> np.ndarray:
+    """The power of two that brings a norm to between 1 and 2."""
     return np.array(2.0 ** -math.floor(math.log2(norm)) if 0.0 < norm < math.inf else 1.0)
 
 

@@ -1,0 +1,137 @@
+"""One iteration of a linear inversion as one compiled function, `step(state, problem, ...) -> state, numbers`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from .step import strong
+
+Operator = lx.AbstractLinearOperator
+Scalar = Float[Array, ""]
+
+
+class LinearNumbers(NamedTuple):
+    """What an iteration reports: norms of the data residual, relative to that of the data, and of the slope."""
+
+    data_residual: Scalar
+    normal_residual: Scalar
+
+
+class ConjugateGradients(NamedTuple):
+    """The whole state of CGLS, so that whatever stops it, it goes on to the same bits.
+
+    Attributes:
+        x: the solution so far.
+        residual: `b - A x`.
+        direction: of the last step; zero before the first.
+        slope: squared norm of `A' residual - damping x` before that step.
+        steepest: the largest slope so far.
+    """
+
+    x: PyTree
+    residual: PyTree
+    direction: PyTree
+    slope: Scalar
+    steepest: Scalar
+
+
+ROUNDING = 10.0  # units in the last place that a wave solve is off, relative to its largest values
+
+
+def start_cgls(A: Operator, b: PyTree) -> ConjugateGradients:
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
+    one = jnp.ones((), jax.tree.leaves(b)[0].dtype)
+    return ConjugateGradients(zeros, b, zeros, one, 0.0 * one)
+
+
+@eqx.filter_jit
+def cgls_step(
+    state: ConjugateGradients, A: Operator, size: Scalar, damping: Scalar
+) -> tuple[ConjugateGradients, LinearNumbers]:
+    """One step of conjugate gradients on the normal equations, which are never formed: one product with A' and one with A.
+
+    A loop of our own around it, and not lineax's, which is a closed `while_loop`: between two steps, everything can be
+    saved, shown and interrupted. The product with A' comes first, so that no solve is spent before the first step.
+
+    Args:
+        state: where the iteration stands.
+        A: the operator.
+        size: norm of the data.
+        damping: times the squared norm of x.
+    """
+    s = optax.tree.add_scale(A.T.mv(state.residual), -damping, state.x)
+    slope = _inner(s, s)
+    steepest = jnp.maximum(state.steepest, slope)
+    # A slope that is all rounding has no direction: steps along it would add up and lead away again.
+    arrived = slope <= (ROUNDING * jnp.finfo(slope.dtype).eps) ** 2 * steepest
+    direction = optax.tree.add_scale(s, _ratio(slope, state.slope), state.direction)
+    moved = A.mv(direction)
+    curvature = _inner(moved, moved) + damping * _inner(direction, direction)
+    alpha = jnp.where(arrived, jnp.zeros_like(slope), _ratio(slope, curvature))
+    x = optax.tree.add_scale(state.x, alpha, direction)
+    residual = optax.tree.add_scale(state.residual, -alpha, moved)
+    numbers = LinearNumbers(jnp.sqrt(_inner(residual, residual)) / size, jnp.sqrt(slope))
+    return ConjugateGradients(x, residual, direction, slope, steepest), numbers
+
+
+def _inner(x: PyTree, y: PyTree) -> Scalar:
+    return jnp.asarray(optax.tree.vdot(x, y))
+
+
+def _ratio(above: Scalar, below: Scalar) -> Scalar:
+    """Zero where there is nothing to divide by."""
+    return jnp.where(below > 0.0, above / jnp.where(below > 0.0, below, 1.0), 0.0)
+
+
+class GradientDescent(NamedTuple):
+    """The state of an optax optimiser, and the solution so far."""
+
+    x: PyTree
+    optimizer: PyTree
+
+
+class Misfit(NamedTuple):
+    """Half the squared norm of the data residual, as functions of x and of an iteration's arrays.
+
+    Attributes:
+        of: x and arrays to the value.
+        of_zero: arrays to the value at x = 0, which costs no wave solve.
+    """
+
+    of: Callable[[PyTree, Any], Scalar]
+    of_zero: Callable[[Any], Scalar]
+
+
+def make_gradient_step(misfit: Misfit, optimizer: optax.GradientTransformationExtraArgs, searches: bool) -> Any:
+    """Compiles `step(state, arrays, damping, scale) -> state, numbers`.
+
+    Args:
+        misfit: what to minimise, with the damping added.
+        optimizer: sees the objective times `scale`.
+        searches: whether it keeps value and gradient of where its line search ended.
+    """
+
+    @eqx.filter_jit
+    def step(state: GradientDescent, arrays: Any, damping: Scalar, scale: Scalar) -> Any:
+        def objective(x):
+            return (misfit.of(x, arrays) + 0.5 * damping * _inner(x, x)) * scale
+
+        if searches:
+            value, gradient = optax.value_and_grad_from_state(objective)(state.x, state=state.optimizer)
+        else:
+            value, gradient = jax.value_and_grad(objective)(state.x)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
+            updates, opt_state = optimizer.update(
+                gradient, state.optimizer, state.x, value=value, grad=gradient, value_fn=objective
+            )
+        of_data = jnp.maximum(value / scale - 0.5 * damping * _inner(state.x, state.x), 0.0)
+        numbers = LinearNumbers(jnp.sqrt(_ratio(of_data, misfit.of_zero(arrays))), optax.tree.norm(gradient) / scale)
+        return GradientDescent(optax.apply_updates(state.x, updates), strong(opt_state)), numbers
+
+    return step

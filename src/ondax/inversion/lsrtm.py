@@ -1,0 +1,243 @@
+"""Least-squares reverse-time migration: the loop around the Jacobian, its preconditioners and a linear solver."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lineax as lx
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+from tqdm.auto import tqdm
+
+from ..propagator import Propagator
+from .checks import check_linear, check_whole, match, usable
+from .fingerprint import fingerprint, operator_fingerprint
+from .interrupt import deferred_interrupt
+from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
+from .linear_steps import LinearNumbers
+from .result import Interrupted, LinearHistory, LSRTMResult
+from .state import load_state, save_state
+
+
+def lsrtm(
+    F: Propagator,
+    observed: Float[Array | np.ndarray, "shot *components receiver time"],
+    background: PyTree,
+    *,
+    iterations: int,
+    solver: str | lx.AbstractLinearSolver | optax.GradientTransformation = "cgls",
+    left: lx.AbstractLinearOperator | None = None,
+    right: lx.AbstractLinearOperator | None = None,
+    damping: float = 0.0,
+    batch_size: int | None = None,
+    encodings: int | None = None,
+    seed: int = 0,
+    callback: Callable[[int, PyTree, LinearHistory], None] | None = None,
+    progress: bool = True,
+    save: str | os.PathLike | None = None,
+    save_every: int = 1,
+) -> LSRTMResult:
+    """Finds the model perturbation whose Born traces fit reflection data: least-squares RTM.
+
+    Minimises `0.5 ||L (J R x - d)||^2 + 0.5 damping ||x||^2` from x = 0 and returns the image `R x`, J being
+    `F.jacobian(background)`, L and R the operators `left` and `right`. The wavefields of the background are modelled once
+    and kept, as long as they fit into `Settings(memory)`; then an iteration of "cgls" is one Born run and one adjoint run
+    a shot.
+
+    Solvers:
+
+    - "cgls": conjugate gradients on the normal equations, which has the best data fit of all methods that take as many
+      products with J and J'; can be saved at every iteration.
+    - a lineax solver of least-squares problems, `lx.LSMR(rtol, atol)` or `lx.NormalCG(rtol, atol)`: runs all iterations in
+      one call, until its tolerances are met; that `iterations` were not enough is reported, not raised.
+    - an optax optimiser: gradient steps, on all shots; on minibatches (`batch_size`); or on simultaneous shots
+      (`encodings`). Its step length has the units of x. For the length of L-BFGS's first step, see `fwi`.
+
+    Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration when the same call is made
+    again, to a bit-identical result.
+
+    Args:
+        F: the propagator.
+        observed: reflection data, traces (shot, receiver, time): what scattering adds, `d_obs - F(background)`, or Born
+            data. Not whole records: Born modelling has no direct wave, so mute it if the background does not remove it.
+        background: the smooth model to linearise around, array or dict of arrays.
+        iterations: number of iterations, those before a resumption included.
+        solver: see above.
+        left: weights of the traces, such as `preconditioners.mute_direct(survey, ...)`: maps traces to traces. With
+            batches, it has to act on every shot alone. With encodings, it acts on the traces of super-shots.
+        right: preconditions the image, such as `preconditioners.illumination(F, background)`: maps x to perturbations.
+        damping: weight of the squared norm of x.
+        batch_size: number of shots an iteration of an optax optimiser uses, in an order reshuffled every epoch; misfits
+            are scaled up to the number of shots.
+        encodings: number of super-shots an iteration of an optax optimiser uses: each is the sum of all shots with
+            polarities drawn at random anew, so that in the mean over them the gradient is that of all shots (Romero et al.,
+            2000; Krebs et al., 2009). The background changes with the polarities: three wave solves a super-shot. Needs
+            the same receivers for every shot.
+        seed: of batches and polarities.
+        callback: `callback(iterations_done, image, history)`, called after each iteration and its save.
+        progress: whether to show a progress bar with residual and time.
+        save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
+        save_every: save after every so many iterations; the last iteration, and one ended by Ctrl-C, are saved anyway.
+
+    Returns:
+        The image, and a history of relative data residuals with one row an iteration.
+
+    Raises:
+        ValueError: if an argument does not fit the others; if the propagator samples its histories (`store_every` above 1), so
+            that J and J' are not each other's transpose; if the saved state belongs to another problem.
+        FloatingPointError: if a residual is not finite; names the iteration, which is not saved.
+        Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running iteration is finished and
+            saved. A second Ctrl-C stops at once.
+
+    References:
+        - Hestenes, Stiefel (1952), Methods of conjugate gradients for solving linear systems, Journal of Research of the
+          National Bureau of Standards 49(6), 409-436.
+        - Paige, Saunders (1982), LSQR: an algorithm for sparse linear equations and sparse least squares, ACM Transactions
+          on Mathematical Software 8(1), 43-71. It has the same iterates as CGLS in exact arithmetic.
+        - Nemeth, Wu, Schuster (1999), Least-squares migration of incomplete reflection data, Geophysics 64(1), 208-221.
+        - Dai, Fowler, Schuster (2012), Multi-source least-squares reverse time migration, Geophysical Prospecting 60(4).
+        - Romero, Ghiglia, Ober, Morton (2000), Phase encoding of shot records in prestack migration, Geophysics 65(2).
+        - Krebs et al. (2009), Fast full-wavefield seismic inversion using encoded sources, Geophysics 74(6).
+    """
+    check_whole("iterations", iterations, at_least=0)
+    check_whole("save_every", save_every, at_least=1)
+    path = None if save is None else usable(Path(save))
+    J = F.jacobian(background)
+    F._common(J.model, J.out_structure().dtype, None)  # checks the values now, rather than in a callback
+    traces = match(observed, J.out_structure())
+    at_once = isinstance(solver, lx.AbstractLinearSolver)
+    check_linear(F, J, left, right, solver, damping, batch_size, encodings, path)
+    if at_once:
+        return _all_at_once(J, traces, iterations, solver, left, right, damping, callback, progress)
+    if isinstance(solver, str):
+        method = conjugate_gradients(J, traces, left, right, damping)
+    else:
+        method = gradient_descent(J, traces, left, right, damping, solver, batch_size, encodings, seed)
+
+    problem = (
+        {}
+        if path is None
+        else {
+            "propagator": fingerprint(F),
+            "observed traces": fingerprint(traces),
+            "background": fingerprint(J.model),
+            "solver": fingerprint(solver),
+            "left": operator_fingerprint(left),
+            "right": operator_fingerprint(right),
+            "damping": fingerprint(float(damping)),
+            "shots": fingerprint((batch_size, encodings, seed)),
+        }
+    )
+    run = _Run(method, method.start, np.empty((0, 3)))
+    if path is not None and path.exists():
+        run.load(path, problem, iterations)
+        if progress:
+            tqdm.write(f"going on from {path}: {run.done} of {iterations} iterations are done")
+
+    bar = tqdm(desc="lsrtm", initial=run.done, total=iterations, disable=not progress, dynamic_ncols=True)
+    with bar, deferred_interrupt() as interrupted:
+        while run.done < iterations:
+            run.advance()
+            if path is not None and (run.done % save_every == 0 or run.done == iterations):
+                run.save(path, problem)
+            bar.set_postfix(residual=f"{run.rows[-1, 0]:.4f}", refresh=False)
+            bar.update()
+            if callback is not None:
+                callback(run.done, run.image, run.history)
+            if interrupted and run.done < iterations:
+                kept = "nothing was saved"
+                if path is not None:
+                    run.save(path, problem)
+                    kept = f"{path} holds the state: make the same call again to go on"
+                message = f"stopped after {run.done} of {iterations} iterations; {kept}"
+                raise Interrupted(message, LSRTMResult(run.image, run.history))
+    return LSRTMResult(run.image, run.history)
+
+
+@dataclass
+class _Run:
+    """Where an inversion stands: the method's state, and the rows of the history."""
+
+    method: Method
+    state: Any
+    rows: np.ndarray
+
+    @property
+    def done(self) -> int:
+        return len(self.rows)
+
+    @property
+    def image(self) -> PyTree:
+        return self.method.image(self.state)
+
+    @property
+    def history(self) -> LinearHistory:
+        return LinearHistory(*self.rows.T)
+
+    def advance(self) -> None:
+        """Runs one iteration. Whatever fails names it, and leaves all as it was."""
+        started = time.perf_counter()
+        try:
+            state, numbers = self.method.step(self.done, self.state)
+            numbers = [float(number) for number in numbers]
+        except Exception as error:
+            error.add_note(f"while running iteration {self.done + 1} of ox.lsrtm")
+            raise
+        _check_finite(numbers, f"in iteration {self.done + 1}")
+        self.state = state
+        self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
+
+    @property
+    def _saved(self) -> dict[str, Any]:
+        return {"state": self.state, "history": self.rows}
+
+    def save(self, path: Path, problem: dict[str, str]) -> None:
+        save_state(path, self._saved, problem)
+
+    def load(self, path: Path, problem: dict[str, str], iterations: int) -> None:
+        saved = load_state(path, self._saved, problem)
+        if len(saved["history"]) > iterations:
+            raise ValueError(
+                f"{path} holds {len(saved['history'])} iterations, more than iterations={iterations}; "
+                "ask for at least as many, or give another path to start afresh"
+            )
+        self.state, self.rows = saved["state"], saved["history"]
+
+
+def _all_at_once(
+    J: Any,
+    traces: Array,
+    iterations: int,
+    solver: lx.AbstractLinearSolver,
+    left: lx.AbstractLinearOperator | None,
+    right: lx.AbstractLinearOperator | None,
+    damping: float,
+    callback: Callable[[int, PyTree, LinearHistory], None] | None,
+    progress: bool,
+) -> LSRTMResult:
+    """What lineax's own loop finds; a single row of history."""
+    started = time.perf_counter()
+    with tqdm(desc="lsrtm", total=iterations, disable=not progress, dynamic_ncols=True) as bar:
+        image, numbers, report = solve_at_once(J, traces, left, right, damping, solver, iterations)
+        numbers = [float(number) for number in numbers]
+        _check_finite(numbers, f"after {report['num_steps']} steps of {type(solver).__name__}")
+        history = LinearHistory(*np.array([[*numbers, time.perf_counter() - started]]).T)
+        bar.set_postfix(residual=f"{numbers[0]:.4f}", refresh=False)
+        bar.update(int(report["num_steps"]))
+    if callback is not None:
+        callback(int(report["num_steps"]), image, history)
+    return LSRTMResult(image, history, report)
+
+
+def _check_finite(numbers: list[float], when: str) -> None:
+    for name, number in zip(LinearNumbers._fields, numbers, strict=True):
+        if not math.isfinite(number):
+            raise FloatingPointError(
+                f"the {name.replace('_', ' ')} is {number} {when}: take shorter steps if the solver is an optax "
+                "optimiser, or look for NaN, infinities and huge weights in left and right"
+            )

@@ -1,0 +1,13 @@
+"""Preconditioners of linear inversion as `lineax` operators with exact adjoints, to be composed with `@`.
+
+On models: `top_mute`, `depth_scaling`, `illumination`. On traces: `mute_direct`, `time_gain`, `band_pass`,
+`fractional_derivative`. `(L @ J @ R).T` is `R.T @ J.T @ L.T`, whatever L and R are.
+"""
+
+from .data import band_pass as band_pass
+from .data import fractional_derivative as fractional_derivative
+from .data import mute_direct as mute_direct
+from .data import time_gain as time_gain
+from .model import depth_scaling as depth_scaling
+from .model import illumination as illumination
+from .model import top_mute as top_mute
