@@ -153,7 +153,7 @@ def test_gradients_in_every_input_and_leaf(x64: None, name: str):
 
         def along(h: float, i: int = i, direction: Any = direction) -> jax.Array:
             return value(
-                jax.tree.unflatten(structure, [a + h * direction * float(j == i) for j, a in enumerate(leaves)])
+                jax.tree.unflatten(structure, [a + h * direction if j == i else a for j, a in enumerate(leaves)])
             )
 
         slope = float(along(1e-5) - along(-1e-5)) / 2e-5
@@ -175,9 +175,9 @@ def test_extended_layers_in_the_model(x64: None, name: str, physics: str):
 
     at, gradient = jax.jit(jax.value_and_grad(value))(model)
     direction = s.perturbation()
-    steps = 0.5 ** np.arange(6)
+    steps = 0.1 * 0.5 ** np.arange(5)  # at 1 third order shows
     errors = [abs(float(value(model + h * direction) - at - h * jnp.vdot(gradient, direction))) for h in steps]
-    slopes = np.log2(np.array(errors[:-1]) / errors[1:])[1:]  # the first step is the farthest from the limit
+    slopes = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.all((slopes > 1.95) & (slopes < 2.05)), slopes
 
 
@@ -225,7 +225,7 @@ def test_an_extended_source_is_a_sum_of_points(x64: None, physics: str):
     weights = np.zeros((SHOTS, *SHAPE))
     for amount, node in zip((1.0, -0.5), nodes, strict=True):
         weights[(slice(None), *node)] = amount / 100.0
-    got = s.F(s.model, weights=weights)
+    got = s.F(s.model, weights=jnp.asarray(weights))
     positions = np.broadcast_to(10.0 * np.array(nodes), (SHOTS, 2, 2))
     wavelet = s.F.survey.wavelet * np.array([1.0, -0.5])[:, None]
     points = s.F.with_survey(ox.Survey(positions, s.F.survey.receivers, wavelet, DT))
@@ -406,7 +406,7 @@ def test_fixed_arrays_do_not_recompile():
         traced.append(1)
         return layer(w)
 
-    w = s.weights()
+    w = s.weights()  # the very first call counts too: it must not change what the propagator is to jit
     first, second = (ox.nn.ExtendedModelling(s.F, s.model) for _ in range(2))
     assert jax.tree.leaves(first) == []
     assert np.array_equal(run(first, w), run(second, w))
@@ -432,7 +432,8 @@ def test_training_twice_gives_the_same_bits():
         state = optimiser.init(eqx.filter(net, eqx.is_inexact_array))
         losses = []
         for _ in range(4):
-            net, state, loss = step(net, state)
+            with jax.numpy_dtype_promotion("standard"):  # optax's Adam wants it
+                net, state, loss = step(net, state)
             losses.append(float(loss))
         runs.append((losses, jax.tree.leaves(eqx.filter(net, eqx.is_inexact_array))))
     assert runs[0][0] == runs[1][0]
@@ -479,7 +480,7 @@ def refusals() -> dict[str, tuple[Callable[[], Any], str]]:
         "decimation": (lambda: ox.nn.WavefieldModelling(points.F, space=0), "space=0"),
         "wavefield": (
             lambda: ox.nn.WavefieldSource(points.F, m, space=4)(jnp.zeros((2, 7, 6, 5))),
-            r"give \(shot, time, \*coarse grid\) = \(2, 45, 6, 5\)",
+            r"give \(shot, frame, \*coarse grid\) = \(2, 45, 6, 5\)",
         ),
         "no shot": (lambda: ox.Extended(0), "shots=0"),
     }

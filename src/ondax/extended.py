@@ -27,29 +27,28 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
     which = jnp.arange(F.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
     data = checks.shaped("data", data, F._trace_shape(which.shape[0]), dtype)
 
-    def adjoint(model: Any, data: Any, wavelet: Any) -> Any:
-        coefficients, speeds, which_, _ = F._common(model, dtype, which)
+    def adjoint(model: Any, data: Any, wavelet: Any, which: Any) -> Any:
+        coefficients, speeds, _, _ = F._common(model, dtype, which)
         nothing = jnp.zeros((which.shape[0], *F.grid.shape), dtype)
-        given, extras = F._source_operands(wavelet, nothing, which_, dtype)
-        residual = F._samples_of(data, which_)
-        operands = unify_axes((*coefficients, speeds, which_, *extras, residual))
+        given, extras = F._source_operands(wavelet, nothing, which, dtype)
+        residual = F._samples_of(data, which)
+        operands = unify_axes((*coefficients, speeds, which, *extras, residual))
         asked = {"wanted": (), "weights": True, "source": False, "slopes": False, "last_use": True}
         (weights,) = adjoint_p.bind(*operands, host=F._operators.host(dtype), given=given, **asked)
         widths = F.boundary.widths(AXIS_NAMES[F.grid.ndim])
         inside = (slice(low, low + n) for n, (low, _) in zip(F.grid.shape, widths, strict=True))
         return weights[(slice(None), *inside)]
 
-    def forward(model: Any, data: Any, wavelet: Any) -> Any:
-        primals = (model, data, wavelet)
+    def forward(*primals: Any) -> Any:
         values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
         perturbed = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
         asked = tuple(any(jax.tree.leaves(p)) for p in perturbed)
         return adjoint(*values), (values, _Asked(asked))
 
     def backward(residuals: Any, cotangent: Any) -> Any:
-        (model, data, wavelet), asked = residuals
+        (model, data, wavelet, which), asked = residuals
         if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
-            return None, None, None
+            return None, None, None, None
 
         def traces(model: Any, wavelet: Any) -> Any:
             fixed = jax.lax.stop_gradient
@@ -58,11 +57,11 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
 
         of_data, pull = jax.vjp(traces, model, wavelet)
         of_model, of_wavelet = pull(data) if asked[0] or asked[2] else (None, None)
-        return of_model, of_data, of_wavelet
+        return of_model, of_data, of_wavelet, None
 
     function = jax.custom_vjp(adjoint)
     function.defvjp(forward, backward, symbolic_zeros=True)
-    return function(model, data, wavelet)
+    return function(model, data, wavelet, which)
 
 
 @jax.tree_util.register_static

@@ -360,18 +360,13 @@ class Propagator(eqx.Module):
 
     # ---------------------------------------------------------------- checks of values
 
-    @cached_property
-    def _constrained(self) -> tuple[str, ...]:
-        ones = {n: jnp.ones((1,) * self.grid.ndim) for n in self.equation.required(self.grid.ndim)}
-        return tuple(self.equation.constraints(ones))
-
     def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
         """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
         strict = self.equation.positive_parameters
         for name, value in zip(strict, least, strict=False):
             if value <= 0.0:  # NaN is found among the coefficients
                 raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
-        for name, value in zip(self._constrained, least[len(strict) :], strict=True):
+        for name, value in zip(self._operators.constrained, least[len(strict) :], strict=True):
             if value < -CONSTRAINT_ROUNDING:
                 raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
         self._check_speeds(slowest, fastest)
@@ -459,6 +454,13 @@ class _Operators:
     def ends(self) -> _Ends:
         f = self._propagator
         return _Ends(f.survey, _system(f.equation, f.boundary, f.grid.ndim, "float32"))
+
+    @cached_property
+    def constrained(self) -> tuple[str, ...]:
+        """What must not be negative anywhere. Not kept by the propagator: a Module with one attribute more is another
+        structure to jit."""
+        f = self._propagator
+        return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
 
     @property
     def coefficient_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ weights are shots:
     traces          (shot, [component,] receiver, time)
     wavelets        (shot, [component,] source, time)
     weights         (shot, *grid)
-    wavefield       (shot, time, *coarse grid)
+    wavefield       (shot, frame, *coarse grid)
 
 A layer is fixed unless asked: what it is made with (wavelet, positions, background model) is no leaf of the network's
 tree, so `eqx.filter_grad` neither trains nor pays for it, unless `trainable=True` makes it one.

@@ -43,7 +43,7 @@ class WavefieldModelling(eqx.Module):
 
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "shot time *coarse"]:
+    ) -> Float[Array, "shot frame *coarse"]:
         """The wavefield of each shot."""
         return on_grid(self.F(from_channels(self.F, model)), self.F, self.space)[:, :: self.time]
 
@@ -71,7 +71,7 @@ class WavefieldSource(eqx.Module):
         self.F, self.model = fired_everywhere(F, self.space), Held(model, trainable)
 
     def __call__(
-        self, wavefield: Float[Array, "shot time *coarse"], *, key: PRNGKeyArray | None = None
+        self, wavefield: Float[Array, "shot frame *coarse"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot *components receiver time"]:
         """Traces of a source wavefield."""
         return self.F(self.model(wavefield.dtype), wavelet=as_wavelets(wavefield, self.F, self.space, self.time))
@@ -99,7 +99,7 @@ class WavefieldAdjoint(eqx.Module):
 
     def __call__(
         self, data: Float[Array, "shot *components receiver time"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "shot time *coarse"]:
+    ) -> Float[Array, "shot frame *coarse"]:
         """The adjoint wavefield of each shot."""
         wavelets = self.F.adjoint(self.model(data.dtype), data)
         shape = (data.shape[0], len(range(0, self.F.survey.nt, self.time)), *coarse_shape(self.F, self.space))
@@ -133,19 +133,19 @@ def fired_everywhere(F: Propagator, space: int) -> Propagator:
     return F.with_survey(Survey(sources, survey.receivers, wavelet, survey.dt, **kinds))
 
 
-def on_grid(traces: Float[Array, "shot point time"], F: Propagator, space: int) -> Float[Array, "shot time *coarse"]:
+def on_grid(traces: Float[Array, "shot point time"], F: Propagator, space: int) -> Float[Array, "shot frame *coarse"]:
     """Traces of coarse points as a wavefield."""
     return jnp.moveaxis(traces, -1, 1).reshape(traces.shape[0], -1, *coarse_shape(F, space))
 
 
 def as_wavelets(
-    wavefield: Float[Array, "shot time *coarse"], F: Propagator, space: int, time: int
-) -> Float[Array, "shot point time"]:
+    wavefield: Float[Array, "shot frame *coarse"], F: Propagator, space: int, time: int
+) -> Float[Array, "shot point sample"]:
     """Wavelets of coarse points: samples interpolated linearly in time, times the coarse cell."""
     nt = F.survey.nt
     expected = (F.survey.n_shots, len(range(0, nt, time)), *coarse_shape(F, space))
     if wavefield.shape != expected:
-        raise ValueError(f"a wavefield of shape {wavefield.shape}: give (shot, time, *coarse grid) = {expected}")
+        raise ValueError(f"a wavefield of shape {wavefield.shape}: give (shot, frame, *coarse grid) = {expected}")
     flat = jnp.moveaxis(wavefield.reshape(*wavefield.shape[:2], -1), 1, -1)
     places = np.arange(nt) / time
     first = np.minimum(places.astype(int), flat.shape[-1] - 1)
