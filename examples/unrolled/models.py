@@ -23,7 +23,9 @@ SLOWEST = 1600.0  # m/s
 SMOOTHING = 3.0  # standard deviation of the Gaussian that makes backgrounds, grid points
 
 
-def sample(rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose) -> tuple[Section, Section]:
+def sample(
+    rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose
+) -> tuple[Section, Section]:
     """A background vp0 in m/s and an image x, so that the true velocity is `vp0 (1 + UNIT x)`; either kind of model is
     as likely."""
     if rng.random() < 0.5:
@@ -46,9 +48,7 @@ def section() -> ox.datasets.VelocitySection:
     return ox.datasets.overthrust()
 
 
-def overthrust_window(
-    rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose
-) -> Section:
+def overthrust_window(rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose) -> Section:
     """A window of the section, stretched, sheared, bent and perhaps mirrored, with velocities scaled by 0.6 to 0.8."""
     model = section()
     left, right = (end / model.spacing for end in RANGES[purpose])

@@ -81,7 +81,7 @@ class Problem(eqx.Module):
     def noise(self, key: Array, clean: Float[Array, "receiver time"]) -> Array:
         """Gaussian noise with the spectrum of the wavelet, independent from trace to trace."""
         white = jax.random.normal(key, clean.shape)
-        noise = jnp.fft.irfft(jnp.fft.rfft(white) * self.noise_shape, n=clean.shape[-1])
+        noise = jnp.fft.irfft(jnp.fft.rfft(white) * self.noise_shape.astype(jnp.complex64), n=clean.shape[-1])
         wanted = jnp.linalg.norm(clean) * 10 ** (-self.layout.snr / 20)
         return noise * wanted / jnp.linalg.norm(noise)
 
