@@ -83,7 +83,8 @@ def update(
     state: State, problem: Problem, plan: Plan, vp0: Array, x: Array, shots: Array, keys: Array
 ) -> tuple[State, Array]:
     value, slope = eqx.filter_value_and_grad(loss)(state.network, problem, vp0, x, shots, keys)
-    change, memory = plan.optimizer().update(slope, state.optimizer)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
+        change, memory = plan.optimizer().update(slope, state.optimizer)
     losses = state.losses.at[state.step].set(value)
     return State(eqx.apply_updates(state.network, change), memory, state.step + 1, losses), value
 
