@@ -6,8 +6,9 @@
 The network alternates preconditioned gradients `P J' (J x - d)` with learned residual blocks; JAX differentiates through
 both (see `unrolled/network.py` for the sources). One record `d` is all it gets: sixteen sources fired at once with random
 time shifts, polarities and weights, Born data, and Gaussian noise with the wavelet's spectrum, 6 dB below the data.
-The images are relative velocity perturbations of known, smooth backgrounds. Born data have no direct wave, and the
-rows next to the sources are known (muted in every method).
+The images are relative velocity perturbations of known, smooth backgrounds, which the blocks do not read: they act
+through the wave equation only. Born data have no direct wave, and the rows next to the sources are known (muted in
+every method). A control runs the network on the record of another model.
 
 Held out: the training windows of the Overthrust section lie in its first 6 km, those for evaluation beyond 6.25 km;
 layered models come from other seeds; evaluation uses source encodings that training never fires. The windows for
@@ -53,7 +54,7 @@ def evaluate(problem: Problem, network: Unrolled, count: int, output: Path) -> s
 def draw(outcome: Outcome, layout: Layout, output: Path) -> None:
     """Four panels each for two models: of either kind the one with the median gain."""
     gains = gain(outcome, UNROLLED, CONJUGATE)
-    picture = figure(15.0, 6.0)
+    picture = figure(15.0, 6.6)
     panels = picture.subplots(2, 4, sharex=True, sharey=True)
     for row, kind in enumerate(("layered model", "Overthrust window")):
         of_kind = np.arange(row, len(gains), 2)
@@ -77,7 +78,8 @@ def draw(outcome: Outcome, layout: Layout, output: Path) -> None:
         picture.colorbar(last, ax=panels[row], label="velocity perturbation (%)", pad=0.01, aspect=12)
     picture.suptitle(
         f"From one record of {layout.n_sources} sources fired at once, noise {layout.snr:g} dB below the data; "
-        "models and encodings never seen in training"
+        "models and encodings never seen in training",
+        fontsize="medium",
     )
     picture.supxlabel(ox.datasets.overthrust().attribution, fontsize="x-small", color="0.4", x=0.01, ha="left")
     picture.savefig(output, dpi=90)

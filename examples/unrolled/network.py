@@ -17,7 +17,10 @@ ITERATIONS, MEMORY, CHANNELS = 5, 6, 32
 
 
 class Block(eqx.Module):
-    """One learned step: `x - step g + correction(x, g, vp0, depth, memory)`, and the memory for the next.
+    """One learned step: `x - step g + correction(x, g, depth, memory)`, and the memory for the next.
+
+    The background is left out on purpose: it is a smoothed copy of the true model, and a network that reads it could
+    sharpen it instead of reading the data. It acts through the wave equation only, as in least-squares migration.
 
     The convolutions work on 2 x 2 points at a time, put into channels: four times fewer multiplications, twice the
     reach. The last one starts at zero, so an untrained network is gradient descent.
@@ -30,7 +33,7 @@ class Block(eqx.Module):
 
     def __init__(self, key: Array, channels: int, memory: int) -> None:
         keys = jax.random.split(key, 4)
-        self.first = eqx.nn.Conv2d(4 * (4 + memory), channels, 3, padding=1, padding_mode="REPLICATE", key=keys[0])
+        self.first = eqx.nn.Conv2d(4 * (3 + memory), channels, 3, padding=1, padding_mode="REPLICATE", key=keys[0])
         self.middle = [
             eqx.nn.Conv2d(channels, channels, 3, padding=1, padding_mode="REPLICATE", key=k) for k in keys[1:3]
         ]
@@ -38,8 +41,8 @@ class Block(eqx.Module):
         self.last = jax.tree.map(lambda w: 0.0 * w, last)
         self.step = jnp.asarray(0.5)
 
-    def __call__(self, x: Array, g: Array, fixed: Array, memory: Array) -> tuple[Array, Array]:
-        h = self.first(folded(jnp.concatenate([x[None], g[None], fixed, memory])))
+    def __call__(self, x: Array, g: Array, depth: Array, memory: Array) -> tuple[Array, Array]:
+        h = self.first(folded(jnp.concatenate([x[None], g[None], depth[None], memory])))
         for layer in self.middle:
             h = h + layer(jax.nn.silu(h))
         change = unfolded(self.last(jax.nn.silu(h)))
@@ -72,12 +75,11 @@ class Unrolled(eqx.Module):
     ) -> Float[Array, "x z"]:
         """The image of one record."""
         depth = jnp.broadcast_to(jnp.linspace(-1.0, 1.0, vp0.shape[1], dtype=vp0.dtype), vp0.shape)
-        fixed = jnp.stack([(vp0 - 2500.0) / 500.0, depth])
         memory = jnp.zeros((self.memory, *vp0.shape), vp0.dtype)
         x = jnp.zeros_like(vp0)
         for k, block in enumerate(self.blocks):
             g = problem.gradient(vp0, shot, None if k == 0 else x, data)
-            x, memory = eqx.filter_checkpoint(block)(x, g, fixed, memory)
+            x, memory = eqx.filter_checkpoint(block)(x, g, depth, memory)
             x = problem.mask * x
         return x
 

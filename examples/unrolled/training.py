@@ -36,7 +36,7 @@ class Plan:
         save_every: steps between two states on disk.
     """
 
-    steps: int = 600
+    steps: int = 300
     batch: int = 4
     rate: float = 2e-3
     seed: int = 0
