@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,8 @@ def trained(example, tiny, plan):
 def test_training_lowers_the_loss(example, tiny, plan, trained):
     """On the models of the first step, before and after; the losses of the steps are on different models."""
     vp0, x, shots, keys = example.training.batch(tiny, plan, 0)
-    before, after = (example.training.loss(n, tiny, vp0, x, shots, keys) for n in (begin(example), trained.network))
+    loss = eqx.filter_jit(example.training.loss)
+    before, after = (loss(n, tiny, vp0, x, shots, keys) for n in (begin(example), trained.network))
     assert float(before) == pytest.approx(float(trained.losses[0]), rel=1e-4)  # float32, other order of sums
     assert float(after) < 0.9 * float(before)
 
@@ -88,10 +90,15 @@ def test_the_state_of_another_run_is_refused(example, tiny, plan, trained, tmp_p
 def test_an_untrained_network_is_gradient_descent(example, tiny):
     case = jax.tree.map(lambda a: a[0], example.evaluation.unseen(tiny, 1))
     network = begin(example)
-    x = jnp.zeros_like(case.vp0)
-    for block in network.blocks:
-        x = tiny.mask * (x - block.step * tiny.gradient(case.vp0, case.shot, x, case.data))
-    found = network(tiny, case.vp0, case.shot, case.data)
+
+    @eqx.filter_jit
+    def both(network, problem, case):
+        x = jnp.zeros_like(case.vp0)
+        for block in network.blocks:
+            x = problem.mask * (x - block.step * problem.gradient(case.vp0, case.shot, x, case.data))
+        return network(problem, case.vp0, case.shot, case.data), x
+
+    found, x = both(network, tiny, case)
     np.testing.assert_allclose(found, x, atol=1e-5 * float(jnp.abs(x).max()))  # float32
 
 
@@ -100,8 +107,8 @@ def test_conjugate_gradients_fit_the_data_better_than_descent(example, tiny):
     case = jax.tree.map(lambda a: a[0], example.evaluation.unseen(tiny, 1))
     misfits = {}
     for method in (example.classical.descent, example.classical.conjugate):
-        iterates = method(tiny, case.vp0, case.shot, case.data, 4)
-        predicted = jnp.stack([tiny.born(case.vp0, case.shot, x) for x in iterates])
+        iterates = eqx.filter_jit(method)(tiny, case.vp0, case.shot, case.data, 4)
+        predicted = jax.jit(jax.vmap(lambda x: tiny.born(case.vp0, case.shot, x)))(iterates)
         misfits[method] = np.linalg.norm(predicted - case.data, axis=(1, 2)) / np.linalg.norm(case.data)
     descent, conjugate = misfits.values()
     assert 1.0 > descent[0] > descent[1] > descent[2] > descent[3]

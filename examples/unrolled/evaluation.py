@@ -17,7 +17,7 @@ from .problem import UNIT, Problem
 from .training import UNSEEN_ENCODINGS
 
 SEED = 20_000  # beyond any step of training, whose seeds are (seed, step)
-LONG = 30  # iterations of the long least-squares migration
+LONG = 20  # iterations of the long least-squares migration
 BATCH = 4
 RTM, DESCENT, CONJUGATE, LONGER, UNROLLED, CONTROL = METHODS = (
     "RTM, best scalar",
