@@ -59,7 +59,7 @@ def test_training_lowers_the_loss(example, tiny, plan, trained):
     loss = eqx.filter_jit(example.training.loss)
     before, after = (loss(n, tiny, vp0, x, shots, keys) for n in (begin(example), trained.network))
     assert float(before) == pytest.approx(float(trained.losses[0]), rel=1e-4)  # float32, other order of sums
-    assert float(after) < 0.9 * float(before)
+    assert float(after) < 0.95 * float(before)  # ten steps, of which each is on two other models
 
 
 def test_the_same_seed_gives_the_same_bits(example, tiny, plan, trained):
