@@ -14,7 +14,7 @@ from .suite import Suite
 def main() -> int:
     """Run what was asked for and print the table. Returns 1 where a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    suite_names = ("A", "B", "C", "D", "E", "T", "lsrtm", "layers", "building", "startup", "memory")
+    suite_names = ("A", "B", "C", "D", "E", "T", "lsrtm", "network", "layers", "building", "startup", "memory")
     parser.add_argument("--case", nargs="+", choices=suite_names, default=suite_names, help="default: all")
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
     parser.add_argument(
@@ -33,6 +33,7 @@ def main() -> int:
         "T": suite.case_t,
         "lsrtm": suite.lsrtm,
         "layers": suite.layers,
+        "network": suite.network,
         "building": suite.building,
         "startup": suite.startup,
         "memory": suite.memory,

@@ -206,6 +206,15 @@ class Suite:
             ]
         return rows
 
+    def network(self) -> list[Row]:
+        """A network's training step against its convolutions and wave solves, each by itself."""
+        with self._workers("A") as start:
+            ours = start("ondax_network", threads=1)
+            names = ("step", "convolutions", "solves")
+            t = in_turns({name: Contender(ours, name) for name in names}, self.rounds)
+        parts = Times([a + b for a, b in zip(t["convolutions"].seconds, t["solves"].seconds, strict=True)])
+        return [_cost("network", "training step / its convolutions and two wave solves", t["step"], parts, at_most(1.1))]
+
     def building(self) -> list[Row]:
         """First gradients of every 2-D equation, imports not counted."""
         rows = []

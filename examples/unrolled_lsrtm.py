@@ -84,9 +84,9 @@ def draw(outcome: Outcome, layout: Layout, output: Path) -> None:
         fontsize="medium",
     )
     picture.supxlabel(ox.datasets.overthrust().attribution, fontsize="x-small", color="0.4", x=0.01, ha="left")
-    picture.savefig(output, dpi=90)
-    with Image.open(output) as full:  # a palette: a quarter of the size
-        small = full.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    picture.savefig(output, dpi=80)
+    with Image.open(output) as full:  # a palette: a third of the size
+        small = full.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     small.save(output, optimize=True)
 
 

@@ -37,7 +37,7 @@ def tiny(example):
 
 @pytest.fixture(scope="module")
 def plan(example):
-    return example.training.Plan(steps=10, batch=2, rate=1e-2, seed=3, save_every=4)
+    return example.training.Plan(steps=24, batch=2, rate=1e-2, seed=3, save_every=4)
 
 
 def begin(example):
@@ -59,7 +59,7 @@ def test_training_lowers_the_loss(example, tiny, plan, trained):
     loss = eqx.filter_jit(example.training.loss)
     before, after = (loss(n, tiny, vp0, x, shots, keys) for n in (begin(example), trained.network))
     assert float(before) == pytest.approx(float(trained.losses[0]), rel=1e-4)  # float32, other order of sums
-    assert float(after) < 0.95 * float(before)  # ten steps, of which each is on two other models
+    assert float(after) < 0.9 * float(before)  # each step is on two other models
 
 
 def test_the_same_seed_gives_the_same_bits(example, tiny, plan, trained):
@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(example, tiny, plan, trained,
 def test_the_state_of_another_run_is_refused(example, tiny, plan, trained, tmp_path):
     path = tmp_path / "state.eqx"
     example.training.save_state(path, trained, tiny, plan)
-    other = example.training.Plan(steps=10, batch=2, rate=1e-2, seed=4, save_every=4)
+    other = example.training.Plan(steps=24, batch=2, rate=1e-2, seed=4, save_every=4)
     with pytest.raises(ValueError, match="saved by another run.*Delete the file to start afresh"):
         example.training.train(tiny, begin(example), other, path)
 
