@@ -53,9 +53,11 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
 
 
 def reach(system: System) -> int:
-    """How many points beyond a layer something can be felt, within a step, of what is zero outside of it."""
-    nested = max(_nesting(update.rhs) for update in system.updates)
-    return 1 + nested * system.symbols.space_order // 2  # 1: of half points, one may lie before the first node
+    """How many points beyond a layer something can be felt, within a step, of what is zero outside of it.
+
+    Half a point more on one side, where fields live at half points, is half a point less that a derivative reaches there.
+    """
+    return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
 
 
 def _nesting(expr: Expr) -> int:
