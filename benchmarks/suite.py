@@ -213,7 +213,9 @@ class Suite:
             names = ("step", "convolutions", "solves")
             t = in_turns({name: Contender(ours, name) for name in names}, self.rounds)
         parts = Times([a + b for a, b in zip(t["convolutions"].seconds, t["solves"].seconds, strict=True)])
-        return [_cost("network", "training step / its convolutions and two wave solves", t["step"], parts, at_most(1.1))]
+        return [
+            _cost("network", "training step / its convolutions and two wave solves", t["step"], parts, at_most(1.1))
+        ]
 
     def building(self) -> list[Row]:
         """First gradients of every 2-D equation, imports not counted."""

@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from . import checks
-from .calculus import linearize, stretched, transpose
+from .calculus import linearize, reach, stretched, transpose
 from .components import Components
 from .engine import HALF_STEP_BACK, Discretisation, Programs, Scheme, Settings, Solver
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Sponge, Symbols, System
@@ -487,7 +487,7 @@ class _Operators:
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
         conditions = Conditions(0.0, f.max_velocity, f.dominant_frequency, f.dt)
         strips = {
-            (axis, side): min(width + f.equation.space_order, n)
+            (axis, side): min(width + reach(programs.scheme.system), n)
             for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
             for side, width in (("low", low), ("high", high))
         }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from devito import Function
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, System, Update
+from ..equations.system import Field, Spatial, System, Update
 from .terms import EquationError, Expr, accesses, depends_on, explicit, is_access, location, summands, time_offset
 
 
@@ -32,10 +32,11 @@ def checked(system: System) -> System:
     updates = []
     for update in system.updates:
         update = _with_points(update)
-        for access in (*accesses(update.rhs), *accesses(update.mass)):
+        for access in (a for e in (update.rhs, update.mass, update.keep, update.take) for a in accesses(e)):
             if access.function not in known:
                 raise EquationError(f"{access} is neither a field nor a coefficient nor a profile of this equation")
         _check_mass(update, fields)
+        _check_memory(update, set(system.symbols.profiles))
         _check_order(update, advanced, fields)
         for term in summands(update.rhs):
             degree = field_degree(term, fields)
@@ -56,7 +57,7 @@ def checked(system: System) -> System:
 
 def _with_points(update: Update) -> Update:
     where = location(update.field)
-    return Update(update.field, update.mass, explicit(update.rhs, where))
+    return replace(update, rhs=explicit(update.rhs, where))
 
 
 def field_degree(expr: Expr, fields: set[Field]) -> int:
@@ -89,6 +90,14 @@ def _check_mass(update: Update, fields: set[Field]) -> None:
             f"the mass of {update.field.name}, {update.mass}, contains a derivative: it must be pointwise"
         )
     _check_polynomial(update.mass)
+
+
+def _check_memory(update: Update, profiles: set[Spatial]) -> None:
+    for name, expr in (("keep", update.keep), ("take", update.take)):
+        if any(access.function not in profiles for access in accesses(expr)) or expr.has(Derivative):
+            raise EquationError(f"{name} of {update.field.name}, {expr}, may consist of profiles and numbers only")
+    if update.keep != 0 and any(access.function not in profiles for access in accesses(update.mass)):
+        raise EquationError(f"{update.field.name} keeps part of itself, so its mass, {update.mass}, must be fixed")
 
 
 def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> None:

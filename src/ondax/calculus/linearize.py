@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import sympy
 from devito.finite_differences import Derivative
@@ -68,7 +69,7 @@ def linearize(system: System, prefix: str = "d") -> System:
     for update in system.updates:
         updates.append(update)
         rhs = tangent_of(update.rhs, field_tangents) + scattering(update, coefficient_tangents)
-        updates.append(Update(field_tangents[update.field], update.mass, rhs))
+        updates.append(replace(update, field=field_tangents[update.field], rhs=rhs))
 
     def tangent_port(port: Port) -> Port:
         return Port(prefix + port.name, tuple((field_tangents[f], factor) for f, factor in port.terms))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import EVERYWHERE, Expr, Region, Symbols
+from ..equations.system import EVERYWHERE, Expr, Region, Symbols, System
 from .terms import is_access, total, with_operand
 
 
@@ -47,4 +47,24 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
             add(region, total(terms))
     else:
         add(EVERYWHERE, expr)
-    return {region: total(terms) for region, terms in parts.items()}
+    # In an order that does not depend on the process, and strips along the last axis first: their loops can be part of
+    # a loop over whole rows.
+    return {region: total(parts[region]) for region in sorted(parts, key=_rank)}
+
+
+def reach(system: System) -> int:
+    """How many points beyond a layer something can be felt, within a step, of what is zero outside of it.
+
+    Half a point more on one side, where fields live at half points, is half a point less that a derivative reaches there.
+    """
+    return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
+
+
+def _nesting(expr: Expr) -> int:
+    if is_access(expr) or not expr.args:
+        return 0
+    return max(map(_nesting, expr.args)) + isinstance(expr, Derivative)
+
+
+def _rank(region: Region) -> tuple[bool, list[tuple[int, str]]]:
+    return bool(region), sorted((-ord(axis), side) for axis, side in region)

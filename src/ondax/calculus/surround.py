@@ -35,7 +35,7 @@ def stretched(system: System, layers: Collection[tuple[str, str]]) -> System:
         rhs = stretch(update.rhs)
         updates += stretch.new
         stretch.new = []
-        updates.append(Update(update.field, update.mass, rhs))
+        updates.append(replace(update, rhs=rhs))
     return replace(system, updates=tuple(updates))
 
 
@@ -96,7 +96,7 @@ class _Stretch:
                     region=frozenset({(dimension.name, side)}),
                 )
                 self.count += 1
-                self.new.append(Update(memory, sympy.S.One, keep * memory + take * derivative))
+                self.new.append(Update(memory, sympy.S.One, derivative, keep, take))
                 memories.append(memory.forward)
         return total(memories)
 

@@ -2,18 +2,20 @@
 
 For a step `M_f f[n+1] = sum_g A_fgo g[n+o] + S q[n]` with multiplier `a_f[n]`, stationarity with respect to `g[n+1]`
 gives `M_g a_g[n] = sum_f A_fgo' a_f[n+1-o] + R' r[n+1]`. Read backward in time, with `a[n]` as the new value, this is
-again an explicit step in which an access at offset `o` has become one at the same offset `o` of the adjoint field. So
+again an explicit step in which an access at offset `o` has become one at the same offset `o` of the adjoint field. Of a
+memory, `f[n+1] = K f[n] + T ...`, it is `T a_f` that is stepped: likewise `K` times the old value and `T` times the rest. So
 the transpose of a system is a system, whose updates run in reverse order and whose inputs and outputs are exchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, Port, Spatial, System, Update, text
+from ..equations.system import Field, Port, Spatial, System, text
 from .check import checked
 from .linearize import distinct
 from .terms import (
@@ -115,7 +117,7 @@ def transpose(system: System, prefix: str = "a") -> System:
         symbols=system.symbols,
         coefficients=system.coefficients,
         updates=tuple(
-            Update(adjoints[u.field], u.mass, total(contributions[u.field])) for u in reversed(system.updates)
+            replace(u, field=adjoints[u.field], rhs=total(contributions[u.field])) for u in reversed(system.updates)
         ),
         inputs=tuple(map(adjoint_port, system.outputs)),
         outputs=tuple(map(adjoint_port, system.inputs)),

@@ -7,6 +7,7 @@ the transpose, backward in time, with the gradients asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
 from .extended import Extended
+from .loops import in_few_loops
 from .mirror import check_images, mirrored
 from .points import Points
 from .scratch import Scratch
@@ -142,17 +144,31 @@ class Scheme:
                         )
             for q in late:
                 equations += self._assigned(_kept_now(q), q.expr)
-            for port, points in inputs:
-                equations += self._inject(port, points, update)
-                for quantity in quantities:
-                    amount = injected_amount(quantity)
-                    if amount != 0:
-                        equations += self._inject(port, points, update, _kept_now(quantity), amount)
+            equations += self._fed(inputs, update, quantities)
             equations += self._mirrored(update.field)
             for q in quantities:
                 equations += self._mirrored_kept(q)
         equations += self._read(self.system.outputs)
-        return [_rewritten(e, {f: self._stored(f, f in compact) for f in self.system.fields}) for e in equations]
+        return self._finished(equations, {f: self._stored(f, f in compact) for f in self.system.fields})
+
+    def _finished(
+        self, equations: Iterable[Equation], fields: Mapping[Field, Field], backward: bool = False
+    ) -> list[Equation]:
+        """The equations of a step, with fields as they are stored and with as few loops over strips as can be."""
+        return in_few_loops([_rewritten(e, fields, backward) for e in equations], self.symbols)
+
+    def _fed(
+        self, inputs: list[tuple[Port, Points | Extended]], update: Update, quantities: list[Quantity]
+    ) -> list[Equation]:
+        """What sources add to an updated field and to what is kept of it."""
+        equations = []
+        for port, points in inputs:
+            equations += self._inject(port, points, update)
+            for quantity in quantities:
+                amount = injected_amount(quantity)
+                if amount != 0:
+                    equations += self._inject(port, points, update, _kept_now(quantity), amount)
+        return equations
 
     def born(self, kept: Coupling) -> list[Equation]:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
@@ -162,14 +178,12 @@ class Scheme:
         computed: set[str] = set()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
-            tangent = Update(tangents[update.field], update.mass, rhs)
-            equations += self._updated(tangent, computed)
-            for port, points in inputs:
-                equations += self._inject(port, points, tangent)
+            tangent = replace(update, field=tangents[update.field], rhs=rhs)
+            equations += self._updated(tangent, inputs, computed)
             equations += self._mirrored(tangent.field)
         equations += self._read(_renamed(port, tangents) for port in self.system.outputs)
         compact = self.in_place()
-        return [_rewritten(e, {t: self._stored(t, f in compact) for f, t in tangents.items()}) for e in equations]
+        return self._finished(equations, {t: self._stored(t, f in compact) for f, t in tangents.items()})
 
     def adjoint(
         self, kept: Coupling | None = None, lagged: bool = True, inputs: bool = True, weights: bool = False
@@ -191,9 +205,7 @@ class Scheme:
         if weights and lagged:
             equations += self._correlated(later=True)
         for update in self.transposed.updates:
-            equations += self._updated(update, computed)
-            for port, points in residuals:
-                equations += self._inject(port, points, update)
+            equations += self._updated(update, residuals, computed)
             equations += self._mirrored(update.field)
         if kept is not None and not lagged:
             equations += self._accumulated(kept, computed, lagged=False)
@@ -204,7 +216,7 @@ class Scheme:
                 entry = self._entry(port)
                 equations += [entry.read(field.forward, factor) for field, factor in port.terms]
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
-        return [_rewritten(e, fields, backward=True) for e in equations]
+        return self._finished(equations, fields, backward=True)
 
     def _accumulated(self, kept: Coupling, computed: set[str], lagged: bool) -> list[Equation]:
         """Add a step's contribution to each gradient."""
@@ -227,10 +239,14 @@ class Scheme:
             union = where | region
             if exists(union):
                 parts[union] = parts.get(union, sympy.S.Zero) + part
-        return {where: part / update.mass for where, part in parts.items()}, region
+        parts = {where: update.new_value(part) for where, part in parts.items()}
+        parts[region] += update.keep * update.field
+        return parts, region
 
-    def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
-        """One update. `computed` are the products that this step has computed already."""
+    def _updated(
+        self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
+    ) -> list[Equation]:
+        """One update, fed by inputs. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
         first, whole = self.scratch.lifted(parts.pop(region), computed)
         now = update.field.forward
@@ -238,7 +254,7 @@ class Scheme:
         for where, part in parts.items():
             before, part = self.scratch.lifted(part, computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
-        return [*first, *equations]
+        return [*first, *equations, *self._fed(inputs, update, [])]
 
     def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:
         region = self.symbols.traits_of(target.function).region

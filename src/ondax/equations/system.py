@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy
 from devito import Function, Grid, SpaceDimension, SubDomain, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Scalar
@@ -48,18 +49,27 @@ class Traits:
 
 @dataclass(frozen=True)
 class Update:
-    """One explicit update, `mass * field.forward == rhs`.
+    """One explicit update, `mass * field.forward == rhs`; of a memory, `field.forward == keep * field + take * rhs / mass`.
 
     Attributes:
         field: the field advanced by this update.
         mass: an expression of coefficients, profiles and the time step only.
         rhs: linear in the fields (at the current and the previous step, and at the next one for fields that an
             earlier update of the same step has advanced), polynomial in the coefficients.
+        keep: what a memory keeps of itself: of profiles only.
+        take: how much of the rest it takes up: of profiles only. The multiplier of the adjoint scheme is scaled by it, so that
+            it stands outside of all derivatives there too.
     """
 
     field: Field
     mass: Expr
     rhs: Expr
+    keep: Expr = sympy.S.Zero
+    take: Expr = sympy.S.One
+
+    def new_value(self, part: Expr) -> Expr:
+        """What a part of the right-hand side adds to the field's new value."""
+        return self.take * part / self.mass
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,9 @@ class System:
         for function in (*self.coefficients, *self.symbols.profiles, *self.fields):
             order = function.time_order if isinstance(function, TimeFunction) else ""
             lines.append(f"{function} {order} {self.symbols.traits_of(function)}")
-        lines += [f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}" for u in self.updates]
+        for u in self.updates:
+            memory = f" keep {text(u.keep)} take {text(u.take)}" if u.keep != 0 else ""
+            lines.append(f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}{memory}")
         for kind, ports in (("in", self.inputs), ("out", self.outputs)):
             lines += [f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]}" for p in ports]
         return "\n".join(lines)
