@@ -19,6 +19,9 @@ SHAPE, NT, DT, SHOTS = (22, 19), 45, 0.003, 2
 DOT = {"float32": 1e-5, "float64": 1e-12}  # of the design: exact but for rounding
 
 
+SPONGE = ox.Sponge(width=5)
+
+
 @dataclass(frozen=True)
 class Physics:
     """An equation with a constant model, by what it is called."""
@@ -26,7 +29,7 @@ class Physics:
     equation: ox.AbstractWaveEquation
     values: tuple[float, ...]
     receiver: Any = None
-    boundary: ox.AbstractBoundary = ox.Sponge(width=5)
+    boundary: ox.AbstractBoundary = SPONGE
 
 
 PHYSICS = {
@@ -301,7 +304,7 @@ def test_a_wavefield_of_one_point_is_a_point_source(x64: None):
 @pytest.mark.parametrize("name", POINTS + EXTENDED)
 def test_transforms(x64: None, name: str):
     """jit, vmap over a batch, scan and checkpoint change nothing."""
-    s, made, inputs = layer(name)
+    _, made, inputs = layer(name)
     batch = jax.tree.map(lambda a: jnp.stack([a, 0.99 * a]), inputs)
     expected = jnp.stack([made(*jax.tree.map(lambda a, i=i: a[i], batch)) for i in (0, 1)])
     ways: dict[str, Callable[..., Any]] = {
@@ -322,7 +325,7 @@ def test_transforms(x64: None, name: str):
 
 
 def test_a_batch_through_extended_layers_has_gradients(x64: None):
-    s, made, (weights, model) = layer("ExtendedModelling of model")
+    _, made, (weights, model) = layer("ExtendedModelling of model")
     batch = jnp.stack([weights, 0.5 * weights])
 
     def energy(w: Any, m: Any) -> jax.Array:

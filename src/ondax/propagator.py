@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import astuple, replace
-from functools import cache, cached_property
+from dataclasses import replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -12,18 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from . import checks
-from .calculus import linearize, reach, stretched, transpose
-from .components import Components
-from .engine import HALF_STEP_BACK, Discretisation, Programs, Scheme, Settings, Solver
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Sponge, Symbols, System
+from .engine import HALF_STEP_BACK, Settings
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
-from .primitives import Operands, adjoint_p, forward_p
+from .operators import Operators
+from .primitives import Operands
 from .resampling import upsample
 from .sharding import unify_axes
 from .survey import Survey
@@ -32,7 +28,6 @@ Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
 Weights = Float[Array, "shot *grid"]
-Variant = Literal["plain", "transposed", "linearized"]  # of a scheme
 CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
 
@@ -78,7 +73,7 @@ class Propagator(eqx.Module):
     steps_per_sample: int = eqx.field(static=True)
     highest_frequency: float = eqx.field(static=True)
     dominant_frequency: float = eqx.field(static=True)
-    _operators: _Operators = eqx.field(static=True)
+    _operators: Operators = eqx.field(static=True)
 
     def __init__(
         self,
@@ -114,7 +109,7 @@ class Propagator(eqx.Module):
         for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
             self._check_positions(name, points.reshape(-1, points.shape[-1]))
         self._check_speeds(self.max_velocity, self.max_velocity)
-        self._operators = _Operators(self)
+        self._operators = Operators(self)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
 
@@ -400,199 +395,3 @@ def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:
         earlier = jnp.concatenate([ports[..., back:], jnp.zeros_like(ports[..., :back])], axis=-1)
         total = total + jnp.asarray(weights, steps.dtype) * earlier
     return total.reshape(steps.shape)
-
-
-@cache
-def _system(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str) -> System:
-    system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
-    ends = ((axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high"))
-    return stretched(system, [end for end in ends if boundary.face(*end).stretches])
-
-
-@cache
-def _programs(
-    equation: AbstractWaveEquation,
-    boundary: AbstractBoundary,
-    ndim: int,
-    dtype: str,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    variant: Variant,
-    extended: bool,
-) -> Programs:
-    """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together with its tangent."""
-    system = _system(equation, boundary, ndim, dtype)
-    ports = {p.name: p for p in (*system.inputs, *system.outputs)}
-    system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
-    if variant == "transposed":
-        system = transpose(system)
-    elif variant == "linearized":  # sources feed the scheme, not its tangent
-        system = replace(linearize(system), inputs=system.inputs)
-    return Programs(Scheme(system, boundary.free_surface, extended), dtype)
-
-
-class _Ends:
-    """The components that a survey fires and records, of an equation."""
-
-    def __init__(self, survey: Survey, system: System) -> None:
-        self.source = Components("source", survey.source, system.inputs)
-        self.receiver = Components("receiver", survey.receiver, system.outputs)
-        self.recorded_at = min(port.time for port in self.receiver.ports)
-        self.late = tuple(port.time > self.recorded_at for port in self.receiver.ports)
-
-
-class _Operators:
-    """A propagator's host models and differentiable functions, made once each; compared by identity."""
-
-    def __init__(self, propagator: Propagator) -> None:
-        self._propagator = propagator
-        self._hosts: dict[tuple[str, Variant], HostModel] = {}
-        self._functions: dict[Any, Any] = {}
-        self._lock = threading.RLock()
-
-    @cached_property
-    def ends(self) -> _Ends:
-        f = self._propagator
-        return _Ends(f.survey, _system(f.equation, f.boundary, f.grid.ndim, "float32"))
-
-    @cached_property
-    def constrained(self) -> tuple[str, ...]:
-        """What must not be negative anywhere. Not kept by the propagator: a Module with one attribute more is another
-        structure to jit."""
-        f = self._propagator
-        return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
-
-    @property
-    def coefficient_names(self) -> tuple[str, ...]:
-        return self._any_host().coefficient_names
-
-    def _any_host(self) -> HostModel:
-        return next(iter(self._hosts.values())) if self._hosts else self.host("float32")
-
-    def host(self, dtype: Any, variant: Variant = "plain") -> HostModel:
-        key: tuple[str, Variant] = (np.dtype(dtype).name, variant)
-        with self._lock:
-            if key not in self._hosts:
-                self._hosts[key] = self._make_host(*key)
-            return self._hosts[key]
-
-    def _make_host(self, dtype: str, variant: Variant) -> HostModel:
-        f = self._propagator
-        grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
-        ends = self.ends
-        names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
-        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended)
-        adjoint = variant == "transposed"
-        symbols = programs.scheme.symbols
-        shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
-        conditions = Conditions(0.0, f.max_velocity, f.dominant_frequency, f.dt)
-        strips = {
-            (axis, side): min(width + reach(programs.scheme.system), n)
-            for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
-            for side, width in (("low", low), ("high", high))
-        }
-        discretisation = Discretisation(
-            shape=shape,
-            spacing=grid.spacing,
-            origin=tuple(o - low * h for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)),
-            dt=f.dt,
-            steps=(survey.nt - 1) * f.steps_per_sample,
-            record_every=1 if adjoint else f.steps_per_sample,
-            interpolation=f.interpolation,
-            dtype=dtype,
-            profiles=f.boundary.profiles(symbols, shape, grid.spacing, conditions),
-            strips=strips,
-            surface=f.boundary.free_surface,
-            late=(False,) * len(ends.source.ports) if adjoint else ends.late * (2 if variant == "linearized" else 1),
-        )
-        positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
-        source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, slice(None), np)
-        return HostModel(
-            programs,
-            discretisation,
-            Solver(programs, discretisation, f.settings),
-            source.astype(dtype),
-            *positions,
-            ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
-            check=f._check_bounds,
-            check_positions=f._check_positions,
-            store_every=f.settings.store_every,
-            linearize=lambda: self.host(dtype, "linearized"),
-        )
-
-    def simulate(self, host: HostModel, given: Operands) -> Any:
-        with self._lock:
-            if (host, given) not in self._functions:
-                self._functions[host, given] = differentiable(host, given)
-            return self._functions[host, given]
-
-
-@jax.tree_util.register_static
-class _Perturbed(tuple):
-    """Which arguments a gradient is wanted for; static, so that it can travel with residuals."""
-
-
-def differentiable(host: HostModel, given: Operands) -> Any:
-    """Modelling with its reverse-mode rule: `simulate(coefficients, speeds, shots, extras) -> samples`."""
-
-    def bind(coefficients: Any, speeds: Any, shots: Any, extras: Any, **params: Any) -> Any:
-        return forward_p.bind(*coefficients, speeds, shots, *extras, host=host, given=given, **params)
-
-    def simulate(coefficients: Any, speeds: Any, shots: Any, extras: Any) -> Any:
-        return bind(coefficients, speeds, shots, extras, keep=(), slopes=False)[0]
-
-    def forward(*primals: Any) -> Any:
-        values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
-        coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
-        asked = iter(extras)
-        wavelet, weights, sources, receivers = (bool(has and next(asked)) for has in astuple(given))
-        keep = tuple(i for i, perturbed in enumerate(coefficients) if perturbed)
-        samples, *slopes = bind(*values, keep=keep, slopes=receivers)
-        return samples, (values, slopes, _Perturbed((keep, wavelet, weights, sources)))
-
-    def backward(residuals: Any, cotangent: Any) -> Any:
-        (coefficients, speeds, shots, extras), slopes, (keep, wavelet, weights, sources) = residuals
-        no_extras = tuple(None for _ in extras)
-        if isinstance(cotangent, SymbolicZero):
-            return (None,) * len(coefficients), None, None, no_extras
-        gradients: dict[int, Any] = {}
-        of_wavelet = of_weights = of_sources = None
-        if keep or wavelet or weights or sources:
-            results = list(
-                adjoint_p.bind(
-                    *coefficients,
-                    speeds,
-                    shots,
-                    *extras,
-                    cotangent,
-                    host=host,
-                    given=given,
-                    wanted=keep,
-                    weights=weights,
-                    source=wavelet,
-                    slopes=sources,
-                    last_use=True,
-                )
-            )
-            gradients = {i: results.pop(0) for i in keep}
-            of_weights = results.pop(0) if weights else None
-            of_wavelet = results.pop(0) if wavelet else None
-            if sources:
-                samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
-                by_row = jnp.sum(results.pop(0) * samples[..., None, :], axis=-1)
-                of_sources = host.ports[0].over_ports(by_row, host.source_positions.shape[1])
-        of_receivers = None
-        if slopes:
-            by_row = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1)
-            of_receivers = host.ports[1].over_ports(by_row, host.receiver_positions.shape[1])
-        of_extras = (of_wavelet, of_weights, of_sources, of_receivers)
-        by_extra = (gradient for has, gradient in zip(astuple(given), of_extras, strict=True) if has)
-        return tuple(gradients.get(i) for i in range(len(coefficients))), None, None, tuple(by_extra)
-
-    function = jax.custom_vjp(simulate)
-    function.defvjp(forward, backward, symbolic_zeros=True)
-    return function
-
-
-def _is_primal(x: Any) -> bool:
-    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)

@@ -197,7 +197,9 @@ class Scheme:
             inputs: also read the adjoint field where sources enter.
             weights: also accumulate the gradient of the weights of extended sources.
         """
-        residuals = [(port, Points(self.symbols, port.name)) for port in self.transposed.inputs]
+        residuals: list[tuple[Port, Points | Extended]] = [
+            (port, Points(self.symbols, port.name)) for port in self.transposed.inputs
+        ]
         computed: set[str] = set()
         # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it with them.
         lagged = lagged and kept is not None

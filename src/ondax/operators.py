@@ -1,0 +1,149 @@
+"""What a propagator runs: kernels between the ports of its survey, host models, and differentiable functions."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .calculus import linearize, reach, stretched, transpose
+from .components import Components
+from .engine import Discretisation, Programs, Scheme, Solver
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Symbols, System
+from .host import HostModel
+from .primitives import Operands
+from .reverse import differentiable
+from .survey import Survey
+
+if TYPE_CHECKING:
+    from .propagator import Propagator
+
+Variant = Literal["plain", "transposed", "linearized"]  # of a scheme
+
+
+@cache
+def _system(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str) -> System:
+    system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
+    ends = ((axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high"))
+    return stretched(system, [end for end in ends if boundary.face(*end).stretches])
+
+
+@cache
+def _programs(
+    equation: AbstractWaveEquation,
+    boundary: AbstractBoundary,
+    ndim: int,
+    dtype: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    variant: Variant,
+    extended: bool,
+) -> Programs:
+    """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together with its tangent."""
+    system = _system(equation, boundary, ndim, dtype)
+    ports = {p.name: p for p in (*system.inputs, *system.outputs)}
+    system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
+    if variant == "transposed":
+        system = transpose(system)
+    elif variant == "linearized":  # sources feed the scheme, not its tangent
+        system = replace(linearize(system), inputs=system.inputs)
+    return Programs(Scheme(system, boundary.free_surface, extended), dtype)
+
+
+class Ends:
+    """The components that a survey fires and records, of an equation."""
+
+    def __init__(self, survey: Survey, system: System) -> None:
+        self.source = Components("source", survey.source, system.inputs)
+        self.receiver = Components("receiver", survey.receiver, system.outputs)
+        self.recorded_at = min(port.time for port in self.receiver.ports)
+        self.late = tuple(port.time > self.recorded_at for port in self.receiver.ports)
+
+
+class Operators:
+    """A propagator's host models and differentiable functions, made once each; compared by identity."""
+
+    def __init__(self, propagator: Propagator) -> None:
+        self._propagator = propagator
+        self._hosts: dict[tuple[str, Variant], HostModel] = {}
+        self._functions: dict[Any, Any] = {}
+        self._lock = threading.RLock()
+
+    @cached_property
+    def ends(self) -> Ends:
+        f = self._propagator
+        return Ends(f.survey, _system(f.equation, f.boundary, f.grid.ndim, "float32"))
+
+    @cached_property
+    def constrained(self) -> tuple[str, ...]:
+        """What must not be negative anywhere. Not kept by the propagator: a Module with one attribute more is another
+        structure to jit."""
+        f = self._propagator
+        return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        return self._any_host().coefficient_names
+
+    def _any_host(self) -> HostModel:
+        return next(iter(self._hosts.values())) if self._hosts else self.host("float32")
+
+    def host(self, dtype: Any, variant: Variant = "plain") -> HostModel:
+        key: tuple[str, Variant] = (np.dtype(dtype).name, variant)
+        with self._lock:
+            if key not in self._hosts:
+                self._hosts[key] = self._make_host(*key)
+            return self._hosts[key]
+
+    def _make_host(self, dtype: str, variant: Variant) -> HostModel:
+        f = self._propagator
+        grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
+        ends = self.ends
+        names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
+        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended)
+        adjoint = variant == "transposed"
+        symbols = programs.scheme.symbols
+        shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
+        conditions = Conditions(0.0, f.max_velocity, f.dominant_frequency, f.dt)
+        strips = {
+            (axis, side): min(width + reach(programs.scheme.system), n)
+            for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
+            for side, width in (("low", low), ("high", high))
+        }
+        discretisation = Discretisation(
+            shape=shape,
+            spacing=grid.spacing,
+            origin=tuple(o - low * h for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)),
+            dt=f.dt,
+            steps=(survey.nt - 1) * f.steps_per_sample,
+            record_every=1 if adjoint else f.steps_per_sample,
+            interpolation=f.interpolation,
+            dtype=dtype,
+            profiles=f.boundary.profiles(symbols, shape, grid.spacing, conditions),
+            strips=strips,
+            surface=f.boundary.free_surface,
+            late=(False,) * len(ends.source.ports) if adjoint else ends.late * (2 if variant == "linearized" else 1),
+        )
+        positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
+        source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, slice(None), np)
+        return HostModel(
+            programs,
+            discretisation,
+            Solver(programs, discretisation, f.settings),
+            source.astype(dtype),
+            *positions,
+            ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
+            check=f._check_bounds,
+            check_positions=f._check_positions,
+            store_every=f.settings.store_every,
+            linearize=lambda: self.host(dtype, "linearized"),
+        )
+
+    def simulate(self, host: HostModel, given: Operands) -> Any:
+        with self._lock:
+            if (host, given) not in self._functions:
+                self._functions[host, given] = differentiable(host, given)
+            return self._functions[host, given]

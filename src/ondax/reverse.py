@@ -1,0 +1,84 @@
+"""Modelling with its reverse-mode rule: which primitives a gradient binds."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from .host import HostModel
+from .primitives import Operands, adjoint_p, forward_p
+
+
+@jax.tree_util.register_static
+class _Perturbed(tuple):
+    """Which arguments a gradient is wanted for; static, so that it can travel with residuals."""
+
+
+def differentiable(host: HostModel, given: Operands) -> Any:
+    """Modelling with its reverse-mode rule: `simulate(coefficients, speeds, shots, extras) -> samples`."""
+
+    def bind(coefficients: Any, speeds: Any, shots: Any, extras: Any, **params: Any) -> Any:
+        return forward_p.bind(*coefficients, speeds, shots, *extras, host=host, given=given, **params)
+
+    def simulate(coefficients: Any, speeds: Any, shots: Any, extras: Any) -> Any:
+        return bind(coefficients, speeds, shots, extras, keep=(), slopes=False)[0]
+
+    def forward(*primals: Any) -> Any:
+        values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
+        coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
+        asked = iter(extras)
+        wavelet, weights, sources, receivers = (bool(has and next(asked)) for has in astuple(given))
+        keep = tuple(i for i, perturbed in enumerate(coefficients) if perturbed)
+        samples, *slopes = bind(*values, keep=keep, slopes=receivers)
+        return samples, (values, slopes, _Perturbed((keep, wavelet, weights, sources)))
+
+    def backward(residuals: Any, cotangent: Any) -> Any:
+        (coefficients, speeds, shots, extras), slopes, (keep, wavelet, weights, sources) = residuals
+        no_extras = tuple(None for _ in extras)
+        if isinstance(cotangent, SymbolicZero):
+            return (None,) * len(coefficients), None, None, no_extras
+        gradients: dict[int, Any] = {}
+        of_wavelet = of_weights = of_sources = None
+        if keep or wavelet or weights or sources:
+            results = list(
+                adjoint_p.bind(
+                    *coefficients,
+                    speeds,
+                    shots,
+                    *extras,
+                    cotangent,
+                    host=host,
+                    given=given,
+                    wanted=keep,
+                    weights=weights,
+                    source=wavelet,
+                    slopes=sources,
+                    last_use=True,
+                )
+            )
+            gradients = {i: results.pop(0) for i in keep}
+            of_weights = results.pop(0) if weights else None
+            of_wavelet = results.pop(0) if wavelet else None
+            if sources:
+                samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
+                by_row = jnp.sum(results.pop(0) * samples[..., None, :], axis=-1)
+                of_sources = host.ports[0].over_ports(by_row, host.source_positions.shape[1])
+        of_receivers = None
+        if slopes:
+            by_row = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1)
+            of_receivers = host.ports[1].over_ports(by_row, host.receiver_positions.shape[1])
+        of_extras = (of_wavelet, of_weights, of_sources, of_receivers)
+        by_extra = (gradient for has, gradient in zip(astuple(given), of_extras, strict=True) if has)
+        return tuple(gradients.get(i) for i in range(len(coefficients))), None, None, tuple(by_extra)
+
+    function = jax.custom_vjp(simulate)
+    function.defvjp(forward, backward, symbolic_zeros=True)
+    return function
+
+
+def _is_primal(x: Any) -> bool:
+    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)
