@@ -22,12 +22,12 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     survey = {
         "source_amplitudes": density[None, None].repeat(case.shots, 1, 1),
         "source_locations": torch.tensor(case.sources)[:, None],
-        "receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1),
+        "sc_receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1),
     }
     numerics = {"accuracy": ORDER, "pml_width": case.width, "pml_freq": FREQUENCY, "max_vel": MAX_VELOCITY}
 
     def model() -> Any:
-        return deepwave.scalar_born(velocity, SPACING, case.dt, scatter=scatter, **survey, **numerics)
+        return deepwave.scalar_born(velocity, SPACING, case.dt, dv=scatter, **survey, **numerics)
 
     def iteration() -> float:
         """Half the energy of the Born traces, and its gradient: one product with J and one with J'."""

@@ -1,7 +1,7 @@
 """Least-squares RTM of the Overthrust section, against RTM, with preconditioners and a state that survives interruption.
 
 Run it, press Ctrl-C (or kill it), and run it again: it goes on where it was. Delete lsrtm-state.npz to start afresh.
-Run `python examples/lsrtm.py`; it writes lsrtm.png and takes about half a minute.
+Run `python examples/lsrtm.py`; it writes lsrtm.png (see pictures/lsrtm.png) and takes about half a minute.
 """
 
 import jax.numpy as jnp

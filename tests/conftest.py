@@ -37,3 +37,19 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test in each precision, with float64 on only where it is needed."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
+
+
+@pytest.fixture
+def kernel_runs(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every run of a kernel: a whole shot forward, Born or backward, as all histories fit into memory here."""
+    from ondax.engine.kernel import Kernel  # after the import hook
+
+    seen: list[object] = []
+    original = Kernel.__call__
+
+    def spy(self, *args):
+        seen.append(self)
+        return original(self, *args)
+
+    monkeypatch.setattr(Kernel, "__call__", spy)
+    return seen
