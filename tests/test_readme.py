@@ -12,7 +12,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a run
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     scope: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), scope)
@@ -22,6 +22,14 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     misfit = np.asarray(scope["result"].history.misfit)
     assert misfit.shape == (3,)
     assert misfit[-1] < misfit[0]
+    residual = np.asarray(scope["lsrtm"].history.data_residual)
+    assert residual.shape == (3,)
+    assert np.all(np.diff(residual) < 0.0)
+    assert residual[0] < 1.0
+    assert scope["lsrtm"].image.shape == (301, 151)
+    for convolution in (scope["kernels"][0], scope["kernels"][2]):
+        assert np.any(np.asarray(convolution.weight) != 0.0)
+    assert scope["kernels"][1].model.trainable is None
     for name in ("vp", "loss"):
         assert np.any(np.asarray(scope["gradients"][name]) != 0.0)
     assert scope["dot"] < 1e-5  # float32: a hundred roundings
