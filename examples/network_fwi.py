@@ -4,7 +4,7 @@ The data hold nothing useful below 4 Hz and the initial model is v(z) from 2800 
 grid point skip cycles and end hardly nearer the truth. Here the velocity is `start + 1000 * network(x, z)`, the network
 a SIREN (Sitzmann et al. 2020), trained through the propagator as Sun et al. (2023) do: it is smooth before it is rough,
 and finds wavelengths that the data lack. Model errors of three seeds: 9.5, 9.6, 9.7 %; the start has 11.4, plain Adam
-12.6, 12.6, 12.7, plain L-BFGS 11.3 %. Tuning of the plain inversions: examples/README.md.
+12.6, 12.6, 12.7, plain L-BFGS 11.3 %; with the best constant added, the start would have 10.1 %. More: examples/README.md.
 """
 
 import argparse
