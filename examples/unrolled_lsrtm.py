@@ -14,8 +14,8 @@ Held out: the training windows of the Overthrust section lie in its first 6 km, 
 layered models come from other seeds; evaluation uses source encodings that training never fires. The windows for
 evaluation share 3.75 km of section, so they overlap one another.
 
-The shipped weights were stopped after 200 of the 300 steps of `Plan`. What they reach on Born data is in
-pictures/unrolled_lsrtm.txt, the picture in pictures/unrolled_lsrtm.png.
+What the shipped weights reach, after 300 steps of two models each, is in pictures/unrolled_lsrtm.txt and
+pictures/unrolled_lsrtm.png.
 """
 
 from __future__ import annotations

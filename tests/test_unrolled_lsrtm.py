@@ -157,8 +157,7 @@ def test_shipped_weights_beat_least_squares_migration(example):
     network = example.training.load_weights(path, example.network.Unrolled(jax.random.key(0)))
     outcome = example.evaluation.compare(problem, network, example.evaluation.unseen(problem, 2), long=5)
     evaluation = example.evaluation
-    assert np.all(
-        evaluation.gain(outcome, evaluation.UNROLLED, evaluation.CONJUGATE) > 0.3
-    )  # dB; at least 0.69 in the table
-    assert np.all(evaluation.gain(outcome, evaluation.UNROLLED, evaluation.DESCENT) > 0.3)
-    assert np.all(evaluation.gain(outcome, evaluation.CONJUGATE, evaluation.RTM) > 0.5)  # at least 0.99 there
+    # dB; over 24 models they are at least 0.83 and 0.99
+    assert np.all(evaluation.gain(outcome, evaluation.UNROLLED, evaluation.CONJUGATE) > 0.5)
+    assert np.all(evaluation.gain(outcome, evaluation.UNROLLED, evaluation.DESCENT) > 0.5)
+    assert np.all(evaluation.gain(outcome, evaluation.CONJUGATE, evaluation.RTM) > 0.5)
