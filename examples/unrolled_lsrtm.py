@@ -14,7 +14,7 @@ Held out: the training windows of the Overthrust section lie in its first 6 km, 
 layered models come from other seeds; evaluation uses source encodings that training never fires. The windows for
 evaluation share 3.75 km of section, so they overlap one another.
 
-What the shipped weights reach, after 300 steps of two models each, is in pictures/unrolled_lsrtm.txt and
+What the shipped weights reach, after 300 steps of four models each, is in pictures/unrolled_lsrtm.txt and
 pictures/unrolled_lsrtm.png.
 """
 
