@@ -10,12 +10,14 @@ from jaxtyping import install_import_hook
 install_import_hook("ondax", "beartype.beartype")  # checks shapes and dtypes of public calls
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+import ondax as ox  # noqa: E402  (behind the hook)
+
 # The gate must be reproducible and must not time a compiler: the same examples every run, and no deadline.
 settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("ondax")
 
 
-OPTIMISED = ("oracle", "engine", "demo", "readme", "physics")  # tested as users run them
+OPTIMISED = ("engine", "demo", "readme", "physics")  # tested as users run them
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +25,13 @@ def quick_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """Elsewhere the compiler would take most of the time."""
     if not any(name in request.module.__name__ for name in OPTIMISED):
         monkeypatch.setenv("ONDAX_CFLAGS", "-O1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_histories_left() -> Iterator[None]:
+    """Each worker may keep histories in half of the machine's memory: what one module leaves, no other needs."""
+    yield
+    ox.release_memory()
 
 
 @pytest.fixture

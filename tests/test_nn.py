@@ -301,7 +301,12 @@ def test_a_wavefield_of_one_point_is_a_point_source(x64: None):
 # ---------------------------------------------------------------- transforms
 
 
-@pytest.mark.parametrize("name", POINTS + EXTENDED)
+QUICK = ("Modelling", "Born", "Migration", "ExtendedModelling", "ExtendedAdjoint of model")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in POINTS + EXTENDED]
+)
 def test_transforms(x64: None, name: str):
     """jit, vmap over a batch, scan and checkpoint change nothing."""
     _, made, inputs = layer(name)
