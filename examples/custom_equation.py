@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from matplotlib.colors import CenteredNorm
 
 import ondax as ox
 from ondax.plotting import figure, gather
 
-VACUUM_PERMITTIVITY, VACUUM_PERMEABILITY = 8.8541878128e-12, 4e-7 * np.pi
+VACUUM_PERMITTIVITY, VACUUM_PERMEABILITY = 8.8541878128e-12, 4e-7 * jnp.pi
 
 
 class Radar(ox.AbstractWaveEquation):
@@ -48,12 +48,12 @@ pipe = jnp.hypot(x - 2.2, z - 1.0) < 0.12
 ground = {"permittivity": jnp.where(pipe, 16.0, 9.0), "conductivity": jnp.where(pipe, 2e-2, 2e-3)}
 observed, direct = F(ground), F(soil)
 
-misfit = jax.jit(jax.value_and_grad(lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)))
-value, gradient = misfit(soil)  # in both parameters
+value, gradient = jax.jit(jax.value_and_grad(lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)))(soil)  # in both
 J, change = F.jacobian(soil), jax.tree.map(jnp.subtract, ground, soil)
 print(f"misfit {value:.3g}, dot test of J {ox.dot_test(J.mv, J.T.mv, change, observed - direct):.1e}")
 axes = figure(12.0, 4.0).subplots(1, 3)
-gather(axes[0], np.asarray((observed - direct)[5]), survey.dt, title="reflections of a pipe")
-gather(axes[1], np.asarray(J.mv(change)[5]), survey.dt, title="Born data")
-axes[2].imshow(-gradient["permittivity"].T, cmap="seismic", extent=(0, 4, 2, 0))  # metres
+gather(axes[0], (observed - direct)[5], survey.dt, title="reflections of a pipe")
+gather(axes[1], J.mv(change)[5], survey.dt, title="Born data")
+axes[2].imshow(-gradient["permittivity"].T, cmap="seismic", norm=CenteredNorm(), extent=(0, 4, 2, 0))
+axes[2].set(title="minus the gradient in permittivity", xlabel="distance (m)", ylabel="depth (m)")
 axes[0].figure.savefig("gpr.png", dpi=110)

@@ -38,8 +38,8 @@ def main() -> None:
         gather(axes[row, 0], traces, survey.dt, clip=float(np.percentile(np.abs(traces), 98)), title=f"{name} velocity")
     section(axes[0, 1], true["vs"], grid.spacing, title="true vs")
     shown = (axes[1, 1], axes[0, 2], axes[1, 2])
-    for where, (name, values) in zip(shown, gradient.items(), strict=True):
-        section(where, -values, grid.spacing, signed=True, label="", title=f"minus the gradient in {name}")
+    for where, name in zip(shown, ("vp", "vs", "rho"), strict=True):
+        section(where, -gradient[name], grid.spacing, signed=True, label="", title=f"minus the gradient in {name}")
     axes[0, 0].figure.savefig("elastic.png", dpi=110)
     print("wrote elastic.png")
 
