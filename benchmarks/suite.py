@@ -181,28 +181,24 @@ class Suite:
     def lsrtm(self) -> list[Row]:
         """Least-squares migration of case B, iteration by iteration."""
         rows: list[Row] = []
-        with self._workers("B") as start:
-            ours = start("ondax_lsrtm", threads=2, iterations=LSRTM_ITERATIONS)
-            peer = self._deepwave(start, 2, "deepwave_born")
-            contenders = {"iteration": Contender(ours, "iteration"), "afresh": Contender(ours, "afresh")}
-            if peer:
-                rows.append(
-                    _difference("lsrtm", "deepwave's (another absorbing layer)", _gradient(ours), _gradient(peer))
-                )
-                contenders["deepwave"] = Contender(peer, "iteration")
-            t = in_turns(contenders, self.few_rounds)
-        background = Times([s / LSRTM_ITERATIONS for s in t["afresh"].seconds])
-        if peer:
+        for threads, words in ((1, "one thread"), (2, "two threads")):
+            with self._workers("B") as start:
+                ours = start("ondax_lsrtm", threads=threads, iterations=LSRTM_ITERATIONS)
+                peer = self._deepwave(start, threads, "deepwave_born")
+                if not peer:
+                    break
+                if not rows:
+                    name = "deepwave's, 20 cells from the edges (another absorbing layer)"
+                    rows.append(_difference("lsrtm", name, *(_inside("B", _gradient(w)) for w in (ours, peer))))
+                contenders = {name: Contender(ours, name) for name in ("iteration", "afresh")}
+                t = in_turns(contenders | {"deepwave": Contender(peer, "iteration")}, self.few_rounds)
+            shared = Times([s / LSRTM_ITERATIONS for s in t["afresh"].seconds])
+            what = f"one of {LSRTM_ITERATIONS} iterations, background included: faster than deepwave, {words}"
             rows += [
                 _gain(
-                    "lsrtm", "iteration: faster than deepwave, two threads", t["iteration"], t["deepwave"], at_least(12)
+                    "lsrtm", f"iteration: faster than deepwave, {words}", t["iteration"], t["deepwave"], at_least(12)
                 ),
-                _gain(
-                    "lsrtm",
-                    f"one of {LSRTM_ITERATIONS} iterations, background included: faster than deepwave",
-                    background,
-                    t["deepwave"],
-                ),
+                _gain("lsrtm", what, shared, t["deepwave"]),
             ]
         return rows
 
@@ -316,6 +312,11 @@ def _gradient(worker: Worker, action: str = "gradient_array") -> np.ndarray:
 def _difference(case: str, name: str, ours: np.ndarray, theirs: np.ndarray, limit: Limit | None = None) -> Row:
     relative = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
     return Row(case, f"check: gradient differs from {name}", relative, "", limit)
+
+
+def _inside(case: str, image: np.ndarray) -> np.ndarray:
+    """An image without its outermost 20 cells."""
+    return image.reshape(CASES[case].shape)[(slice(20, -20),) * len(CASES[case].shape)]
 
 
 def _devito_agrees(case: str, ours: Worker, devito: Worker) -> list[Row]:
