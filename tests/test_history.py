@@ -217,6 +217,8 @@ def test_the_jacobian_is_exact_however_sparse(x64: None):
     sparse = problem.propagator(settings=ox.Settings(store_every=4)).jacobian(problem.model())
     x = problem.perturbation()
     assert difference(sparse.mv(x), plain.mv(x)) < EXACT
+    y = problem.cotangent()
+    assert difference(sparse.T.mv(y), plain.T.mv(y)) < EXACT
 
 
 # ---------------------------------------------------------------- how often the forward runs

@@ -183,11 +183,6 @@ def test_bad_data():
     G = propagator(moving=True)
     with pytest.raises(ValueError, match=r"encodings=1 .* receivers at different places.*use batch_size"):
         run(G, observed, model, solver=ADAM, encodings=1)
-    sparse = ox.Propagator(
-        F.equation, F.grid, F.survey, 2400.0, settings=ox.Settings(store_every=2), min_points_per_wavelength=1.0
-    )
-    with pytest.raises(ValueError, match=r"store_every=2.*use store_every=1"):
-        run(sparse, observed, model)
 
 
 def test_divergence_is_noticed():

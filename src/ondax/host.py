@@ -93,7 +93,9 @@ class HostModel:
         asked = {"weights": weights, "source": source, "slopes": slopes, "last_use": last_use}
 
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return self.solver.adjoint(batch, e, self._wanted(wanted), rest[0], **asked)
+            # The transpose of Born modelling is exact; a gradient, whose history is used once, may sample it in time.
+            chosen = self._wanted(wanted, every=None if last_use else 1)
+            return self.solver.adjoint(batch, e, chosen, rest[0], **asked)
 
         return self._call(("adjoint", given, wanted, *asked.values()), given, run)
 

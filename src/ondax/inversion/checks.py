@@ -85,11 +85,6 @@ def check_linear(
     path: Path | None,
 ) -> None:
     """Refuses what `lsrtm` cannot do, or would do wrongly."""
-    if F.settings.store_every > 1:
-        raise ValueError(
-            f"Settings(store_every={F.settings.store_every}) makes J' an approximation of the transpose of J, with which "
-            "least-squares solvers go astray: use store_every=1, and Settings(memory=...) where histories are too large"
-        )
     if not (np.isfinite(damping) and damping >= 0.0):
         raise ValueError(f"damping={damping!r} must be a number of at least 0")
     if isinstance(solver, str) and solver != "cgls":

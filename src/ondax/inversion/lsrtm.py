@@ -88,8 +88,7 @@ def lsrtm(
         The image, and a history of relative data residuals with one row an iteration.
 
     Raises:
-        ValueError: if an argument does not fit the others; if the propagator samples its histories (`store_every` above 1), so
-            that J and J' are not each other's transpose; if the saved state belongs to another problem.
+        ValueError: if an argument does not fit the others; if the saved state belongs to another problem.
         FloatingPointError: if a residual is not finite; names the iteration, which is not saved.
         Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running iteration is finished and
             saved. A second Ctrl-C stops at once.
