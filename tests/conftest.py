@@ -1,5 +1,6 @@
 """A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a test asks for it."""
 
+import re
 from collections.abc import Iterator
 
 import jax
@@ -18,6 +19,34 @@ settings.load_profile("ondax")
 
 
 OPTIMISED = ("engine", "demo", "readme", "physics")  # tested as users run them
+
+
+# Run with `-m slow` only: each repeats, in another dimension, precision or method, what a quicker one has shown, and the
+# gate has to end within minutes on two cores.
+SLOW = [
+    r"test_equations.*::test_2d\[(TTI|Viscoacoustic)\]",
+    r"test_(oracle|adjoint).*\[(density-3d|.*order16|acoustic-3d.*(float32|linear|layer)|density-1d|density-2d.*float32)",
+    r"test_adjoint.*::test_dot\[density",
+    r"test_physics_media.*::test_(elastic_waves_in_space|components_together)",
+    r"test_physics.*::test_convergence_to_the_green_function\[3d-density",
+    r"test_nn.*::test_transforms\[(Migration|ExtendedAdjoint)",
+    r"test_nn.*::test_gradients.*\[(AdjointModelling|Wavefield)",
+    r"test_nn.*::test_extended_sources_of_any_equation\[elastic",
+    r"test_lsrtm.*::test_every_solver_finds_the_damped_solution\[(lbfgs|NormalCG-density|LSMR-acoustic)",
+    r"test_lsrtm.*::test_resuming_gives_the_same_bits\[lbfgs",
+    r"test_preconditioners.*::test_they_compose_with_the_jacobian\[float32",
+    r"test_fwi.*::test_a_killed_inversion_goes_on_to_the_same_bits\[adam",
+    r"test_unrolled_lsrtm.*::test_shipped_weights",
+    r"test_properties.*::test_(axes_are_alike|linear_and_causal)",
+    r"test_calculus.*::test_dots\[(elastic-fields|mass-2d-float32|second-order-fields)",
+]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(re.search(pattern, item.nodeid) for pattern in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
