@@ -32,7 +32,7 @@ SLOW = [
     r"test_nn.*::test_transforms\[(Migration|ExtendedAdjoint)",
     r"test_nn.*::test_gradients.*\[(AdjointModelling|Wavefield)",
     r"test_nn.*::test_extended_sources_of_any_equation\[elastic",
-    r"test_lsrtm.*::test_every_solver_finds_the_damped_solution\[(lbfgs|NormalCG-density|LSMR-acoustic)",
+    r"test_lsrtm.*::test_every_solver_finds_the_damped_solution\[(lbfgs|NormalCG-density|LSMR)",
     r"test_lsrtm.*::test_resuming_gives_the_same_bits\[lbfgs",
     r"test_preconditioners.*::test_they_compose_with_the_jacobian\[float32",
     r"test_fwi.*::test_a_killed_inversion_goes_on_to_the_same_bits\[adam",

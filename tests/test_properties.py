@@ -21,7 +21,7 @@ import ondax as ox
 pytestmark = pytest.mark.usefixtures("x64")
 # The fixture switches float64 on for all examples alike. Shrinking a failure would compile hundreds of shapes.
 few = settings(
-    max_examples=10,
+    max_examples=6,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
 )

@@ -37,7 +37,7 @@ def tiny(example):
 
 @pytest.fixture(scope="module")
 def plan(example):
-    return example.training.Plan(steps=24, batch=2, rate=1e-2, seed=3, save_every=4)
+    return example.training.Plan(steps=16, batch=2, rate=1e-2, seed=3, save_every=4)
 
 
 def begin(example):
@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(example, tiny, plan, trained,
 def test_the_state_of_another_run_is_refused(example, tiny, plan, trained, tmp_path):
     path = tmp_path / "state.eqx"
     example.training.save_state(path, trained, tiny, plan)
-    other = example.training.Plan(steps=24, batch=2, rate=1e-2, seed=4, save_every=4)
+    other = example.training.Plan(steps=16, batch=2, rate=1e-2, seed=4, save_every=4)
     with pytest.raises(ValueError, match="saved by another run.*Delete the file to start afresh"):
         example.training.train(tiny, begin(example), other, path)
 
