@@ -12,6 +12,9 @@ install_import_hook("ondax", "beartype.beartype")  # checks shapes and dtypes of
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 import ondax as ox  # noqa: E402  (behind the hook)
+from ondax.engine import settings as engine_settings  # noqa: E402
+
+engine_settings.MEMORY_SHARE = 0.5 / 8  # the default is half of the machine: up to eight workers share it
 
 # The gate must be reproducible and must not time a compiler: the same examples every run, and no deadline.
 settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=True)
@@ -58,7 +61,7 @@ def quick_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(autouse=True, scope="module")
 def no_histories_left() -> Iterator[None]:
-    """Each worker may keep histories in half of the machine's memory: what one module leaves, no other needs."""
+    """What one module leaves in memory, no other needs."""
     yield
     ox.release_memory()
 
