@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from . import checks
 from .equations import AXIS_NAMES
 from .primitives import adjoint_p
+from .reverse import Perturbed, is_primal
 from .sharding import unify_axes
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
     calculus of their own.
     """
     dtype = F._dtype((model, data), wavelet)
-    which = jnp.arange(F.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
+    which = F._which(shots)
     data = checks.shaped("data", data, F._trace_shape(which.shape[0]), dtype)
 
     def adjoint(model: Any, data: Any, wavelet: Any, which: Any) -> Any:
@@ -40,10 +41,10 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
         return weights[(slice(None), *inside)]
 
     def forward(*primals: Any) -> Any:
-        values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
-        perturbed = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
+        values = jax.tree.map(lambda p: p.value, primals, is_leaf=is_primal)
+        perturbed = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=is_primal)
         asked = tuple(any(jax.tree.leaves(p)) for p in perturbed)
-        return adjoint(*values), (values, _Asked(asked))
+        return adjoint(*values), (values, Perturbed(asked))
 
     def backward(residuals: Any, cotangent: Any) -> Any:
         (model, data, wavelet, which), asked = residuals
@@ -62,12 +63,3 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
     function = jax.custom_vjp(adjoint)
     function.defvjp(forward, backward, symbolic_zeros=True)
     return function(model, data, wavelet, which)
-
-
-@jax.tree_util.register_static
-class _Asked(tuple):
-    """Which gradients are wanted; static, so that it can travel with residuals."""
-
-
-def _is_primal(x: Any) -> bool:
-    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)

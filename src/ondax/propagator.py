@@ -289,8 +289,11 @@ class Propagator(eqx.Module):
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
-        which = jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
-        return self.coefficients(named), jnp.stack(bounds), which, named
+        return self.coefficients(named), jnp.stack(bounds), self._which(shots), named
+
+    def _which(self, shots: Any) -> Int[Array, " shot"]:
+        """Shot numbers; all where none are given."""
+        return jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
 
     def _arguments(
         self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any

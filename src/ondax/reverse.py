@@ -14,7 +14,7 @@ from .primitives import Operands, adjoint_p, forward_p
 
 
 @jax.tree_util.register_static
-class _Perturbed(tuple):
+class Perturbed(tuple):
     """Which arguments a gradient is wanted for; static, so that it can travel with residuals."""
 
 
@@ -28,13 +28,13 @@ def differentiable(host: HostModel, given: Operands) -> Any:
         return bind(coefficients, speeds, shots, extras, keep=(), slopes=False)[0]
 
     def forward(*primals: Any) -> Any:
-        values = jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
-        coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
+        values = jax.tree.map(lambda p: p.value, primals, is_leaf=is_primal)
+        coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=is_primal)
         asked = iter(extras)
         wavelet, weights, sources, receivers = (bool(has and next(asked)) for has in astuple(given))
         keep = tuple(i for i, perturbed in enumerate(coefficients) if perturbed)
         samples, *slopes = bind(*values, keep=keep, slopes=receivers)
-        return samples, (values, slopes, _Perturbed((keep, wavelet, weights, sources)))
+        return samples, (values, slopes, Perturbed((keep, wavelet, weights, sources)))
 
     def backward(residuals: Any, cotangent: Any) -> Any:
         (coefficients, speeds, shots, extras), slopes, (keep, wavelet, weights, sources) = residuals
@@ -80,5 +80,5 @@ def differentiable(host: HostModel, given: Operands) -> Any:
     return function
 
 
-def _is_primal(x: Any) -> bool:
+def is_primal(x: Any) -> bool:
     return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)

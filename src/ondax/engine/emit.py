@@ -23,7 +23,7 @@ from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_s
 from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
-from .extended import Extended
+from .extended import Extended, halves
 from .loops import in_few_loops
 from .mirror import check_images, mirrored
 from .points import Points
@@ -84,7 +84,9 @@ class Scheme:
         if not compact:
             return field
         if field.name not in self._compact:  # one object a name: Devito tells symbols apart by identity
-            self._compact[field.name] = self.symbols.field(field.name + COMPACT, 2, _halves(field), save=Buffer(2))
+            self._compact[field.name] = self.symbols.field(
+                field.name + COMPACT, 2, halves(location(field)), save=Buffer(2)
+            )
         return self._compact[field.name]
 
     def levels(self, field: Field, sparse: bool = False) -> int:
@@ -317,10 +319,6 @@ class Scheme:
         return equations
 
 
-def _halves(field: Field) -> tuple[Any, ...] | None:
-    return tuple(d for d, half in location(field).items() if half) or None
-
-
 def _kept_now(quantity) -> Expr:
     return quantity.symbol.forward if quantity.at_next else quantity.symbol
 
@@ -392,8 +390,8 @@ def _sparse_in_time(system: System, coupling: Coupling, every: int) -> Coupling:
     sparse = ConditionalDimension(name="kept_step", parent=time, factor=every)
     symbols: dict[Spatial, Field] = {}
     for quantity in coupling.quantities:
-        halves = [d for d, half in location(quantity.symbol).items() if half]
-        symbols[quantity.symbol] = stored_symbol(system, quantity.symbol.name, halves, time_dim=sparse)
+        staggered = [d for d, half in location(quantity.symbol).items() if half]
+        symbols[quantity.symbol] = stored_symbol(system, quantity.symbol.name, staggered, time_dim=sparse)
 
     def replaced(expr: Expr) -> Expr:
         return map_accesses(expr, lambda a: symbols.get(a.function, a))

@@ -44,10 +44,10 @@ class Extended:
             self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
         return self._known[name]
 
-    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool], subdomain: Any = None) -> Equation:
+    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool]) -> Equation:
         """Add `amount * weights * sample` to `target`, both at `where`."""
         weights = self._everywhere(WEIGHTS, where)
-        return Eq(target, target + amount * weights * self.samples, subdomain=subdomain)
+        return Eq(target, target + amount * weights * self.samples)
 
     def read(self, source: Expr, factor: float) -> Equation:
         """Add `factor * weights * source` over the grid to the sums: of each row along the first axis apart, for accuracy."""

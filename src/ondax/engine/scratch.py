@@ -17,6 +17,7 @@ from ..calculus.regions import by_region
 from ..calculus.surround import image_of
 from ..calculus.terms import accesses, is_access, location, with_operand
 from ..equations.system import Equation, Expr, Spatial, Symbols, Traits, text
+from .extended import halves
 from .mirror import mirrored
 
 SCRATCH_PREFIX = "work_"
@@ -83,8 +84,7 @@ class Scratch:
     def _array(self, operand: Expr, suffix: str) -> Spatial:
         name = f"{SCRATCH_PREFIX}{zlib.crc32(text(operand).encode()):08x}{suffix}"
         if name not in self.functions:
-            halves = tuple(d for d, half in location(operand).items() if half) or None
-            self.functions[name] = self.symbols.coefficient(name, staggered=halves)
+            self.functions[name] = self.symbols.coefficient(name, staggered=halves(location(operand)))
             (region,) = by_region(operand, self.symbols)
             self.symbols.traits[name] = Traits(image_of(operand, self.symbols), region)
         return self.functions[name]

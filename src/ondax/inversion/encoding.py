@@ -34,9 +34,7 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
     # (shot, [component,] source, time) -> (supershot, [component,] shot and source, time)
     together = encoded_wavelets(np.ones((encodings, survey.n_shots)), survey.wavelet, np)
     sources = survey.sources.reshape(-1, survey.sources.shape[-1])
-    return Propagator(
-        F.equation,
-        F.grid,
+    return F.with_survey(
         Survey(
             np.broadcast_to(sources, (encodings, *sources.shape)),
             survey.receivers[0],
@@ -44,13 +42,7 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
             survey.dt,
             source=_of_all_shots(survey.source, encodings),
             receiver=_of_any_shot(survey.receiver),
-        ),
-        F.max_velocity,
-        boundary=F.boundary,
-        interpolation=F.interpolation,
-        settings=F.settings,
-        min_points_per_wavelength=F.min_points_per_wavelength,
-        points_in_layer=F.points_in_layer,
+        )
     )
 
 
