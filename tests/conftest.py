@@ -1,5 +1,6 @@
 """A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a test asks for it."""
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 import ondax as ox  # noqa: E402  (behind the hook)
 from ondax.engine import settings as engine_settings  # noqa: E402
 
-engine_settings.MEMORY_SHARE = 0.5 / 8  # the default is half of the machine: up to eight workers share it
+engine_settings.MEMORY_SHARE /= int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # they share the machine
 
 # The gate must be reproducible and must not time a compiler: the same examples every run, and no deadline.
 settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=True)
