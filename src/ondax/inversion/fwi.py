@@ -14,16 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
-from tqdm.auto import tqdm
 
 from .batches import shot_batch
 from .checks import check_search, check_whole, match, usable
 from .constraints import spread, spread_bounds
 from .fingerprint import fingerprint
-from .interrupt import deferred_interrupt
+from .loop import AbstractRun, iterate
 from .misfits import least_squares
-from .result import FWIResult, History, Interrupted
-from .state import load_state, save_state
+from .result import FWIResult, History
 from .step import Numbers, Setting, Step, compares_gradients, make_step, scale_of_first_step, searches_line, strong
 
 Misfit = Callable[[Array, Array], Float[Array, ""]]
@@ -141,36 +139,25 @@ def fwi(
         }
     )
     run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(1.0))
-    if path is not None and path.exists():
-        run.load(path, problem, iterations)
-        if progress:
-            tqdm.write(f"going on from {path}: {run.done} of {iterations} iterations are done")
-    elif iterations > 0 and compares_gradients(opt_state):
+    if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares_gradients(opt_state):
         run.scale = scale_of_first_step(F, static, misfit, setting, params)
     setting = setting._replace(scale=jnp.asarray(run.scale, setting.observed.dtype))
-
-    bar = tqdm(desc="fwi", initial=run.done, total=iterations, disable=not progress, dynamic_ncols=True)
-    with bar, deferred_interrupt() as interrupted:
-        while run.done < iterations:
-            run.advance(step, setting, batch_size, seed)
-            if path is not None and (run.done % save_every == 0 or run.done == iterations):
-                run.save(path, problem)
-            bar.set_postfix(misfit=f"{run.rows[-1, 0]:.4g}", refresh=False)
-            bar.update()
-            if callback is not None:
-                callback(run.done, run.model, run.history)
-            if interrupted and run.done < iterations:
-                kept = "nothing was saved"
-                if path is not None:
-                    run.save(path, problem)
-                    kept = f"{path} holds the state: make the same call again to go on"
-                message = f"stopped after {run.done} of {iterations} iterations; {kept}"
-                raise Interrupted(message, FWIResult(run.model, run.history))
-    return FWIResult(run.model, run.history)
+    return iterate(
+        run,
+        lambda: run.advance(step, setting, batch_size, seed),
+        iterations,
+        name="fwi",
+        shown=("misfit", ".4g"),
+        callback=callback,
+        progress=progress,
+        path=path,
+        problem=problem,
+        save_every=save_every,
+    )
 
 
 @dataclass
-class _Run:
+class _Run(AbstractRun):
     """Where an inversion stands: the model's arrays, the optimiser's state, and the rows of the history."""
 
     params: PyTree
@@ -180,16 +167,8 @@ class _Run:
     scale: np.ndarray  # the optimiser sees the misfit times this
 
     @property
-    def done(self) -> int:
-        return len(self.rows)
-
-    @property
-    def model(self) -> PyTree:
-        return eqx.combine(self.params, self.static)
-
-    @property
-    def history(self) -> History:
-        return History(*self.rows.T)
+    def result(self) -> FWIResult:
+        return FWIResult(eqx.combine(self.params, self.static), History(*self.rows.T))
 
     def advance(self, step: Step, setting: Setting, batch_size: int | None, seed: int) -> None:
         """Runs one iteration. Whatever fails names it, and leaves all as it was."""
@@ -212,21 +191,11 @@ class _Run:
         self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
 
     @property
-    def _saved(self) -> dict[str, Any]:
-        return {"model": self.params, "optimizer": self.opt_state, "history": self.rows, "scale": self.scale}
+    def saved(self) -> dict[str, Any]:
+        return {"model": self.params, "optimizer": self.opt_state, "scale": self.scale}
 
-    def save(self, path: Path, problem: dict[str, str]) -> None:
-        save_state(path, self._saved, problem)
-
-    def load(self, path: Path, problem: dict[str, str], iterations: int) -> None:
-        saved = load_state(path, self._saved, problem)
-        if len(saved["history"]) > iterations:
-            raise ValueError(
-                f"{path} holds {len(saved['history'])} iterations, more than iterations={iterations}; "
-                "ask for at least as many, or give another path to start afresh"
-            )
-        self.params, self.opt_state = saved["model"], saved["optimizer"]
-        self.rows, self.scale = saved["history"], saved["scale"]
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.params, self.opt_state, self.scale = saved["model"], saved["optimizer"], saved["scale"]
 
 
 def _as_jax(leaf: Any) -> Any:

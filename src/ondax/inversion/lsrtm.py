@@ -17,11 +17,10 @@ from tqdm.auto import tqdm
 from ..propagator import Propagator
 from .checks import check_linear, check_whole, match, usable
 from .fingerprint import fingerprint, operator_fingerprint
-from .interrupt import deferred_interrupt
 from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
 from .linear_steps import LinearNumbers
-from .result import Interrupted, LinearHistory, LSRTMResult
-from .state import load_state, save_state
+from .loop import AbstractRun, iterate
+from .result import LinearHistory, LSRTMResult
 
 
 def lsrtm(
@@ -133,33 +132,23 @@ def lsrtm(
         }
     )
     run = _Run(method, method.start, np.empty((0, 3)))
-    if path is not None and path.exists():
-        run.load(path, problem, iterations)
-        if progress:
-            tqdm.write(f"going on from {path}: {run.done} of {iterations} iterations are done")
-
-    bar = tqdm(desc="lsrtm", initial=run.done, total=iterations, disable=not progress, dynamic_ncols=True)
-    with bar, deferred_interrupt() as interrupted:
-        while run.done < iterations:
-            run.advance()
-            if path is not None and (run.done % save_every == 0 or run.done == iterations):
-                run.save(path, problem)
-            bar.set_postfix(residual=f"{run.rows[-1, 0]:.4f}", refresh=False)
-            bar.update()
-            if callback is not None:
-                callback(run.done, run.image, run.history)
-            if interrupted and run.done < iterations:
-                kept = "nothing was saved"
-                if path is not None:
-                    run.save(path, problem)
-                    kept = f"{path} holds the state: make the same call again to go on"
-                message = f"stopped after {run.done} of {iterations} iterations; {kept}"
-                raise Interrupted(message, LSRTMResult(run.image, run.history))
-    return LSRTMResult(run.image, run.history)
+    run.resume(path, problem, iterations, progress)
+    return iterate(
+        run,
+        run.advance,
+        iterations,
+        name="lsrtm",
+        shown=("residual", ".4f"),
+        callback=callback,
+        progress=progress,
+        path=path,
+        problem=problem,
+        save_every=save_every,
+    )
 
 
 @dataclass
-class _Run:
+class _Run(AbstractRun):
     """Where an inversion stands: the method's state, and the rows of the history."""
 
     method: Method
@@ -167,16 +156,8 @@ class _Run:
     rows: np.ndarray
 
     @property
-    def done(self) -> int:
-        return len(self.rows)
-
-    @property
-    def image(self) -> PyTree:
-        return self.method.image(self.state)
-
-    @property
-    def history(self) -> LinearHistory:
-        return LinearHistory(*self.rows.T)
+    def result(self) -> LSRTMResult:
+        return LSRTMResult(self.method.image(self.state), LinearHistory(*self.rows.T))
 
     def advance(self) -> None:
         """Runs one iteration. Whatever fails names it, and leaves all as it was."""
@@ -192,20 +173,11 @@ class _Run:
         self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
 
     @property
-    def _saved(self) -> dict[str, Any]:
-        return {"state": self.state, "history": self.rows}
+    def saved(self) -> dict[str, Any]:
+        return {"state": self.state}
 
-    def save(self, path: Path, problem: dict[str, str]) -> None:
-        save_state(path, self._saved, problem)
-
-    def load(self, path: Path, problem: dict[str, str], iterations: int) -> None:
-        saved = load_state(path, self._saved, problem)
-        if len(saved["history"]) > iterations:
-            raise ValueError(
-                f"{path} holds {len(saved['history'])} iterations, more than iterations={iterations}; "
-                "ask for at least as many, or give another path to start afresh"
-            )
-        self.state, self.rows = saved["state"], saved["history"]
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.state = saved["state"]
 
 
 def _all_at_once(

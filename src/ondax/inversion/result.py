@@ -41,6 +41,11 @@ class FWIResult:
     model: PyTree
     history: History
 
+    @property
+    def found(self) -> PyTree:
+        """The model."""
+        return self.model
+
 
 @dataclasses.dataclass(frozen=True)
 class LinearHistory:
@@ -75,6 +80,11 @@ class LSRTMResult:
     image: PyTree
     history: LinearHistory
     report: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def found(self) -> PyTree:
+        """The image."""
+        return self.image
 
 
 class Interrupted(KeyboardInterrupt):

@@ -12,14 +12,12 @@ from .held import Held
 from .modelling import at_call, extended_only
 
 
-class ExtendedModelling(eqx.Module):
-    """Weights, and a model, to traces; linear in the weights. Its adjoint in the weights is `ExtendedAdjoint`.
-
-    Differentiable in weights, model and wavelet.
+class AbstractExtendedLayer(eqx.Module):
+    """What both layers hold.
 
     Args:
         F: the propagator, of a survey of `ox.Extended` sources.
-        model: held by the layer, as F takes it; None to give it with each call, `layer(weights, model)`.
+        model: held by the layer, as F takes it; None to give it with each call, as the second argument.
         wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the survey's, fixed.
         trainable: make the model a leaf of the network.
     """
@@ -39,6 +37,18 @@ class ExtendedModelling(eqx.Module):
         self.F = extended_only(F)
         self.model, self.wavelet = _held(model, trainable), _held(wavelet, True)
 
+    def _at_call(self, model: Any, dtype: Any) -> tuple[Model, Any]:
+        """Model and wavelet of a call."""
+        wavelet = None if self.wavelet is None else self.wavelet(dtype)
+        return at_call(self.model, self.F, model, dtype), wavelet
+
+
+class ExtendedModelling(AbstractExtendedLayer):
+    """Weights, and a model, to traces; linear in the weights. Its adjoint in the weights is `ExtendedAdjoint`.
+
+    Differentiable in weights, model and wavelet; arguments as of `AbstractExtendedLayer`.
+    """
+
     def __call__(
         self,
         weights: Float[Array, "shot *grid"],
@@ -47,36 +57,15 @@ class ExtendedModelling(eqx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components receiver time"]:
         """Traces."""
-        wavelet = None if self.wavelet is None else self.wavelet(weights.dtype)
-        return self.F(at_call(self.model, self.F, model, weights.dtype), weights=weights, wavelet=wavelet)
+        at, wavelet = self._at_call(model, weights.dtype)
+        return self.F(at, weights=weights, wavelet=wavelet)
 
 
-class ExtendedAdjoint(eqx.Module):
+class ExtendedAdjoint(AbstractExtendedLayer):
     """Traces, and a model, to weights: the adjoint of `ExtendedModelling` in the weights.
 
-    Differentiable in traces, model and wavelet.
-
-    Args:
-        F: the propagator, of a survey of `ox.Extended` sources.
-        model: as for `ExtendedModelling`.
-        wavelet: likewise.
-        trainable: likewise.
+    Differentiable in traces, model and wavelet; arguments as of `AbstractExtendedLayer`.
     """
-
-    F: Propagator
-    model: Held | None
-    wavelet: Held | None
-
-    def __init__(
-        self,
-        F: Propagator,
-        model: Model | None = None,
-        *,
-        wavelet: Float[ArrayLike, "shot *components source time"] | None = None,
-        trainable: bool = False,
-    ) -> None:
-        self.F = extended_only(F)
-        self.model, self.wavelet = _held(model, trainable), _held(wavelet, True)
 
     def __call__(
         self,
@@ -86,8 +75,8 @@ class ExtendedAdjoint(eqx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *grid"]:
         """Weights."""
-        wavelet = None if self.wavelet is None else self.wavelet(data.dtype)
-        return self.F.adjoint(at_call(self.model, self.F, model, data.dtype), data, wavelet=wavelet)
+        at, wavelet = self._at_call(model, data.dtype)
+        return self.F.adjoint(at, data, wavelet=wavelet)
 
 
 def _held(tree: Any, trainable: bool) -> Held | None:

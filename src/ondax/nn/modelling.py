@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -35,8 +35,8 @@ class Modelling(eqx.Module):
         return self.F(from_channels(self.F, model), wavelet=wavelet)
 
 
-class LinearModelling(eqx.Module):
-    """Wavelets to traces, linear, at a background model. Its adjoint is `AdjointModelling`.
+class AbstractLayerAtModel(eqx.Module):
+    """What layers hold that are linear in their input, at a background model.
 
     Args:
         F: the propagator.
@@ -46,9 +46,16 @@ class LinearModelling(eqx.Module):
 
     F: Propagator
     model: Held
+    extended: eqx.AbstractClassVar[str]  # the layer for extended sources
 
     def __init__(self, F: Propagator, model: Model, *, trainable: bool = False) -> None:
-        self.F, self.model = points_only(F, "ExtendedModelling"), Held(model, trainable)
+        self.F, self.model = points_only(F, self.extended), Held(model, trainable)
+
+
+class LinearModelling(AbstractLayerAtModel):
+    """Wavelets to traces, linear. Its adjoint is `AdjointModelling`. Arguments as of `AbstractLayerAtModel`."""
+
+    extended: ClassVar[str] = "ExtendedModelling"
 
     def __call__(
         self, wavelet: Float[Array, "shot *components source time"], *, key: PRNGKeyArray | None = None
@@ -57,20 +64,10 @@ class LinearModelling(eqx.Module):
         return self.F(self.model(wavelet.dtype), wavelet=wavelet)
 
 
-class AdjointModelling(eqx.Module):
-    """Traces to wavelets: the adjoint of `LinearModelling`.
+class AdjointModelling(AbstractLayerAtModel):
+    """Traces to wavelets: the adjoint of `LinearModelling`. Arguments as of `AbstractLayerAtModel`."""
 
-    Args:
-        F: the propagator.
-        model: the background, as F takes it.
-        trainable: make the background a leaf of the network.
-    """
-
-    F: Propagator
-    model: Held
-
-    def __init__(self, F: Propagator, model: Model, *, trainable: bool = False) -> None:
-        self.F, self.model = points_only(F, "ExtendedAdjoint"), Held(model, trainable)
+    extended: ClassVar[str] = "ExtendedAdjoint"
 
     def __call__(
         self, data: Float[Array, "shot *components receiver time"], *, key: PRNGKeyArray | None = None

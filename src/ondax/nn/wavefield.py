@@ -48,8 +48,8 @@ class WavefieldModelling(eqx.Module):
         return on_grid(self.F(from_channels(self.F, model)), self.F, self.space)[:, :: self.time]
 
 
-class WavefieldSource(eqx.Module):
-    """A source at every few grid points to traces, linear, at a background model. Its adjoint is `WavefieldAdjoint`.
+class AbstractSourceWavefield(eqx.Module):
+    """What the layers hold for which every few grid points are sources.
 
     A sample is a source density, as weights of extended sources are; it stands for its coarse cell.
 
@@ -70,6 +70,13 @@ class WavefieldSource(eqx.Module):
         self.space, self.time = _whole("space", space), _whole("time", time)
         self.F, self.model = fired_everywhere(F, self.space), Held(model, trainable)
 
+
+class WavefieldSource(AbstractSourceWavefield):
+    """A source at every few grid points to traces, linear, at a background model. Its adjoint is `WavefieldAdjoint`.
+
+    Arguments as of `AbstractSourceWavefield`.
+    """
+
     def __call__(
         self, wavefield: Float[Array, "shot frame *coarse"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot *components receiver time"]:
@@ -77,25 +84,11 @@ class WavefieldSource(eqx.Module):
         return self.F(self.model(wavefield.dtype), wavelet=as_wavelets(wavefield, self.F, self.space, self.time))
 
 
-class WavefieldAdjoint(eqx.Module):
+class WavefieldAdjoint(AbstractSourceWavefield):
     """Traces to the adjoint wavefield at every few grid points: the adjoint of `WavefieldSource`.
 
-    Args:
-        F: the propagator.
-        model: the background, as F takes it.
-        space: as for `WavefieldSource`.
-        time: likewise.
-        trainable: make the background a leaf of the network.
+    Arguments as of `AbstractSourceWavefield`.
     """
-
-    F: Propagator
-    model: Held
-    space: int = eqx.field(static=True)
-    time: int = eqx.field(static=True)
-
-    def __init__(self, F: Propagator, model: Model, *, space: int = 1, time: int = 1, trainable: bool = False) -> None:
-        self.space, self.time = _whole("space", space), _whole("time", time)
-        self.F, self.model = fired_everywhere(F, self.space), Held(model, trainable)
 
     def __call__(
         self, data: Float[Array, "shot *components receiver time"], *, key: PRNGKeyArray | None = None
