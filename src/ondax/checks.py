@@ -32,6 +32,19 @@ def positive(name: str, value: float, unit: str) -> float:
     return number
 
 
+def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> int:
+    """The value as an int.
+
+    Raises:
+        ValueError: it is not a whole number within its limits.
+    """
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < at_least or (at_most is not None and value > at_most):
+        limit = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+        raise ValueError(f"{name}={value!r} must be a whole number {limit}")
+    return int(value)
+
+
 def one_of(name: str, value: T, choices: Sequence[T]) -> T:
     if value not in choices:
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")

@@ -211,8 +211,9 @@ class Solver:
         if wanted and len(tasks) > 1:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
         self._each(tasks, run)
-        for c, gradient in zip(names, gradients, strict=True):
-            gradient *= cells(c, self.programs.scheme.symbols, self.grid)
+        if self.grid.surface:
+            for c, gradient in zip(names, gradients, strict=True):
+                gradient *= cells(c, self.programs.scheme.symbols, self.grid)
         return (*gradients, *(a for a in (of_weights, at_source, moved) if a is not None))
 
     # ---------------------------------------------------------------- tasks

@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from ..checks import whole
+
 
 def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
     """The observed traces in the dtype of the predicted ones, after checking that they can be compared."""
@@ -25,13 +27,6 @@ def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
             "observed holds NaN or infinite values: set dead traces to zero, and leave them out by the misfit"
         )
     return traces
-
-
-def check_whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < at_least or (at_most is not None and value > at_most):
-        limit = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
-        raise ValueError(f"{name}={value!r} must be a whole number {limit}")
 
 
 def usable(path: Path) -> Path:
@@ -98,7 +93,7 @@ def check_linear(
                 f"{name}={value} is for optax optimisers: {solver if isinstance(solver, str) else type(solver).__name__} "
                 "needs the same data in every iteration; give solver=optax.adam(...) or leave it out"
             )
-        check_whole(name, value, at_least=1, at_most=F.survey.n_shots if name == "batch_size" else None)
+        whole(name, value, at_least=1, at_most=F.survey.n_shots if name == "batch_size" else None)
     if batch_size is not None and encodings is not None:
         raise ValueError(f"batch_size={batch_size} and encodings={encodings}: give one of the two")
     if isinstance(solver, lx.AbstractLinearSolver) and path is not None:

@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from ..checks import whole
 from .batches import shot_batch
-from .checks import check_search, check_whole, match, usable
+from .checks import check_search, match, usable
 from .constraints import spread, spread_bounds
 from .fingerprint import fingerprint
 from .loop import AbstractRun, iterate
@@ -100,8 +101,8 @@ def fwi(
         - Liu, Nocedal (1989), On the limited memory BFGS method for large scale optimization, Mathematical
           Programming 45, 503-528.
     """
-    check_whole("iterations", iterations, at_least=0)
-    check_whole("save_every", save_every, at_least=1)
+    whole("iterations", iterations, at_least=0)
+    whole("save_every", save_every, at_least=1)
     path = None if save is None else usable(Path(save))
     params, static = eqx.partition(jax.tree.map(_as_jax, initial), eqx.is_inexact_array)
     if not jax.tree.leaves(params):
@@ -113,7 +114,7 @@ def fwi(
         1.0,
     )
     if batch_size is not None:
-        check_whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
+        whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
     extended = optax.with_extra_args_support(optimizer)
     opt_state = strong(extended.init(params))
     searches = searches_line(opt_state)

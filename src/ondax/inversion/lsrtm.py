@@ -14,8 +14,9 @@ import optax
 from jaxtyping import Array, Float, PyTree
 from tqdm.auto import tqdm
 
+from ..checks import whole
 from ..propagator import Propagator
-from .checks import check_linear, check_whole, match, usable
+from .checks import check_linear, match, usable
 from .fingerprint import fingerprint, operator_fingerprint
 from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
 from .linear_steps import LinearNumbers
@@ -102,8 +103,8 @@ def lsrtm(
         - Romero, Ghiglia, Ober, Morton (2000), Phase encoding of shot records in prestack migration, Geophysics 65(2).
         - Krebs et al. (2009), Fast full-wavefield seismic inversion using encoded sources, Geophysics 74(6).
     """
-    check_whole("iterations", iterations, at_least=0)
-    check_whole("save_every", save_every, at_least=1)
+    whole("iterations", iterations, at_least=0)
+    whole("save_every", save_every, at_least=1)
     path = None if save is None else usable(Path(save))
     J = F.jacobian(background)
     F._common(J.model, J.out_structure().dtype, None)  # checks the values now, rather than in a callback

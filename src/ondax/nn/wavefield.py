@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import whole
 from ..propagator import Model, Propagator
 from ..survey import Survey
 from .channels import from_channels
@@ -36,7 +37,7 @@ class WavefieldModelling(eqx.Module):
 
     def __init__(self, F: Propagator, *, space: int = 1, time: int = 1) -> None:
         survey = _plain(points_only(F, "ExtendedModelling")).survey
-        self.space, self.time = _whole("space", space), _whole("time", time)
+        self.space, self.time = whole("space", space, at_least=1), whole("time", time, at_least=1)
         points = coarse_points(F, self.space)
         kinds = {"source": survey.source, "receiver": survey.receiver}
         self.F = F.with_survey(Survey(survey.sources, points, survey.wavelet, survey.dt, **kinds))
@@ -67,7 +68,7 @@ class AbstractSourceWavefield(eqx.Module):
     time: int = eqx.field(static=True)
 
     def __init__(self, F: Propagator, model: Model, *, space: int = 1, time: int = 1, trainable: bool = False) -> None:
-        self.space, self.time = _whole("space", space), _whole("time", time)
+        self.space, self.time = whole("space", space, at_least=1), whole("time", time, at_least=1)
         self.F, self.model = fired_everywhere(F, self.space), Held(model, trainable)
 
 
@@ -155,9 +156,3 @@ def _plain(F: Propagator) -> Propagator:
                 f"{name}={getattr(F.survey, name)!r}: a wavefield layer takes a single component, by its name"
             )
     return F
-
-
-def _whole(name: str, value: int) -> int:
-    if int(value) != value or value < 1:
-        raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
-    return int(value)

@@ -10,8 +10,8 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...checks import whole
 from ...survey import Survey
-from ..checks import check_whole
 
 Traces = Float[Array, "shot *components receiver time"]
 
@@ -102,7 +102,7 @@ def band_pass(
     References:
         Butterworth (1930), On the theory of filter amplifiers, Experimental Wireless 7, 536-541.
     """
-    check_whole("order", order, at_least=1)
+    whole("order", order, at_least=1)
     nyquist = 0.5 / survey.dt
     if not 0.0 <= low < high <= nyquist:
         raise ValueError(
@@ -177,6 +177,6 @@ def _fast(size: int) -> int:
 def _shape(survey: Survey, shots: int | None) -> tuple[int, ...]:
     """Of the survey's traces, or of so many shots like them."""
     if shots is not None:
-        check_whole("shots", shots, at_least=1)
+        whole("shots", shots, at_least=1)
     components = (len(survey.receiver),) if isinstance(survey.receiver, tuple) else ()
     return (survey.n_shots if shots is None else shots, *components, survey.n_receivers, survey.nt)

@@ -9,9 +9,9 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ...checks import whole
 from ...grid import Grid
 from ...propagator import Propagator
-from ..checks import check_whole
 
 Image = Float[Array, "*axes"]
 
@@ -102,7 +102,7 @@ def illumination(
         - Plessix, Mulder (2004), Frequency-domain finite-difference amplitude-preserving migration, Geophysical Journal
           International 157(3), 975-987.
     """
-    check_whole("probes", probes, at_least=1)
+    whole("probes", probes, at_least=1)
     if not (math.isfinite(water_level) and water_level > 0.0):
         raise ValueError(f"water_level={water_level!r} must be a positive fraction, such as 1e-3")
     J = F.jacobian(model)
