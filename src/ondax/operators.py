@@ -159,7 +159,7 @@ class Operators:
             ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
             check=f._check_bounds,
             check_positions=f._check_positions,
-            store_every=f.settings.store_every,
+            store_every=1 if adjoint else f.settings.store_every,  # traces are not band-limited as wavelets are
             linearize=lambda: self.host(dtype, "linearized"),
         )
 

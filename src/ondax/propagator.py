@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from . import checks
-from .engine import HALF_STEP_BACK, Settings
+from .engine import HALF_STEP_BACK, Settings, check_sampling
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
@@ -57,7 +57,7 @@ class Propagator(eqx.Module):
 
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
-            fit together, too few points per wavelength.
+            fit together, too few points per wavelength, wavelets too high in frequency for `Settings(store_every=...)`.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -112,6 +112,9 @@ class Propagator(eqx.Module):
         self._operators = Operators(self)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
+        if self.settings.store_every > 1:
+            fired = self._source_samples(survey.wavelet, slice(None), np)
+            check_sampling(self.settings.store_every, fired, self.dt)
 
     def with_survey(self, survey: Survey) -> Propagator:
         """The same physics on the same grid, with another survey."""

@@ -47,9 +47,7 @@ def stretched(system: System, layers: Collection[tuple[str, str]], whole: Collec
 class _Stretch:
     """Adds memories to derivatives; equal derivatives share theirs."""
 
-    def __init__(
-        self, symbols: Symbols, layers: Collection[tuple[str, str]], whole: Collection[str]
-    ) -> None:
+    def __init__(self, symbols: Symbols, layers: Collection[tuple[str, str]], whole: Collection[str]) -> None:
         self.symbols, self.layers, self.whole = symbols, layers, whole
         self.new: list[Update] = []
         self.made: dict[str, Expr] = {}

@@ -7,6 +7,7 @@ from .history import STORE as STORE
 from .history import release_memory as release_memory
 from .programs import Programs as Programs
 from .programs import Wanted as Wanted
+from .sampling import check_sampling as check_sampling
 from .settings import Settings as Settings
 from .solver import Experiment as Experiment
 from .solver import Solver as Solver

@@ -44,6 +44,18 @@ def _is_costly(operand: Expr) -> bool:
     return len(functions) > 1 and any(isinstance(a, TimeFunction) for a in functions)
 
 
+def _ends_with_the_grid(expr: Expr) -> bool:
+    """Is an expression zero outside the grid, as functions are? A derivative by itself is not. Its transpose may have it in
+    an array, which is: they would not be each other's transpose at the edges."""
+    if is_access(expr):
+        return True
+    if expr.is_Mul:
+        return any(map(_ends_with_the_grid, expr.args))
+    if expr.is_Add:
+        return all(map(_ends_with_the_grid, expr.args))
+    return expr.is_Pow and _ends_with_the_grid(expr.base)
+
+
 def places_agree(operand: Expr, dimensions: Iterable[Any]) -> bool:
     """Does Devito take an expression to live where it does, along some dimensions?
 
@@ -112,7 +124,7 @@ class Scratch:
             parts: list[Any] = [self.lifted(arg, done) for arg in expr.args]
             return [e for first, _ in parts for e in first], expr.func(*[part for _, part in parts])
         before, operand = self.lifted(expr.expr, done)
-        if not _is_costly(operand) and places_agree(operand, expr.dims):
+        if _ends_with_the_grid(operand) and places_agree(operand, expr.dims) and not _is_costly(operand):
             return before, with_operand(expr, operand)
         first, made = self._computed(operand, expr, done)
         return [*before, *first], with_operand(expr, made)
