@@ -277,11 +277,17 @@ class Scheme:
         """Is a region away from the surface?"""
         return any(axis == self.symbols.axes[-1] for axis, _ in region)
 
+    def image_kept(self, quantity: Quantity) -> int | None:
+        """How what is kept continues above the surface, in its halo; None where it has no image there."""
+        if not self.surface or self._below(self.symbols.traits_of(quantity.symbol).region):
+            return None
+        return image_of(quantity.expr, self.symbols)
+
     def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
-        image = image_of(quantity.expr, self.symbols)
-        region = self.symbols.traits_of(quantity.symbol).region
-        if not self.surface or image is None or self._below(region):
+        image = self.image_kept(quantity)
+        if image is None:
             return []
+        region = self.symbols.traits_of(quantity.symbol).region
         return mirrored(_kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol))
 
     def _entry(self, port: Port) -> Points | Extended:
