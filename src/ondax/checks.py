@@ -32,6 +32,18 @@ def positive(name: str, value: float, unit: str) -> float:
     return number
 
 
+def fraction(name: str, value: float) -> float:
+    """A number above 0 and up to 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = float(value)
+    if not 0.0 < number <= 1.0:
+        raise ValueError(f"{name}={value!r} must be above 0 and at most 1")
+    return number
+
+
 def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> int:
     """The value as an int.
 
