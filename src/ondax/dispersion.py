@@ -28,7 +28,8 @@ from .equations import AbstractWaveEquation, TimeStepping
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-BLOCK = 128  # samples along a side of the square blocks in which the matrix is kept
+BLOCK = 128  # samples along a side of the square blocks in which a large matrix is kept
+WHOLE = 512  # samples up to which a matrix is kept whole: that costs as little, and compiles faster
 TOLERANCE = 1e-6  # of the largest weight: smaller ones are left out
 TAIL = 3.5  # widths of the tail, an Airy function, that a run lasts beyond the record
 STEEPEST = 0.75  # of the cut: above it, theta(omega) is too steep to follow
@@ -145,8 +146,8 @@ def _rise(x: Floats, first: float, width: float) -> Floats:
 class TimeWarp:
     """The matrix T of a survey, from its samples to those of the model's time.
 
-    The matrix is nearly a diagonal one. It is kept as square blocks, in NumPy. Compared by identity; see
-    `warp_of`.
+    The matrix is nearly a diagonal one. A small one is kept whole, a large one as square blocks. Compared by
+    identity; see `warp_of`.
 
     Args:
         clock: samples and steps.
@@ -162,7 +163,7 @@ class TimeWarp:
     def __init__(self, clock: Clock) -> None:
         self.samples = clock.samples
         self.modelled = clock.samples + clock.tail
-        self.size = min(BLOCK, self.modelled)
+        self.size = self.modelled if self.modelled <= WHOLE else BLOCK
         self.count = -(-self.modelled // self.size)
         found: dict[int, dict[int, Floats]] = {}
         for row, diagonal, block in self._blocks(clock):
@@ -170,7 +171,14 @@ class TimeWarp:
         self.diagonals = tuple((d, min(rows)) for d, rows in found.items())
         empty = np.zeros((self.size, self.size))
         exact = [np.stack([rows.get(b, empty) for b in range(min(rows), max(rows) + 1)]) for rows in found.values()]
+        if self.whole:
+            exact = [exact[0][..., : self.samples]]
         self._tables = {"float64": tuple(exact)}
+
+    @property
+    def whole(self) -> bool:
+        """Is the matrix a single block?"""
+        return self.count == 1
 
     def _blocks(self, clock: Clock) -> Iterator[tuple[int, int, Floats]]:
         """Row, column minus row, and values of every block that is not empty."""
@@ -193,7 +201,7 @@ class TimeWarp:
                     yield row, diagonal, block
 
     def tables(self, dtype: Any) -> tuple[np.ndarray, ...]:
-        """The blocks of each diagonal, (block, size, size)."""
+        """The blocks of each diagonal, (block, size, size); or the whole matrix, (1, modelled, samples)."""
         name = np.dtype(dtype).name
         if name not in self._tables:
             self._tables[name] = tuple(t.astype(name) for t in self._tables["float64"])
@@ -214,6 +222,8 @@ def apply(warp: TimeWarp, tables: Any, signals: Any, transposed: bool, xp: Any) 
         transposed: which of the two.
         xp: `numpy` or `jax.numpy`.
     """
+    if warp.whole:
+        return xp.tensordot(signals, tables[0][0], ((-1,), (0 if transposed else 1,)))
     size, count = warp.size, warp.count
     *lead, given = signals.shape
     samples = warp.samples if transposed else warp.modelled

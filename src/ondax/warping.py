@@ -55,13 +55,13 @@ def _signal_type(signals: Any, *tables: Any, warp: TimeWarp, transposed: bool) -
 
 
 def _by_shot(signals: Any, *tables: Any, warp: TimeWarp, transposed: bool) -> Any:
-    """One shot after the other: of all at once, the intermediate results are four times the traces."""
+    """One shot after the other, where the intermediate results of all at once would be four times the traces."""
 
     def one(shot: Any) -> Any:
         return apply(warp, tables, shot, transposed, jnp)
 
     with jax.default_matmul_precision("highest"):
-        if signals.ndim < 3:
+        if warp.whole or signals.ndim < 3:
             return one(signals)
         shots = jax.lax.map(one, signals.reshape(-1, *signals.shape[-2:]))
     return shots.reshape(*signals.shape[:-1], shots.shape[-1])
