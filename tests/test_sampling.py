@@ -117,6 +117,7 @@ def test_wavelets_in_single_precision_pass():
         check_sampling(18, np.asarray(samples), STEP)
 
 
+@pytest.mark.slow
 def test_what_sources_are_asked_for_is_not_sampled(x64: None):
     """Gradients in wavelets and positions, asked for together with the model's, are from every step."""
 
