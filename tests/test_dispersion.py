@@ -1,7 +1,5 @@
 """The maps along time that take time dispersion away, and propagators with them."""
 
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np

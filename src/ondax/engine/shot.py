@@ -126,7 +126,7 @@ class Geometry:
         symbols: the scheme's symbols.
         grid: the discretisation.
         port: the fields that the points read or feed.
-        positions: metres, (point, axis).
+        positions: metres, (point, axis), in double precision.
         slopes: follow the points by copies whose weights are derivatives along each axis, per metre.
     """
 
@@ -138,12 +138,15 @@ class Geometry:
         self.count = self.points * copies
         self.arrays: dict[str, np.ndarray] = {}
         self.bounds = {f"{port.name}_p_m": 0, f"{port.name}_p_M": self.count - 1}
-        cells = (np.asarray(positions, np.float64) - np.array(grid.origin)) / np.array(grid.spacing)
+        origin, spacing = np.array(grid.origin), np.array(grid.spacing)
+        cells = (positions - origin) / spacing
+        largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
+        rounding = np.finfo(np.float64).eps * largest / spacing
         for axis, dimension in enumerate(symbols.dimensions):
             halves = sorted({location(field)[dimension] for field, _ in port.terms})
             reflects = grid.surface and axis == symbols.ndim - 1
             # All windows of a port share one loop over taps, so a single tap must suit every field it touches.
-            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], grid.dtype)
+            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], rounding[axis])
             on_grid = on_grid and not reflects
             for half in halves:
                 first, offset = place(cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half)
