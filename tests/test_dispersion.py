@@ -1,5 +1,7 @@
 """The maps along time that take time dispersion away, and propagators with them."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,31 @@ def test_what_leapfrog_makes_of_a_sine_becomes_the_sine(clock: Clock):
         assert wrong[40:].max() < 0.03
 
 
+def lax_wendroff(true: np.ndarray) -> np.ndarray:
+    """Of fourth order in time: `4 sin(theta/2)^2 = omega^2 - omega^4/12`."""
+    return 2.0 * np.arcsin(true * np.sqrt(1.0 - true**2 / 12.0) / 2.0)
+
+
+def trapezium(true: np.ndarray) -> np.ndarray:
+    """Implicit, `tan(theta/2) = omega/2`: it is late, where leapfrog is early."""
+    return 2.0 * np.arctan(true / 2.0)
+
+
+@pytest.mark.parametrize("relation", [lax_wendroff, trapezium])
+def test_other_relations(relation):
+    """As above, for relations that an equation of one's own may declare; derivatives by differences, good to 1e-8."""
+    clock = Clock(400, 1, 1.0, ox.TimeStepping(relation, cut=2.4))
+    warp = TimeWarp(clock)
+    n, j = np.arange(warp.samples), np.arange(warp.modelled)
+    for true in np.linspace(0.1, 0.95, 4):
+        near = np.array([true - 1e-4, true, true + 1e-4])
+        low, modelled, high = relation(near)
+        after = through(warp, np.sqrt((high - low) / 2e-4) * np.cos(modelled * j + 1.0), transposed=True)
+        wrong = np.abs(after - np.cos(true * n + 1.0))
+        assert wrong[60:-40].max() < LEFT_OUT
+        assert wrong[60:-8].max() < 0.03
+
+
 @pytest.mark.parametrize("clock", LONG, ids=str)
 def test_the_transpose_is_the_inverse(clock: Clock):
     """On a pulse that has nothing above `top`."""
@@ -76,7 +103,7 @@ def test_blocks_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch):
     assert difference(through(blocks, y, True), through(whole, y, True)) < 1e-5
 
 
-@pytest.mark.parametrize("clock", CLOCKS, ids=str)
+@pytest.mark.parametrize("clock", [CLOCKS[0], CLOCKS[2], pytest.param(CLOCKS[3], marks=pytest.mark.slow)], ids=str)
 def test_maps_in_jax(dtype: str, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     """The transpose is exact; under vmap, jit and forward differentiation, the maps are what they are in NumPy; so they
     are when their tables are too large for constants."""
@@ -140,11 +167,60 @@ def error_on_a_line(F: ox.Propagator, dtype: str = "float32") -> np.ndarray:
     return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-@pytest.mark.parametrize("courant", [1.0, 0.4])
-@pytest.mark.parametrize("frequency", [5.0, 8.0, 12.0])
+ON_A_LINE = [(8.0, 1.0), *(pytest.param(f, c, marks=pytest.mark.slow) for f in (5.0, 12.0) for c in (1.0, 0.4))]
+
+
+@pytest.mark.parametrize(("frequency", "courant"), ON_A_LINE)
 def test_green_functions_on_a_line(frequency: float, courant: float):
     F = on_a_line(frequency, courant=courant)
     assert np.all(error_on_a_line(F) < 5e-3)
     raw = on_a_line(frequency, courant=courant, time_dispersion="raw")
     assert raw.dt == F.dt
     assert error_on_a_line(raw)[-1] > 0.02
+
+
+# ---------------------------------------------------------------- what declares no relation, or another
+
+
+class Plain(ox.AbstractWaveEquation):
+    """The wave equation, by leapfrog, without saying so."""
+
+    parameter_names = ("vp",)
+    space_order: int = 8
+
+    def system(self, symbols, boundary):
+        return ox.Acoustic(self.space_order).system(symbols, boundary)
+
+    def coefficients(self, parameters):
+        return {"m": 1.0 / parameters["vp"] ** 2}
+
+    def speeds(self, parameters):
+        return parameters["vp"].min(), parameters["vp"].max()
+
+    def largest_step(self, spacing, max_velocity):
+        return ox.Acoustic(self.space_order).largest_step(spacing, max_velocity)
+
+
+class Declared(Plain):
+    time_stepping = ox.LEAPFROG
+
+
+def test_an_equation_that_declares_nothing_is_run_raw_and_says_so_once():
+    class Silent(Plain):
+        pass
+
+    survey = ox.Survey([[100.0]], [[300.0]], ox.ricker(8.0, 150, DT), DT)
+    given = (ox.Grid((61,), 12.5), survey, SPEED)
+    with pytest.warns(UserWarning, match=r"Silent does not declare .*time_stepping = ox\.LEAPFROG"):
+        F = ox.Propagator(Silent(), *given)
+    assert F.time_dispersion == "raw"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ox.Propagator(Silent(), *given)
+        F.with_survey(survey)
+        assert ox.Propagator(Declared(), *given).time_dispersion == "corrected"
+        assert ox.Propagator(Silent(), *given, time_dispersion="raw").time_dispersion == "raw"
+    v = jnp.full((61,), SPEED)
+    raw = ox.Propagator(ox.Acoustic(), *given, time_dispersion="raw")(v)
+    assert difference(F(v), raw) == 0.0
+    assert difference(ox.Propagator(Declared(), *given)(v), ox.Propagator(ox.Acoustic(), *given)(v)) == 0.0

@@ -106,7 +106,7 @@ class Clock:
         omega = np.array([self.top])
         theta, slope, _ = self.response(omega)
         cubic = abs(float(theta[0] - self.top)) / self.top**3
-        late = max(0.0, self.samples * (1.0 - float(slope[0])))
+        late = max(0.0, self.samples * (1.0 / float(slope[0]) - 1.0))
         return 1 + math.ceil(TAIL * (3.0 * self.samples * cubic) ** (1 / 3)) + math.ceil(late)
 
     def weights(self, first: int, count: int, lags: Any) -> Floats:
