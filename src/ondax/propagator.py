@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from . import checks
+from . import checks, silence
 from .engine import HALF_STEP_BACK, Settings
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .extended import extended_adjoint
@@ -57,7 +57,11 @@ class Propagator(eqx.Module):
 
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
-            fit together, too few points per wavelength.
+            fit together, too few points per wavelength; sources on a free surface, or receivers all of which stand on it,
+            where the field that they feed or read vanishes.
+
+    Warns:
+        SilentReceivers: some of the receivers stand on a free surface and will record zeros.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -106,10 +110,10 @@ class Propagator(eqx.Module):
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
         self.dominant_frequency = checks.dominant_frequency(survey)
-        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
-            self._check_positions(name, points.reshape(-1, points.shape[-1]))
-        self._check_speeds(self.max_velocity, self.max_velocity)
         self._operators = Operators(self)
+        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
+            self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
+        self._check_speeds(self.max_velocity, self.max_velocity)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
 
@@ -379,11 +383,15 @@ class Propagator(eqx.Module):
             points=self.min_points_per_wavelength,
         )
 
-    def _check_positions(self, name: str, positions: np.ndarray) -> None:
+    def _check_positions(self, name: str, positions: np.ndarray, warn: bool = False) -> None:
         widths = (
             self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
         )
         checks.positions(name, positions, self.grid, widths)
+        if self.boundary.free_surface and silence.any_on_surface(positions, self.grid):
+            ends = self._operators.ends
+            ports = (ends.source if name == "sources" else ends.receiver).ports
+            silence.check(name, positions, ports, ends.symbols, self.grid, warn)
 
 
 def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import Enum
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 HALF_WIDTH = {"sinc": 4, "linear": 1}
 SHAPE = 6.31  # of the Kaiser window, the optimum for half-width 4 and wavenumbers up to 2/3 of Nyquist (Hicks, 2002)
+EVEN_WAVES, ODD_WAVES, PENALTY = 1.25, 1.0, 1e-5
+"""Of extrapolation to the rows above a free surface: chosen so that, half a cell from the nearest known row, the error is
+below 0.2 % at 40 points a wavelength, 0.6 % at 20 and 2.5 % at 10, with weights whose sizes add up to 10 at most."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -55,20 +61,75 @@ def _i1_over_z(z: Floats) -> Floats:
     return total
 
 
-def images(offset: Floats, half: bool, cells: Floats, first: Any) -> tuple[Floats, Floats]:
-    """The mirror images of windows above a free surface through the first node.
+class Above(Enum):
+    """How a field that a window reaches continues above a free surface through the first node. The value is the end of the
+    name of the window's weights.
+
+    - ODD: it vanishes at the surface, and has the opposite sign above it.
+    - SMOOTH: the rows above are extrapolated from those below: it does not vanish, and its slope does not either.
+    - LOST: likewise, and the row on the surface, which is kept at zero, is extrapolated too.
+    - NOTHING: there is no free surface.
+    """
+
+    ODD = "o"
+    SMOOTH = "s"
+    LOST = "l"
+    NOTHING = ""
+
+
+def window_below(
+    shape: Callable[[Floats, str], Floats], kind: str, above: Above, cells: Floats, first: Any, taps: int, half: bool
+) -> Floats:
+    """Windows at and below a free surface through the first node, in place of those that reach above it.
 
     Args:
-        offset: grid points minus positions, (point, tap).
-        half: the field lives half a cell beyond the nodes.
-        cells: positions in cells from the first node.
+        shape: `window_weights` or `window_slopes`.
+        kind: "sinc" or "linear".
+        above: how the field continues.
+        cells: positions in cells from the first node, (point,).
         first: the first grid index of every window.
+        taps: points of a window.
+        half: the field lives half a cell beyond the nodes.
 
     Returns:
-        The images of the grid points minus positions, and 0 where a point is its own image, else 1.
+        Weights or slopes, (point, tap).
     """
-    below = (first[:, None] + np.arange(offset.shape[1])[None, :]) + (0.5 if half else 0.0)
-    return -below - cells[:, None], np.where(below == 0.0, 0.0, 1.0)
+    lift = 0.5 if half else 0.0
+    rows = first[:, None] + np.arange(taps)[None, :] + lift
+    found = shape(rows - cells[:, None], kind)
+    if above is Above.ODD:
+        return found - shape(-rows - cells[:, None], kind)
+    known = tuple(np.arange(taps) + lift)
+    missing = tuple(lift - np.arange(1, HALF_WIDTH[kind] + 1))
+    if above is Above.LOST:
+        known, missing = known[1:], (0.0, *missing)
+        found[first == 0, 0] = 0.0
+    from_above = shape(np.asarray(missing) - cells[:, None], kind) @ extrapolation(known, missing)
+    found[:, taps - len(known) :] += np.where(first[:, None] == 0, from_above, 0.0)
+    return found
+
+
+@cache
+def extrapolation(known: tuple[float, ...], wanted: tuple[float, ...]) -> Floats:
+    """Weights (wanted, known) that give a field's values at some places from those at others, in cells from a surface.
+
+    They are exact for parabolas. Beyond that, their squared error is least over waves cos(k z) of up to EVEN_WAVES radians
+    a cell, as waves that strike the surface at right angles are, and over sin(k z) of up to ODD_WAVES, as slanting and
+    evanescent ones are in part; a small penalty on the weights' size keeps noise down.
+    """
+    a, b = np.array(known), np.array(wanted)
+
+    def product(p: Floats, q: Floats) -> Floats:
+        """The mean over all those waves of the product of their values at two places."""
+        apart, across = (p[:, None] - q) / np.pi, (p[:, None] + q) / np.pi
+        even = np.sinc(EVEN_WAVES * apart) + np.sinc(EVEN_WAVES * across)
+        return 0.5 * (even + np.sinc(ODD_WAVES * apart) - np.sinc(ODD_WAVES * across))
+
+    degree = min(3, len(known))
+    powers, goals = (np.stack([x**n for n in range(degree)]) for x in (a, b))
+    size = product(a, a) + PENALTY * np.eye(len(known))
+    conditions = np.block([[size, powers.T], [powers, np.zeros((degree, degree))]])
+    return np.linalg.solve(conditions, np.concatenate([product(a, b), goals]))[: len(known)].T
 
 
 def place(
