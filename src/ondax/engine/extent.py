@@ -96,7 +96,8 @@ class Extent:
         """How much of a weight on the surface goes to each row below, as a point source there would."""
         taps = min(2 * HALF_WIDTH[self._grid.interpolation], self._grid.shape[-1])
         rows = tuple(np.arange(1.0, taps))
-        return 0.5 * extrapolation(rows, (0.0,))[0].astype(self._grid.dtype)
+        values, _ = extrapolation(rows, (0.0,) * len(rows), (0.0,))
+        return 0.5 * values[0].astype(self._grid.dtype)
 
 
 def cells(function: Spatial, symbols: Symbols, grid: Discretisation) -> np.ndarray:

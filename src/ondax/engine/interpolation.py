@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
 import numpy as np
+
+from ..equations.stability import staggered_weights
 
 HALF_WIDTH = {"sinc": 4, "linear": 1}
 SHAPE = 6.31  # of the Kaiser window, the optimum for half-width 4 and wavenumbers up to 2/3 of Nyquist (Hicks, 2002)
@@ -66,8 +69,9 @@ class Above(Enum):
     name of the window's weights.
 
     - ODD: it vanishes at the surface, and has the opposite sign above it.
-    - SMOOTH: the rows above are extrapolated from those below: it does not vanish, and its slope does not either.
-    - LOST: likewise, and the row on the surface, which is kept at zero, is extrapolated too.
+    - SMOOTH: it neither vanishes at the surface nor has a slope of zero there. Below the surface, what the scheme does to
+      such fields (see `bends`) is undone; to the rows above, they are extrapolated.
+    - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated too.
     - NOTHING: there is no free surface.
     """
 
@@ -78,7 +82,14 @@ class Above(Enum):
 
 
 def window_below(
-    shape: Callable[[Floats, str], Floats], kind: str, above: Above, cells: Floats, first: Any, taps: int, half: bool
+    shape: Callable[[Floats, str], Floats],
+    kind: str,
+    above: Above,
+    cells: Floats,
+    first: Any,
+    taps: int,
+    half: bool,
+    space_order: int,
 ) -> Floats:
     """Windows at and below a free surface through the first node, in place of those that reach above it.
 
@@ -90,6 +101,7 @@ def window_below(
         first: the first grid index of every window.
         taps: points of a window.
         half: the field lives half a cell beyond the nodes.
+        space_order: of the scheme.
 
     Returns:
         Weights or slopes, (point, tap).
@@ -104,32 +116,73 @@ def window_below(
     if above is Above.LOST:
         known, missing = known[1:], (0.0, *missing)
         found[first == 0, 0] = 0.0
-    from_above = shape(np.asarray(missing) - cells[:, None], kind) @ extrapolation(known, missing)
-    found[:, taps - len(known) :] += np.where(first[:, None] == 0, from_above, 0.0)
+    bent = bends(space_order, half, len(known)) if above is Above.SMOOTH else (0.0,) * len(known)
+    values, slope = extrapolation(known, bent, missing)
+    added = shape(np.asarray(missing) - cells[:, None], kind) @ values
+    added -= np.outer(found[:, taps - len(known) :] @ np.asarray(bent), slope)
+    found[:, taps - len(known) :] += np.where(first[:, None] == 0, added, 0.0)
     return found
 
 
 @cache
-def extrapolation(known: tuple[float, ...], wanted: tuple[float, ...]) -> Floats:
-    """Weights (wanted, known) that give a field's values at some places from those at others, in cells from a surface.
+def bends(space_order: int, half: bool, rows: int) -> tuple[float, ...]:
+    """What a staggered scheme adds to a field that it takes for even about a free surface, per slope at the surface and cell.
+
+    Of a field with a slope, staggered differences of order 4 and more see the kink that its even image makes. What the
+    scheme works with are the differences, and they come out right to the first order in the spacing. So the field does not:
+    next to the surface it is bent such that, seen with its image, its differences are those of a straight line.
+    """
+    reach = space_order // 2
+    offsets = [Fraction(2 * i + 1, 2) for i in range(-reach, reach)]
+    weights = dict(zip(offsets, staggered_weights(space_order), strict=True))
+    count = rows + 2 * reach  # far below the surface nothing is bent
+    lift = Fraction(1, 2) if half else Fraction(0)
+    matrix, missed = np.zeros((count, count)), np.ones(count)
+    for i in range(count):
+        point = i + Fraction(1) if half else i + Fraction(1, 2)
+        for offset, weight in weights.items():
+            row = abs(point + offset)
+            missed[i] -= weight * float(row)
+            if row - lift < count:
+                matrix[i, int(row - lift)] += weight
+    return tuple(np.linalg.solve(matrix, missed)[:rows])
+
+
+@cache
+def extrapolation(
+    known: tuple[float, ...], bent: tuple[float, ...], wanted: tuple[float, ...]
+) -> tuple[Floats, Floats]:
+    """Weights that give a field's values near a surface, and its slope there, from values at other places.
 
     They are exact for parabolas. Beyond that, their squared error is least over waves cos(k z) of up to EVEN_WAVES radians
     a cell, as waves that strike the surface at right angles are, and over sin(k z) of up to ODD_WAVES, as slanting and
     evanescent ones are in part; a small penalty on the weights' size keeps noise down.
+
+    Args:
+        known: where values are known, in cells from the surface.
+        bent: how many times the slope at the surface, per cell, they exceed the field.
+        wanted: where the field is wanted.
+
+    Returns:
+        Weights of the values, (wanted, known), and of the slope, (known,).
     """
-    a, b = np.array(known), np.array(wanted)
-
-    def product(p: Floats, q: Floats) -> Floats:
-        """The mean over all those waves of the product of their values at two places."""
-        apart, across = (p[:, None] - q) / np.pi, (p[:, None] + q) / np.pi
-        even = np.sinc(EVEN_WAVES * apart) + np.sinc(EVEN_WAVES * across)
-        return 0.5 * (even + np.sinc(ODD_WAVES * apart) - np.sinc(ODD_WAVES * across))
-
+    fractions = (np.arange(64)[:, None] + 0.5) / 64
     degree = min(3, len(known))
-    powers, goals = (np.stack([x**n for n in range(degree)]) for x in (a, b))
-    size = product(a, a) + PENALTY * np.eye(len(known))
+
+    def seen(places: Floats, values: Floats, slopes: Floats) -> tuple[Floats, Floats]:
+        """What waves, and powers, have of so many times their value at a place and their slope at the surface."""
+        even = np.cos(EVEN_WAVES * fractions * places) * values
+        odd = np.sin(ODD_WAVES * fractions * places) * values + ODD_WAVES * fractions * slopes
+        powers = [places**n * values + (n == 1) * slopes for n in range(degree)]
+        return np.concatenate([even, odd]) / np.sqrt(2 * len(fractions)), np.stack(powers)
+
+    waves, powers = seen(np.array(known), np.ones(len(known)), np.array(bent))
+    goal = np.array([1.0] * len(wanted) + [0.0])
+    wanted_waves, wanted_powers = seen(np.array([*wanted, 0.0]), goal, 1.0 - goal)
+    size = waves.T @ waves + PENALTY * np.eye(len(known))
     conditions = np.block([[size, powers.T], [powers, np.zeros((degree, degree))]])
-    return np.linalg.solve(conditions, np.concatenate([product(a, b), goals]))[: len(known)].T
+    found = np.linalg.solve(conditions, np.concatenate([waves.T @ wanted_waves, wanted_powers]))[: len(known)].T
+    return found[:-1], found[-1]
 
 
 def place(

@@ -56,10 +56,10 @@ def mirrored(
 
 def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
     """How what a port reads or feeds continues above a free surface, at the points of one of its fields."""
-    vanishes, half = symbols.traits_of(field).image == ODD, location(field)[symbols.dimensions[-1]]
-    if vanishes and port.strains and not half:
-        return Above.LOST
-    return Above.ODD if vanishes and not port.strains else Above.SMOOTH
+    if symbols.traits_of(field).image != ODD:
+        return Above.SMOOTH
+    half = location(field)[symbols.dimensions[-1]]
+    return Above.LOST if port.strains and not half else Above.ODD
 
 
 def vanishes_at_surface(port: Port, symbols: Symbols) -> bool:

@@ -160,7 +160,7 @@ class Geometry:
                 suffix = dimension.name + ("h" if half else "")
                 self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
                 for way in ways[half]:
-                    window = (way, cells[:, axis], first, offset, half, grid.interpolation)
+                    window = (way, cells[:, axis], first, offset, half, grid.interpolation, symbols.space_order)
                     parts = [_windows(window_weights, *window)] * copies
                     if slopes:
                         parts[1 + axis] = _windows(window_slopes, *window) / grid.spacing[axis]
@@ -181,11 +181,12 @@ def _windows(
     offset: np.ndarray,
     half: bool,
     kind: str,
+    space_order: int,
 ) -> np.ndarray:
     """Weights of windows, or their slopes, (point, tap)."""
     if above is Above.NOTHING:
         return shape(offset, kind)
-    return window_below(shape, kind, above, cells, first, offset.shape[1], half)
+    return window_below(shape, kind, above, cells, first, offset.shape[1], half, space_order)
 
 
 class Terminals:
