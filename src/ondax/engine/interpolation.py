@@ -169,7 +169,7 @@ def extrapolation(
     fractions = (np.arange(64)[:, None] + 0.5) / 64
     degree = min(3, len(known))
 
-    def seen(places: Floats, values: Floats, slopes: Floats) -> tuple[Floats, Floats]:
+    def seen(places: Floats, values: Floats, slopes: Floats) -> tuple[Any, Any]:
         """What waves, and powers, have of so many times their value at a place and their slope at the surface."""
         even = np.cos(EVEN_WAVES * fractions * places) * values
         odd = np.sin(ODD_WAVES * fractions * places) * values + ODD_WAVES * fractions * slopes
@@ -181,7 +181,8 @@ def extrapolation(
     wanted_waves, wanted_powers = seen(np.array([*wanted, 0.0]), goal, 1.0 - goal)
     size = waves.T @ waves + PENALTY * np.eye(len(known))
     conditions = np.block([[size, powers.T], [powers, np.zeros((degree, degree))]])
-    found = np.linalg.solve(conditions, np.concatenate([waves.T @ wanted_waves, wanted_powers]))[: len(known)].T
+    found: Any = np.linalg.solve(conditions, np.concatenate([waves.T @ wanted_waves, wanted_powers]))
+    found = found[: len(known)].T
     return found[:-1], found[-1]
 
 
