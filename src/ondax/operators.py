@@ -58,6 +58,7 @@ class Ends:
     """The components that a survey fires and records, of an equation."""
 
     def __init__(self, survey: Survey, system: System) -> None:
+        self.symbols = system.symbols
         self.source = Components("source", survey.source, system.inputs)
         self.receiver = Components("receiver", survey.receiver, system.outputs)
         self.recorded_at = min(port.time for port in self.receiver.ports)

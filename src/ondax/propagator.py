@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from . import checks
+from . import checks, silence
 from .dispersion import without_relation
 from .engine import HALF_STEP_BACK, Settings
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
@@ -80,7 +80,11 @@ class Propagator(eqx.Module):
 
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
-            fit together, too few points per wavelength.
+            fit together, too few points per wavelength; sources on a free surface, or receivers all of which stand on it,
+            where the field that they feed or read vanishes.
+
+    Warns:
+        SilentReceivers: some of the receivers stand on a free surface and will record zeros.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -137,10 +141,10 @@ class Propagator(eqx.Module):
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
         self.dominant_frequency = checks.dominant_frequency(survey)
-        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
-            self._check_positions(name, points.reshape(-1, points.shape[-1]))
-        self._check_speeds(self.max_velocity, self.max_velocity)
         self._operators = Operators(self)
+        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
+            self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
+        self._check_speeds(self.max_velocity, self.max_velocity)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
 
@@ -463,8 +467,12 @@ class Propagator(eqx.Module):
                 nearest = max(nearest, min(abs(first), abs(last)))
         return nearest
 
-    def _check_positions(self, name: str, positions: np.ndarray) -> None:
+    def _check_positions(self, name: str, positions: np.ndarray, warn: bool = False) -> None:
         checks.positions(name, positions, self.grid, self._open_layer)
+        if self.boundary.free_surface and silence.any_on_surface(positions, self.grid):
+            ends = self._operators.ends
+            ports = (ends.source if name == "sources" else ends.receiver).ports
+            silence.check(name, positions, ports, ends.symbols, self.grid, warn)
 
 
 def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:
