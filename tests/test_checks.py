@@ -75,7 +75,7 @@ Case = tuple[Callable[[], object], str]
 
 AT_CONSTRUCTION: dict[str, Case] = {
     # grid
-    "shape of a point": (lambda: grid(shape=(1, 20)), r"shape=\(1, 20\).*at least 2"),
+    "no point along an axis": (lambda: grid(shape=(0, 20)), r"shape=\(0, 20\).*at least 1"),
     "four axes": (lambda: grid(shape=(4, 4, 4, 4)), r"shape=\(4, 4, 4, 4\): give 1 to 3"),
     "fractional shape": (lambda: grid(shape=(4.5, 4)), r"shape=\(4\.5, 4\).*whole numbers"),
     "negative spacing": (lambda: grid(spacing=-10.0), r"spacing=-10\.0 must be positive, in metres"),

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from . import checks, silence
 from .dispersion import without_relation
-from .engine import HALF_STEP_BACK, Settings
+from .engine import HALF_STEP_BACK, Settings, check_sampling
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
@@ -81,7 +81,8 @@ class Propagator(eqx.Module):
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
             fit together, too few points per wavelength; sources on a free surface, or receivers all of which stand on it,
-            where the field that they feed or read vanishes.
+            where the field that they feed or read vanishes; wavelets too high in frequency for
+            `Settings(store_every=...)`.
 
     Warns:
         SilentReceivers: some of the receivers stand on a free surface and will record zeros.
@@ -147,6 +148,9 @@ class Propagator(eqx.Module):
         self._check_speeds(self.max_velocity, self.max_velocity)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
+        if self.settings.store_every > 1:
+            fired = self._source_samples(survey.wavelet, slice(None), np)
+            check_sampling(self.settings.store_every, fired, self.dt)
 
     def with_survey(self, survey: Survey) -> Propagator:
         """The same physics on the same grid, with another survey."""

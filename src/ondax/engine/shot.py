@@ -280,17 +280,26 @@ class Shot:
     def parallel(self) -> bool:
         return self.threads > 1
 
-    def terminals(self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0) -> Terminals:
-        """Zeroed samples of a set of ports, with `lead` steps before the first and `tail` after the last; valid within the
-        `with` block."""
-        any_of = next(iter(geometries.values()))
-        arrays = {f"{name}_samples": self._zeroed(lead + self.grid.steps + tail, any_of.count) for name in geometries}
-        return Terminals(arrays, lead, self.grid.steps, any_of.points, any_of.copies - 1)
+    def terminals(
+        self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0, more: int = 0
+    ) -> Terminals:
+        """Zeroed samples of a set of ports; valid within the `with` block.
 
-    def sums(self, lead: int) -> Terminals:
+        Args:
+            geometries: the ports'.
+            lead: steps before the first.
+            tail: steps after the last, neither set nor read.
+            more: steps after the grid's last that are samples like the others.
+        """
+        any_of = next(iter(geometries.values()))
+        steps = self.grid.steps + more
+        arrays = {f"{name}_samples": self._zeroed(lead + steps + tail, any_of.count) for name in geometries}
+        return Terminals(arrays, lead, steps, any_of.points, any_of.copies - 1)
+
+    def sums(self, lead: int, tail: int = 0) -> Terminals:
         """Zeroed sums over an extended source, of each row along the first axis, as terminals."""
         rows = self.grid.shape[0]
-        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps, rows) for name in self.source}
+        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps + tail, rows) for name in self.source}
         return Terminals(arrays, lead, self.grid.steps, rows)
 
     def _zeroed(self, steps: int, count: int) -> np.ndarray:
