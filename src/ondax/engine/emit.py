@@ -132,7 +132,7 @@ class Scheme:
                 for q in early:
                     equations += self._assigned(_kept_now(q), made.value_of(q.expr, force), computed)
                 made = replace(made, force=force)
-            equations += self._assigned_change(made, region)
+            equations.append(self._assigned_change(made, region))
             for region, part in parts.items():
                 first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
@@ -259,13 +259,10 @@ class Scheme:
         first, force = self.scratch.lifted(made.force, computed)
         return replace(made, force=force), first
 
-    def _assigned_change(self, made: Change, region: Region) -> list[Equation]:
+    def _assigned_change(self, made: Change, region: Region) -> Equation:
         """Set a new value."""
-        field = made.update.field
-        where = self._subdomain(region, field)
-        if made.weights == (0, 0):
-            return [Eq(field.forward, made.force, subdomain=where)]
-        return [Eq(field.forward, field + made.inertia + made.force, subdomain=where)]
+        now = made.update.field.forward
+        return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
     def _updated(
         self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
@@ -274,7 +271,7 @@ class Scheme:
         parts, region = self._parts(update)
         made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
-        equations = self._assigned_change(made, region)
+        equations = [self._assigned_change(made, region)]
         for where, part in parts.items():
             before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
