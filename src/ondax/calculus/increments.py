@@ -16,7 +16,7 @@ import sympy
 from devito.finite_differences import Derivative
 
 from ..equations.system import Expr, Field, Spatial, Update
-from .terms import accesses, at_offset, is_access, product, time_offset, total
+from .terms import accesses, is_access, product, time_offset, total
 
 
 @dataclass(frozen=True)
