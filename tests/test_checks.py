@@ -136,6 +136,12 @@ AT_CONSTRUCTION: dict[str, Case] = {
         lambda: propagator(interpolation="cubic"),
         r"interpolation='cubic': choose one of 'sinc', 'linear'",
     ),
+    "time dispersion": (
+        lambda: propagator(time_dispersion="off"),
+        r"time_dispersion='off': choose one of 'corrected', 'raw'",
+    ),
+    "courant": (lambda: propagator(courant=1.1), r"courant=1\.1 must be above 0 and at most 1"),
+    "courant 0": (lambda: propagator(courant=0.0), r"courant=0\.0 must be above 0 and at most 1"),
     "source outside": (
         lambda: propagator(survey=survey(sources=[[50.0, 20.0], [50.0, 300.0]])),
         r"sources: 1 of 2 lie outside the grid, the first at \(50\.0, 300\.0\) m; axis 1 runs from 0 to 190 m",

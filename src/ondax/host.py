@@ -10,7 +10,9 @@ import numpy as np
 
 from .components import Components
 from .engine import Discretisation, Experiment, Programs, Solver, Wanted, check_sampling
+from .positions import from_pairs
 from .primitives import Operands
+from .resolution import check_resolution
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
 
@@ -173,11 +175,17 @@ class HostModel:
         for name, values in (("the wavelet", source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
-        sources = self._positions("sources", more.pop(0)) if given.sources else self.source_positions[shots]
-        receivers = self._positions("receivers", more.pop(0)) if given.receivers else self.receiver_positions[shots]
+        sources, receivers = self.source_positions[shots], self.receiver_positions[shots]
+        if given.sources:
+            sources = self._positions("sources", more.pop(0), given)
+        if given.receivers:
+            receivers = self._positions("receivers", more.pop(0), given)
         return Experiment(tuple(coefficients), source, sources, receivers, weights), more
 
-    def _positions(self, name: str, positions: np.ndarray) -> np.ndarray:
+    def _positions(self, name: str, pairs: np.ndarray, given: Operands) -> np.ndarray:
+        positions = from_pairs(pairs)
+        if name in given.single:
+            check_resolution(name, positions, np.float32)
         self.check_positions(name, positions.reshape(-1, positions.shape[-1]))
         return positions
 

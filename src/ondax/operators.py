@@ -78,6 +78,7 @@ class Ends:
     """The components that a survey fires and records, of an equation."""
 
     def __init__(self, survey: Survey, system: System) -> None:
+        self.symbols = system.symbols
         self.source = Components("source", survey.source, system.inputs)
         self.receiver = Components("receiver", survey.receiver, system.outputs)
         self.recorded_at = min(port.time for port in self.receiver.ports)
@@ -109,12 +110,12 @@ class Operators:
     def warp(self) -> TimeWarp | None:
         """The map along time that takes time dispersion away; None where traces stay raw."""
         f = self._propagator
-        if f.time_dispersion == "raw":
+        stepping = f.equation.time_stepping
+        if f.time_dispersion == "raw" or stepping is None:
             return None
         # Of a survey of zeros nothing is known: its wavelets will come with the calls.
         frequency = f.highest_frequency or np.inf
         highest = 2.0 * np.pi * f.survey.dt * MARGIN * frequency
-        stepping = f.equation.time_stepping
         return warp_of(Clock(f.survey.nt, f.steps_per_sample, highest, stepping))
 
     @property

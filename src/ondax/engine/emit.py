@@ -25,8 +25,9 @@ from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
 from .extended import Extended, halves
+from .interpolation import Above
 from .loops import in_few_loops
-from .mirror import check_images, mirrored
+from .mirror import check_images, continued, mirrored
 from .points import Points
 from .scratch import Scratch, check_places
 
@@ -131,7 +132,7 @@ class Scheme:
                 for q in early:
                     equations += self._assigned(_kept_now(q), made.value_of(q.expr, force), computed)
                 made = replace(made, force=force)
-            equations += self._assigned_change(made, region)
+            equations.append(self._assigned_change(made, region))
             for region, part in parts.items():
                 first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
@@ -181,14 +182,14 @@ class Scheme:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
         tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
-        inputs = [] if self.extended else [(_renamed(port, tangents), self._entry(port)) for port in self.system.inputs]
+        inputs = [] if self.extended else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
         computed: set[str] = set()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
             tangent = replace(update, field=tangents[update.field], rhs=rhs)
             equations += self._updated(tangent, inputs, computed)
             equations += self._mirrored(tangent.field)
-        equations += self._read(_renamed(port, tangents) for port in self.system.outputs)
+        equations += self._read(port.between(tangents) for port in self.system.outputs)
         compact = self.in_place()
         return self._finished(equations, {t: self._stored(t, f in compact) for f, t in tangents.items()})
 
@@ -223,7 +224,9 @@ class Scheme:
         if inputs:
             for port in self.transposed.outputs:
                 entry = self._entry(port)
-                equations += [entry.read(field.forward, factor) for field, factor in port.terms]
+                equations += [
+                    entry.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+                ]
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return self._finished(equations, fields, backward=True)
 
@@ -256,13 +259,10 @@ class Scheme:
         first, force = self.scratch.lifted(made.force, computed)
         return replace(made, force=force), first
 
-    def _assigned_change(self, made: Change, region: Region) -> list[Equation]:
+    def _assigned_change(self, made: Change, region: Region) -> Equation:
         """Set a new value."""
-        field = made.update.field
-        where = self._subdomain(region, field)
-        if made.weights == (0, 0):
-            return [Eq(field.forward, made.force, subdomain=where)]
-        return [Eq(field.forward, field + made.inertia + made.force, subdomain=where)]
+        now = made.update.field.forward
+        return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
     def _updated(
         self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
@@ -271,7 +271,7 @@ class Scheme:
         parts, region = self._parts(update)
         made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
-        equations = self._assigned_change(made, region)
+        equations = [self._assigned_change(made, region)]
         for where, part in parts.items():
             before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
@@ -322,7 +322,9 @@ class Scheme:
         """Add a step's contribution to the gradient of the weights of extended sources."""
         terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
         entries = {port: Extended(self.symbols, port.name, self._everywhere) for port in self.transposed.outputs}
-        return [entries[port].correlate(f.forward, factor, later) for port, f, factor in terms]
+        return [
+            entries[port].correlate(f.forward, factor, self._continued(port, f), later) for port, f, factor in terms
+        ]
 
     def _inject(
         self, port: Port, points: Points | Extended, update: Update, target: Expr | None = None, gain: Expr = 1
@@ -334,7 +336,7 @@ class Scheme:
         if self.surface and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
-            points.inject(target, gain * factor / update.mass, where)
+            points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
             for field, factor in port.terms
             if field is update.field
         ]
@@ -343,16 +345,18 @@ class Scheme:
         equations = []
         for port in ports:
             points = Points(self.symbols, port.name)
-            equations += [points.read(field.forward, factor) for field, factor in port.terms]
+            equations += [
+                points.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+            ]
         return equations
+
+    def _continued(self, port: Port, field: Field) -> Above:
+        """How a port's windows continue above a free surface, on a field's points."""
+        return continued(port, field, self.symbols) if self.surface else Above.NOTHING
 
 
 def _kept_now(quantity) -> Expr:
     return quantity.symbol.forward if quantity.at_next else quantity.symbol
-
-
-def _renamed(port: Port, fields: dict[Field, Field]) -> Port:
-    return Port(port.name, tuple((fields[f], factor) for f, factor in port.terms))
 
 
 def _rewritten(equation: Equation, fields: Mapping[Field, Field], backward: bool = False) -> Equation:
