@@ -34,6 +34,8 @@ class TTI(AbstractWaveEquation):
     radians, positive towards x; in 3-D also phi, the azimuth of its tilt from x towards y. Receivers as for `VTI`. Perfectly
     matched layers have growing solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
 
+    A free surface is as for `VTI`; seen in it, the horizontal part of the axis changes its sign.
+
     Attributes:
         space_order: even accuracy order in space, 4 to 16.
     """

@@ -29,6 +29,9 @@ class Viscoacoustic(AbstractWaveEquation):
     Model: a dict of vp, m/s, rho, kg/m3, and Q, each of the grid's shape. Receivers read the pressure p. `max_velocity`
     bounds the velocity at high frequency, vp (1 + 1 / 2Q) or so.
 
+    A free surface is where p = 0, and with it f and g: above it, all three have the opposite sign (odd), and so do sources
+    and what receivers read.
+
     Attributes:
         frequency: the reference frequency, Hz.
         space_order: even accuracy order in space, 2 to 16.

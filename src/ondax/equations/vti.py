@@ -27,6 +27,9 @@ class VTI(AbstractWaveEquation):
     Model: a dict of vp, m/s, and the Thomsen (1986) parameters epsilon and delta, each of the grid's shape. Receivers:
     "receiver" (default) reads p, "vertical" reads r; without anisotropy both are `Acoustic`'s pressure.
 
+    A free surface is where both stresses are zero: above it, they have the opposite sign (odd), and so do sources and what
+    receivers read.
+
     Attributes:
         space_order: even accuracy order in space, 2 to 16.
     """
