@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import ondax as ox
+from ondax.calculus import transpose
 from ondax.engine.interpolation import Above, bends, extrapolation, window_below, window_slopes, window_weights
+from ondax.engine.mirror import continued
+from ondax.equations import Symbols
 from ondax.equations.stability import staggered_weights
 
 SURFACE = ox.Faces(ox.Sponge(4), top=ox.FreeSurface())
@@ -75,6 +78,22 @@ def test_extrapolation_is_exact_for_parabolas():
     assert abs(slope @ parabola(np.array(known)) + 2.0) < 1e-10
 
 
+def test_only_what_vanishes_is_odd():
+    """Of a solid, by component: the traction on the surface, and the shear strains in it."""
+    symbols = Symbols(3, 4)
+    system = ox.Elastic(4).system(symbols, SURFACE)
+    ways = {p.name: [continued(p, field, symbols) for field, _ in p.terms] for p in (*system.inputs, *system.outputs)}
+    odd = {"moment_xz", "moment_yz", "stress_xz", "stress_yz", "stress_zz"}
+    assert {name for name, found in ways.items() if Above.ODD in found and name != "pressure"} == odd
+    assert ways["pressure"] == [Above.SMOOTH, Above.SMOOTH, Above.ODD]
+    assert ways["explosive"] == [Above.SMOOTH, Above.SMOOTH, Above.LOST]
+    assert ways["moment_zz"] == [Above.LOST]
+    backward = transpose(system)
+    assert ways == {
+        p.name: [continued(p, field, symbols) for field, _ in p.terms] for p in (*backward.inputs, *backward.outputs)
+    }
+
+
 # ---------------------------------------------------------------- silent points
 
 
@@ -140,6 +159,7 @@ def test_positions_given_with_a_call():
 # ---------------------------------------------------------------- moments on the surface of a solid
 
 
+@pytest.mark.slow
 def test_moments_on_the_surface():
     """In a free surface the normal strain is `-lambda / (lambda + 2 mu)` times the lateral one. By reciprocity a vertical
     couple of forces there sends out that many times what a horizontal one does. 44 points a dominant wavelength of S

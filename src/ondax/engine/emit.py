@@ -29,7 +29,7 @@ from .interpolation import Above
 from .loops import in_few_loops
 from .mirror import check_images, continued, mirrored
 from .points import Points
-from .scratch import Scratch
+from .scratch import Scratch, check_places
 
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
@@ -130,9 +130,9 @@ class Scheme:
                 force: Expr = Symbol(name=f"force_{update.field.name}", dtype=self.symbols.dtype.type)
                 equations.append(Eq(force, made.force))
                 for q in early:
-                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force))
+                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force), computed)
                 made = replace(made, force=force)
-            equations += self._assigned_change(made, region)
+            equations.append(self._assigned_change(made, region))
             for region, part in parts.items():
                 first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
@@ -144,7 +144,7 @@ class Scheme:
                             Eq(_kept_now(q), _kept_now(q) + gain * part, subdomain=self._subdomain(region, q.symbol))
                         )
             for q in late:
-                equations += self._assigned(_kept_now(q), q.expr)
+                equations += self._assigned(_kept_now(q), q.expr, computed)
             equations += self._fed(inputs, update, quantities)
             equations += self._mirrored(update.field)
             for q in quantities:
@@ -155,8 +155,15 @@ class Scheme:
     def _finished(
         self, equations: Iterable[Equation], fields: Mapping[Field, Field], backward: bool = False
     ) -> list[Equation]:
-        """The equations of a step, with fields as they are stored and with as few loops over strips as can be."""
-        return in_few_loops([_rewritten(e, fields, backward) for e in equations], self.symbols)
+        """The equations of a step, with fields as they are stored and with as few loops over strips as can be.
+
+        Raises:
+            EquationError: Devito would evaluate a derivative elsewhere than it is.
+        """
+        stored = [_rewritten(e, fields, backward) for e in equations]
+        for equation in stored:
+            check_places(equation)
+        return in_few_loops(stored, self.symbols)
 
     def _fed(
         self, inputs: list[tuple[Port, Points | Extended]], update: Update, quantities: list[Quantity]
@@ -252,13 +259,10 @@ class Scheme:
         first, force = self.scratch.lifted(made.force, computed)
         return replace(made, force=force), first
 
-    def _assigned_change(self, made: Change, region: Region) -> list[Equation]:
+    def _assigned_change(self, made: Change, region: Region) -> Equation:
         """Set a new value."""
-        field = made.update.field
-        where = self._subdomain(region, field)
-        if made.weights == (0, 0):
-            return [Eq(field.forward, made.force, subdomain=where)]
-        return [Eq(field.forward, field + made.inertia + made.force, subdomain=where)]
+        now = made.update.field.forward
+        return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
     def _updated(
         self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
@@ -267,17 +271,22 @@ class Scheme:
         parts, region = self._parts(update)
         made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
-        equations = self._assigned_change(made, region)
+        equations = [self._assigned_change(made, region)]
         for where, part in parts.items():
             before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
         return [*first, *equations, *self._fed(inputs, update, [])]
 
-    def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:
+    def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
+        """Set what is kept to its value. `computed` are the products that this step has computed already."""
         region = self.symbols.traits_of(target.function).region
         parts = by_region(expr, self.symbols)
-        equations = [Eq(target, parts.pop(region, sympy.S.Zero), subdomain=self._subdomain(region, target))]
-        return equations + [Eq(target, target + p, subdomain=self._subdomain(r, target)) for r, p in parts.items()]
+        first, part = self.scratch.lifted(parts.pop(region, sympy.S.Zero), computed)
+        equations = [*first, Eq(target, part, subdomain=self._subdomain(region, target))]
+        for where, part in parts.items():
+            first, part = self.scratch.lifted(part, computed)
+            equations += [*first, Eq(target, target + part, subdomain=self._subdomain(where, target))]
+        return equations
 
     def _mirrored(self, field: Field) -> list[Equation]:
         """The image of a field's new value above a free surface."""

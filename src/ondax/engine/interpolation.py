@@ -212,7 +212,6 @@ def place(
     return first, offset
 
 
-def lies_on_grid(cells: Floats, dtype: Any) -> bool:
-    """Do all positions lie on nodes, to the rounding of coordinates given in `dtype`?"""
-    tolerance = 8 * np.finfo(dtype).eps * np.maximum(np.abs(cells), 1.0)
-    return bool(np.all(np.abs(cells - np.rint(cells)) <= tolerance))
+def lies_on_grid(cells: Floats, rounding: float) -> bool:
+    """Do all positions, in cells, lie on nodes, but for the rounding of their coordinates (in cells, too)?"""
+    return bool(np.all(np.abs(cells - np.rint(cells)) <= 8 * rounding))

@@ -132,7 +132,7 @@ class Geometry:
         symbols: the scheme's symbols.
         grid: the discretisation.
         port: the fields that the points read or feed.
-        positions: metres, (point, axis).
+        positions: metres, (point, axis), in double precision.
         slopes: follow the points by copies whose weights are derivatives along each axis, per metre.
     """
 
@@ -144,7 +144,10 @@ class Geometry:
         self.count = self.points * copies
         self.arrays: dict[str, np.ndarray] = {}
         self.bounds = {f"{port.name}_p_m": 0, f"{port.name}_p_M": self.count - 1}
-        cells = (np.asarray(positions, np.float64) - np.array(grid.origin)) / np.array(grid.spacing)
+        origin, spacing = np.array(grid.origin), np.array(grid.spacing)
+        cells = (positions - origin) / spacing
+        largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
+        rounding = np.finfo(np.float64).eps * largest / spacing
         for axis, dimension in enumerate(symbols.dimensions):
             halves = sorted({location(field)[dimension] for field, _ in port.terms})
             reflects = grid.surface and axis == symbols.ndim - 1
@@ -153,7 +156,7 @@ class Geometry:
                 above = continued(port, field, symbols) if reflects else Above.NOTHING
                 ways[location(field)[dimension]].add(above)
             # All windows of a port share one loop over taps, so a single tap must suit every field it touches.
-            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], grid.dtype)
+            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], rounding[axis])
             on_grid = on_grid and not reflects
             for half in halves:
                 first, offset = place(cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half)
@@ -277,17 +280,26 @@ class Shot:
     def parallel(self) -> bool:
         return self.threads > 1
 
-    def terminals(self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0) -> Terminals:
-        """Zeroed samples of a set of ports, with `lead` steps before the first and `tail` after the last; valid within the
-        `with` block."""
-        any_of = next(iter(geometries.values()))
-        arrays = {f"{name}_samples": self._zeroed(lead + self.grid.steps + tail, any_of.count) for name in geometries}
-        return Terminals(arrays, lead, self.grid.steps, any_of.points, any_of.copies - 1)
+    def terminals(
+        self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0, more: int = 0
+    ) -> Terminals:
+        """Zeroed samples of a set of ports; valid within the `with` block.
 
-    def sums(self, lead: int) -> Terminals:
+        Args:
+            geometries: the ports'.
+            lead: steps before the first.
+            tail: steps after the last, neither set nor read.
+            more: steps after the grid's last that are samples like the others.
+        """
+        any_of = next(iter(geometries.values()))
+        steps = self.grid.steps + more
+        arrays = {f"{name}_samples": self._zeroed(lead + steps + tail, any_of.count) for name in geometries}
+        return Terminals(arrays, lead, steps, any_of.points, any_of.copies - 1)
+
+    def sums(self, lead: int, tail: int = 0) -> Terminals:
         """Zeroed sums over an extended source, of each row along the first axis, as terminals."""
         rows = self.grid.shape[0]
-        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps, rows) for name in self.source}
+        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps + tail, rows) for name in self.source}
         return Terminals(arrays, lead, self.grid.steps, rows)
 
     def _zeroed(self, steps: int, count: int) -> np.ndarray:

@@ -24,7 +24,8 @@ class AcousticDensity(AbstractWaveEquation):
     A free surface is where p = 0: above it, p has the opposite sign (odd), and so do sources and what receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16.
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
+            dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")

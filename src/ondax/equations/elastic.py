@@ -39,7 +39,8 @@ class Elastic(AbstractWaveEquation):
     wavelength.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16.
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
+            dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")

@@ -32,6 +32,10 @@ class Viscoacoustic(AbstractWaveEquation):
     A free surface is where p = 0, and with it f and g: above it, all three have the opposite sign (odd), and so do sources
     and what receivers read.
 
+    Taking time dispersion out of the traces (see `Propagator`) leaves this: a mean over a step stands for the memory, so
+    that attenuation acts as if it were `1 - (omega dt)^2 / 8` of itself. At the largest step, traces are 0.1 % wrong for
+    Q = 20, less for larger Q and smaller steps.
+
     Attributes:
         frequency: the reference frequency, Hz.
         space_order: even accuracy order in space, 2 to 16.

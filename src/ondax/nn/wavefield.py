@@ -1,6 +1,7 @@
 """Whole wavefields, decimated in space and time, as what goes in or comes out of a layer.
 
-Every `space`-th grid point along each axis becomes a receiver or a source of its own. That costs memory for samples
+Every `space`-th grid point along each axis becomes a receiver or a source of its own, and what holds for those holds
+here: frames are at true times, time dispersion being taken out (see `Propagator`). That costs memory for samples
 at every time step, (steps, points): meant for coarse wavefields.
 """
 
