@@ -135,9 +135,7 @@ def test_gradients(x64: None, name: str, dt: float):
     F = propagator(name, "sponge", dt, steps)
     w = F.survey.wavelet[0, 0]
     y = np.stack([np.roll(w, steps // 3), -np.roll(w, steps // 4)])[None].astype("float32")
-    single, double = (
-        jax.vjp(F, given(name, kind))[1](jnp.asarray(y, kind))[0] for kind in ("float32", "float64")
-    )
+    single, double = (jax.vjp(F, given(name, kind))[1](jnp.asarray(y, kind))[0] for kind in ("float32", "float64"))
     errors = jax.tree.map(difference, single, double)
     print(name, dt, errors)
     assert max(jax.tree.leaves(errors)) < max(2e-5, 2 * allowed(dt, steps))

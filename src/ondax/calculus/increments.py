@@ -16,7 +16,7 @@ import sympy
 from devito.finite_differences import Derivative
 
 from ..equations.system import Expr, Field, Spatial, Update
-from .terms import accesses, at_offset, is_access, product, time_offset, total
+from .terms import accesses, is_access, product, time_offset, total
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Change:
     @property
     def unforced(self) -> Expr:
         """The new value but for the force."""
-        return self.weights[0] * self.update.field + (self.weights[1] * self.update.field.backward if self.weights[1] else 0)
+        return self.weights[0] * self.update.field + (
+            self.weights[1] * self.update.field.backward if self.weights[1] else 0
+        )
 
     def value_of(self, expr: Expr, force: Expr) -> Expr:
         """An expression in the field's times, with the newest replaced by what it is made of.
