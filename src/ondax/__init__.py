@@ -27,6 +27,7 @@ from .equations import Symbols as Symbols
 from .equations import System as System
 from .equations import Update as Update
 from .equations import Viscoacoustic as Viscoacoustic
+from . import stability as stability
 from .grid import Grid as Grid
 from .propagator import Propagator as Propagator
 from .second_order import hvp as hvp

@@ -16,6 +16,7 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Condi
 from .host import HostModel
 from .primitives import Operands
 from .reverse import differentiable
+from .stability import StepCheck
 from .survey import Survey
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class Operators:
         f = self._propagator
         return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
 
+    @cached_property
+    def check_step(self) -> StepCheck:
+        """One for all host models, so that each model is checked once."""
+        f = self._propagator
+        return StepCheck(f.equation, f.grid, f.boundary, f.dt)
+
     @property
     def coefficient_names(self) -> tuple[str, ...]:
         return self._any_host().coefficient_names
@@ -138,6 +145,7 @@ class Operators:
             ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
             check=f._check_bounds,
             check_positions=f._check_positions,
+            check_step=self.check_step,
             store_every=f.settings.store_every,
             linearize=lambda: self.host(dtype, "linearized"),
         )

@@ -12,12 +12,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from . import checks
+from . import checks, stability
 from .engine import HALF_STEP_BACK, Settings
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
+from .media import coefficients
 from .operators import Operators
 from .primitives import Operands
 from .resampling import upsample
@@ -28,7 +29,6 @@ Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
 Weights = Float[Array, "shot *grid"]
-CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
 
 
@@ -42,7 +42,9 @@ class Propagator(eqx.Module):
         equation: the wave equation.
         grid: the model's grid.
         survey: sources, receivers, wavelets.
-        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step.
+        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step. With strong
+            contrasts (of densities above 5) that step may not hold: then the call says so. Or a model, an array or a dict of
+            arrays of SI units: its fastest speed, with the largest step that holds for it (see `ox.stability.limit`).
         boundary: what surrounds the model.
         interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks 2002) or "linear".
         settings: threads, memory, sampling of the history.
@@ -52,6 +54,8 @@ class Propagator(eqx.Module):
     Attributes:
         dt: the internal time step, s.
         steps_per_sample: internal steps per sample of the survey.
+        max_velocity: the fastest wave speed that any model may have, m/s.
+        largest_step: the largest internal time step allowed, s.
         dominant_frequency: where the survey's wavelets have their spectral peak; Hz.
         highest_frequency: above it, the survey's wavelets stay below 2 % of their spectral peak; Hz.
 
@@ -71,6 +75,7 @@ class Propagator(eqx.Module):
     points_in_layer: bool = eqx.field(static=True)
     dt: float = eqx.field(static=True)
     steps_per_sample: int = eqx.field(static=True)
+    largest_step: float = eqx.field(static=True)
     highest_frequency: float = eqx.field(static=True)
     dominant_frequency: float = eqx.field(static=True)
     _operators: Operators = eqx.field(static=True)
@@ -80,7 +85,7 @@ class Propagator(eqx.Module):
         equation: AbstractWaveEquation,
         grid: Grid,
         survey: Survey,
-        max_velocity: float,
+        max_velocity: float | Model,
         *,
         boundary: AbstractBoundary | None = None,
         interpolation: Interpolation = "sinc",
@@ -92,7 +97,6 @@ class Propagator(eqx.Module):
         Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
         self.boundary = boundary if boundary is not None else Sponge()
         self.settings = settings if settings is not None else Settings()
-        self.max_velocity = checks.positive("max_velocity", max_velocity, "m/s")
         self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
         self.points_in_layer = points_in_layer
         self.min_points_per_wavelength = (
@@ -101,8 +105,8 @@ class Propagator(eqx.Module):
             else min_points_per_wavelength
         )
         checks.faces(self.boundary, grid, equation)
-        largest = equation.largest_step(grid.spacing, self.max_velocity)
-        self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
+        self.max_velocity, self.largest_step = stability.pace(equation, grid, self.boundary, max_velocity)
+        self.steps_per_sample = checks.steps_per_sample(survey.dt, self.largest_step, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
         self.dominant_frequency = checks.dominant_frequency(survey)
@@ -119,7 +123,7 @@ class Propagator(eqx.Module):
             self.equation,
             self.grid,
             survey,
-            self.max_velocity,
+            stability.Pace(self.max_velocity, self.largest_step),
             boundary=self.boundary,
             interpolation=self.interpolation,
             settings=self.settings,
@@ -156,7 +160,7 @@ class Propagator(eqx.Module):
 
         Raises:
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
-                breaks `max_velocity`, too few points per wavelength, NaN, points outside the grid.
+                breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points outside the grid.
         """
         host, arguments, given = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
@@ -271,13 +275,7 @@ class Propagator(eqx.Module):
 
     def coefficients(self, model: Model) -> tuple[Float[Array, ...], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
-        padded = {}
-        widths = self.boundary.widths(AXIS_NAMES[self.grid.ndim])
-        for name, values in self.equation.named(model).items():
-            padded[name] = jnp.pad(values, widths, mode="edge") if any(map(any, widths)) else values
-        by_name = self.equation.coefficients(padded)
-        if self.boundary.free_surface:
-            by_name = self.equation.at_surface(by_name)
+        by_name = coefficients(self.equation, self.boundary, model, self.grid.ndim)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
     def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
@@ -289,6 +287,7 @@ class Propagator(eqx.Module):
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
+        bounds += [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
         return self.coefficients(named), jnp.stack(bounds), self._which(shots), named
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
@@ -361,12 +360,8 @@ class Propagator(eqx.Module):
     def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
         """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
         strict = self.equation.positive_parameters
-        for name, value in zip(strict, least, strict=False):
-            if value <= 0.0:  # NaN is found among the coefficients
-                raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
-        for name, value in zip(self._operators.constrained, least[len(strict) :], strict=True):
-            if value < -CONSTRAINT_ROUNDING:
-                raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
+        constrained = self._operators.constrained
+        checks.least_values(dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True)))
         self._check_speeds(slowest, fastest)
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:

@@ -10,3 +10,4 @@ from .programs import Wanted as Wanted
 from .settings import Settings as Settings
 from .solver import Experiment as Experiment
 from .solver import Solver as Solver
+from .step_limit import Motion as Motion

@@ -24,6 +24,7 @@ class Acoustic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
