@@ -27,7 +27,6 @@ from .equations import Symbols as Symbols
 from .equations import System as System
 from .equations import Update as Update
 from .equations import Viscoacoustic as Viscoacoustic
-from . import stability as stability
 from .grid import Grid as Grid
 from .propagator import Propagator as Propagator
 from .second_order import hvp as hvp
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from . import misfits as misfits
     from . import nn as nn
     from . import plotting as plotting
+    from . import stability as stability
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
@@ -67,6 +67,7 @@ _LATER = {
     "datasets": "datasets",
     "nn": "nn",
     "plotting": "plotting",
+    "stability": "stability",
     "Jacobian": "jacobian",
 }
 

@@ -361,7 +361,9 @@ class Propagator(eqx.Module):
         """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
         strict = self.equation.positive_parameters
         constrained = self._operators.constrained
-        checks.least_values(dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True)))
+        checks.least_values(
+            dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True))
+        )
         self._check_speeds(slowest, fastest)
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:

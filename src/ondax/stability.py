@@ -23,9 +23,7 @@ REMEMBERED = 64  # models whose verdict a propagator remembers
 VELOCITY_ROUNDING = 2e-5  # of float32 models; as much as `max_velocity` may be exceeded by
 
 
-def limit(
-    equation: AbstractWaveEquation, grid: Grid, model: Any, boundary: AbstractBoundary | None = None
-) -> float:
+def limit(equation: AbstractWaveEquation, grid: Grid, model: Any, boundary: AbstractBoundary | None = None) -> float:
     """The largest time step with which an equation is stable in a model.
 
     It depends on all of the model, not on its fastest velocity alone: a high contrast of density can halve the step, and rough
@@ -77,7 +75,9 @@ def _examined(
     """The coefficients of a model, by name, and its fastest speed, m/s."""
     leaves = jax.tree.leaves(model)
     if any(isinstance(x, Tracer) for x in leaves):
-        raise ValueError("the time step depends on the model, which is not known yet: find it outside of jax.jit and jax.vmap")
+        raise ValueError(
+            "the time step depends on the model, which is not known yet: find it outside of jax.jit and jax.vmap"
+        )
     dtype = checks.floating_type(leaves)
     named = {n: checks.shaped(n, v, grid.shape, dtype) for n, v in equation.named(model).items()}
     slowest, fastest = map(float, equation.speeds(named))
@@ -132,9 +132,7 @@ class StepCheck:
         self.equation, self.grid, self.boundary, self.dt = equation, grid, boundary, dt
         self._verdicts: dict[bytes, str | None] = {}
 
-    def __call__(
-        self, coefficients: Mapping[str, np.ndarray], fastest: float, contrasts: Sequence[float]
-    ) -> None:
+    def __call__(self, coefficients: Mapping[str, np.ndarray], fastest: float, contrasts: Sequence[float]) -> None:
         """Check one model.
 
         Args:
@@ -168,15 +166,13 @@ class StepCheck:
             return False
         return self.dt <= self.equation.largest_step(self.grid.spacing, fastest) * (1.0 + VELOCITY_ROUNDING)
 
-    def _fault(
-        self, motion: Motion, coefficients: Mapping[str, np.ndarray], contrasts: Sequence[float]
-    ) -> str | None:
+    def _fault(self, motion: Motion, coefficients: Mapping[str, np.ndarray], contrasts: Sequence[float]) -> str | None:
         judgement = motion.judge(coefficients, self.grid.spacing, self.dt, self.boundary.free_surface)
         if judgement.holds:
             return None
         axes = AXIS_NAMES[self.grid.ndim]
-        inner = zip(judgement.place, self.boundary.widths(axes), self.grid.shape, strict=True)
-        cells = [min(max(at - low, 0.0), n - 1.0) for at, (low, _), n in inner]
+        inside = zip(judgement.place, self.boundary.widths(axes), self.grid.shape, strict=True)
+        cells = [min(max(at - low, 0.0), n - 1.0) for at, (low, _), n in inside]
         metres = [o + c * h for o, c, h in zip(self.grid.origin, cells, self.grid.spacing, strict=True)]
         place = f"({', '.join(axes)}) = ({', '.join(f'{m:.6g}' for m in metres)}) m"
         allowed = self.equation.contrasts or {}

@@ -6,8 +6,9 @@ images above a free surface, as in the kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..calculus.terms import accesses, is_access, location, point, product, time
 from ..equations.system import Expr, Symbols, text
 
 Array = np.ndarray
+BLOCK = 1 << 15  # values of an array worked on at a time
 Amplitudes = dict[tuple[str, bool], Array]  # by name of the field, and whether it was computed in this sweep
 
 
@@ -33,12 +35,16 @@ class Setting:
         values: of its coefficients, by name; arrays of one shape. Profiles are zero: no layer absorbs.
         scalars: values of the time step and of the spacings, by name.
         surface: there is a free surface at the top.
+        absolute: every weight, and every factor of a field, is replaced by its absolute value.
+        repeated: texts of the derivatives that are needed more than once.
     """
 
     symbols: Symbols
     values: Mapping[str, Array]
     scalars: Mapping[str, float]
     surface: bool
+    absolute: bool
+    repeated: frozenset[str]
 
 
 def fixed(expr: Expr, setting: Setting) -> Any:
@@ -49,7 +55,7 @@ def fixed(expr: Expr, setting: Setting) -> Any:
         values = fixed(expr.expr, setting)
         if np.ndim(values) == 0:  # made of absent profiles only
             return 0.0
-        return _differentiation(expr, setting, False)(values)
+        return Stencil(expr, setting.symbols).prepared(replace(setting, absolute=False))(values)
     if expr.is_Number:
         return float(expr)
     if expr.is_Symbol:
@@ -77,31 +83,33 @@ class Form:
 
     Args:
         expr: linear in fields.
+        symbols: the scheme's.
     """
 
-    def __init__(self, expr: Expr) -> None:
-        self.terms = [
-            (factor, atom, text(atom), None if is_access(atom) else Form(atom.expr))
-            for factor, atom in _collected(expr).values()
-        ]
+    def __init__(self, expr: Expr, symbols: Symbols) -> None:
+        self.terms: list[tuple[Expr, Expr, str, Form | None, Stencil | None]] = []
+        for factor, atom in _collected(expr).values():
+            inner = None if is_access(atom) else Form(atom.expr, symbols)
+            stencil = None if is_access(atom) else Stencil(atom, symbols)
+            self.terms.append((factor, atom, text(atom), inner, stencil))
 
-    def prepared(self, setting: Setting, absolute: bool) -> Evaluate:
+    def prepared(self, setting: Setting) -> Evaluate:
         """A function that evaluates the form.
 
         Args:
             setting: what it is evaluated with.
-            absolute: with every weight and every factor replaced by its absolute value.
 
         Returns:
             A function of the fields' amplitudes, and of the derivatives that this sweep has computed, by their text, which
             grow. Its value is an array that the caller may not write to, or 0.0 for an empty form.
         """
         terms: list[tuple[Any, Evaluate]] = []
-        for factor, atom, name, inner in self.terms:
+        for factor, atom, name, inner, stencil in self.terms:
             weight = fixed(factor, setting)
             if np.any(weight):
-                made = _read(atom) if inner is None else _derivative(atom, name, inner, setting, absolute)
-                terms.append((np.abs(weight) if absolute else weight, made))
+                nested = inner is not None and stencil is not None
+                made = _derivative(name, inner, stencil, setting) if nested else _read(atom)
+                terms.append((np.abs(weight) if setting.absolute else weight, made))
 
         def evaluate(amplitudes: Amplitudes, known: dict[str, Array]) -> Any:
             result: Any = None
@@ -126,16 +134,35 @@ def _read(access: Expr) -> Evaluate:
     return lambda amplitudes, known: amplitudes[key]
 
 
-def _derivative(atom: Derivative, name: str, inner: Form, setting: Setting, absolute: bool) -> Evaluate:
-    operand, differentiate = inner.prepared(setting, absolute), _differentiation(atom, setting, absolute)
+def _derivative(name: str, inner: Form, stencil: Stencil, setting: Setting) -> Evaluate:
+    operand, differentiate = inner.prepared(setting), stencil.prepared(setting)
 
     def evaluate(amplitudes: Amplitudes, known: dict[str, Array]) -> Any:
-        if name not in known:
-            values = operand(amplitudes, known)
-            known[name] = values if np.ndim(values) == 0 else differentiate(values)
-        return known[name]
+        if name in known:
+            return known[name]
+        values = operand(amplitudes, known)
+        values = values if np.ndim(values) == 0 else differentiate(values)
+        if name in setting.repeated:
+            known[name] = values
+        return values
 
     return evaluate
+
+
+def repeated(forms: Iterable[Form]) -> frozenset[str]:
+    """The texts of the derivatives that stand in some forms more than once."""
+    found: Counter[str] = Counter()
+
+    def count(form: Form) -> None:
+        for _, _, name, inner, _ in form.terms:
+            if inner is not None:
+                found[name] += 1
+                if found[name] == 1:
+                    count(inner)
+
+    for form in forms:
+        count(form)
+    return frozenset(name for name, times in found.items() if times > 1)
 
 
 def _collected(expr: Expr) -> dict[str, tuple[Expr, Expr]]:
@@ -160,26 +187,34 @@ def _has_field(expr: Expr) -> bool:
     return any(getattr(access.function, "is_TimeFunction", False) for access in accesses(expr))
 
 
-def _differentiation(derivative: Derivative, setting: Setting, absolute: bool) -> Callable[[Array], Array]:
-    """The stencils of a derivative, along one axis after the other."""
-    where = location(derivative.expr)
-    image = image_of(derivative.expr, setting.symbols) if setting.surface else None
-    depth = setting.symbols.dimensions[-1]
-    steps = []
-    for d, order, accuracy in zip(derivative.dims, derivative.deriv_order, derivative.fd_order, strict=True):
-        half = where[d]
-        scale = setting.scalars[d.spacing.name] ** -order
-        found = taps(order, accuracy, half, derivative.x0[d] == point(d, True))
-        weights = [(offset, (abs(w) if absolute else w) * scale) for offset, w in found]
-        mirror = (1 if absolute else image, half) if d == depth and image is not None else None
-        steps.append((setting.symbols.dimensions.index(d), weights, mirror))
+class Stencil:
+    """What is known of a derivative whatever the model: its shifts along one axis after the other."""
 
-    def differentiate(values: Array) -> Array:
-        for axis, weights, mirror in steps:
-            values = differences(values, axis, weights, mirror)
-        return values
+    def __init__(self, derivative: Derivative, symbols: Symbols) -> None:
+        where = location(derivative.expr)
+        self.image = image_of(derivative.expr, symbols)
+        self.shifts = []
+        for d, order, accuracy in zip(derivative.dims, derivative.deriv_order, derivative.fd_order, strict=True):
+            half, axis = where[d], symbols.dimensions.index(d)
+            weights = taps(order, accuracy, half, derivative.x0[d] == point(d, True))
+            self.shifts.append((axis, weights, d.spacing.name, order, half))
 
-    return differentiate
+    def prepared(self, setting: Setting) -> Callable[[Array], Array]:
+        """A function that differentiates an array."""
+        steps = []
+        for axis, weights, spacing, order, half in self.shifts:
+            scale = setting.scalars[spacing] ** -order
+            sign = 1 if setting.absolute else self.image
+            mirrored = setting.surface and sign is not None and axis == setting.symbols.ndim - 1
+            scaled = [(offset, (abs(w) if setting.absolute else w) * scale) for offset, w in weights]
+            steps.append((axis, scaled, (sign, half) if mirrored else None))
+
+        def differentiate(values: Array) -> Array:
+            for axis, weights, mirror in steps:
+                values = differences(values, axis, weights, mirror)
+            return values
+
+        return differentiate
 
 
 @cache
@@ -197,7 +232,7 @@ def taps(order: int, accuracy: int, from_half: bool, to_half: bool) -> tuple[tup
 
 
 def differences(
-    values: Array, axis: int, weights: list[tuple[int, float]], mirror: tuple[int, bool] | None = None
+    values: Array, axis: int, weights: Sequence[tuple[int, float]], mirror: tuple[int, bool] | None = None
 ) -> Array:
     """A weighted sum of shifted copies, `sum(w values[i + offset])`, of what is zero outside the grid.
 
@@ -207,22 +242,47 @@ def differences(
         weights: offsets and weights.
         mirror: sign of the mirror images beyond the first row, and whether values are half a point below it.
     """
-    moved = np.moveaxis(values, axis, 0)
-    result = np.zeros_like(values)
-    out = np.moveaxis(result, axis, 0)
-    n = moved.shape[0]
-    scratch = np.empty_like(values)
-    room = np.moveaxis(scratch, axis, 0)
-    for offset, weight in weights:
-        first, last = max(0, -offset), n - max(0, offset)
-        if first < last:
-            part = room[: last - first]
-            np.multiply(moved[first + offset : last + offset], values.dtype.type(weight), out=part)
-            out[first:last] += part
-        if mirror is not None:
-            sign, half = mirror
-            for row in range(min(-offset, n)):
-                image = -offset - row - half
-                if image < n:
-                    out[row] += values.dtype.type(sign * weight) * moved[image]
+    shape, n = values.shape, values.shape[axis]
+    rows, columns = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
+    given, result = np.ascontiguousarray(values).reshape(rows, n, columns), np.empty(shape, values.dtype)
+    made = result.reshape(rows, n, columns)
+    # In blocks that stay in cache, with room for what lies outside the grid.
+    width = min(columns, max(1, BLOCK // n))
+    height = min(rows, max(1, BLOCK // (n * width)))
+    most = max(abs(offset) for offset, _ in weights)
+    padded = np.zeros((height, n + 2 * most, width), values.dtype)
+    room = np.empty((height, n, width), values.dtype)
+    groups = _alike(weights)
+    for i in range(0, rows, height):
+        for j in range(0, columns, width):
+            block, target = given[i : i + height, :, j : j + width], made[i : i + height, :, j : j + width]
+            inside, part = padded[: block.shape[0], :, : block.shape[2]], room[: block.shape[0], :, : block.shape[2]]
+            inside[:, most : most + n] = block
+            for row in range(1, most + 1) if mirror is not None else ():
+                image = row - mirror[1]
+                inside[:, most - row] = mirror[0] * block[:, image] if image < n else 0.0
+            target[...] = 0.0
+            for weight, (first, *others) in groups:
+                shifted = inside[:, most + first[0] : most + first[0] + n]
+                if others:
+                    combine = np.add if others[0][1] == first[1] else np.subtract
+                    combine(shifted, inside[:, most + others[0][0] : most + others[0][0] + n], out=part)
+                    np.multiply(part, values.dtype.type(weight * first[1]), out=part)
+                else:
+                    np.multiply(shifted, values.dtype.type(weight * first[1]), out=part)
+                target += part
     return result
+
+
+def _alike(weights: Sequence[tuple[int, float]]) -> list[tuple[float, list[tuple[int, int]]]]:
+    """Absolute weights, each with the one or two offsets that have it and the signs there."""
+    groups: list[tuple[float, list[tuple[int, int]]]] = []
+    for offset, weight in weights:
+        sign = 1 if weight >= 0.0 else -1
+        for known, places in groups:
+            if len(places) == 1 and abs(abs(weight) - known) <= 1e-12 * known:
+                places.append((offset, sign))
+                break
+        else:
+            groups.append((abs(weight), [(offset, sign)]))
+    return groups

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..calculus.alternating import alternating
+from ..calculus.alternating import Balance, alternating
 from ..calculus.terms import accesses, location, time_offset
 from ..equations.system import ODD, Symbols, System
-from .stencils import Array, Form, Setting, fixed
+from .stencils import Array, Evaluate, Form, Setting, fixed, repeated
 
 APPLICATIONS = 30  # of |G|: then the bound is within 1 % of the eigenvalue (0.5 % of the step) in all media tried
 MARGIN = 1.02  # over an estimate from below: 1 % of the step
@@ -42,11 +42,13 @@ class Judgement:
 
     Attributes:
         ratio: of squares: the step's over that of the largest step known to hold.
-        place: where in the grid it is decided, in cells from the first point.
+        amplitudes: of the motion that limits the step, by field.
+        place: where that motion is strongest, in cells from the grid's first point; of steps that do not hold only.
     """
 
     ratio: float
-    place: tuple[float, ...]
+    amplitudes: Amplitudes
+    place: tuple[float, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -57,19 +59,19 @@ class Motion:
     """The alternating motion of a scheme, which is a matter of symbols: it serves every model.
 
     Args:
-        system: the scheme; without perfectly matched layers, which only make it slower.
+        system: the scheme; without perfectly matched layers, which only make its motions slower.
     """
 
     def __init__(self, system: System) -> None:
         self.symbols: Symbols = system.symbols
         self.coefficients = tuple(c.name for c in system.coefficients)
-        self.balances = alternating(system)
-        self.forms = [Form(balance.forces) for balance in self.balances]
-        self.names = [balance.field.name for balance in self.balances]
+        self.balances = _needed(alternating(system))
+        self.forms = [Form(balance.forces, self.symbols) for balance in self.balances]
+        self.repeated = repeated(self.forms)
         self.locations = {b.field.name: tuple(location(b.field).values()) for b in self.balances}
         read = {(a.function.name, time_offset(a)) for b in self.balances for a in accesses(b.forces)}
-        self.carried = [name for name in self.names if (name, 0) in read]
-        self.follow = {b.field.name for b in self.balances if any(time_offset(a) == 1 for a in accesses(b.forces))}
+        self.carried = [b.field.name for b in self.balances if (b.field.name, 0) in read]
+        self.following = {b.field.name for b in self.balances if any(time_offset(a) == 1 for a in accesses(b.forces))}
 
     def judge(self, coefficients: Mapping[str, Array], spacing: Sequence[float], dt: float, surface: bool) -> Judgement:
         """Judge a step; stops as soon as it is known to hold.
@@ -81,10 +83,14 @@ class Motion:
             surface: there is a free surface at the top.
         """
         sweep = Sweep(self, coefficients, spacing, dt, surface, absolute=True)
-        bound, carried = _bounded(sweep, sweep.start(), APPLICATIONS, enough=1.0 + ROUNDING)
-        if bound.holds or math.isinf(bound.ratio):
+        bound = _bounded(sweep, None, 2 * APPLICATIONS, enough=1.0 + ROUNDING)
+        if bound.holds:
             return bound
-        return _refined(bound, Sweep(self, coefficients, spacing, dt, surface, absolute=False), carried)
+        if not sweep.possible:
+            return replace(bound, place=sweep.place(bound.amplitudes))
+        signed = Sweep(self, coefficients, spacing, dt, surface, absolute=False)
+        judgement = _refined(bound, signed, 0.5 * (1.0 + MARGIN))  # a step that was found with the whole margin passes
+        return judgement if judgement.holds else replace(judgement, place=sweep.place(judgement.amplitudes))
 
     def largest_step(
         self, coefficients: Mapping[str, Array], spacing: Sequence[float], surface: bool, first: float
@@ -95,23 +101,21 @@ class Motion:
             coefficients: by name, arrays of one shape.
             spacing: metres, per axis.
             surface: there is a free surface at the top.
-            first: a step below it, or not far above it, s.
+            first: a step not far from it, s.
         """
-        dt, carried, applications = first, None, APPLICATIONS
-        while True:
+        dt, applications, amplitudes = first, APPLICATIONS, None
+        change = 0.0
+        while abs(change - 1.0) > 1e-3:
             sweep = Sweep(self, coefficients, spacing, dt, surface, absolute=True)
-            bound, carried = _bounded(sweep, carried or sweep.start(), applications, enough=0.0)
+            bound = _bounded(sweep, amplitudes, applications, enough=0.0)
             if bound.ratio == 0.0:
                 return math.inf
-            change = 0.5 if math.isinf(bound.ratio) else bound.ratio**-0.5
+            change = bound.ratio**-0.5 if sweep.possible else 0.5
             dt *= change
-            # Nearly always the ratio is proportional to dt^2: then the second application at the new step changes nothing.
-            if abs(change - 1.0) < 1e-3:
-                break
-            applications = APPLICATIONS if math.isinf(bound.ratio) else 3
-        bound = Judgement(1.0, bound.place)
+            # Mostly the ratio is proportional to dt^2: then the next round changes nothing.
+            amplitudes, applications = (bound.amplitudes, 3) if sweep.possible else (None, APPLICATIONS)
         signed = Sweep(self, coefficients, spacing, dt, surface, absolute=False)
-        return dt * _refined(bound, signed, carried).ratio ** -0.5
+        return dt * _refined(Judgement(1.0, bound.amplitudes), signed, MARGIN).ratio ** -0.5
 
 
 class Sweep:
@@ -124,6 +128,9 @@ class Sweep:
         dt: s.
         surface: there is a free surface at the top.
         absolute: |G|.
+
+    Attributes:
+        possible: False where a field's own pointwise forces are too strong for the step, so that nothing else counts.
     """
 
     def __init__(
@@ -138,45 +145,56 @@ class Sweep:
         self.motion, symbols = motion, motion.symbols
         scalars = {symbols.dt.name: dt}
         scalars |= {d.spacing.name: h for d, h in zip(symbols.dimensions, spacing, strict=True)}
-        setting = Setting(symbols, coefficients, scalars, surface)
+        setting = Setting(symbols, coefficients, scalars, surface, absolute, motion.repeated)
         example = next(iter(coefficients.values()))
         self.shape, self.dtype = example.shape, example.dtype
-        self.forms = [form.prepared(setting, absolute) for form in motion.forms]
+        self.possible = True
+        self.forms: dict[str, Evaluate] = {}
         self.gains: dict[str, Array] = {}
-        self.impossible: int | None = None  # a point where the field's own pointwise forces are too strong for the step
-        for balance in motion.balances:
+        for balance, form in zip(motion.balances, motion.forms, strict=True):
             name, image = balance.field.name, symbols.traits_of(balance.field).image
-            inertia = np.broadcast_to(fixed(balance.inertia, setting), self.shape)
-            if not np.all(inertia > 0.0):
-                self.impossible = int(np.argmin(inertia))
-                return
-            gain = np.array(np.broadcast_to(fixed(balance.take, setting) / inertia, self.shape), self.dtype)
+            inertia = fixed(balance.inertia, setting)
+            self.possible = self.possible and bool(np.all(inertia > 0.0))
+            with np.errstate(divide="ignore"):
+                gain = np.array(np.broadcast_to(fixed(balance.take, setting) / inertia, self.shape), self.dtype)
             if surface and image == ODD and not motion.locations[name][-1]:
                 gain[..., 0] = 0.0  # it vanishes on the surface
             self.gains[name] = np.abs(gain) if absolute else -gain
+            self.forms[name] = form.prepared(setting)
 
-    def start(self) -> dict[str, Array]:
-        """Positive amplitudes of the carried fields, near those of the fastest motion where the medium is smooth."""
+    def smooth(self) -> dict[str, Array]:
+        """Amplitudes of the carried fields, about those of the fastest motion where the medium is smooth; positive."""
         roots = {name: np.sqrt(np.abs(gain)) for name, gain in self.gains.items()}
         amplitudes = {(name, new): root for name, root in roots.items() for new in (False, True)}
-        made = {}
-        for name, form in zip(self.motion.names, self.forms, strict=True):
-            if name in self.motion.carried:
-                # What is made of fields of this sweep, as stresses of velocities, has amplitudes like theirs.
-                made[name] = self.gains[name] * form(amplitudes, {}) if name in self.motion.follow else roots[name]
-        return {name: _raised(values) for name, values in made.items()}
+
+        def made(name: str) -> Array:
+            # What is made of fields of the same sweep, as stresses of velocities, has amplitudes like theirs.
+            following = name in self.motion.following
+            return np.abs(self.gains[name] * self.forms[name](amplitudes, {})) if following else roots[name]
+
+        return {name: _raised(made(name)) for name in self.motion.carried}
+
+    def place(self, amplitudes: Amplitudes) -> tuple[float, ...]:
+        """Where amplitudes are largest, compared with those of a smooth medium, in cells from the grid's first point."""
+        strengths = {name: np.abs(amplitudes[name]) / values for name, values in self.smooth().items()}
+        name = max(strengths, key=lambda n: float(strengths[n].max()))
+        at = np.unravel_index(int(np.argmax(strengths[name])), self.shape)
+        return tuple(float(i) + half / 2 for i, half in zip(at, self.motion.locations[name], strict=True))
 
     def __call__(self, carried: Amplitudes) -> dict[str, Array]:
         """The carried amplitudes after one application."""
         amplitudes = {(name, False): values for name, values in carried.items()}
         known: dict[str, Array] = {}
-        for name, form in zip(self.motion.names, self.forms, strict=True):
+        for name, form in self.forms.items():
             amplitudes[name, True] = self.gains[name] * form(amplitudes, known)
         return {name: amplitudes[name, True] for name in self.motion.carried}
 
-    def place(self, name: str, index: int) -> tuple[float, ...]:
-        at = np.unravel_index(index, self.shape)
-        return tuple(float(i + half / 2) for i, half in zip(at, self.motion.locations[name], strict=True))
+
+def _needed(balances: Sequence[Balance]) -> tuple[Balance, ...]:
+    """Those whose fields act on others or on themselves; the memories of attenuation do not."""
+    acting = {a.function.name for b in balances for a in accesses(b.forces)}
+    needed = tuple(b for b in balances if b.field.name in acting)
+    return needed if len(needed) == len(balances) else _needed(needed)
 
 
 def _raised(values: Array) -> Array:
@@ -184,50 +202,45 @@ def _raised(values: Array) -> Array:
     return np.maximum(values, max(values.dtype.type(LEAST) * values.max(), np.finfo(values.dtype).tiny))
 
 
-def _bounded(sweep: Sweep, carried: Amplitudes, applications: int, enough: float) -> tuple[Judgement, Amplitudes]:
-    """A bound on the eigenvalues of |G|, by at most so many applications, and the amplitudes that it was found with.
+def _bounded(sweep: Sweep, amplitudes: Amplitudes | None, applications: int, enough: float) -> Judgement:
+    """A bound on the eigenvalues of |G|.
 
     Args:
         sweep: |G|.
-        carried: positive amplitudes to start from.
+        amplitudes: positive, to start from.
         applications: at most.
         enough: stop when the bound is as low as this.
     """
-    best, of_best = Judgement(math.inf, (0.0,) * len(sweep.shape)), carried
+    if not sweep.possible:
+        return Judgement(math.inf, sweep.gains)
+    amplitudes = sweep.smooth() if amplitudes is None else amplitudes
+    best = Judgement(math.inf, amplitudes)
     for _ in range(applications):
-        made = sweep(carried)
-        worst, place = 0.0, best.place
-        for name, values in made.items():
-            ratios = values / carried[name]
-            index = int(np.argmax(ratios))
-            if ratios.flat[index] > worst:
-                worst, place = float(ratios.flat[index]), sweep.place(name, index)
-        if worst < best.ratio:
-            best, of_best = Judgement(worst, place), carried
-        if worst <= enough:
+        made = sweep(amplitudes)
+        worst = max(float(np.max(values / amplitudes[name])) for name, values in made.items())
+        best = min(best, Judgement(worst, amplitudes), key=lambda judgement: judgement.ratio)
+        if worst <= enough or worst == 0.0:
             break
-        if worst == 0.0:
-            break
-        carried = {name: _raised(values / values.dtype.type(worst)) for name, values in made.items()}
-    return best, of_best
+        amplitudes = {name: _raised(values / values.dtype.type(worst)) for name, values in made.items()}
+    return best
 
 
-def _refined(bound: Judgement, sweep: Sweep, carried: Amplitudes) -> Judgement:
+def _refined(bound: Judgement, sweep: Sweep, margin: float) -> Judgement:
     """The bound where it is tight; else the largest eigenvalue of G, estimated from below, with a margin.
 
-    Power iterations from a checkerboard of signs confirm a tight bound at once. Otherwise Chebyshev iterations follow: the
-    amplitudes of eigenvalues between 0 and a stay bounded, those of greater ones grow, the faster the greater.
+    Power iterations from a checkerboard of signs confirm a tight bound at once. Otherwise Chebyshev iterations follow: parts
+    whose eigenvalues lie between 0 and a stay as they are, those of greater ones grow, the faster the greater.
 
     Args:
         bound: on the eigenvalues of |G|.
         sweep: G.
-        carried: the amplitudes that the bound was found with.
+        margin: on the estimate.
     """
     rng = np.random.default_rng(0)
     signs = sum(np.ix_(*map(np.arange, sweep.shape))) % 2 * 2.0 - 1.0
     y: Amplitudes = {
         name: (values * (signs + 0.1 * rng.standard_normal(sweep.shape))).astype(sweep.dtype)
-        for name, values in carried.items()
+        for name, values in bound.amplitudes.items()
     }
     size = _size(y)
     for _ in range(POWERS):
@@ -244,7 +257,7 @@ def _refined(bound: Judgement, sweep: Sweep, carried: Amplitudes) -> Judgement:
         growth = _size(now) / _size(before)
         eigenvalue = max(eigenvalue, a * (growth + 1.0 / growth + 2.0) / 4.0 if growth > 1.0 else 0.0)
         y = _scaled(now, 1.0 / _size(now))
-    return Judgement(min(bound.ratio, MARGIN * eigenvalue), bound.place)
+    return Judgement(min(bound.ratio, margin * eigenvalue), y)
 
 
 def _size(amplitudes: Amplitudes) -> float:
