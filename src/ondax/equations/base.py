@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .system import SURFACE_GAIN, Expr, Symbols, System
+from .time_stepping import TimeStepping
 
 Parameters = Any  # a pytree of arrays: one array, or a dict of arrays by name
 
@@ -122,6 +123,8 @@ class AbstractWaveEquation(eqx.Module):
     - `largest_step`: the largest stable time step for a fastest velocity (optional: without it, propagators take the step
       from a model, `max_velocity=model`);
     - `contrasts`: up to which contrasts that step holds (optional: without them, it is checked for every model).
+    - `time_stepping`: what its time steps do to frequencies, so that the error can be taken out of the traces:
+      `ox.LEAPFROG` for centred differences in time. Without it (the default), traces are as the scheme makes them.
     """
 
     parameter_names: ClassVar[tuple[str, ...]]
@@ -130,6 +133,7 @@ class AbstractWaveEquation(eqx.Module):
     """The parameters on whose contrast, the largest over the least value in a model, `largest_step` depends, each with the
     contrast up to which it holds. Empty: it holds for every model. None: not known, so that every model is checked."""
     stretchable: ClassVar[bool] = True  # is it stable in perfectly matched layers?
+    time_stepping: ClassVar[TimeStepping | None] = None
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod
