@@ -1,5 +1,6 @@
 """The largest stable step is that of the model at hand: found from the scheme's symbols, tight, checked at the call."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -216,8 +217,13 @@ def test_a_step_that_is_too_long_is_refused():
     F, light = propagator(), model(1500.0)
     limit = ox.stability.limit(F.equation, F.grid, light, F.boundary)
     assert limit < F.dt < F.equation.largest_step(F.grid.spacing, 2600.0)
-    complaint = r"step of 0\.0022 s is unstable.*\(x, z\) = \(.*, 80\) m: rho varies by a factor of 1\.5e\+03; the largest step "
-    complaint += rf"that holds is {limit:.3g}.*max_velocity=model"
+    complaint = r"(?s)step of 0\.0022 s is unstable.*\(x, z\) = \(.*, 80\) m: rho varies by a factor of 1\.5e\+03; the largest step "
+    complaint += r"that holds is ([\d.]+) s.*max_velocity=model"
+    with pytest.raises(ValueError, match=complaint) as refusal:
+        F(light)
+    found = re.search(complaint, str(refusal.value))
+    assert found is not None
+    np.testing.assert_allclose(float(found[1]), limit, rtol=2e-3)
     for call in (F, jax.jit(F), lambda m: F.jacobian(m).mv(m), lambda m: F.adjoint(m, jnp.ones((1, 2, 64)))):
         with pytest.raises(Exception, match=complaint):
             jax.block_until_ready(call(light))

@@ -32,6 +32,7 @@ from .equations import Viscoacoustic as Viscoacoustic
 from .grid import Grid as Grid
 from .propagator import Propagator as Propagator
 from .second_order import hvp as hvp
+from .silence import SilentReceivers as SilentReceivers
 from .survey import Extended as Extended
 from .survey import Survey as Survey
 from .survey import line as line

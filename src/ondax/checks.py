@@ -80,17 +80,26 @@ def floating_type(arrays: Sequence[Any]) -> Any:
     return jnp.float64 if jnp.dtype("float64") in types else jnp.float32
 
 
-def shaped(name: str, values: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+def shape(name: str, values: Any, expected: tuple[int, ...]) -> None:
+    """Check a shape.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if jnp.shape(values) != expected:
+        hint = ""
+        if len(jnp.shape(values)) == len(expected) and jnp.shape(values) == expected[::-1]:
+            hint = ": transpose it, depth is the last axis"
+        raise ValueError(f"{name} has shape {jnp.shape(values)}, expected {expected}{hint}")
+
+
+def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Array:
     """The values as an array of the given type.
 
     Raises:
         ValueError: another shape.
     """
-    if jnp.shape(values) != shape:
-        hint = ""
-        if len(jnp.shape(values)) == len(shape) and jnp.shape(values) == shape[::-1]:
-            hint = ": transpose it, depth is the last axis"
-        raise ValueError(f"{name} has shape {jnp.shape(values)}, expected {shape}{hint}")
+    shape(name, values, expected)
     return jnp.asarray(values).astype(dtype)
 
 

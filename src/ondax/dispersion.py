@@ -75,7 +75,7 @@ class Clock:
         """omega dt from 0 to pi, and there: theta dt, d theta/d omega, and the gain.
 
         Above `top`, the slope goes over smoothly into a constant: the correction is then a little too
-        small, and never wrong in sign. The gain falls from 1 to 0 where theta nears the Nyquist frequency.
+        small, and never wrong in sign. The gain falls from 1 to 0 where theta, or omega, nears the Nyquist frequency.
         """
         omega = np.linspace(0.0, np.pi, FINE)
         step = omega[1]
@@ -85,7 +85,7 @@ class Clock:
         exact = np.linspace(0.0, followed[-1], FINE)
         slope = np.interp(followed, exact, np.gradient(self.modelled(exact), exact, edge_order=2))
         theta = np.concatenate([[0.0], np.cumsum(0.5 * (slope[1:] + slope[:-1]))]) * step
-        gain = 1.0 - _rise(theta, TAPER * np.pi, (1.0 - TAPER) * np.pi)
+        gain = 1.0 - _rise(np.maximum(theta, omega), TAPER * np.pi, (1.0 - TAPER) * np.pi)
         return omega, theta, slope, gain
 
     def response(self, true: Floats) -> tuple[Floats, Floats, Floats]:
@@ -104,10 +104,10 @@ class Clock:
         Airy function, `(3 t a)^(1/3)` wide. A stepping that is late delays whole waves beyond the record too.
         """
         omega = np.array([self.top])
-        theta, slope, _ = self.response(omega)
+        theta = self.modelled(omega)
         cubic = abs(float(theta[0] - self.top)) / self.top**3
-        late = max(0.0, self.samples * (1.0 - float(slope[0])))
-        return 1 + math.ceil(TAIL * (3.0 * self.samples * cubic) ** (1 / 3)) + math.ceil(late)
+        late = max(0.0, self.samples * (1.0 / float(self._table[2].min()) - 1.0))
+        return 1 + math.ceil(TAIL * (3.0 * self.samples * cubic) ** (1 / 3)) + round(late)
 
     def weights(self, first: int, count: int, lags: Any) -> Floats:
         """T[j, j + lag], for times j of the model from `first` on, (time, lag)."""

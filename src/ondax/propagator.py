@@ -11,17 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from . import checks, stability
+from . import checks, silence, stability
 from .dispersion import without_relation
-from .engine import HALF_STEP_BACK, Settings
+from .engine import HALF_STEP_BACK, Settings, check_sampling
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
 from .media import coefficients
 from .operators import Operators
+from .positions import as_pairs, known_to_jax
 from .primitives import Operands
 from .resampling import upsample
 from .sharding import unify_axes
@@ -83,7 +84,12 @@ class Propagator(eqx.Module):
 
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
-            fit together, too few points per wavelength.
+            fit together, too few points per wavelength; sources on a free surface, or receivers all of which stand on it,
+            where the field that they feed or read vanishes; wavelets too high in frequency for
+            `Settings(store_every=...)`.
+
+    Warns:
+        SilentReceivers: some of the receivers stand on a free surface and will record zeros.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -141,12 +147,15 @@ class Propagator(eqx.Module):
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
         self.dominant_frequency = checks.dominant_frequency(survey)
-        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
-            self._check_positions(name, points.reshape(-1, points.shape[-1]))
-        self._check_speeds(self.max_velocity, self.max_velocity)
         self._operators = Operators(self)
+        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
+            self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
+        self._check_speeds(self.max_velocity, self.max_velocity)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
+        if self.settings.store_every > 1:
+            fired = self._source_samples(survey.wavelet, slice(None), np)
+            check_sampling(self.settings.store_every, fired, self.dt)
 
     def with_survey(self, survey: Survey) -> Propagator:
         """The same physics on the same grid, with another survey."""
@@ -172,8 +181,8 @@ class Propagator(eqx.Module):
         *,
         wavelet: Wavelets | None = None,
         weights: Weights | None = None,
-        sources: Float[Array, "shot source axis"] | None = None,
-        receivers: Float[Array, "shot receiver axis"] | None = None,
+        sources: Float[ArrayLike, "shot source axis"] | None = None,
+        receivers: Float[ArrayLike, "shot receiver axis"] | None = None,
         shots: Int[Array, " shot"] | None = None,
     ) -> Traces:
         """Model traces.
@@ -183,8 +192,10 @@ class Propagator(eqx.Module):
             wavelet: source samples instead of the survey's.
             weights: of extended sources on the model's grid; required if, and only if, the survey's sources are
                 `Extended`.
-            sources: source positions instead of the survey's, metres.
-            receivers: receiver positions instead of the survey's, metres.
+            sources: source positions instead of the survey's, metres. NumPy arrays are taken in double precision, whatever
+                the model's type. In JAX arrays of float32, which is all that JAX has unless float64 is enabled, points must
+                be told apart to a millimetre: coordinates up to 16 km.
+            receivers: receiver positions instead of the survey's, likewise.
             shots: numbers of the shots to fire; default all. May be traced.
 
         Returns:
@@ -193,7 +204,8 @@ class Propagator(eqx.Module):
 
         Raises:
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
-                breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points outside the grid.
+                breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points
+                outside the grid, or whose coordinates are too large for float32.
         """
         host, arguments, given = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
@@ -340,10 +352,14 @@ class Propagator(eqx.Module):
         constrained = [fixed[n] for n in self.equation.positive_parameters]
         constrained += self.equation.constraints(fixed).values()
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
+        contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
+        values = self.coefficients(named)
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
-        bounds += [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
-        return self.coefficients(named), jnp.stack(bounds), self._which(shots), named
+            if not any(isinstance(v, Tracer) for v in values):
+                by_name = dict(zip(self._operators.coefficient_names, values, strict=True))
+                self._operators.check_step(by_name, float(bounds[1]), list(map(float, contrasts)))
+        return values, jnp.stack([*bounds, *contrasts]), self._which(shots), named
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
@@ -352,17 +368,22 @@ class Propagator(eqx.Module):
     def _arguments(
         self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any
     ) -> tuple[HostModel, tuple[Any, ...], Operands]:
-        dtype = self._dtype(model, wavelet, weights, sources, receivers)
+        dtype = self._dtype(model, wavelet, weights, *filter(known_to_jax, (sources, receivers)))
         coefficients, speeds, which, _ = self._common(model, dtype, shots)
-        count, ndim = which.shape[0], self.grid.ndim
         if sources is not None and self.survey.extended:
             raise ValueError("sources=: the survey's sources are extended and have no positions; give weights=")
         given, extras = self._source_operands(wavelet, weights, which, dtype)
-        given = replace(given, sources=sources is not None, receivers=receivers is not None)
-        if sources is not None:
-            extras += (checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype),)
-        if receivers is not None:
-            extras += (checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype),)
+        single = []
+        for name, positions, points in (
+            ("sources", sources, self.survey.n_sources),
+            ("receivers", receivers, self.survey.n_receivers),
+        ):
+            if positions is not None:
+                shape = (which.shape[0], points, self.grid.ndim)
+                pairs, rounded = as_pairs(name, positions, shape, dtype, self._nearest_coordinate)
+                extras += (pairs,)
+                single += [name] * rounded
+        given = replace(given, sources=sources is not None, receivers=receivers is not None, single=tuple(single))
         arguments = unify_axes((coefficients, speeds, which, extras))
         return self._operators.host(dtype), arguments, given
 
@@ -437,11 +458,27 @@ class Propagator(eqx.Module):
             error=self.spatial_error,
         )
 
-    def _check_positions(self, name: str, positions: np.ndarray) -> None:
-        widths = (
-            self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
-        )
-        checks.positions(name, positions, self.grid, widths)
+    @property
+    def _open_layer(self) -> tuple[tuple[int, int], ...]:
+        """Cells below and above the grid, along each axis, in which points are allowed."""
+        return self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
+
+    @property
+    def _nearest_coordinate(self) -> float:
+        """The smallest distance from 0, metres, that some coordinate of every point must exceed, wherever it is."""
+        nearest = 0.0
+        for (low, high), h, (below, above) in zip(self.grid.extent, self.grid.spacing, self._open_layer, strict=True):
+            first, last = low - below * h, high + above * h
+            if first * last > 0.0:
+                nearest = max(nearest, min(abs(first), abs(last)))
+        return nearest
+
+    def _check_positions(self, name: str, positions: np.ndarray, warn: bool = False) -> None:
+        checks.positions(name, positions, self.grid, self._open_layer)
+        if self.boundary.free_surface and silence.any_on_surface(positions, self.grid):
+            ends = self._operators.ends
+            ports = (ends.source if name == "sources" else ends.receiver).ports
+            silence.check(name, positions, ports, ends.symbols, self.grid, warn)
 
 
 def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:

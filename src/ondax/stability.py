@@ -132,11 +132,11 @@ class StepCheck:
         self.equation, self.grid, self.boundary, self.dt = equation, grid, boundary, dt
         self._verdicts: dict[bytes, str | None] = {}
 
-    def __call__(self, coefficients: Mapping[str, np.ndarray], fastest: float, contrasts: Sequence[float]) -> None:
+    def __call__(self, coefficients: Mapping[str, Any], fastest: float, contrasts: Sequence[float]) -> None:
         """Check one model.
 
         Args:
-            coefficients: on the padded grid, by name; others than the scheme's are ignored.
+            coefficients: arrays on the padded grid, by name; others than the scheme's are ignored.
             fastest: the model's fastest speed, m/s.
             contrasts: of the parameters in `equation.contrasts`, in their order.
 

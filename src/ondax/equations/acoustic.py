@@ -21,7 +21,8 @@ class Acoustic(AbstractWaveEquation):
     Model: an array of vp, m/s, of the grid's shape. Receivers read u. Second order in time (Alford et al., 1974).
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16.
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
+            dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)

@@ -22,7 +22,8 @@ class AcousticDensity(AbstractWaveEquation):
     differences with 1/rho averaged to the half points, second order in time (Virieux, 1984, with velocities eliminated).
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16.
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
+            dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")

@@ -26,10 +26,15 @@ def second_derivative_bound(space_order: int) -> float:
 @cache
 def staggered_derivative_bound(space_order: int) -> float:
     """The largest singular value, times h, of the staggered first difference: sum of |weights|."""
+    return sum(map(abs, staggered_weights(space_order)))
+
+
+@cache
+def staggered_weights(space_order: int) -> tuple[float, ...]:
+    """The staggered first difference, times h: its weights from the lowest point to the highest."""
     half = space_order // 2
     points = [Rational(2 * i + 1, 2) for i in range(-half, half)]
-    weights = finite_diff_weights(1, points, _ZERO)[1][-1]
-    return float(sum(abs(w) for w in weights))
+    return tuple(map(float, finite_diff_weights(1, points, _ZERO)[1][-1]))
 
 
 CONTRAST_MARGIN = 0.98
