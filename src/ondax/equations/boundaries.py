@@ -39,7 +39,7 @@ class Sponge(AbstractLayer):
 
     def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
         """gamma, 1/s."""
-        return _strength(self, depth, conditions)
+        return 2.0 * _strength(self, depth, conditions)  # of d2/dt2 + gamma d/dt, waves feel half
 
 
 class CPML(AbstractLayer):
@@ -62,7 +62,7 @@ class CPML(AbstractLayer):
     profile_kinds: ClassVar[tuple[str, ...]] = ("pml_keep", "pml_take")
     width: int = eqx.field(static=True, default=20)
     reflection: float = eqx.field(static=True, default=1e-5)
-    power: float = eqx.field(static=True, default=2.0)
+    power: float = eqx.field(static=True, default=4.0)
     frequency: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -143,7 +143,8 @@ def _check_layer(width: int, reflection: float, power: float) -> None:
 
 
 def _strength(layer: Sponge | CPML, depth: Profile, conditions: Conditions) -> Profile:
-    """Damping per second that leaves `reflection` of a wave that crosses the layer twice at `max_velocity`."""
+    """The rate per second at which a wave must decay so that `reflection` of it is left when it has crossed the layer twice
+    at `max_velocity`."""
     thickness = layer.width * conditions.spacing
-    peak = (layer.power + 1.0) * conditions.max_velocity * math.log(1.0 / layer.reflection) / thickness
+    peak = (layer.power + 1.0) * conditions.max_velocity * math.log(1.0 / layer.reflection) / (2.0 * thickness)
     return peak * depth**layer.power
