@@ -24,6 +24,7 @@ class Acoustic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

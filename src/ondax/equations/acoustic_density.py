@@ -26,6 +26,7 @@ class AcousticDensity(AbstractWaveEquation):
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

@@ -114,6 +114,8 @@ class AbstractWaveEquation(eqx.Module):
 
     - `parameter_names`: the physical parameters, in order;
     - `positive_parameters`: those that must be positive everywhere, beside the speeds below (optional);
+    - `stretchable`: whether it is stable in perfectly matched layers, if known: where True they are the default boundary,
+      where False they are refused, and where None, unless overridden, the default depends on a trial (see `ondax.layer_trial`);
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
     - `constraints`: combinations that must not be negative (optional);
@@ -124,7 +126,7 @@ class AbstractWaveEquation(eqx.Module):
 
     parameter_names: ClassVar[tuple[str, ...]]
     positive_parameters: ClassVar[tuple[str, ...]] = ()
-    stretchable: ClassVar[bool] = True  # is it stable in perfectly matched layers?
+    stretchable: ClassVar[bool | None] = None
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod

@@ -34,6 +34,7 @@ class Elastic(AbstractWaveEquation):
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

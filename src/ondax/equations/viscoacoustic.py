@@ -38,6 +38,7 @@ class Viscoacoustic(AbstractWaveEquation):
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho", "Q")
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
+    stretchable: ClassVar[bool | None] = True
     frequency: float = eqx.field(static=True, kw_only=True)
     space_order: int = eqx.field(static=True, default=8)
 

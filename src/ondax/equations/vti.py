@@ -31,6 +31,7 @@ class VTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta")
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
