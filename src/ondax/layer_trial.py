@@ -196,6 +196,6 @@ class _Trial:
             interpolation="linear",
             dtype="float64",
             profiles=profiles,
-            strips={face: strip for face in product(AXIS_NAMES[ndim], ("low", "high"))},
+            strips=dict.fromkeys(product(AXIS_NAMES[ndim], ("low", "high")), strip),
             late=(False,) * len(system.outputs),
         )
