@@ -32,6 +32,7 @@ class AcousticDensity(AbstractWaveEquation):
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
     contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

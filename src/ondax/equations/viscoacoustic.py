@@ -48,6 +48,7 @@ class Viscoacoustic(AbstractWaveEquation):
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
     contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}
+    stretchable: ClassVar[bool | None] = True
     frequency: float = eqx.field(static=True, kw_only=True)
     space_order: int = eqx.field(static=True, default=8)
 
