@@ -17,6 +17,7 @@ from devito.finite_differences import Derivative
 from devito.types import Buffer, Symbol
 
 from ..calculus import Coupling, Quantity, checked, couple, transpose
+from ..calculus.increments import Change, change
 from ..calculus.linearize import tangent_of
 from ..calculus.regions import by_region, exists
 from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_symbol
@@ -24,10 +25,11 @@ from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
 from .extended import Extended, halves
+from .interpolation import Above
 from .loops import in_few_loops
-from .mirror import check_images, mirrored
+from .mirror import check_images, continued, mirrored
 from .points import Points
-from .scratch import Scratch
+from .scratch import Scratch, check_places
 
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
@@ -117,25 +119,22 @@ class Scheme:
         for update in self.system.updates:
             now = update.field.forward
             parts, region = self._parts(update)
-            first, new_value = self.scratch.lifted(parts.pop(region), computed)
+            made, first = self._change(update, parts.pop(region), computed)
             equations += first
-            quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
-            late = quantities
+            late = quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
             early: list[Quantity] = []
             if update.field in compact:  # the value before the present is about to be overwritten
                 early = [q for q in quantities if not q.at_next]
                 late = [q for q in quantities if q.at_next]
             if early:
-                # One rounding for both: second differences in time would magnify a difference of the last bit.
-                value: Expr = Symbol(name=f"new_{update.field.name}", dtype=self.symbols.dtype.type)
-                equations.append(Eq(value, new_value))
+                force: Expr = Symbol(name=f"force_{update.field.name}", dtype=self.symbols.dtype.type)
+                equations.append(Eq(force, made.force))
                 for q in early:
-                    for e in self._assigned(_kept_now(q), q.expr):
-                        equations.append(_with_value(e, now, value))
-                new_value = value
-            equations.append(Eq(now, new_value, subdomain=self._subdomain(region, now)))
+                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force), computed)
+                made = replace(made, force=force)
+            equations.append(self._assigned_change(made, region))
             for region, part in parts.items():
-                first, part = self.scratch.lifted(part, computed)
+                first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
                 equations.append(Eq(now, now + part, subdomain=self._subdomain(region, now)))
                 for q in early:
@@ -145,7 +144,7 @@ class Scheme:
                             Eq(_kept_now(q), _kept_now(q) + gain * part, subdomain=self._subdomain(region, q.symbol))
                         )
             for q in late:
-                equations += self._assigned(_kept_now(q), q.expr)
+                equations += self._assigned(_kept_now(q), q.expr, computed)
             equations += self._fed(inputs, update, quantities)
             equations += self._mirrored(update.field)
             for q in quantities:
@@ -156,8 +155,15 @@ class Scheme:
     def _finished(
         self, equations: Iterable[Equation], fields: Mapping[Field, Field], backward: bool = False
     ) -> list[Equation]:
-        """The equations of a step, with fields as they are stored and with as few loops over strips as can be."""
-        return in_few_loops([_rewritten(e, fields, backward) for e in equations], self.symbols)
+        """The equations of a step, with fields as they are stored and with as few loops over strips as can be.
+
+        Raises:
+            EquationError: Devito would evaluate a derivative elsewhere than it is.
+        """
+        stored = [_rewritten(e, fields, backward) for e in equations]
+        for equation in stored:
+            check_places(equation)
+        return in_few_loops(stored, self.symbols)
 
     def _fed(
         self, inputs: list[tuple[Port, Points | Extended]], update: Update, quantities: list[Quantity]
@@ -176,14 +182,14 @@ class Scheme:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
         tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
-        inputs = [] if self.extended else [(_renamed(port, tangents), self._entry(port)) for port in self.system.inputs]
+        inputs = [] if self.extended else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
         computed: set[str] = set()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
             tangent = replace(update, field=tangents[update.field], rhs=rhs)
             equations += self._updated(tangent, inputs, computed)
             equations += self._mirrored(tangent.field)
-        equations += self._read(_renamed(port, tangents) for port in self.system.outputs)
+        equations += self._read(port.between(tangents) for port in self.system.outputs)
         compact = self.in_place()
         return self._finished(equations, {t: self._stored(t, f in compact) for f, t in tangents.items()})
 
@@ -218,7 +224,9 @@ class Scheme:
         if inputs:
             for port in self.transposed.outputs:
                 entry = self._entry(port)
-                equations += [entry.read(field.forward, factor) for field, factor in port.terms]
+                equations += [
+                    entry.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+                ]
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return self._finished(equations, fields, backward=True)
 
@@ -236,35 +244,49 @@ class Scheme:
         return self.symbols.part(region, target.function.name) if region else None
 
     def _parts(self, update: Update) -> tuple[dict[Region, Expr], Region]:
-        """The new value in parts by region, and the region of the field."""
+        """The right-hand side in parts by region, and the region of the field."""
         region = self.symbols.traits_of(update.field).region
         parts = {region: sympy.S.Zero}
         for where, part in by_region(update.rhs, self.symbols).items():
             union = where | region
             if exists(union):
                 parts[union] = parts.get(union, sympy.S.Zero) + part
-        parts = {where: update.new_value(part) for where, part in parts.items()}
-        parts[region] += update.keep * update.field
         return parts, region
+
+    def _change(self, update: Update, rhs: Expr, computed: set[str]) -> tuple[Change, list[Equation]]:
+        """The new value that the right-hand side where the field lives gives it, and what has to be computed first."""
+        made = change(update, rhs)
+        first, force = self.scratch.lifted(made.force, computed)
+        return replace(made, force=force), first
+
+    def _assigned_change(self, made: Change, region: Region) -> Equation:
+        """Set a new value."""
+        now = made.update.field.forward
+        return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
     def _updated(
         self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
     ) -> list[Equation]:
         """One update, fed by inputs. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
-        first, whole = self.scratch.lifted(parts.pop(region), computed)
+        made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
-        equations = [Eq(now, whole, subdomain=self._subdomain(region, now))]
+        equations = [self._assigned_change(made, region)]
         for where, part in parts.items():
-            before, part = self.scratch.lifted(part, computed)
+            before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
         return [*first, *equations, *self._fed(inputs, update, [])]
 
-    def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:
+    def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
+        """Set what is kept to its value. `computed` are the products that this step has computed already."""
         region = self.symbols.traits_of(target.function).region
         parts = by_region(expr, self.symbols)
-        equations = [Eq(target, parts.pop(region, sympy.S.Zero), subdomain=self._subdomain(region, target))]
-        return equations + [Eq(target, target + p, subdomain=self._subdomain(r, target)) for r, p in parts.items()]
+        first, part = self.scratch.lifted(parts.pop(region, sympy.S.Zero), computed)
+        equations = [*first, Eq(target, part, subdomain=self._subdomain(region, target))]
+        for where, part in parts.items():
+            first, part = self.scratch.lifted(part, computed)
+            equations += [*first, Eq(target, target + part, subdomain=self._subdomain(where, target))]
+        return equations
 
     def _mirrored(self, field: Field) -> list[Equation]:
         """The image of a field's new value above a free surface."""
@@ -277,11 +299,17 @@ class Scheme:
         """Is a region away from the surface?"""
         return any(axis == self.symbols.axes[-1] for axis, _ in region)
 
+    def image_kept(self, quantity: Quantity) -> int | None:
+        """How what is kept continues above the surface, in its halo; None where it has no image there."""
+        if not self.surface or self._below(self.symbols.traits_of(quantity.symbol).region):
+            return None
+        return image_of(quantity.expr, self.symbols)
+
     def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
-        image = image_of(quantity.expr, self.symbols)
-        region = self.symbols.traits_of(quantity.symbol).region
-        if not self.surface or image is None or self._below(region):
+        image = self.image_kept(quantity)
+        if image is None:
             return []
+        region = self.symbols.traits_of(quantity.symbol).region
         return mirrored(_kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol))
 
     def _entry(self, port: Port) -> Points | Extended:
@@ -294,7 +322,9 @@ class Scheme:
         """Add a step's contribution to the gradient of the weights of extended sources."""
         terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
         entries = {port: Extended(self.symbols, port.name, self._everywhere) for port in self.transposed.outputs}
-        return [entries[port].correlate(f.forward, factor, later) for port, f, factor in terms]
+        return [
+            entries[port].correlate(f.forward, factor, self._continued(port, f), later) for port, f, factor in terms
+        ]
 
     def _inject(
         self, port: Port, points: Points | Extended, update: Update, target: Expr | None = None, gain: Expr = 1
@@ -306,7 +336,7 @@ class Scheme:
         if self.surface and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
-            points.inject(target, gain * factor / update.mass, where)
+            points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
             for field, factor in port.terms
             if field is update.field
         ]
@@ -315,16 +345,18 @@ class Scheme:
         equations = []
         for port in ports:
             points = Points(self.symbols, port.name)
-            equations += [points.read(field.forward, factor) for field, factor in port.terms]
+            equations += [
+                points.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+            ]
         return equations
+
+    def _continued(self, port: Port, field: Field) -> Above:
+        """How a port's windows continue above a free surface, on a field's points."""
+        return continued(port, field, self.symbols) if self.surface else Above.NOTHING
 
 
 def _kept_now(quantity) -> Expr:
     return quantity.symbol.forward if quantity.at_next else quantity.symbol
-
-
-def _renamed(port: Port, fields: dict[Field, Field]) -> Port:
-    return Port(port.name, tuple((fields[f], factor) for f, factor in port.terms))
 
 
 def _rewritten(equation: Equation, fields: Mapping[Field, Field], backward: bool = False) -> Equation:
@@ -362,12 +394,6 @@ def in_place(system: System) -> set[Field]:
                 differentiated = set()
             chosen -= differentiated | (read - {update.field})
     return chosen
-
-
-def _with_value(equation: Equation, access: Spatial, value: Expr) -> Equation:
-    """The equation with an access on its right replaced by its value."""
-    rhs = map_accesses(equation.rhs, lambda a: value if a == access else a)
-    return Eq(equation.lhs, rhs, subdomain=equation.subdomain)
 
 
 def _one_step_later(term: Expr) -> Expr:
