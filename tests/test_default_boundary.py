@@ -119,7 +119,8 @@ def test_the_sponge_echoes_one_percent():
 
 def small(equation: ox.AbstractWaveEquation, ndim: int = 2) -> ox.Propagator:
     survey = ox.Survey(np.full((1, ndim), 50.0), np.full((1, ndim), 60.0), ox.ricker(15.0, 200, 1e-3), 1e-3)
-    return ox.Propagator(equation, ox.Grid((15,) * ndim, 10.0), survey, 2000.0, min_points_per_wavelength=0.0)
+    options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
+    return ox.Propagator(equation, ox.Grid((15,) * ndim, 10.0), survey, 2000.0, **options)
 
 
 @pytest.mark.parametrize("name", EQUATIONS)
