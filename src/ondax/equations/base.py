@@ -77,7 +77,9 @@ class AbstractBoundary(eqx.Module):
             for side, cells in (("low", index), ("high", points - 1 - index)):
                 layer = self.face(dimension.name, side)
                 if kind in layer.profile_kinds and layer.width > 0:
-                    depth = np.maximum(layer.width - cells, 0.0) / layer.width
+                    # The last half point lies half a cell beyond the grid: a depth of more than 1 would make
+                    # alpha of a CPML negative there, and a mode at zero frequency grow.
+                    depth = np.clip((layer.width - cells) / layer.width, 0.0, 1.0)
                     values = np.where(depth > 0.0, layer.values(kind, depth, here), values)
             made[symbol.name] = values
         return made
@@ -105,7 +107,7 @@ class AbstractLayer(AbstractBoundary):
 
     @abstractmethod
     def values(self, kind: str, depth: np.ndarray, conditions: Conditions) -> np.ndarray:
-        """The values of a profile at points of a depth in the layer, as a fraction of its width, greater than 0."""
+        """The values of a profile at points of a depth in the layer, as a fraction of its width, greater than 0, at most 1."""
 
 
 class AbstractWaveEquation(eqx.Module):
