@@ -107,10 +107,7 @@ class Form:
         for factor, atom, name, inner, stencil in self.terms:
             weight = fixed(factor, setting)
             if np.any(weight):
-                if inner is None or stencil is None:
-                    made = _read(atom)
-                else:
-                    made = _derivative(name, inner, stencil, setting)
+                made = _read(atom) if inner is None or stencil is None else _derivative(name, inner, stencil, setting)
                 terms.append((np.abs(weight) if setting.absolute else weight, made))
 
         def evaluate(amplitudes: Amplitudes, known: dict[str, Array]) -> Any:
