@@ -279,7 +279,7 @@ def faces(boundary: AbstractBoundary, grid: Grid, equation: AbstractWaveEquation
                 raise ValueError(
                     f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), top=FreeSurface())"
                 )
-            if boundary.face(axis, side).stretches and not equation.stretchable:
+            if boundary.face(axis, side).stretches and equation.stretchable is False:
                 raise ValueError(
                     f"boundary={boundary!r}: {type(equation).__name__} is unstable in perfectly matched layers, use ox.Sponge()"
                 )

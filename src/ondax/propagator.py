@@ -14,9 +14,10 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from . import checks, silence, stability
+from .default_boundary import default_boundary
 from .dispersion import without_relation
 from .engine import HALF_STEP_BACK, Settings, check_sampling
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
@@ -50,7 +51,10 @@ class Propagator(eqx.Module):
         max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step. With strong
             contrasts (of densities above 5) that step may not hold: then the call says so. Or a model, an array or a dict of
             arrays of SI units: its fastest speed, with the largest step that holds for it (see `ox.stability.limit`).
-        boundary: what surrounds the model.
+        boundary: what surrounds the model. Default: `CPML()`, perfectly matched layers of 20 cells, where the equation is
+            stable in them; else a sponge, `Sponge()`, or `Sponge(60)` in 3-D, whose echo is at most 1 %. For an equation
+            that does not say whether it is, 5,000 steps in such layers are tried, once a process, and a sponge is
+            taken with a warning.
         interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks 2002) or "linear".
         settings: threads, memory, sampling of the history.
         min_points_per_wavelength: grid points that the shortest wavelength must have; default by space order, which
@@ -127,8 +131,11 @@ class Propagator(eqx.Module):
     ) -> None:
         self.equation, self.grid, self.survey = equation, grid, survey
         Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
-        self.boundary = boundary if boundary is not None else Sponge()
         self.settings = settings if settings is not None else Settings()
+        if boundary is None:
+            fastest = stability.fastest_speed(equation, grid, max_velocity)
+            boundary = default_boundary(equation, grid, fastest)
+        self.boundary = boundary
         self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
         self.points_in_layer = points_in_layer
         self.min_points_per_wavelength = (

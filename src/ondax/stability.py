@@ -103,6 +103,23 @@ class Pace(NamedTuple):
     step: float
 
 
+def fastest_speed(equation: AbstractWaveEquation, grid: Grid, fastest: Any) -> float:
+    """What `pace` takes for the fastest velocity, m/s.
+
+    Raises:
+        ValueError: as for `pace`.
+    """
+    if isinstance(fastest, Pace):
+        return fastest.velocity
+    if _is_model(fastest):
+        return _examined(equation, grid, Sponge(width=0), fastest)[1]
+    return checks.positive("max_velocity", fastest, "m/s")
+
+
+def _is_model(fastest: Any) -> bool:
+    return isinstance(fastest, dict) or np.ndim(fastest) > 0
+
+
 def pace(equation: AbstractWaveEquation, grid: Grid, boundary: AbstractBoundary, fastest: Any) -> Pace:
     """The pace for a fastest velocity, in m/s, or for a model; one that is given stays.
 
@@ -111,10 +128,9 @@ def pace(equation: AbstractWaveEquation, grid: Grid, boundary: AbstractBoundary,
     """
     if isinstance(fastest, Pace):
         return fastest
-    if isinstance(fastest, dict) or np.ndim(fastest) > 0:
-        _, velocity = _examined(equation, grid, boundary, fastest)
+    velocity = fastest_speed(equation, grid, fastest)
+    if _is_model(fastest):
         return Pace(velocity, limit(equation, grid, fastest, boundary))
-    velocity = checks.positive("max_velocity", fastest, "m/s")
     return Pace(velocity, equation.largest_step(grid.spacing, velocity))
 
 

@@ -115,6 +115,8 @@ class AbstractWaveEquation(eqx.Module):
 
     - `parameter_names`: the physical parameters, in order;
     - `positive_parameters`: those that must be positive everywhere, beside the speeds below (optional);
+    - `stretchable`: whether it is stable in perfectly matched layers, if known: where True they are the default boundary,
+      where False they are refused, and where None, unless overridden, the default depends on a trial (see `ondax.layer_trial`);
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
     - `constraints`: combinations that must not be negative (optional);
@@ -132,8 +134,8 @@ class AbstractWaveEquation(eqx.Module):
     contrasts: ClassVar[Mapping[str, float] | None] = None
     """The parameters on whose contrast, the largest over the least value in a model, `largest_step` depends, each with the
     contrast up to which it holds. Empty: it holds for every model. None: not known, so that every model is checked."""
-    stretchable: ClassVar[bool] = True  # is it stable in perfectly matched layers?
     time_stepping: ClassVar[TimeStepping | None] = None
+    stretchable: ClassVar[bool | None] = None
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod
