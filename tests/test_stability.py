@@ -284,6 +284,7 @@ class Lossy(ox.AbstractWaveEquation):
     """`(1/vp^2) u_tt + loss u_t = laplace(u) + stiffness u + source`, without a formula for its step."""
 
     parameter_names = ("vp", "loss", "stiffness")
+    time_stepping = ox.LEAPFROG
     space_order: int = 4
 
     def system(self, symbols: Any, boundary: Any) -> ox.System:
