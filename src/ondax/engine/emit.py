@@ -116,7 +116,9 @@ class Scheme:
         inputs = [(port, self._entry(port)) for port in self.system.inputs]
         compact = self.in_place(sparse)
         computed: set[str] = set()
+        waiting = _Waiting()
         for update in self.system.updates:
+            equations += waiting.read_by(update)
             now = update.field.forward
             parts, region = self._parts(update)
             made, first = self._change(update, parts.pop(region), computed)
@@ -145,10 +147,11 @@ class Scheme:
                         )
             for q in late:
                 equations += self._assigned(_kept_now(q), q.expr, computed)
-            equations += self._fed(inputs, update, quantities)
-            equations += self._mirrored(update.field)
+            after = [*self._fed(inputs, update, quantities), *self._mirrored(update.field)]
             for q in quantities:
-                equations += self._mirrored_kept(q)
+                after += self._mirrored_kept(q)
+            waiting.add(update, after)
+        equations += waiting.all()
         equations += self._read(self.system.outputs)
         return self._finished(equations, {f: self._stored(f, f in compact) for f in self.system.fields})
 
@@ -184,11 +187,14 @@ class Scheme:
         equations: list[Equation] = []
         inputs = [] if self.extended else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
         computed: set[str] = set()
+        waiting = _Waiting()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
             tangent = replace(update, field=tangents[update.field], rhs=rhs)
-            equations += self._updated(tangent, inputs, computed)
-            equations += self._mirrored(tangent.field)
+            equations += waiting.read_by(tangent)
+            equations += self._updated(tangent, computed)
+            waiting.add(tangent, [*self._fed(inputs, tangent, []), *self._mirrored(tangent.field)])
+        equations += waiting.all()
         equations += self._read(port.between(tangents) for port in self.system.outputs)
         compact = self.in_place()
         return self._finished(equations, {t: self._stored(t, f in compact) for f, t in tangents.items()})
@@ -214,9 +220,12 @@ class Scheme:
         equations = self._accumulated(kept, computed, lagged=True) if kept is not None and lagged else []
         if weights and lagged:
             equations += self._correlated(later=True)
+        waiting = _Waiting()
         for update in self.transposed.updates:
-            equations += self._updated(update, residuals, computed)
-            equations += self._mirrored(update.field)
+            equations += waiting.read_by(update)
+            equations += self._updated(update, computed)
+            waiting.add(update, [*self._fed(residuals, update, []), *self._mirrored(update.field)])
+        equations += waiting.all()
         if kept is not None and not lagged:
             equations += self._accumulated(kept, computed, lagged=False)
         if weights and not lagged:
@@ -264,10 +273,8 @@ class Scheme:
         now = made.update.field.forward
         return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
-    def _updated(
-        self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
-    ) -> list[Equation]:
-        """One update, fed by inputs. `computed` are the products that this step has computed already."""
+    def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
+        """One update. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
         made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
@@ -275,7 +282,7 @@ class Scheme:
         for where, part in parts.items():
             before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
-        return [*first, *equations, *self._fed(inputs, update, [])]
+        return [*first, *equations]
 
     def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
         """Set what is kept to its value. `computed` are the products that this step has computed already."""
@@ -353,6 +360,26 @@ class Scheme:
     def _continued(self, port: Port, field: Field) -> Above:
         """How a port's windows continue above a free surface, on a field's points."""
         return continued(port, field, self.symbols) if self.surface else Above.NOTHING
+
+
+class _Waiting:
+    """What happens to new values, by field, put off until a later update of the same step reads them: updates that stand
+    together share a loop, and what they have in common."""
+
+    def __init__(self) -> None:
+        self._equations: dict[Field, list[Equation]] = {}
+
+    def add(self, update: Update, equations: list[Equation]) -> None:
+        self._equations[update.field] = equations
+
+    def read_by(self, update: Update) -> list[Equation]:
+        """What must happen before an update; once."""
+        read = {a.function for a in accesses(update.rhs) if time_offset(a) == 1}
+        return [e for field in list(self._equations) if field in read for e in self._equations.pop(field)]
+
+    def all(self) -> list[Equation]:
+        """What is left."""
+        return [e for field in list(self._equations) for e in self._equations.pop(field)]
 
 
 def _kept_now(quantity) -> Expr:

@@ -28,7 +28,9 @@ class Acoustic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

@@ -31,6 +31,8 @@ class AcousticDensity(AbstractWaveEquation):
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
+    contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
@@ -56,5 +58,4 @@ class AcousticDensity(AbstractWaveEquation):
         return jnp.min(parameters["vp"]), jnp.max(parameters["vp"])
 
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
-        bound = stability.staggered_derivative_bound(self.space_order) ** 2
-        return stability.largest_step(bound, spacing, max_velocity)
+        return stability.staggered_step(self.space_order, spacing, max_velocity)

@@ -41,8 +41,9 @@ class TTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
-    stretchable: ClassVar[bool] = False
+    stretchable: ClassVar[bool | None] = False
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

@@ -47,6 +47,8 @@ class Viscoacoustic(AbstractWaveEquation):
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho", "Q")
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
+    contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}
+    stretchable: ClassVar[bool | None] = True
     frequency: float = eqx.field(static=True, kw_only=True)
     space_order: int = eqx.field(static=True, default=8)
 
@@ -97,5 +99,4 @@ class Viscoacoustic(AbstractWaveEquation):
         return jnp.min(vp * jnp.sqrt(a * cosine_squared)), jnp.max(vp * jnp.sqrt(cosine_squared / a))
 
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
-        bound = stability.staggered_derivative_bound(self.space_order) ** 2
-        return stability.largest_step(bound, spacing, max_velocity)
+        return stability.staggered_step(self.space_order, spacing, max_velocity)
