@@ -3,12 +3,13 @@
 import functools
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import Problem, difference, norm
+from problems import MAX_VELOCITY, Problem, difference, norm
 from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 
 import ondax as ox
@@ -166,39 +167,80 @@ def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.
         assert max(largest, STORE.nbytes) <= budget
 
 
+def test_stretches_below_a_free_surface(x64: None):
+    """The two fields before a stretch, which its kernel does not compute, have images above the surface too."""
+    problem = Problem("density", 1, 4)
+    survey = ox.Survey(problem.sources(), problem.receivers(), problem.wavelet(), problem.oracle.dt)
+    surface = ox.Faces(ox.Sponge(problem.width), top=ox.FreeSurface())
+
+    def linearised(settings: ox.Settings) -> tuple[Any, jax.Array]:
+        F = ox.Propagator(
+            ox.AcousticDensity(4),
+            ox.Grid(problem.shape, problem.spacing, problem.origin),
+            survey,
+            max_velocity=MAX_VELOCITY,
+            boundary=surface,
+            settings=settings,
+            min_points_per_wavelength=0.0,
+        )
+        gradient = jax.grad(lambda m: jnp.vdot(problem.cotangent(), F(m)))(problem.model())
+        return gradient, F.jacobian(problem.model()).mv(problem.perturbation())
+
+    whole = linearised(ox.Settings(threads=1))
+    for memory in (15_000, 30_000, 60_000):
+        assert difference(linearised(ox.Settings(threads=1, memory=memory)), whole) < EXACT
+
+
+def test_histories_of_one_shape_and_different_halos(x64: None):
+    """Runs read zeros in the halo of a history: it must not take over memory where another history's fields were."""
+
+    def gradient(order: int, points: int) -> jax.Array:
+        F = ox.Propagator(
+            ox.AcousticDensity(order),
+            ox.Grid((points,), 10.0),
+            ox.Survey([[20.0]], [[300.0]], np.random.default_rng(0).normal(size=60), 1.5e-3),
+            max_velocity=2600.0,
+            boundary=ox.Sponge(width=0),
+            min_points_per_wavelength=0.0,
+            settings=ox.Settings(threads=1),
+        )
+        model = {"vp": jnp.full(points, 2000.0), "rho": jnp.full(points, 1500.0)}
+        return jax.grad(lambda m: jnp.sum(F(m) ** 2))(model)["rho"]
+
+    wanted = gradient(8, 45)
+    ox.release_memory()
+    gradient(4, 53)  # with its halo of 4 points on each side, as long as 45 points with 8 on each side
+    assert difference(gradient(8, 45), wanted) == 0.0
+
+
 # ---------------------------------------------------------------- every k-th step
 
 
-def test_sparse_histories_are_close_and_small(x64: None):
-    """Sampling the imaging condition is a trapezoidal rule for a band-limited integrand: nearly exact until it aliases.
+class Smooth(Problem):
+    """With wavelets that begin and end smoothly, of 26 internal steps a period at their peak frequency."""
 
-    The wavelet's highest frequency, some 2.5 times its peak, has 10 steps a period, so the imaging condition, a product
-    of two fields, has at least 5: every second step is close, and the error grows from there.
-    """
-    problem = Problem("acoustic", 1, 4)
-    nt, dt = problem.oracle.nt, problem.oracle.dt
-    wavelet = jnp.asarray(np.broadcast_to(ox.ricker(1 / (25 * dt), nt, dt), (2, 2, nt)))
-    data = problem.propagator()(problem.model(), wavelet=wavelet)
-    y = data * jnp.asarray(np.hanning(2 * nt)[nt:])  # a residual without a step at its end, so band-limited, too
-    errors, sizes = {}, {}
-    for every in (1, 2, 4, 8):
+    def wavelet(self) -> jax.Array:
+        nt, dt = self.oracle.nt, self.oracle.dt
+        return jnp.asarray(np.broadcast_to(ox.ricker(3.1 / ((nt - 1) * dt), nt, dt), (2, 2, nt)), self.dtype)
+
+
+def test_sparse_histories_are_exact_and_small(x64: None):
+    problem = Smooth("acoustic", 1, 4)
+    gradients, sizes = {}, {}
+    for every in (1, 2):
         ox.release_memory()
-        F = problem.propagator(settings=ox.Settings(store_every=every))
-        _, pull = jax.vjp(lambda m, F=F: F(m, wavelet=wavelet), problem.model())
+        _, pull = jax.vjp(problem.propagator(settings=ox.Settings(store_every=every)), problem.model())
         sizes[every] = STORE.nbytes
-        gradient = pull(y)[0]
-        if every == 1:
-            exact = gradient
-            continue
-        errors[every] = difference(gradient, exact)
-        assert sizes[every] < 1.15 * sizes[1] / every
-    assert 0 < errors[2] < 1e-2
-    assert errors[2] < errors[4] < errors[8]
+        gradients[every] = pull(problem.cotangent())[0]
+    assert 0 < difference(gradients[2], gradients[1]) < 1e-6
+    steps = problem.propagator().steps_per_sample * (problem.oracle.nt - 1)
+    # Of second order, one array for three, one slot less for each end; the run goes on for 28 steps.
+    assert sizes[2] < (steps + 28) / 2 / steps * sizes[1]
 
 
-@pytest.mark.parametrize("every", [2, 3])
-def test_sparse_histories_checkpointed(every: int, x64: None):
-    problem = Problem("density", 1, 4)
+@pytest.mark.parametrize("ratio", [0.9, 1.8])
+def test_sparse_histories_checkpointed(ratio: float, x64: None):
+    problem, every = Smooth("density", 1, 4, ratio=ratio), 2
     y = problem.cotangent()
     stored = jax.vjp(problem.propagator(settings=ox.Settings(store_every=every)), problem.model())
     wanted = stored[1](y)[0]
@@ -211,10 +253,10 @@ def test_sparse_histories_checkpointed(every: int, x64: None):
 
 
 def test_the_jacobian_is_exact_however_sparse(x64: None):
-    """`store_every` approximates gradients only: J and J' stay each other's transpose."""
-    problem = Problem("acoustic", 1, 4)
+    """`store_every` samples gradients only: J and J' stay each other's transpose."""
+    problem = Smooth("acoustic", 1, 4)
     plain = problem.propagator().jacobian(problem.model())
-    sparse = problem.propagator(settings=ox.Settings(store_every=4)).jacobian(problem.model())
+    sparse = problem.propagator(settings=ox.Settings(store_every=2)).jacobian(problem.model())
     x = problem.perturbation()
     assert difference(sparse.mv(x), plain.mv(x)) < EXACT
     y = problem.cotangent()

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from .components import Components
-from .engine import Discretisation, Experiment, Programs, Solver, Wanted
+from .engine import Discretisation, Experiment, Programs, Solver, Wanted, check_sampling
+from .positions import from_pairs
 from .primitives import Operands
+from .resolution import check_resolution
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
 
@@ -74,13 +76,13 @@ class HostModel:
 
     def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return self.solver.forward(batch, e, self._wanted(keep), slopes)
+            return self.solver.forward(batch, e, self._sampled(keep, e, given), slopes)
 
         return self._call(("forward", given, keep, slopes), given, run)
 
     def born(self, given: Operands, wanted: tuple[int, ...], source: bool) -> HostFunction:
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            perturbed = self._wanted(wanted, every=1)
+            perturbed = self._wanted(wanted)
             if perturbed is None:  # modelling is linear in the source
                 return self.solver.forward(batch, replace(e, source=rest[-1]), None, False)
             return (self.solver.born(batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None),)
@@ -94,7 +96,7 @@ class HostModel:
 
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
             # The transpose of Born modelling is exact; a gradient, whose history is used once, may sample it in time.
-            chosen = self._wanted(wanted, every=None if last_use else 1)
+            chosen = self._sampled(wanted, e, given) if last_use else self._wanted(wanted)
             return self.solver.adjoint(batch, e, chosen, rest[0], **asked)
 
         return self._call(("adjoint", given, wanted, *asked.values()), given, run)
@@ -109,15 +111,25 @@ class HostModel:
             perturbations = tuple(by_index.get(i, np.zeros_like(c)) for i, c in enumerate(e.coefficients))
             e = replace(e, coefficients=(*e.coefficients, *perturbations))
             residual = np.concatenate([np.zeros_like(residual), residual], axis=-2)
-            chosen = self._wanted(wanted, every=1)
+            chosen = self._wanted(wanted)
             return self.linearized.solver.adjoint(batch, e, chosen, residual, last_use=False)
 
         return self._call(("curvature", given, wanted, moved), given, run)
 
-    def _wanted(self, indices: tuple[int, ...], every: int | None = None) -> Wanted | None:
+    def _wanted(self, indices: tuple[int, ...], every: int = 1) -> Wanted | None:
         if not indices:
             return None
-        return Wanted(tuple(self.coefficient_names[i] for i in indices), every or self.store_every)
+        return Wanted(tuple(self.coefficient_names[i] for i in indices), every)
+
+    def _sampled(self, indices: tuple[int, ...], e: Experiment, given: Operands) -> Wanted | None:
+        """A history sampled in time as the settings say. The survey's wavelets were checked when it was accepted.
+
+        Raises:
+            ValueError: wavelets given with this call have frequencies too high for that.
+        """
+        if indices and given.wavelet:
+            check_sampling(self.store_every, e.source, self.grid.dt)
+        return self._wanted(indices, self.store_every)
 
     def _call(self, key: Any, given: Operands, run: Callable[..., tuple[np.ndarray, ...]]) -> HostFunction:
         """The one long-lived function of these parameters: JAX would compile anew for another."""
@@ -163,11 +175,17 @@ class HostModel:
         for name, values in (("the wavelet", source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
-        sources = self._positions("sources", more.pop(0)) if given.sources else self.source_positions[shots]
-        receivers = self._positions("receivers", more.pop(0)) if given.receivers else self.receiver_positions[shots]
+        sources, receivers = self.source_positions[shots], self.receiver_positions[shots]
+        if given.sources:
+            sources = self._positions("sources", more.pop(0), given)
+        if given.receivers:
+            receivers = self._positions("receivers", more.pop(0), given)
         return Experiment(tuple(coefficients), source, sources, receivers, weights), more
 
-    def _positions(self, name: str, positions: np.ndarray) -> np.ndarray:
+    def _positions(self, name: str, pairs: np.ndarray, given: Operands) -> np.ndarray:
+        positions = from_pairs(pairs)
+        if name in given.single:
+            check_resolution(name, positions, np.float32)
         self.check_positions(name, positions.reshape(-1, positions.shape[-1]))
         return positions
 

@@ -9,27 +9,32 @@ from typing import Any
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import EVEN, Expr, Field, Symbols, System, Update, text
+from ..equations.system import EVEN, EVERYWHERE, Expr, Field, Region, Symbols, System, Update, text
 from .check import checked
 from .terms import EquationError, is_access, location, point, summands, total, with_operand
 
 KEEP, TAKE = "pml_keep", "pml_take"  # names of a perfectly matched layer's profiles
 
 
-def stretched(system: System, layers: Collection[tuple[str, str]]) -> System:
+def stretched(system: System, layers: Collection[tuple[str, str]], whole: Collection[str] = ()) -> System:
     """The scheme with perfectly matched layers: every derivative along an axis gets memories in the layers at its ends.
 
     A first derivative `D e` becomes `D e + psi`, where `psi[n+1] = keep psi[n] + take D e`; a second derivative `D2 e`
     becomes `D2 e + D psi + zeta`, with psi the memory of `D e` at half points, and zeta that of `D2 e + D psi`.
 
+    The layers at the two ends of an axis have memories of their own, each confined to a strip. Strips are taken to have
+    no point in common, so where few points lie between two layers, the axis has to be named in `whole`.
+
     Args:
         system: the scheme.
         layers: axis name, and "low" or "high", of each layer.
+        whole: names of the axes along which one memory, not confined to a strip, serves both layers. It is zero between
+            them, because the profile `take` is.
     """
     system = checked(system)
     if not layers:
         return system
-    stretch = _Stretch(system.symbols, layers)
+    stretch = _Stretch(system.symbols, layers, whole)
     updates: list[Update] = []
     for update in system.updates:
         rhs = stretch(update.rhs)
@@ -42,8 +47,8 @@ def stretched(system: System, layers: Collection[tuple[str, str]]) -> System:
 class _Stretch:
     """Adds memories to derivatives; equal derivatives share theirs."""
 
-    def __init__(self, symbols: Symbols, layers: Collection[tuple[str, str]]) -> None:
-        self.symbols, self.layers = symbols, layers
+    def __init__(self, symbols: Symbols, layers: Collection[tuple[str, str]], whole: Collection[str]) -> None:
+        self.symbols, self.layers, self.whole = symbols, layers, whole
         self.new: list[Update] = []
         self.made: dict[str, Expr] = {}
         self.count = 0
@@ -86,19 +91,24 @@ class _Stretch:
         memories = []
         halves = [d for d, half in location(derivative).items() if half]
         keep, take = (self.symbols.profile(n, dimension, dimension in halves) for n in (KEEP, TAKE))
-        for side in ("low", "high"):
-            if (dimension.name, side) in self.layers:
-                memory: Field = self.symbols.field(
-                    f"memory{self.count}",
-                    time_order=1,
-                    staggered=tuple(halves) or None,
-                    image=image_of(derivative, self.symbols),
-                    region=frozenset({(dimension.name, side)}),
-                )
-                self.count += 1
-                self.new.append(Update(memory, sympy.S.One, derivative, keep, take))
-                memories.append(memory.forward)
+        for region in self._strips(dimension.name):
+            memory: Field = self.symbols.field(
+                f"memory{self.count}",
+                time_order=1,
+                staggered=tuple(halves) or None,
+                image=image_of(derivative, self.symbols),
+                region=region,
+            )
+            self.count += 1
+            self.new.append(Update(memory, sympy.S.One, derivative, keep, take))
+            memories.append(memory.forward)
         return total(memories)
+
+    def _strips(self, axis: str) -> list[Region]:
+        """Where the memories of derivatives along an axis are stored, each a region."""
+        if axis in self.whole:
+            return [EVERYWHERE]
+        return [frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in self.layers]
 
 
 def image_of(expr: Expr, symbols: Symbols) -> int | None:

@@ -25,10 +25,11 @@ from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
 from .extended import Extended, halves
+from .interpolation import Above
 from .loops import in_few_loops
-from .mirror import check_images, mirrored
+from .mirror import check_images, continued, mirrored
 from .points import Points
-from .scratch import Scratch
+from .scratch import Scratch, check_places
 
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
@@ -127,13 +128,19 @@ class Scheme:
             if update.field in compact:  # the value before the present is about to be overwritten
                 early = [q for q in quantities if not q.at_next]
                 late = [q for q in quantities if q.at_next]
+            in_strips: list[Equation] = []
             if early:
                 force: Expr = Symbol(name=f"force_{update.field.name}", dtype=self.symbols.dtype.type)
+                values = [(q, made.value_of(q.expr, force)) for q in early]
+                assigned = [e for q, value in values for e in self._assigned(_kept_now(q), value, computed)]
+                own = {_kept_now(q).function for q in early}
+                # A symbol lives within one loop: nothing that has a loop of its own may come between.
+                equations += [e for e in assigned if e.lhs.function not in own]
                 equations.append(Eq(force, made.force))
-                for q in early:
-                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force))
+                equations += [e for e in assigned if e.lhs.function in own and e.subdomain is None]
+                in_strips = [e for e in assigned if e.lhs.function in own and e.subdomain is not None]
                 made = replace(made, force=force)
-            equations.append(self._assigned_change(made, region))
+            equations += [self._assigned_change(made, region), *in_strips]
             for region, part in parts.items():
                 first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
@@ -145,7 +152,7 @@ class Scheme:
                             Eq(_kept_now(q), _kept_now(q) + gain * part, subdomain=self._subdomain(region, q.symbol))
                         )
             for q in late:
-                equations += self._assigned(_kept_now(q), q.expr)
+                equations += self._assigned(_kept_now(q), q.expr, computed)
             after = [*self._fed(inputs, update, quantities), *self._mirrored(update.field)]
             for q in quantities:
                 after += self._mirrored_kept(q)
@@ -157,8 +164,15 @@ class Scheme:
     def _finished(
         self, equations: Iterable[Equation], fields: Mapping[Field, Field], backward: bool = False
     ) -> list[Equation]:
-        """The equations of a step, with fields as they are stored and with as few loops over strips as can be."""
-        return in_few_loops([_rewritten(e, fields, backward) for e in equations], self.symbols)
+        """The equations of a step, with fields as they are stored and with as few loops over strips as can be.
+
+        Raises:
+            EquationError: Devito would evaluate a derivative elsewhere than it is.
+        """
+        stored = [_rewritten(e, fields, backward) for e in equations]
+        for equation in stored:
+            check_places(equation)
+        return in_few_loops(stored, self.symbols)
 
     def _fed(
         self, inputs: list[tuple[Port, Points | Extended]], update: Update, quantities: list[Quantity]
@@ -177,7 +191,7 @@ class Scheme:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
         tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
-        inputs = [] if self.extended else [(_renamed(port, tangents), self._entry(port)) for port in self.system.inputs]
+        inputs = [] if self.extended else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
         computed: set[str] = set()
         waiting = _Waiting()
         for update in self.system.updates:
@@ -187,7 +201,7 @@ class Scheme:
             equations += self._updated(tangent, computed)
             waiting.add(tangent, [*self._fed(inputs, tangent, []), *self._mirrored(tangent.field)])
         equations += waiting.all()
-        equations += self._read(_renamed(port, tangents) for port in self.system.outputs)
+        equations += self._read(port.between(tangents) for port in self.system.outputs)
         compact = self.in_place()
         return self._finished(equations, {t: self._stored(t, f in compact) for f, t in tangents.items()})
 
@@ -225,7 +239,9 @@ class Scheme:
         if inputs:
             for port in self.transposed.outputs:
                 entry = self._entry(port)
-                equations += [entry.read(field.forward, factor) for field, factor in port.terms]
+                equations += [
+                    entry.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+                ]
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return self._finished(equations, fields, backward=True)
 
@@ -274,11 +290,16 @@ class Scheme:
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
         return [*first, *equations]
 
-    def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:
+    def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
+        """Set what is kept to its value. `computed` are the products that this step has computed already."""
         region = self.symbols.traits_of(target.function).region
         parts = by_region(expr, self.symbols)
-        equations = [Eq(target, parts.pop(region, sympy.S.Zero), subdomain=self._subdomain(region, target))]
-        return equations + [Eq(target, target + p, subdomain=self._subdomain(r, target)) for r, p in parts.items()]
+        first, part = self.scratch.lifted(parts.pop(region, sympy.S.Zero), computed)
+        equations = [*first, Eq(target, part, subdomain=self._subdomain(region, target))]
+        for where, part in parts.items():
+            first, part = self.scratch.lifted(part, computed)
+            equations += [*first, Eq(target, target + part, subdomain=self._subdomain(where, target))]
+        return equations
 
     def _mirrored(self, field: Field) -> list[Equation]:
         """The image of a field's new value above a free surface."""
@@ -291,11 +312,17 @@ class Scheme:
         """Is a region away from the surface?"""
         return any(axis == self.symbols.axes[-1] for axis, _ in region)
 
+    def image_kept(self, quantity: Quantity) -> int | None:
+        """How what is kept continues above the surface, in its halo; None where it has no image there."""
+        if not self.surface or self._below(self.symbols.traits_of(quantity.symbol).region):
+            return None
+        return image_of(quantity.expr, self.symbols)
+
     def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
-        image = image_of(quantity.expr, self.symbols)
-        region = self.symbols.traits_of(quantity.symbol).region
-        if not self.surface or image is None or self._below(region):
+        image = self.image_kept(quantity)
+        if image is None:
             return []
+        region = self.symbols.traits_of(quantity.symbol).region
         return mirrored(_kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol))
 
     def _entry(self, port: Port) -> Points | Extended:
@@ -308,7 +335,9 @@ class Scheme:
         """Add a step's contribution to the gradient of the weights of extended sources."""
         terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
         entries = {port: Extended(self.symbols, port.name, self._everywhere) for port in self.transposed.outputs}
-        return [entries[port].correlate(f.forward, factor, later) for port, f, factor in terms]
+        return [
+            entries[port].correlate(f.forward, factor, self._continued(port, f), later) for port, f, factor in terms
+        ]
 
     def _inject(
         self, port: Port, points: Points | Extended, update: Update, target: Expr | None = None, gain: Expr = 1
@@ -320,7 +349,7 @@ class Scheme:
         if self.surface and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
-            points.inject(target, gain * factor / update.mass, where)
+            points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
             for field, factor in port.terms
             if field is update.field
         ]
@@ -329,8 +358,14 @@ class Scheme:
         equations = []
         for port in ports:
             points = Points(self.symbols, port.name)
-            equations += [points.read(field.forward, factor) for field, factor in port.terms]
+            equations += [
+                points.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+            ]
         return equations
+
+    def _continued(self, port: Port, field: Field) -> Above:
+        """How a port's windows continue above a free surface, on a field's points."""
+        return continued(port, field, self.symbols) if self.surface else Above.NOTHING
 
 
 class _Waiting:
@@ -355,10 +390,6 @@ class _Waiting:
 
 def _kept_now(quantity) -> Expr:
     return quantity.symbol.forward if quantity.at_next else quantity.symbol
-
-
-def _renamed(port: Port, fields: dict[Field, Field]) -> Port:
-    return Port(port.name, tuple((fields[f], factor) for f, factor in port.terms))
 
 
 def _rewritten(equation: Equation, fields: Mapping[Field, Field], backward: bool = False) -> Equation:

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..calculus.scattering import GRADIENT
 from . import checkpoint
-from .history import History, Layout, layout_bytes
+from .history import History, Stored, layout_bytes
 from .programs import Programs, Wanted
-from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior
+from .sampling import smoothed, steps_beyond
+from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
 
 
 class ForwardRun:
-    """A forward run that can be stopped and taken up again."""
+    """A forward run that can be stopped and taken up again.
 
-    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, sparse: bool = False) -> None:
+    Args:
+        programs: the compiled scheme.
+        shot: its arrays.
+        source: samples, (port and source, step).
+        every: steps between those that its history keeps; above 1 it goes on beyond the record's end.
+    """
+
+    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, every: int = 1) -> None:
         self.programs = programs
-        self.sparse = sparse
+        self.sparse = every > 1
         self.shot = shot
         self.fields = programs.scheme.system.fields
-        inputs, self._outputs = shot.terminals(shot.source), shot.terminals(shot.receiver)
+        self.steps = shot.grid.steps + steps_beyond(every)
+        inputs, self._outputs = (shot.terminals(g, tail=steps_beyond(every)) for g in (shot.source, shot.receiver))
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
-        shot.start(self.fields, sparse=sparse)
+        shot.start(self.fields, sparse=self.sparse)
 
     @property
     def recorded(self) -> np.ndarray:
@@ -50,7 +60,7 @@ class ForwardRun:
     def stretch(self, wanted: Wanted, first: int, last: int) -> History:
         """A buffer for the history of a stretch, with the fields that are known before it."""
         layout = history_layout(self.programs, wanted, self.shot.grid, first, last)
-        arrays = {name: POOL.take(_stretch(layout), shape, dtype) for name, shape, dtype in layout}
+        arrays = {s.name: POOL.take(_stretch(s), s.shape, s.dtype) for s in layout}
         for quantity in self.programs.coupling(wanted).quantities:
             kept = arrays[quantity.symbol.name]
             if quantity.at_next:
@@ -62,6 +72,9 @@ class ForwardRun:
                 for slot, step in enumerate((first - 1, first)):
                     if quantity.field.time_order == 2 or step == first:
                         kept[(slot, *target)] = field[(step % levels, *source)]
+                        # Kernels fill the rows above a surface of the values that they compute, not of these.
+                        image = self.programs.scheme.image_kept(quantity)
+                        reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
             else:
                 kept[-1] = 0
         return History(arrays, layout, layout_bytes(layout))
@@ -69,13 +82,13 @@ class ForwardRun:
     @staticmethod
     def drop(history: History) -> None:
         """Give a stretch's memory back."""
-        for array in history.arrays.values():
-            POOL.give(_stretch(history.layout), array)
+        for stored in history.layout:
+            POOL.give(_stretch(stored), history.arrays[stored.name])
 
 
-def _stretch(layout: Layout) -> str:
-    """The use of a stretch's memory: with or without images in the halos."""
-    return "stretch" + "".join(name for name, _, _ in layout if name == "surface")
+def _stretch(stored: Stored) -> str:
+    """The use of an array of a stretch. What its halo holds belongs to it."""
+    return f"stretch {stored.halo} {stored.mirrored}"
 
 
 class AdjointRun:
@@ -87,6 +100,8 @@ class AdjointRun:
         wanted: the coefficients to differentiate; None for none.
         at_source: also read the adjoint field where sources enter.
         weights: also take the gradient of the weights of extended sources: call `correlate` before the run.
+
+    A run with a history sampled in time smooths its residuals: what it reads at sources is not their gradient.
     """
 
     def __init__(
@@ -94,10 +109,13 @@ class AdjointRun:
     ) -> None:
         self.shot, self.wanted = shot, wanted
         self.programs = programs
-        self.steps = shot.grid.steps
+        self.every = wanted.every if wanted else 1
+        beyond = steps_beyond(self.every)
+        self.steps = shot.grid.steps + beyond
         self.kernel = programs.adjoint(wanted, at_source, weights, shot.parallel)
-        self._residual = shot.terminals(shot.receiver, LEAD)
-        self._read = shot.sums(LEAD) if programs.scheme.extended else shot.terminals(shot.source, LEAD)
+        self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
+        read = shot.sums if programs.scheme.extended else partial(shot.terminals, shot.source)
+        self._read = read(lead=LEAD, tail=beyond)
         self.samples = {**self._residual.arrays, **self._read.arrays}
         self._extent: Any = next(iter(shot.source.values())) if programs.scheme.extended else None
         self._of_weights: dict[str, np.ndarray] = {}
@@ -120,11 +138,13 @@ class AdjointRun:
     def read(self) -> np.ndarray:
         """What was read where sources enter, (step, column): see `Terminals.columns`."""
         columns = self._read.columns()
-        return columns if self._extent is None else columns.reshape(self.steps, len(self.shot.source), -1).sum(axis=-1)
+        by_port = (len(columns), len(self.shot.source), -1)
+        return columns if self._extent is None else columns.reshape(by_port).sum(axis=-1)
 
     def inject(self, residual: np.ndarray) -> None:
         """Set the residual traces, (receiver, sample)."""
-        self._residual.fill(self.shot.grid.unrecorded(residual, self._residual.points))
+        at_steps = self.shot.grid.unrecorded(residual, self._residual.points)
+        self._residual.fill(smoothed(at_steps, self.every))
 
     def correlate(self, source: np.ndarray) -> None:
         """Set the samples of extended sources, (port, step), for the gradient of their weights."""
@@ -172,7 +192,8 @@ class Checkpointed:
         self.adjoint.back(first, last, self.history)
 
     def save(self, step: int) -> dict[str, np.ndarray]:
-        return checkpoint.copies(self.run.shot.fields)
+        fields = self.run.shot.fields  # scratch arrays too, which every step computes anew
+        return checkpoint.copies({f.name: fields[f.name] for f in self.run.fields})
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name, array in state.items():

@@ -17,6 +17,7 @@ from .extent import Extent, cells
 from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .runs import AdjointRun, Checkpointed, ForwardRun
+from .sampling import steps_beyond
 from .settings import Settings
 from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
 from .workers import OrderedSum, each
@@ -193,20 +194,30 @@ class Solver:
 
         total = OrderedSum(add)
 
-        def run(task: Task) -> None:
+        def run_one(task: Task, chosen: Wanted | None, weights: bool, source: bool, slopes: bool) -> None:
             with self._shot(task, source_slopes=slopes) as shot:
-                run = AdjointRun(self.programs, shot, wanted, source or slopes, weights)
+                run = AdjointRun(self.programs, shot, chosen, source or slopes, weights)
                 run.inject(_of(residual, task.batch)[task.index[-1]])
                 if weights:
                     run.correlate(task.source)
                 self._adjoint_run(task, run, last_use)
-                total.put(task.number, (task.batch, run.gradients))
-                if of_weights is not None:
+                if chosen is wanted:
+                    total.put(task.number, (task.batch, run.gradients))
+                if weights and of_weights is not None:
                     of_weights[task.index] = run.of_weights()
-                if at_source is not None:
+                if source and at_source is not None:
                     at_source[task.index] = run.read[:, :sources].T
-                if moved is not None:
+                if slopes and moved is not None:
                     moved[task.index] = _by_axis(run.read[:, sources:], sources, len(self.grid.shape))
+
+        at_sources = weights or source or slopes
+
+        def run(task: Task) -> None:
+            if wanted is not None and wanted.every > 1 and at_sources:  # its residuals are not theirs: see AdjointRun
+                run_one(task, wanted, False, False, False)
+                run_one(task, None, weights, source, slopes)
+            else:
+                run_one(task, wanted, weights, source, slopes)
 
         if wanted and len(tasks) > 1:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
@@ -289,7 +300,8 @@ class Solver:
     # ---------------------------------------------------------------- histories
 
     def _layout(self, wanted: Wanted) -> Layout:
-        return history_layout(self.programs, wanted, self.grid, 0, self.grid.steps)
+        steps = self.grid.steps + steps_beyond(wanted.every)
+        return history_layout(self.programs, wanted, self.grid, 0, steps)
 
     def _key(self, task: Task, wanted: Wanted) -> Hashable:
         """Everything that determines a history: scheme and grid by identity, the rest by content."""
@@ -318,24 +330,24 @@ class Solver:
     def _adjoint_run(self, task: Task, run: AdjointRun, last_use: bool) -> None:
         """Run backward, from the memo's history or, failing that, from checkpoints."""
         if run.wanted is None:
-            run.back(0, self.grid.steps, None)
+            run.back(0, run.steps, None)
         elif (history := self._recall(task, run.wanted)) is not None:
             try:
-                run.back(0, self.grid.steps, history)
+                run.back(0, run.steps, history)
             finally:
                 STORE.release(history, used=last_use)
         else:
             with self._shot(task) as shot:
-                forward = ForwardRun(self.programs, shot, task.source, sparse=run.wanted.every > 1)
+                forward = ForwardRun(self.programs, shot, task.source, run.wanted.every)
                 checkpointed = Checkpointed(forward, run, run.wanted)
-                checkpoint.run(self.grid.steps, self._plan(run.wanted, forward), checkpointed)
+                checkpoint.run(run.steps, self._plan(run.wanted, forward), checkpointed)
                 checkpointed.drop()
 
     def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
         """One whole forward run; files its history, if given, and releases it. Returns (step, point)."""
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(self.programs, shot, task.source, sparse=keep is not None and keep.every > 1)
+                run = ForwardRun(self.programs, shot, task.source, keep.every if keep else 1)
                 if keep and history is None:
                     # The kernel that keeps a history is not, to the bit, the one that does not. Traces must not depend on
                     # how much memory happened to be free, so it runs all the same, over a buffer used again and again.
@@ -343,7 +355,7 @@ class Solver:
                     for _ in self._recompute(run, keep, length):
                         pass
                 else:
-                    run.advance(0, self.grid.steps, keep, history)
+                    run.advance(0, run.steps, keep, history)
                 recorded = run.recorded
             if history and keep:
                 history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
@@ -397,8 +409,8 @@ class Solver:
 
     def _recompute(self, run: ForwardRun, wanted: Wanted, length: int) -> Iterator[tuple[int, int, History]]:
         """Run forward, keeping the history of `length` steps at a time in one buffer."""
-        for first in range(0, self.grid.steps, length):
-            last = min(first + length, self.grid.steps)
+        for first in range(0, run.steps, length):
+            last = min(first + length, run.steps)
             history = run.stretch(wanted, first, last)
             run.advance(first, last, wanted, history)
             yield first, last, history
@@ -412,7 +424,7 @@ class Solver:
 
     def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
         budget = self.settings.memory_budget // self.settings.worker_threads
-        return checkpoint.plan(self.grid.steps, self._step_bytes(wanted), run.state_bytes, budget, wanted.every)
+        return checkpoint.plan(run.steps, self._step_bytes(wanted), run.state_bytes, budget, wanted.every)
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:

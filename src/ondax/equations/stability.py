@@ -12,20 +12,29 @@ _ZERO: Any = 0
 
 
 @cache
+def second_derivative_weights(space_order: int) -> tuple[float, ...]:
+    """Of the centred second difference, times h^2."""
+    half = space_order // 2
+    return tuple(map(float, finite_diff_weights(2, list(range(-half, half + 1)), _ZERO)[2][-1]))
+
+
 def second_derivative_bound(space_order: int) -> float:
     """The largest eigenvalue, times h^2, of minus the centred second difference: sum of |weights|."""
-    half = space_order // 2
-    weights = finite_diff_weights(2, list(range(-half, half + 1)), _ZERO)[2][-1]
-    return float(sum(abs(w) for w in weights))
+    return sum(map(abs, second_derivative_weights(space_order)))
 
 
 @cache
 def staggered_derivative_bound(space_order: int) -> float:
     """The largest singular value, times h, of the staggered first difference: sum of |weights|."""
+    return sum(map(abs, staggered_weights(space_order)))
+
+
+@cache
+def staggered_weights(space_order: int) -> tuple[float, ...]:
+    """The staggered first difference, times h: its weights from the lowest point to the highest."""
     half = space_order // 2
     points = [Rational(2 * i + 1, 2) for i in range(-half, half)]
-    weights = finite_diff_weights(1, points, _ZERO)[1][-1]
-    return float(sum(abs(w) for w in weights))
+    return tuple(map(float, finite_diff_weights(1, points, _ZERO)[1][-1]))
 
 
 def largest_step(per_axis: float, spacing: tuple[float, ...], max_velocity: float) -> float:

@@ -12,6 +12,7 @@ from devito import Derivative
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
 from .system import EVEN, ODD, Symbols, System
+from .time_stepping import LEAPFROG, TimeStepping
 from .vti import thomsen_constraints, thomsen_speeds, transverse, transverse_system
 
 BLIND = 0.5  # the share of H in what centred differences do not see
@@ -38,6 +39,7 @@ class TTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     stretchable: ClassVar[bool] = False
     space_order: int = eqx.field(static=True, default=8)
 

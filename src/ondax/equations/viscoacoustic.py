@@ -13,6 +13,7 @@ from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points
 from .schemes import second_order_in_time, to_half, to_node
 from .system import ODD, Port, Symbols, System, Update
+from .time_stepping import LEAPFROG, TimeStepping
 
 
 class Viscoacoustic(AbstractWaveEquation):
@@ -28,6 +29,10 @@ class Viscoacoustic(AbstractWaveEquation):
     Model: a dict of vp, m/s, rho, kg/m3, and Q, each of the grid's shape. Receivers read the pressure p. `max_velocity`
     bounds the velocity at high frequency, vp (1 + 1 / 2Q) or so.
 
+    Taking time dispersion out of the traces (see `Propagator`) leaves this: a mean over a step stands for the memory, so
+    that attenuation acts as if it were `1 - (omega dt)^2 / 8` of itself. At the largest step, traces are 0.1 % wrong for
+    Q = 20, less for larger Q and smaller steps.
+
     Attributes:
         frequency: the reference frequency, Hz.
         space_order: even accuracy order in space, 2 to 16.
@@ -37,6 +42,7 @@ class Viscoacoustic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho", "Q")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
     frequency: float = eqx.field(static=True, kw_only=True)
     space_order: int = eqx.field(static=True, default=8)

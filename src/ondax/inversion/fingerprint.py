@@ -1,93 +1,391 @@
 """A digest of whatever describes an inversion, equal in every process, so that a saved state can be matched
-to its problem."""
+to its problem.
 
-import dataclasses
+It covers all that an object holds or reaches: arrays, attributes, defaults, closures, and the globals that a function
+reads, however deep. Functions and classes of installed packages are taken for what they were: of these count name, code,
+defaults and closures, but not the globals that they read.
+"""
+
+import builtins
+import copyreg
+import dis
 import functools
 import hashlib
+import sys
+import sysconfig
 import types
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.core import Tracer
+
+from ..propagator import Propagator
+
+Part = tuple[str, Any]  # how a part is reached, in words, and the part
+
+PLAIN = (bool, int, float, complex, str, bytes, np.generic, np.dtype, slice, range, type(None), type(...))
+CACHES = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+NAMELESS = (type(functools.lru_cache(len)),)  # wrappers that are known by what they wrap
+UNSEEN = frozenset(
+    {"eval", "exec", "globals", "__import__", "open", "input"}
+)  # what is read through them is not to be seen
+HOUSEKEEPING = frozenset(  # entries of a class's dictionary that say nothing of what its objects do
+    {
+        *("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__slots__", "__match_args__"),
+        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
+        *("__abstractmethods__", "_abc_impl", "__orig_bases__", "__dataclass_params__", "__dataclass_fields__"),
+        *("__firstlineno__", "__static_attributes__", "__classdictcell__"),
+    }
+)
+OURS = frozenset({"ondax", "jax", "jaxlib", "numpy", "optax", "equinox", "lineax", "devito", "sympy", "jaxtyping"})
+
+
+class UnknownContent(TypeError):
+    """Something whose contents cannot be seen, so that nobody can tell whether it is the same as before."""
 
 
 def fingerprint(thing: Any) -> str:
-    """Hexadecimal digest of an object's contents: numbers, text, arrays, containers, dataclasses and Modules,
-    and functions.
+    """Hexadecimal digest of all that an object holds or reaches.
 
-    A function counts by its name, its code and what it closes over, so another step length inside an
-    optimiser, or another body of a lambda, gives another digest. What is none of these counts by its type
-    only.
+    A function counts by its name, its code, its defaults, what it closes over and the globals it reads, so another step
+    length inside an optimiser, or another value of a script's variable, gives another digest. An object counts by its
+    type and attributes, and by the code of its class where no installed package defines that. Results kept by
+    `functools.cached_property` do not count.
+
+    Raises:
+        UnknownContent: a part can be neither read nor named, such as an open file; says how it is reached.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    _feed(digest, thing, frozenset())
-    return digest.hexdigest()
+    return _Walk().digest(thing, "it").hex()
 
 
-def _feed(digest: Any, thing: Any, parents: frozenset[int]) -> None:
-    digest.update(type(thing).__qualname__.encode())
-    if id(thing) in parents:  # a cycle, e.g. a recursive function
-        return
-    parents = parents | {id(thing)}
-    for part in _parts(thing):
-        if isinstance(part, bytes):
-            digest.update(len(part).to_bytes(8, "little") + part)
-        else:
-            _feed(digest, part, parents)
+@dataclass(frozen=True)
+class Problem:
+    """What a saved state belongs to.
+
+    Attributes:
+        fingerprints: of each part of the problem, by name; empty for one that is trusted and cannot be compared.
+        trusted: names of parts that are taken for what they were.
+    """
+
+    fingerprints: dict[str, str]
+    trusted: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(parts: Mapping[str, Callable[[], str]], trust: Collection[str], path: Path | None) -> "Problem":
+        """The problem made of the named parts, each given as what computes its fingerprint; nothing if `path` is None.
+
+        Raises:
+            ValueError: a part that is not trusted cannot be compared; or a trusted name is none of the parts.
+        """
+        trusted = frozenset((trust,) if isinstance(trust, str) else trust)
+        for name in sorted(trusted - set(parts)):
+            raise ValueError(f"trust={trust!r}: {name!r} is none of {', '.join(map(repr, parts))}")
+        found = {}
+        for name, compute in parts.items() if path is not None else ():
+            try:
+                found[name] = compute()
+            except UnknownContent as error:
+                if name not in trusted:
+                    raise ValueError(
+                        f"save={str(path)!r}: the {name} cannot be compared with what a state was saved with: {error}. Have "
+                        f"it hold or read something else; or pass trust=({name!r},), if you vouch that it is the same "
+                        "whenever the state is taken up"
+                    ) from error
+                found[name] = ""
+        return Problem(found, trusted)
+
+    def differing(self, saved: Mapping[str, str]) -> list[str]:
+        """The parts that are neither as they were saved nor trusted."""
+        return [n for n, now in self.fingerprints.items() if n not in self.trusted and saved.get(n) != now]
 
 
-def _parts(thing: Any) -> list[Any]:
-    """What an object consists of: bytes, or further objects."""
-    if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes, np.generic, np.dtype)):
-        return [repr(thing).encode()]
-    if isinstance(thing, (np.ndarray, jax.Array)):
-        if jnp.issubdtype(thing.dtype, jax.dtypes.prng_key):
-            thing = jax.random.key_data(thing)
-        array = np.asarray(thing)
-        return [str(array.dtype).encode(), repr(array.shape).encode(), array.tobytes()]
-    if isinstance(thing, Mapping):
-        return [part for key in sorted(thing, key=repr) for part in (key, thing[key])]
-    if isinstance(thing, (set, frozenset)):
-        return sorted(thing, key=repr)
-    if isinstance(thing, (list, tuple)):
-        return list(thing)
-    if isinstance(thing, type):
-        return [thing.__qualname__.encode()]
-    if dataclasses.is_dataclass(thing):
-        return [part for field in dataclasses.fields(thing) for part in (field.name, getattr(thing, field.name, None))]
-    if isinstance(thing, functools.partial):
-        return [thing.func, thing.args, thing.keywords]
-    if isinstance(thing, types.MethodType):
-        return [thing.__func__, thing.__self__]
-    if isinstance(thing, types.FunctionType):
-        return [thing.__qualname__, thing.__code__, thing.__defaults__, thing.__kwdefaults__, _closure(thing)]
-    if isinstance(thing, types.CodeType):
-        return [thing.co_code, thing.co_names, thing.co_consts]
-    if hasattr(thing, "__wrapped__"):  # a jitted function
-        return [thing.__wrapped__]
-    return []
+class _Walk:
+    """One walk over an object and what it reaches, each object once."""
 
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, bytes]] = {}  # the object is kept, so that its id stays its own
+        self._open: list[int] = []  # ids of the objects being walked, outermost first
 
-def _closure(function: types.FunctionType) -> list[Any]:
-    def contents(cell):
+    def digest(self, thing: Any, path: str) -> bytes:
+        if isinstance(thing, PLAIN):
+            return _hash(type(thing).__qualname__.encode(), repr(thing).encode())
+        if id(thing) in self._known:
+            return self._known[id(thing)][1]
+        if id(thing) in self._open:  # a cycle, e.g. a recursive function: known by how far up it is
+            up = len(self._open) - self._open.index(id(thing))
+            return _hash(b"cycle", str(up).encode())
+        self._open.append(id(thing))
         try:
-            return cell.cell_contents
+            found = _hash(*self._contents(thing, path))
+        except RecursionError:
+            raise UnknownContent(f"{path} is nested too deeply") from None
+        finally:
+            self._open.pop()
+        self._known[id(thing)] = (thing, found)
+        return found
+
+    def _contents(self, thing: Any, path: str) -> Iterator[bytes]:
+        yield type(thing).__qualname__.encode()
+        if isinstance(thing, (np.ndarray, jax.Array)) and thing.dtype != object:
+            yield from _of_array(thing, path)
+        elif isinstance(thing, Mapping):
+            yield from () if isinstance(thing, CACHES) else self._of_mapping(thing, path)
+            if hasattr(thing, "__dict__"):
+                yield from self._of_parts(_attributes(thing), path)
+        elif isinstance(thing, (set, frozenset)):
+            yield from sorted(self.digest(item, f"{path} > an item") for item in thing)
+        else:
+            yield from self._of_parts(_parts(thing, path), path)
+
+    def _of_mapping(self, thing: Mapping, path: str) -> Iterator[bytes]:
+        entries = (
+            (self.digest(key, f"{path} > a key"), self.digest(value, f"{path}[{_short(key)}]"))
+            for key, value in thing.items()
+        )
+        for key, value in sorted(entries):
+            yield key
+            yield value
+
+    def _of_parts(self, parts: Iterator[Part], path: str) -> Iterator[bytes]:
+        for name, part in parts:
+            yield name.encode()
+            yield self.digest(part, f"{path} > {name}")
+
+
+def _hash(*parts: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
+
+
+def _short(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) < 40 else f"{text[:37]}..."
+
+
+def _of_array(array: Any, path: str) -> Iterator[bytes]:
+    if isinstance(array, Tracer):
+        raise UnknownContent(f"{path} is a traced value of JAX")
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        yield str(jax.random.key_impl(array)).encode()
+        array = jax.random.key_data(array)
+    values = np.asarray(array)
+    yield from (str(values.dtype).encode(), repr(values.shape).encode(), values.tobytes())
+
+
+def _parts(thing: Any, path: str) -> Iterator[Part]:
+    """What an object consists of.
+
+    Raises:
+        UnknownContent: nothing is known of it.
+    """
+    match thing:
+        case list() | tuple() | np.ndarray():
+            for number, item in enumerate(thing):
+                yield f"item {number}", item
+            if hasattr(thing, "__dict__") and not isinstance(thing, np.ndarray):
+                yield from _attributes(thing)
+        case Propagator():  # whatever else it has is made of these
+            for name in thing.__dataclass_fields__:
+                if name != "_operators":
+                    yield f"attribute {name}", getattr(thing, name)
+        case types.FunctionType():
+            yield from _of_function(thing, path)
+        case types.CodeType():
+            yield "code", thing.co_code
+            yield "names", thing.co_names
+            yield "constants", thing.co_consts
+        case types.MethodType():
+            yield "function", thing.__func__
+            yield "object", thing.__self__
+        case types.BuiltinFunctionType():
+            yield "name", thing.__qualname__
+            if not isinstance(thing.__self__, types.ModuleType):
+                yield "object", thing.__self__
+        case functools.partial():
+            yield "function", thing.func
+            yield "arguments", thing.args
+            yield "keywords", thing.keywords
+        case type():
+            yield "name", (thing.__module__ if _is_installed(thing.__module__) else "", thing.__qualname__)
+            if not _is_installed(thing.__module__):
+                for base in thing.__bases__:
+                    yield "base", base
+                yield from _items(thing.__dict__, "attribute", skip=HOUSEKEEPING)
+        case types.ModuleType():
+            yield "name", thing.__name__
+        case property():
+            for name in ("fget", "fset", "fdel"):
+                yield name, getattr(thing, name)
+        case staticmethod() | classmethod():
+            yield "function", thing.__func__
+        case weakref.ref():
+            yield "object", thing()
+        case functools.cached_property():
+            yield "function", thing.func
+        case jax.tree_util.PyTreeDef():
+            node = thing.node_data()
+            yield "node", None if node is None else (node[0], node[1])
+            yield "children", thing.children()
+        case types.GenericAlias() | types.UnionType():
+            yield "name", repr(thing)
+        case _:
+            yield from _of_object(thing, path)
+
+
+def _of_object(thing: Any, path: str) -> Iterator[Part]:
+    kind = type(thing)
+    if isinstance(thing, NAMELESS) or (callable(thing) and kind.__name__ == "PjitFunction"):  # no other name for it
+        yield "function", thing.__wrapped__
+        return
+    if kind.__module__ in ("_thread", "builtins", "types") and hasattr(
+        kind, "__get__"
+    ):  # descriptors of slots and such
+        yield "name", getattr(thing, "__qualname__", kind.__qualname__)
+        return
+    if kind.__module__ == "_thread":  # locks
+        return
+    yield "type", kind
+    if not _is_installed(kind.__module__) or isinstance(thing, eqx.Module):
+        yield from _attributes(thing)
+        return
+    reducer = copyreg.dispatch_table.get(kind)
+    try:  # fails where there is more than attributes to it
+        reduced: Any = thing.__reduce_ex__(4) if reducer is None else reducer(thing)
+    except Exception as error:
+        raise UnknownContent(f"{path} is a {kind.__module__}.{kind.__qualname__}") from error
+    if reducer is None and not _pickles_itself(kind):
+        yield from _attributes(thing)
+    elif isinstance(reduced, str):
+        yield "name", reduced
+    else:
+        for name, part in zip(("made by", "arguments", "state", "items", "entries"), reduced, strict=False):
+            yield name, list(part) if part is not None and name in ("items", "entries") else part
+
+
+def _pickles_itself(kind: type) -> bool:
+    names = ("__reduce__", "__reduce_ex__", "__getstate__")
+    return any(getattr(kind, name, None) is not getattr(object, name, None) for name in names)
+
+
+def _attributes(thing: Any) -> Iterator[Part]:
+    """Those of an object's dictionary and slots, but for what cached properties keep there."""
+    kind = type(thing)
+    cached = (
+        {n for n in vars(thing) if isinstance(getattr(kind, n, None), functools.cached_property)}
+        if hasattr(thing, "__dict__")
+        else set()
+    )
+    yield from _items(getattr(thing, "__dict__", {}), "attribute", skip=cached)
+    for name in _slots(kind):
+        if hasattr(thing, name):
+            yield f"attribute {name}", getattr(thing, name)
+
+
+def _slots(kind: type) -> list[str]:
+    named = [kind_.__dict__.get("__slots__", ()) for kind_ in kind.__mro__]
+    flat = (name for names in named for name in ((names,) if isinstance(names, str) else names))
+    return [n for n in dict.fromkeys(flat) if n not in ("__dict__", "__weakref__") and not n.startswith("__")]
+
+
+def _items(mapping: Mapping[str, Any], what: str, skip: Collection[str] = ()) -> Iterator[Part]:
+    for name in sorted(map(str, mapping)):
+        if name not in skip:
+            yield f"{what} {name}", mapping[name]
+
+
+# ---------------------------------------------------------------- functions
+
+
+def _of_function(function: types.FunctionType, path: str) -> Iterator[Part]:
+    yield "name", function.__qualname__
+    yield "code", function.__code__
+    yield "defaults", function.__defaults__
+    yield "defaults", function.__kwdefaults__
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f"variable {name}", cell.cell_contents
         except ValueError:  # not filled yet
-            return None
+            yield f"variable {name}", None
+    yield from _items(function.__dict__, "attribute")
+    if not _is_installed(function.__module__):
+        yield from _globals_read(function, path)
 
-    return [contents(cell) for cell in function.__closure__ or ()]
+
+def _globals_read(function: types.FunctionType, path: str) -> Iterator[Part]:
+    """The globals that a function reads. Of a user's own module, what it may read there."""
+    read, attributes, imported = _names(function.__code__)
+    for name in sorted(read):
+        if name in function.__globals__:
+            value = function.__globals__[name]
+            yield f"global {name}", value
+            if isinstance(value, types.ModuleType):
+                yield from _read_from(value, attributes)
+        elif name in UNSEEN and hasattr(builtins, name):
+            raise UnknownContent(f"{path} calls {name}(), and what that gives it is not to be seen")
+    package = function.__globals__.get("__package__") or ""
+    for name in sorted(imported):
+        module = sys.modules.get(name) or sys.modules.get(f"{package}.{name}")
+        if module is not None:
+            yield f"module {name}", module
+            yield from _read_from(module, attributes)
 
 
-def operator_fingerprint(operator: lx.AbstractLinearOperator | None) -> str:
+def _read_from(module: types.ModuleType, attributes: Collection[str]) -> Iterator[Part]:
+    if not _is_installed(module.__name__):
+        for name in sorted(attributes):
+            if name in vars(module):
+                yield f"{module.__name__}.{name}", vars(module)[name]
+
+
+def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
+    """The globals that code reads, the attributes it reads of anything, and the modules it imports; of nested code, too."""
+    read, attributes, imported = set(), set(), set()
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            read.add(str(step.argval))
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+            attributes.add(str(step.argval))
+        elif step.opname == "IMPORT_NAME":
+            imported.add(str(step.argval))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            for known, more in zip((read, attributes, imported), _names(constant), strict=True):
+                known |= more
+    return read, attributes, imported
+
+
+@functools.cache
+def _is_installed(module: str | None) -> bool:
+    """Is a module part of Python, of an installed package, or of what ondax is built on?"""
+    if module is None or module == "__main__":
+        return False
+    top = module.partition(".")[0]
+    if top in OURS or top in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:  # built in, or made up: in a notebook, say
+        return top in sys.builtin_module_names
+    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+    return any(file.startswith(folder) for folder in folders) or "site-packages" in file or "dist-packages" in file
+
+
+def operator_fingerprint(linear: lx.AbstractLinearOperator | None) -> str:
     """Digest of what a linear operator does to one random vector, which tells it from others whatever it is made of."""
-    if operator is None:
+    if linear is None:
         return fingerprint(None)
     random = np.random.default_rng(0)
     vector = jax.tree.map(
         lambda s: jnp.asarray(random.normal(size=s.shape), s.dtype),
-        operator.in_structure(),
+        linear.in_structure(),
     )
-    return fingerprint(jax.tree.leaves(operator.mv(vector)))
+    return fingerprint(jax.tree.leaves(linear.mv(vector)))

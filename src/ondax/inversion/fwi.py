@@ -3,8 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..checks import whole
 from .batches import shot_batch
 from .checks import check_search, match, usable
 from .constraints import spread, spread_bounds
-from .fingerprint import fingerprint
+from .fingerprint import Problem, fingerprint
 from .loop import AbstractRun, iterate
 from .misfits import least_squares
 from .result import FWIResult, History
@@ -45,6 +46,7 @@ def fwi(
     progress: bool = True,
     save: str | os.PathLike | None = None,
     save_every: int = 1,
+    trust: Collection[str] = (),
 ) -> FWIResult:
     """Finds a model whose predicted traces fit the observed ones, from an initial model, by gradient steps.
 
@@ -55,7 +57,9 @@ def fwi(
     solves. Scale it: `optax.lbfgs(optax.piecewise_constant_schedule(1000.0, {1: 1e-3}))`.
 
     Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration when the
-    same call is made again, to a bit-identical result.
+    same call is made again, to a bit-identical result. A call that differs is refused: all that the arguments hold or
+    reach (arrays, attributes, defaults, closures, the globals that functions read) is compared by content with what the
+    state was saved with. Only what functions read from files or from the environment while they run is not seen.
 
     Args:
         F: a `Propagator`, or any JAX function `F(model)` (and `F(model, shots=indices)` for batches) that
@@ -82,13 +86,17 @@ def fwi(
         save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
         save_every: save after every so many iterations; the last iteration, and one ended by Ctrl-C, are
             saved anyway.
+        trust: names of what you vouch for, so that it is not compared with what the state was saved with: "propagator",
+            "observed traces", "initial model", "optimizer", "misfit", "batches", "bounds", "mask", "precondition". For
+            what differs without any effect, and for what cannot be compared, such as a misfit that writes to an open file.
 
     Returns:
         The last model, and a history with one row an iteration.
 
     Raises:
         ValueError: if an argument does not fit the others; if batches, fractional masks or a preconditioner
-            meet a line search; if the saved state belongs to another problem.
+            meet a line search; if the saved state belongs to another problem, or something that a state is to be
+            matched with cannot be compared.
         FloatingPointError: if misfit or gradient is not finite; names the iteration, which is not saved.
         Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running iteration is
             finished and saved. A second Ctrl-C stops at once.
@@ -121,24 +129,18 @@ def fwi(
     check_search(searches, compares_gradients(opt_state), batch_size, setting.mask, precondition)
     step = make_step(F, static, extended, misfit, precondition, searches)
 
-    problem = (
-        {}
-        if path is None
-        else {
-            name: fingerprint(part)
-            for name, part in {
-                "propagator": F,
-                "observed traces": setting.observed,
-                "initial model": (params, static),
-                "optimizer": optimizer,
-                "misfit": misfit,
-                "batches": (batch_size, seed),
-                "bounds": setting.bounds,
-                "mask": setting.mask,
-                "precondition": precondition,
-            }.items()
-        }
-    )
+    parts = {
+        "propagator": F,
+        "observed traces": setting.observed,
+        "initial model": (params, static),
+        "optimizer": optimizer,
+        "misfit": misfit,
+        "batches": (batch_size, seed),
+        "bounds": setting.bounds,
+        "mask": setting.mask,
+        "precondition": precondition,
+    }
+    problem = Problem.of({name: partial(fingerprint, part) for name, part in parts.items()}, trust, path)
     run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(1.0))
     if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares_gradients(opt_state):
         run.scale = scale_of_first_step(F, static, misfit, setting, params)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 from tqdm.auto import tqdm
 
+from .fingerprint import Problem
 from .interrupt import deferred_interrupt
 from .result import Interrupted
 from .state import load_state, save_state
@@ -42,10 +43,10 @@ class AbstractRun(ABC):
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over what a file held."""
 
-    def save(self, path: Path, problem: dict[str, str]) -> None:
+    def save(self, path: Path, problem: Problem) -> None:
         save_state(path, self.saved | {"history": self.rows}, problem)
 
-    def resume(self, path: Path | None, problem: dict[str, str], iterations: int, progress: bool) -> bool:
+    def resume(self, path: Path | None, problem: Problem, iterations: int, progress: bool) -> bool:
         """Go on from a file, if there is one.
 
         Raises:
@@ -76,7 +77,7 @@ def iterate(
     callback: Callable[[int, PyTree, Any], None] | None,
     progress: bool,
     path: Path | None,
-    problem: dict[str, str],
+    problem: Problem,
     save_every: int,
 ) -> Any:
     """Runs the iterations that are left, and returns the run's result.
@@ -90,7 +91,7 @@ def iterate(
         callback: called after each iteration and its save.
         progress: whether to show a bar.
         path: of the state's file; None for none.
-        problem: fingerprints that the file is to hold.
+        problem: what the file is to be matched with.
         save_every: iterations between saves.
 
     Raises:

@@ -3,8 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from ..checks import whole
 from ..propagator import Propagator
 from .checks import check_linear, match, usable
-from .fingerprint import fingerprint, operator_fingerprint
+from .fingerprint import Problem, fingerprint, operator_fingerprint
 from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
 from .linear_steps import LinearNumbers
 from .loop import AbstractRun, iterate
@@ -41,6 +42,7 @@ def lsrtm(
     progress: bool = True,
     save: str | os.PathLike | None = None,
     save_every: int = 1,
+    trust: Collection[str] = (),
 ) -> LSRTMResult:
     """Finds the model perturbation whose Born traces fit reflection data: least-squares RTM.
 
@@ -83,12 +85,15 @@ def lsrtm(
         progress: whether to show a progress bar with residual and time.
         save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
         save_every: save after every so many iterations; the last iteration, and one ended by Ctrl-C, are saved anyway.
+        trust: names of what you vouch for, so that it is not compared with what the state was saved with, as for `fwi`:
+            "propagator", "observed traces", "background", "solver", "left", "right", "damping", "shots".
 
     Returns:
         The image, and a history of relative data residuals with one row an iteration.
 
     Raises:
-        ValueError: if an argument does not fit the others; if the saved state belongs to another problem.
+        ValueError: if an argument does not fit the others; if the saved state belongs to another problem, or something
+            that a state is to be matched with cannot be compared.
         FloatingPointError: if a residual is not finite; names the iteration, which is not saved.
         Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running iteration is finished and
             saved. A second Ctrl-C stops at once.
@@ -118,20 +123,12 @@ def lsrtm(
     else:
         method = gradient_descent(J, traces, left, right, damping, solver, batch_size, encodings, seed)
 
-    problem = (
-        {}
-        if path is None
-        else {
-            "propagator": fingerprint(F),
-            "observed traces": fingerprint(traces),
-            "background": fingerprint(J.model),
-            "solver": fingerprint(solver),
-            "left": operator_fingerprint(left),
-            "right": operator_fingerprint(right),
-            "damping": fingerprint(float(damping)),
-            "shots": fingerprint((batch_size, encodings, seed)),
-        }
-    )
+    compared = {"propagator": F, "observed traces": traces, "background": J.model, "solver": solver}
+    parts = {name: partial(fingerprint, part) for name, part in compared.items()}
+    parts |= {"left": partial(operator_fingerprint, left), "right": partial(operator_fingerprint, right)}
+    parts |= {"damping": partial(fingerprint, float(damping))}
+    parts |= {"shots": partial(fingerprint, (batch_size, encodings, seed))}
+    problem = Problem.of(parts, trust, path)
     run = _Run(method, method.start, np.empty((0, 3)))
     run.resume(path, problem, iterations, progress)
     return iterate(

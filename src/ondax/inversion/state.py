@@ -17,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-_FORMAT = 1
+from .fingerprint import Problem
+
+_FORMAT = 2
 
 
-def save_state(path: Path, tree: PyTree, problem: dict[str, str]) -> None:
+def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
     """Writes a tree of arrays and the fingerprints of the problem it belongs to, atomically."""
-    header = json.dumps({"format": _FORMAT, "problem": problem})
+    header = json.dumps({"format": _FORMAT, "problem": problem.fingerprints})
     temporary = path.with_name(path.name + ".part")
     with open(temporary, "wb") as file:
         arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
@@ -38,7 +40,7 @@ def save_state(path: Path, tree: PyTree, problem: dict[str, str]) -> None:
             os.close(folder)
 
 
-def load_state(path: Path, like: PyTree, problem: dict[str, str]) -> PyTree:
+def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
     """Reads a tree back, with the structure of `like`.
 
     Raises:
@@ -55,11 +57,12 @@ def load_state(path: Path, like: PyTree, problem: dict[str, str]) -> PyTree:
         raise ValueError(
             f"{path} is not a state saved by ox.fwi or ox.lsrtm ({error}); give another path to `save`"
         ) from error
-    differing = [part for part, digest in problem.items() if header["problem"].get(part) != digest]
+    differing = problem.differing(header["problem"])
     if differing:
         raise ValueError(
             f"{path} belongs to another inversion, which differs in {', '.join(differing)}. Restore what it was saved "
-            "with to go on, or delete the file or give another path to start afresh"
+            "with to go on; or delete the file or give another path to start afresh; or, if you vouch that the difference "
+            f"does not matter, pass trust={tuple(differing)!r}"
         )
     leaves = [_from_numpy(arrays[name], leaf) for name, leaf in _named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
