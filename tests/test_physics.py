@@ -258,6 +258,6 @@ def test_default_sponge_in_the_plane():
     h, dt, shape = 10.0, 2e-3, (61, 61)
     w = ricker(dt * np.arange(401), FREQUENCY, DELAY)
     source, receivers = np.array([[300.0, 200.0]]), np.array([[100.0, 100.0], [300.0, 0.0], [600.0, 400.0]])
-    d = simulate("acoustic", 8, h, 0.0, shape, VELOCITY, DENSITY, w, dt, source, receivers, boundary=ox.Sponge())
+    d = simulate("acoustic", 8, h, 0.0, shape, VELOCITY, DENSITY, w, dt, source, receivers, boundary=ox.Sponge(40))
     exact = np.stack([green(w, dt, float(r), VELOCITY, 2) for r in np.linalg.norm(receivers - source, axis=1)])
     assert np.all(np.abs(d - exact).max(1) < 0.05 * np.abs(exact).max(1))

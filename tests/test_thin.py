@@ -70,10 +70,10 @@ class Box:
         assert abs(dot(born, y) - dot(dm, gradient)) < DOT * norm(born) * norm(y)
 
 
-@pytest.mark.parametrize("points", [1, 2, 5])
+@pytest.mark.parametrize("points", [1, 3])
 def test_a_line_of_few_points(x64: None, points: int):
     """Without one memory for both layers, the dot tests are off by 1e-2."""
-    Box("AcousticDensity", 6, (points,), ox.CPML(width=8)).assert_exact()
+    Box("Acoustic", 8, (points,), ox.CPML(width=8)).assert_exact()
 
 
 def test_a_grid_has_a_point():
@@ -97,7 +97,8 @@ def test_which_axes_are_thin(shape: tuple[int, ...], boundary: Any, expected: se
     assert operators._axes_between_layers(ox.Acoustic(8), boundary, shape) == expected
 
 
-@pytest.mark.parametrize("name", ["Acoustic", pytest.param("AcousticDensity", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Acoustic", "AcousticDensity"])
 def test_one_memory_for_both_layers_changes_nothing(name: str, x64: None, monkeypatch: pytest.MonkeyPatch):
     """On a grid wide enough for either."""
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from . import misfits as misfits
     from . import nn as nn
     from . import plotting as plotting
+    from . import stability as stability
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
@@ -69,6 +70,7 @@ _LATER = {
     "datasets": "datasets",
     "nn": "nn",
     "plotting": "plotting",
+    "stability": "stability",
     "Jacobian": "jacobian",
 }
 

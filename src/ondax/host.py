@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .components import Components
 from .engine import Discretisation, Experiment, Programs, Solver, Wanted, check_sampling
 from .positions import from_pairs
 from .primitives import Operands
 from .resolution import check_resolution
+from .stability import StepCheck
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
 
@@ -30,6 +32,7 @@ class HostModel:
         ports: what sources feed and what receivers read.
         check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
         check_positions: checks positions given at run time; raises ValueError.
+        check_step: checks that the time step holds for a model.
         store_every: sampling of the history.
         linearize: makes the host model of the scheme together with its tangent.
     """
@@ -45,6 +48,7 @@ class HostModel:
         ports: tuple[Components, Components],
         check: Callable[..., None],
         check_positions: Callable[[str, np.ndarray], None],
+        check_step: StepCheck,
         store_every: int,
         linearize: Callable[[], HostModel],
     ) -> None:
@@ -57,6 +61,8 @@ class HostModel:
         self.ports = ports
         self.check = check
         self.check_positions = check_positions
+        self.check_step = check_step
+        self.contrasts = len(check_step.equation.contrasts or ())
         self.store_every = store_every
         self._linearize = linearize
         self.coefficient_names = tuple(c.name for c in programs.scheme.system.coefficients)
@@ -159,12 +165,10 @@ class HostModel:
         given: Operands,
     ) -> tuple[Experiment, list[np.ndarray]]:
         for row in speeds.reshape(-1, speeds.shape[-1]):
-            self.check(*map(float, row))
+            self.check(*map(float, row[: row.size - self.contrasts]))
         for name, values in zip(self.coefficient_names, coefficients, strict=True):
-            if not np.isfinite(np.sum(values, dtype=np.float64)):
-                raise ValueError(
-                    f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0"
-                )
+            checks.finite_coefficient(name, values)
+        self._check_steps(speeds, coefficients)
         if shots.size and (shots.min() < 0 or shots.max() >= self.source_positions.shape[0]):
             raise ValueError(
                 f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {self.source_positions.shape[0] - 1}"
@@ -181,6 +185,16 @@ class HostModel:
         if given.receivers:
             receivers = self._positions("receivers", more.pop(0), given)
         return Experiment(tuple(coefficients), source, sources, receivers, weights), more
+
+    def _check_steps(self, speeds: np.ndarray, coefficients: list[np.ndarray]) -> None:
+        """Check that the time step holds for each model of the batch."""
+        batch = np.broadcast_shapes(speeds.shape[:-1], *(c.shape[: c.ndim - len(self.shape)] for c in coefficients))
+        rows = np.broadcast_to(speeds, (*batch, speeds.shape[-1]))
+        models = [np.broadcast_to(c, (*batch, *self.shape)) for c in coefficients]
+        for position in np.ndindex(*batch):
+            _, fastest, *others = map(float, rows[position])
+            values = {name: c[position] for name, c in zip(self.coefficient_names, models, strict=True)}
+            self.check_step(values, fastest, others[len(others) - self.contrasts :])
 
     def _positions(self, name: str, pairs: np.ndarray, given: Operands) -> np.ndarray:
         positions = from_pairs(pairs)

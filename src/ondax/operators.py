@@ -17,6 +17,7 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Condi
 from .host import HostModel
 from .primitives import Operands
 from .reverse import differentiable
+from .stability import StepCheck
 from .survey import Survey
 
 if TYPE_CHECKING:
@@ -107,6 +108,12 @@ class Operators:
         return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
 
     @cached_property
+    def check_step(self) -> StepCheck:
+        """One for all host models, so that each model is checked once."""
+        f = self._propagator
+        return StepCheck(f.equation, f.grid, f.boundary, f.dt)
+
+    @cached_property
     def warp(self) -> TimeWarp | None:
         """The map along time that takes time dispersion away; None where traces stay raw."""
         f = self._propagator
@@ -173,6 +180,7 @@ class Operators:
             ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
             check=f._check_bounds,
             check_positions=f._check_positions,
+            check_step=self.check_step,
             store_every=1 if adjoint else f.settings.store_every,  # traces are not band-limited as wavelets are
             linearize=lambda: self.host(dtype, "linearized"),
         )

@@ -13,13 +13,15 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from . import checks, silence
+from . import checks, silence, stability
+from .default_boundary import default_boundary
 from .dispersion import without_relation
 from .engine import HALF_STEP_BACK, Settings, check_sampling
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
+from .media import coefficients
 from .operators import Operators
 from .positions import as_pairs, known_to_jax
 from .primitives import Operands
@@ -32,7 +34,6 @@ Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
 Weights = Float[Array, "shot *grid"]
-CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
 TimeDispersion = Literal["corrected", "raw"]
 
@@ -47,8 +48,13 @@ class Propagator(eqx.Module):
         equation: the wave equation.
         grid: the model's grid.
         survey: sources, receivers, wavelets.
-        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step.
-        boundary: what surrounds the model.
+        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step. With strong
+            contrasts (of densities above 5) that step may not hold: then the call says so. Or a model, an array or a dict of
+            arrays of SI units: its fastest speed, with the largest step that holds for it (see `ox.stability.limit`).
+        boundary: what surrounds the model. Default: `CPML()`, perfectly matched layers of 20 cells, where the equation is
+            stable in them; else a sponge, `Sponge()`, or `Sponge(60)` in 3-D, whose echo is at most 1 %. For an equation
+            that does not say whether it is, 5,000 steps in such layers are tried, once a process, and a sponge is
+            taken with a warning.
         interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks 2002) or "linear".
         settings: threads, memory, sampling of the history.
         min_points_per_wavelength: grid points that the shortest wavelength must have; default by space order, which
@@ -74,6 +80,8 @@ class Propagator(eqx.Module):
     Attributes:
         dt: the internal time step, s.
         steps_per_sample: internal steps per sample of the survey.
+        max_velocity: the fastest wave speed that any model may have, m/s.
+        largest_step: the largest internal time step allowed, s.
         dominant_frequency: where the survey's wavelets have their spectral peak; Hz.
         highest_frequency: above it, the survey's wavelets stay below 2 % of their spectral peak; Hz.
         time_dispersion: "raw" also where the equation does not declare its relation between frequencies.
@@ -101,6 +109,7 @@ class Propagator(eqx.Module):
     courant: float = eqx.field(static=True)
     dt: float = eqx.field(static=True)
     steps_per_sample: int = eqx.field(static=True)
+    largest_step: float = eqx.field(static=True)
     highest_frequency: float = eqx.field(static=True)
     dominant_frequency: float = eqx.field(static=True)
     _operators: Operators = eqx.field(static=True)
@@ -110,7 +119,7 @@ class Propagator(eqx.Module):
         equation: AbstractWaveEquation,
         grid: Grid,
         survey: Survey,
-        max_velocity: float,
+        max_velocity: float | Model,
         *,
         boundary: AbstractBoundary | None = None,
         interpolation: Interpolation = "sinc",
@@ -122,9 +131,11 @@ class Propagator(eqx.Module):
     ) -> None:
         self.equation, self.grid, self.survey = equation, grid, survey
         Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
-        self.boundary = boundary if boundary is not None else Sponge()
         self.settings = settings if settings is not None else Settings()
-        self.max_velocity = checks.positive("max_velocity", max_velocity, "m/s")
+        if boundary is None:
+            fastest = stability.fastest_speed(equation, grid, max_velocity)
+            boundary = default_boundary(equation, grid, fastest)
+        self.boundary = boundary
         self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
         self.points_in_layer = points_in_layer
         self.min_points_per_wavelength = (
@@ -133,11 +144,12 @@ class Propagator(eqx.Module):
             else min_points_per_wavelength
         )
         checks.faces(self.boundary, grid, equation)
+        self.max_velocity, self.largest_step = stability.pace(equation, grid, self.boundary, max_velocity)
         self.time_dispersion = checks.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
         if self.time_dispersion == "corrected" and without_relation(type(equation)):
             self.time_dispersion = "raw"
         self.courant = checks.fraction("courant", courant)
-        largest = self.courant * equation.largest_step(grid.spacing, self.max_velocity)
+        largest = self.courant * self.largest_step
         self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
@@ -158,7 +170,7 @@ class Propagator(eqx.Module):
             self.equation,
             self.grid,
             survey,
-            self.max_velocity,
+            stability.Pace(self.max_velocity, self.largest_step),
             boundary=self.boundary,
             interpolation=self.interpolation,
             settings=self.settings,
@@ -199,8 +211,8 @@ class Propagator(eqx.Module):
 
         Raises:
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
-                breaks `max_velocity`, too few points per wavelength, NaN, points outside the grid, or whose coordinates
-                are too large for float32.
+                breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points
+                outside the grid, or whose coordinates are too large for float32.
         """
         host, arguments, given = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
@@ -337,13 +349,7 @@ class Propagator(eqx.Module):
 
     def coefficients(self, model: Model) -> tuple[Float[Array, ...], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
-        padded = {}
-        widths = self.boundary.widths(AXIS_NAMES[self.grid.ndim])
-        for name, values in self.equation.named(model).items():
-            padded[name] = jnp.pad(values, widths, mode="edge") if any(map(any, widths)) else values
-        by_name = self.equation.coefficients(padded)
-        if self.boundary.free_surface:
-            by_name = self.equation.at_surface(by_name)
+        by_name = coefficients(self.equation, self.boundary, model, self.grid.ndim)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
     def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
@@ -353,9 +359,14 @@ class Propagator(eqx.Module):
         constrained = [fixed[n] for n in self.equation.positive_parameters]
         constrained += self.equation.constraints(fixed).values()
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
+        contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
+        values = self.coefficients(named)
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
-        return self.coefficients(named), jnp.stack(bounds), self._which(shots), named
+            if not any(isinstance(v, Tracer) for v in values):
+                by_name = dict(zip(self._operators.coefficient_names, values, strict=True))
+                self._operators.check_step(by_name, float(bounds[1]), list(map(float, contrasts)))
+        return values, jnp.stack([*bounds, *contrasts]), self._which(shots), named
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
@@ -436,12 +447,10 @@ class Propagator(eqx.Module):
     def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
         """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
         strict = self.equation.positive_parameters
-        for name, value in zip(strict, least, strict=False):
-            if value <= 0.0:  # NaN is found among the coefficients
-                raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
-        for name, value in zip(self._operators.constrained, least[len(strict) :], strict=True):
-            if value < -CONSTRAINT_ROUNDING:
-                raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
+        constrained = self._operators.constrained
+        checks.least_values(
+            dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True))
+        )
         self._check_speeds(slowest, fastest)
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:

@@ -12,3 +12,4 @@ from .sampling import check_sampling as check_sampling
 from .settings import Settings as Settings
 from .solver import Experiment as Experiment
 from .solver import Solver as Solver
+from .step_limit import Motion as Motion

@@ -34,13 +34,16 @@ class TTI(AbstractWaveEquation):
     and so is what is stepped in time: p and `q = p - s r`. Perfectly matched layers have growing solutions in a tilted medium
     (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
 
+    A free surface is as for `VTI`; seen in it, the horizontal part of the axis changes its sign.
+
     Attributes:
         space_order: even accuracy order in space, 4 to 16.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
-    stretchable: ClassVar[bool] = False
+    stretchable: ClassVar[bool | None] = False
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

@@ -32,13 +32,18 @@ class VTI(AbstractWaveEquation):
     "receiver" (default) reads p; "vertical" reads s r, which is p where epsilon = delta. Without anisotropy both are
     `Acoustic`'s pressure.
 
+    A free surface is where both stresses are zero: above it, they have the opposite sign (odd), and so do sources and what
+    receivers read.
+
     Attributes:
         space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
             dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta")
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
