@@ -18,6 +18,7 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Spong
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
+from .lever import Lever
 from .operators import Operators
 from .primitives import Operands
 from .resampling import upsample
@@ -158,9 +159,9 @@ class Propagator(eqx.Module):
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
                 breaks `max_velocity`, too few points per wavelength, NaN, points outside the grid.
         """
-        host, arguments, given = self._arguments(model, wavelet, weights, sources, receivers, shots)
+        host, arguments, given, lever = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
-        return self._traces(samples, arguments[2])
+        return lever.leave(self._traces(samples, arguments[2]))
 
     def adjoint(
         self,
@@ -190,8 +191,8 @@ class Propagator(eqx.Module):
             )
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
-        coefficients, speeds, which, _ = self._common(model, dtype, shots)
-        data = checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype)
+        coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
+        data = lever.enter(checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype))
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
         recorded = self._samples_of(data, which)
         steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
@@ -202,7 +203,7 @@ class Propagator(eqx.Module):
         at_sources = jnp.flip(self._operators.simulate(host, given)(*arguments), axis=-1)
         shape = jax.ShapeDtypeStruct((which.shape[0], *self.survey.wavelet.shape[1:]), dtype)
         (wavelet_,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
-        return wavelet_
+        return lever.leave(wavelet_)
 
     def jacobian(
         self,
@@ -253,15 +254,15 @@ class Propagator(eqx.Module):
             ValueError: as for `__call__`, and for a perturbation that is not shaped like the model.
         """
         dtype = self._dtype((model, perturbation), wavelet, weights)
-        coefficients, speeds, which, named = self._common(model, dtype, shots)
+        coefficients, speeds, which, named, lever = self._common(model, dtype, shots)
         changes = self.equation.named(perturbation)
         changes = {n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype) for n, v in changes.items()}
-        _, perturbed = jax.jvp(self.coefficients, (named,), (changes,))
-        given, extras = self._source_operands(wavelet, weights, which, dtype)
+        _, perturbed = jax.jvp(self.coefficients, (named,), (lever.enter(changes),))
+        given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
         arguments = unify_axes(((*coefficients, *perturbed), speeds, which, extras))
         samples = self._operators.simulate(self._operators.host(dtype).linearized, given)(*arguments)
         plain, born = jnp.split(samples, 2, axis=-2)
-        return self._traces(plain, arguments[2]), self._traces(born, arguments[2])
+        return lever.leave((self._traces(plain, arguments[2]), self._traces(born, arguments[2])))
 
     # ---------------------------------------------------------------- from parameters to operands
 
@@ -280,7 +281,8 @@ class Propagator(eqx.Module):
             by_name = self.equation.at_surface(by_name)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
-    def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
+    def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model, Lever]:
+        """Coefficients, bounds to check, shot numbers, the model by name, and the lever that it has gone through."""
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
@@ -289,7 +291,9 @@ class Propagator(eqx.Module):
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
-        return self.coefficients(named), jnp.stack(bounds), self._which(shots), named
+        lever = Lever.of(fixed, self.coefficients(fixed))
+        named = lever.enter(named)
+        return self.coefficients(named), jnp.stack(bounds), self._which(shots), named, lever
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
@@ -297,23 +301,25 @@ class Propagator(eqx.Module):
 
     def _arguments(
         self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any
-    ) -> tuple[HostModel, tuple[Any, ...], Operands]:
+    ) -> tuple[HostModel, tuple[Any, ...], Operands, Lever]:
         dtype = self._dtype(model, wavelet, weights, sources, receivers)
-        coefficients, speeds, which, _ = self._common(model, dtype, shots)
+        coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
         count, ndim = which.shape[0], self.grid.ndim
         if sources is not None and self.survey.extended:
             raise ValueError("sources=: the survey's sources are extended and have no positions; give weights=")
-        given, extras = self._source_operands(wavelet, weights, which, dtype)
+        given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
         given = replace(given, sources=sources is not None, receivers=receivers is not None)
         if sources is not None:
-            extras += (checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype),)
+            extras += (lever.enter(checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype)),)
         if receivers is not None:
-            extras += (checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype),)
+            extras += (
+                lever.enter(checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype)),
+            )
         arguments = unify_axes((coefficients, speeds, which, extras))
-        return self._operators.host(dtype), arguments, given
+        return self._operators.host(dtype), arguments, given, lever
 
     def _source_operands(
-        self, wavelet: Any, weights: Any, which: Array, dtype: Any
+        self, wavelet: Any, weights: Any, which: Array, dtype: Any, lever: Lever
     ) -> tuple[Operands, tuple[Array, ...]]:
         """The operands that say what sources do, where the survey does not."""
         extended = self.survey.extended
@@ -324,9 +330,9 @@ class Propagator(eqx.Module):
         extras: tuple[Array, ...] = ()
         if wavelet is not None:
             shape = (which.shape[0], *self.survey.wavelet.shape[1:])
-            extras += (self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which),)
+            extras += (self._source_samples(lever.enter(checks.shaped("wavelet", wavelet, shape, dtype)), which),)
         if weights is not None:
-            weights = checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype)
+            weights = lever.enter(checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype))
             extras += (jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),)
         return Operands(wavelet is not None, weights is not None), extras
 
