@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import dot, norm
+from problems import difference, dot, norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
 
 import ondax as ox
+from ondax.engine import checkpoint
 
 DOT = {"float64": 1e-12, "float32": 1e-5}
 
@@ -21,7 +22,16 @@ DOT = {"float64": 1e-12, "float32": 1e-5}
 class Case:
     """Two shots of two random sources into four receivers over a rough model, some of them near the edges."""
 
-    def __init__(self, name: str, ndim: int, boundary: Any, dtype: str = "float64", single: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        ndim: int,
+        boundary: Any,
+        dtype: str = "float64",
+        single: bool = False,
+        order: int | None = None,
+        settings: ox.Settings | None = None,
+    ) -> None:
         self.entry, self.dtype = EQUATIONS[name], dtype
         self.shape = {2: (15, 13), 3: (9, 10, 11)}[ndim]
         self.steps = {2: 50, 3: 22}[ndim]
@@ -35,11 +45,12 @@ class Case:
         wavelet = rng.normal(size=(2, *components, 2, self.steps))
         survey = ox.Survey(sources * extent, receivers * extent, wavelet, 1.5e-3, source=source, receiver=receiver)
         self.F = ox.Propagator(
-            self.entry.make(self.entry.order),
+            self.entry.make(order or self.entry.order),
             ox.Grid(self.shape, spacing),
             survey,
             max_velocity=2600.0,
             boundary=boundary,
+            settings=settings or ox.Settings(),
             min_points_per_wavelength=0.0,  # schemes are tested here, on white noise
         )
 
@@ -161,6 +172,50 @@ def test_3d_below_a_free_surface(x64: None, name: str):
     case = Case(name, 3, mixed(name))
     assert_dots(case)
     assert_taylor(case)
+
+
+BOUNDARIES = {
+    "sponge": lambda name: SPONGE,
+    "layers": lambda name: ENCLOSED,
+    "surface": lambda name: ox.Faces(SPONGE, top=ox.FreeSurface()),
+    "surface and layers": lambda name: ox.Faces(ENCLOSED, top=ox.FreeSurface()),
+}
+STRETCHES = [
+    (name, boundary, ndim, order)
+    for name, entry in EQUATIONS.items()
+    for boundary in BOUNDARIES
+    for ndim, order in ((2, entry.order), (2, 8), (3, entry.order))
+    if entry.layers or "layers" not in boundary
+    if boundary == "surface" or (ndim, order) == (2, entry.order)
+]
+
+
+@pytest.mark.slow  # one case for the gate is in test_history.py
+@pytest.mark.parametrize(("name", "boundary", "ndim", "order"), STRETCHES)
+def test_stretches(x64: None, monkeypatch: pytest.MonkeyPatch, name: str, boundary: str, ndim: int, order: int):
+    """Gradients, Born data and images from a history cut into stretches are those of the whole history.
+
+    The runs between checkpoints keep no history and have a kernel of their own, which may round differently.
+    """
+
+    def linearised(settings: ox.Settings) -> Any:
+        case = Case(name, ndim, BOUNDARIES[boundary](name), order=order, settings=settings)
+        F, model, y = case.F, case.model, case.data(1)
+        J = F.jacobian(model)
+        return jax.grad(lambda m: jnp.vdot(y, F(m)))(model), J.mv(case.direction(2)), J.T.mv(y)
+
+    whole = linearised(ox.Settings(threads=1))
+    cut: list[int] = []
+    for stretches in (1, 2, 3, 7):
+
+        def plan(steps: int, *budget: int, stretches: int = stretches) -> checkpoint.Plan:
+            cut.append(stretches)
+            return checkpoint.Plan(-(-steps // stretches), checkpoints=-(-stretches // 2))
+
+        monkeypatch.setattr(checkpoint, "plan", plan)
+        for got, expected in zip(linearised(ox.Settings(threads=1, memory=1)), whole, strict=True):
+            assert difference(got, expected) < 1e-13, stretches
+    assert sorted(set(cut)) == [1, 2, 3, 7]
 
 
 @pytest.mark.parametrize("name", quick("Acoustic", "AcousticDensity"))

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from ondax.engine.history import Content, HistoryStore, layout_bytes
+from ondax.engine.history import Content, HistoryStore, Stored, layout_bytes
 
 
 def test_contents_compare_by_every_byte():
@@ -26,7 +26,7 @@ def test_contents_compare_by_every_byte():
     assert Content([np.zeros((0, 3))]) == Content([np.zeros((0, 3))])
 
 
-LAYOUT = (("kept", (4, 8), "float64"),)
+LAYOUT = (Stored("kept", (4, 8), "float64"),)
 SIZE = layout_bytes(LAYOUT)
 
 
@@ -104,14 +104,16 @@ def test_store_counts_what_is_being_written():
     assert store.nbytes == 2 * SIZE
     assert store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False) is writing
     store.release(other)
-    assert store.acquire((("kept", (9, 8), "float64"),), SIZE, nothing_protected, wait=False) is None  # larger than all
+    assert (
+        store.acquire((Stored("kept", (9, 8), "float64"),), SIZE, nothing_protected, wait=False) is None
+    )  # larger than all
 
 
 def test_store_makes_room_for_other_layouts():
     store = HistoryStore()
     for key in "abc":
         file(store, key, budget=3 * SIZE)
-    double = (("kept", (8, 8), "float64"),)
+    double = (Stored("kept", (8, 8), "float64"),)
     history = store.acquire(double, 3 * SIZE, nothing_protected, wait=False)
     assert history.nbytes == 2 * SIZE
     assert store.nbytes == 3 * SIZE

@@ -11,6 +11,7 @@ from .engine import Settings as Settings
 from .engine import release_memory as release_memory
 from .equations import CPML as CPML
 from .equations import EVEN as EVEN
+from .equations import LEAPFROG as LEAPFROG
 from .equations import ODD as ODD
 from .equations import TTI as TTI
 from .equations import VTI as VTI
@@ -25,6 +26,7 @@ from .equations import Port as Port
 from .equations import Sponge as Sponge
 from .equations import Symbols as Symbols
 from .equations import System as System
+from .equations import TimeStepping as TimeStepping
 from .equations import Update as Update
 from .equations import Viscoacoustic as Viscoacoustic
 from .grid import Grid as Grid

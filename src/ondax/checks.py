@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation
+from .equations.stability import second_derivative_weights
 from .grid import Grid
 from .survey import Survey
 
@@ -29,6 +30,18 @@ def positive(name: str, value: float, unit: str) -> float:
     number = float(value)
     if not (math.isfinite(number) and number > 0.0):
         raise ValueError(f"{name}={value!r} must be a positive number, in {unit}")
+    return number
+
+
+def fraction(name: str, value: float) -> float:
+    """A number above 0 and up to 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = float(value)
+    if not 0.0 < number <= 1.0:
+        raise ValueError(f"{name}={value!r} must be above 0 and at most 1")
     return number
 
 
@@ -137,10 +150,54 @@ def _spectrum(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(n, survey.dt), spectra.max(axis=0)
 
 
+def spatial_error(survey: Survey, space_order: int, spacing: float, speed: float, path: float) -> float:
+    """The error of traces, as a fraction of them, that differences in space are expected to make.
+
+    That of a plane wave along an axis of the grid, the worst direction, for centred second differences (staggered ones
+    are slightly better): at each frequency of the survey's wavelets, the phase that grows with the path, in the root mean
+    square over their spectra. It says nothing of mode conversions, or of the weights of points off the grid.
+
+    Args:
+        survey: the wavelets.
+        space_order: of the differences.
+        spacing: metres.
+        speed: of the wave, m/s.
+        path: its length, metres.
+    """
+    frequencies, spectra = _spectrum(survey)
+    weights = second_derivative_weights(space_order)
+    turns = np.linspace(0.0, np.pi, 4097)  # wavenumbers times the spacing
+    lags = np.arange(len(weights)) - len(weights) // 2
+    seen = np.sqrt(np.maximum(-(np.cos(np.outer(turns, lags)) @ weights), 0.0))
+    true = 2.0 * np.pi * frequencies * spacing / speed
+    phases = (np.interp(true, seen, turns) - true) * (path / spacing)
+    # Shorter waves than the grid can carry do not arrive at all.
+    errors = np.where(true <= seen[-1], 2.0 * np.abs(np.sin(np.clip(phases, -np.pi, np.pi) / 2.0)), 1.0)
+    return float(np.linalg.norm(spectra * errors) / np.linalg.norm(spectra))
+
+
 def speeds(
-    slowest: float, fastest: float, *, max_velocity: float, spacing: float, highest_frequency: float, points: float
+    slowest: float,
+    fastest: float,
+    *,
+    max_velocity: float,
+    spacing: float,
+    highest_frequency: float,
+    points: float,
+    path: float,
+    error: Callable[[float], float],
 ) -> None:
     """Check a model's slowest and fastest speed, m/s.
+
+    Args:
+        slowest: speed of a model.
+        fastest: speed of a model.
+        max_velocity: the fastest that is allowed.
+        spacing: metres.
+        highest_frequency: Hz.
+        points: grid points that a wavelength must have at least.
+        path: the longest in the model, metres.
+        error: what differences in space are expected to make of traces after that path, as a function of the speed.
 
     Raises:
         ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the grid.
@@ -159,8 +216,9 @@ def speeds(
         slip = " (a speed this low looks like km/s: give m/s)" if slowest < 20.0 else ""
         raise ValueError(
             f"too few grid points per wavelength: {per_wavelength:.2g} at {slowest:g} m/s{slip}, {highest_frequency:.3g} Hz "
-            f"and a spacing of {spacing:g} m, where {points:g} are needed. Use a finer grid or a lower frequency, or set "
-            "min_points_per_wavelength"
+            f"and a spacing of {spacing:g} m, where {points:g} are needed. Over the model's longest path, {path:.4g} m, "
+            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. Use a finer grid or a lower frequency, "
+            "or set min_points_per_wavelength"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .calculus import linearize, reach, stretched, transpose
 from .components import Components
+from .dispersion import MARGIN, Clock, TimeWarp, warp_of
 from .engine import Discretisation, Programs, Scheme, Solver
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Symbols, System
 from .host import HostModel
@@ -84,6 +85,18 @@ class Operators:
         f = self._propagator
         return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
 
+    @cached_property
+    def warp(self) -> TimeWarp | None:
+        """The map along time that takes time dispersion away; None where traces stay raw."""
+        f = self._propagator
+        if f.time_dispersion == "raw":
+            return None
+        # Of a survey of zeros nothing is known: its wavelets will come with the calls.
+        frequency = f.highest_frequency or np.inf
+        highest = 2.0 * np.pi * f.survey.dt * MARGIN * frequency
+        stepping = f.equation.time_stepping
+        return warp_of(Clock(f.survey.nt, f.steps_per_sample, highest, stepping))
+
     @property
     def coefficient_names(self) -> tuple[str, ...]:
         return self._any_host().coefficient_names
@@ -118,7 +131,7 @@ class Operators:
             spacing=grid.spacing,
             origin=tuple(o - low * h for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)),
             dt=f.dt,
-            steps=(survey.nt - 1) * f.steps_per_sample,
+            steps=((survey.nt if self.warp is None else self.warp.modelled) - 1) * f.steps_per_sample,
             record_every=1 if adjoint else f.steps_per_sample,
             interpolation=f.interpolation,
             dtype=dtype,

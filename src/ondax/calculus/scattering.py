@@ -19,6 +19,7 @@ from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Spatial, System
 from .check import checked
+from .increments import by_parts, in_differences
 from .linearize import scattering
 from .terms import (
     Expr,
@@ -93,7 +94,10 @@ def couple(
     """
     system = checked(system)
     tangents = {c: system.symbols.like(c, PERTURBED) for c in wanted}
-    raw = {u.field: _distribute(scattering(u, tangents), tangents) for u in system.updates}
+    raw = {
+        u.field: _collected(_distribute(scattering(u, tangents), tangents), set(tangents.values()), set(system.fields))
+        for u in system.updates
+    }
     kept = _Products(system, set(tangents.values()))
     with_products = {field: kept.replace(expr, field) for field, expr in raw.items()}
     read = {a.function for expr in raw.values() for a in accesses(expr)} & set(system.fields)
@@ -106,10 +110,34 @@ def couple(
     quantities, born = _with_halos(system, quantities, born)
     gradients: dict[Spatial, list[Expr]] = {c: [] for c in wanted}
     coefficient = {tangent: c for c, tangent in tangents.items()}
-    pairs = [(expr, at_offset(adjoints[field], 1)) for field, expr in born.items()]
+    pairs = []
+    for field, expr in born.items():
+        if not keep_products:
+            stored = {q.symbol for q in quantities}
+            expr, terms = _in_first_differences(expr, coefficient, stored, adjoints[field])
+            for tangent, term in terms:
+                gradients[coefficient[tangent]].append(term)
+        pairs.append((expr, at_offset(adjoints[field], 1)))
     for access, term in pull(pairs, lambda a: a.function in coefficient):
         gradients[coefficient[access.function]].append(term)
     return Coupling(quantities, tangents, born, {c: total(terms) for c, terms in gradients.items()})
+
+
+def _in_first_differences(
+    expr: Expr, perturbations: Mapping[Spatial, Spatial], stored: set[Field], adjoint: Field
+) -> tuple[Expr, list[tuple[Spatial, Expr]]]:
+    """What is left of a Born source for the gradients, and those parts that first differences in time express."""
+    rest, terms = [], []
+    for part in summands(expr):
+        bare = [a for a in part.args if is_access(a) and a.function in perturbations] if part.is_Mul else []
+        if len(bare) == 1:
+            cofactor = product(a for a in part.args if a is not bare[0])
+            for field in sorted(stored, key=str):
+                cofactor, term = by_parts(cofactor, field, adjoint)
+                terms.append((bare[0].function, term))
+            part = bare[0] * cofactor
+        rest.append(part)
+    return total(rest), [(tangent, term) for tangent, term in terms if term != 0]
 
 
 def _size(field: Field, system: System) -> float:
@@ -134,6 +162,25 @@ def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
     return expr
 
 
+def _collected(expr: Expr, perturbations: set[Spatial], fields: set[Field]) -> Expr:
+    """Collect the terms in which the same perturbation is a plain factor, and take differences in time of what it multiplies."""
+    if not expr.args or is_access(expr) or not depends_on(expr, perturbations):
+        return expr
+    if isinstance(expr, Derivative):
+        return with_operand(expr, _collected(expr.expr, perturbations, fields))
+    if not expr.is_Add:
+        return expr.func(*[_collected(arg, perturbations, fields) for arg in expr.args])
+    cofactors: dict[Expr, list[Expr]] = {}
+    rest = []
+    for term in expr.args:
+        bare = [a for a in term.args if is_access(a) and a.function in perturbations] if term.is_Mul else []
+        if len(bare) == 1:
+            cofactors.setdefault(bare[0], []).append(product(a for a in term.args if a is not bare[0]))
+        else:
+            rest.append(_collected(term, perturbations, fields))
+    return total([*rest, *(p * in_differences(total(parts), fields) for p, parts in cofactors.items())])
+
+
 class _Products:
     """Replaces, in scattering terms, every factor made of fields by a stored symbol."""
 
@@ -149,26 +196,12 @@ class _Products:
         if isinstance(expr, Derivative):
             return with_operand(expr, self.replace(expr.expr, field))
         if expr.is_Add:
-            return self._replace_sum(expr, field)
+            return total(self.replace(arg, field) for arg in expr.args)
         made_of_fields = [a for a in expr.args if depends_on(a, self.fields) and not depends_on(a, self.perturbations)]
         if made_of_fields:
             others = [a for a in expr.args if not any(a is b for b in made_of_fields)]
             return product((*others, self._stored(product(made_of_fields), field)))
         return product(self.replace(arg, field) for arg in expr.args)
-
-    def _replace_sum(self, expr: Expr, field: Field) -> Expr:
-        """Collect the terms in which the same perturbation is a plain factor: together they are one product."""
-        cofactors: dict[Expr, list[Expr]] = {}
-        rest = []
-        for term in expr.args:
-            bare = [a for a in term.args if is_access(a) and a.function in self.perturbations] if term.is_Mul else []
-            if len(bare) == 1:
-                cofactors.setdefault(bare[0], []).append(product(a for a in term.args if a is not bare[0]))
-            else:
-                rest.append(self.replace(term, field))
-        for perturbation, parts in cofactors.items():
-            rest.append(perturbation * self._stored(total(parts), field))
-        return total(rest)
 
     def _stored(self, expr: Expr, field: Field) -> Field:
         for known in self.quantities:

@@ -26,7 +26,7 @@ from typing import Any
 
 from ..equations.system import text
 
-FORMAT = "4"  # of the files in the cache: raise it when they change
+FORMAT = "5"  # of the files in the cache: raise it when they change
 WEIGHT_DIGITS = 20
 LOCK = threading.Lock()  # Devito cannot build from several threads
 

@@ -17,6 +17,7 @@ from devito.finite_differences import Derivative
 from devito.types import Buffer, Symbol
 
 from ..calculus import Coupling, Quantity, checked, couple, transpose
+from ..calculus.increments import Change, change
 from ..calculus.linearize import tangent_of
 from ..calculus.regions import by_region, exists
 from ..calculus.scattering import GRADIENT, PERTURBED, injected_amount, stored_symbol
@@ -117,25 +118,22 @@ class Scheme:
         for update in self.system.updates:
             now = update.field.forward
             parts, region = self._parts(update)
-            first, new_value = self.scratch.lifted(parts.pop(region), computed)
+            made, first = self._change(update, parts.pop(region), computed)
             equations += first
-            quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
-            late = quantities
+            late = quantities = [q for q in (kept.quantities if kept else ()) if q.field is update.field]
             early: list[Quantity] = []
             if update.field in compact:  # the value before the present is about to be overwritten
                 early = [q for q in quantities if not q.at_next]
                 late = [q for q in quantities if q.at_next]
             if early:
-                # One rounding for both: second differences in time would magnify a difference of the last bit.
-                value: Expr = Symbol(name=f"new_{update.field.name}", dtype=self.symbols.dtype.type)
-                equations.append(Eq(value, new_value))
+                force: Expr = Symbol(name=f"force_{update.field.name}", dtype=self.symbols.dtype.type)
+                equations.append(Eq(force, made.force))
                 for q in early:
-                    for e in self._assigned(_kept_now(q), q.expr):
-                        equations.append(_with_value(e, now, value))
-                new_value = value
-            equations.append(Eq(now, new_value, subdomain=self._subdomain(region, now)))
+                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force))
+                made = replace(made, force=force)
+            equations += self._assigned_change(made, region)
             for region, part in parts.items():
-                first, part = self.scratch.lifted(part, computed)
+                first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
                 equations.append(Eq(now, now + part, subdomain=self._subdomain(region, now)))
                 for q in early:
@@ -236,27 +234,39 @@ class Scheme:
         return self.symbols.part(region, target.function.name) if region else None
 
     def _parts(self, update: Update) -> tuple[dict[Region, Expr], Region]:
-        """The new value in parts by region, and the region of the field."""
+        """The right-hand side in parts by region, and the region of the field."""
         region = self.symbols.traits_of(update.field).region
         parts = {region: sympy.S.Zero}
         for where, part in by_region(update.rhs, self.symbols).items():
             union = where | region
             if exists(union):
                 parts[union] = parts.get(union, sympy.S.Zero) + part
-        parts = {where: update.new_value(part) for where, part in parts.items()}
-        parts[region] += update.keep * update.field
         return parts, region
+
+    def _change(self, update: Update, rhs: Expr, computed: set[str]) -> tuple[Change, list[Equation]]:
+        """The new value that the right-hand side where the field lives gives it, and what has to be computed first."""
+        made = change(update, rhs)
+        first, force = self.scratch.lifted(made.force, computed)
+        return replace(made, force=force), first
+
+    def _assigned_change(self, made: Change, region: Region) -> list[Equation]:
+        """Set a new value."""
+        field = made.update.field
+        where = self._subdomain(region, field)
+        if made.weights == (0, 0):
+            return [Eq(field.forward, made.force, subdomain=where)]
+        return [Eq(field.forward, field + made.inertia + made.force, subdomain=where)]
 
     def _updated(
         self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
     ) -> list[Equation]:
         """One update, fed by inputs. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
-        first, whole = self.scratch.lifted(parts.pop(region), computed)
+        made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
-        equations = [Eq(now, whole, subdomain=self._subdomain(region, now))]
+        equations = self._assigned_change(made, region)
         for where, part in parts.items():
-            before, part = self.scratch.lifted(part, computed)
+            before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
         return [*first, *equations, *self._fed(inputs, update, [])]
 
@@ -277,11 +287,17 @@ class Scheme:
         """Is a region away from the surface?"""
         return any(axis == self.symbols.axes[-1] for axis, _ in region)
 
+    def image_kept(self, quantity: Quantity) -> int | None:
+        """How what is kept continues above the surface, in its halo; None where it has no image there."""
+        if not self.surface or self._below(self.symbols.traits_of(quantity.symbol).region):
+            return None
+        return image_of(quantity.expr, self.symbols)
+
     def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
-        image = image_of(quantity.expr, self.symbols)
-        region = self.symbols.traits_of(quantity.symbol).region
-        if not self.surface or image is None or self._below(region):
+        image = self.image_kept(quantity)
+        if image is None:
             return []
+        region = self.symbols.traits_of(quantity.symbol).region
         return mirrored(_kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol))
 
     def _entry(self, port: Port) -> Points | Extended:
@@ -362,12 +378,6 @@ def in_place(system: System) -> set[Field]:
                 differentiated = set()
             chosen -= differentiated | (read - {update.field})
     return chosen
-
-
-def _with_value(equation: Equation, access: Spatial, value: Expr) -> Equation:
-    """The equation with an access on its right replaced by its value."""
-    rhs = map_accesses(equation.rhs, lambda a: value if a == access else a)
-    return Eq(equation.lhs, rhs, subdomain=equation.subdomain)
 
 
 def _one_step_later(term: Expr) -> Expr:

@@ -11,13 +11,33 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .buffers import zeros
 
-Layout = tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape and dtype of each array of a history
+
+class Stored(NamedTuple):
+    """What one array of a history is.
+
+    Attributes:
+        name: the kernel argument.
+        shape: as allocated, time first, halo included.
+        dtype: "float32" or "float64".
+        halo: points on each side of every space axis. Runs read zeros there and do not write them, so that arrays of one
+            shape whose halos differ must not take each other's place.
+        mirrored: the halo above the surface holds images, where others must find zeros.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    halo: tuple[int, ...] = ()
+    mirrored: bool = False
+
+
+Layout = tuple[Stored, ...]
 
 
 class Content:
@@ -54,7 +74,7 @@ class History:
 
     Attributes:
         arrays: by symbol name, as the kernels take them.
-        layout: their shapes.
+            layout: what they are.
         nbytes: their size.
         used: its gradient has been taken, so that it is the first to make room.
         pins: runs that are reading or writing it now.
@@ -132,7 +152,7 @@ class HistoryStore:
             if match is None and self._total() + size > budget:
                 return None
         if match is None:
-            match = History({name: zeros(shape, dtype) for name, shape, dtype in layout}, layout, size)
+            match = History({s.name: zeros(s.shape, s.dtype) for s in layout}, layout, size)
         elif match in self._spare:
             self._spare.remove(match)
         self._loose += 1
@@ -206,7 +226,7 @@ class HistoryStore:
 
 
 def layout_bytes(layout: Layout) -> int:
-    return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for _, shape, dtype in layout)
+    return sum(int(np.prod(s.shape, dtype=np.int64)) * np.dtype(s.dtype).itemsize for s in layout)
 
 
 STORE = HistoryStore()

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..calculus.scattering import GRADIENT
 from . import checkpoint
-from .history import History, Layout, layout_bytes
+from .history import History, Stored, layout_bytes
 from .programs import Programs, Wanted
-from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior
+from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
@@ -50,7 +50,7 @@ class ForwardRun:
     def stretch(self, wanted: Wanted, first: int, last: int) -> History:
         """A buffer for the history of a stretch, with the fields that are known before it."""
         layout = history_layout(self.programs, wanted, self.shot.grid, first, last)
-        arrays = {name: POOL.take(_stretch(layout), shape, dtype) for name, shape, dtype in layout}
+        arrays = {s.name: POOL.take(_stretch(s), s.shape, s.dtype) for s in layout}
         for quantity in self.programs.coupling(wanted).quantities:
             kept = arrays[quantity.symbol.name]
             if quantity.at_next:
@@ -62,6 +62,9 @@ class ForwardRun:
                 for slot, step in enumerate((first - 1, first)):
                     if quantity.field.time_order == 2 or step == first:
                         kept[(slot, *target)] = field[(step % levels, *source)]
+                        # Kernels fill the rows above a surface of the values that they compute, not of these.
+                        image = self.programs.scheme.image_kept(quantity)
+                        reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
             else:
                 kept[-1] = 0
         return History(arrays, layout, layout_bytes(layout))
@@ -69,13 +72,13 @@ class ForwardRun:
     @staticmethod
     def drop(history: History) -> None:
         """Give a stretch's memory back."""
-        for array in history.arrays.values():
-            POOL.give(_stretch(history.layout), array)
+        for stored in history.layout:
+            POOL.give(_stretch(stored), history.arrays[stored.name])
 
 
-def _stretch(layout: Layout) -> str:
-    """The use of a stretch's memory: with or without images in the halos."""
-    return "stretch" + "".join(name for name, _, _ in layout if name == "surface")
+def _stretch(stored: Stored) -> str:
+    """The use of an array of a stretch. What its halo holds belongs to it."""
+    return f"stretch {stored.halo} {stored.mirrored}"
 
 
 class AdjointRun:
@@ -172,7 +175,8 @@ class Checkpointed:
         self.adjoint.back(first, last, self.history)
 
     def save(self, step: int) -> dict[str, np.ndarray]:
-        return checkpoint.copies(self.run.shot.fields)
+        fields = self.run.shot.fields  # scratch arrays too, which every step computes anew
+        return checkpoint.copies({f.name: fields[f.name] for f in self.run.fields})
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name, array in state.items():

@@ -13,7 +13,7 @@ from ..equations.system import ODD, Field, Port, Spatial, Symbols
 from .buffers import Pool, row_length, zeros
 from .discretisation import Discretisation
 from .emit import COMPACT
-from .history import Layout
+from .history import Layout, Stored
 from .interpolation import images, lies_on_grid, place, window_slopes, window_weights
 from .kernel import Kernel
 from .programs import Programs, Wanted
@@ -77,12 +77,18 @@ def with_halo(function: Spatial, values: np.ndarray, symbols: Symbols, grid: Dis
     """A coefficient as kernels take it: zero in its halo, but for mirror images above a free surface."""
     array = zeros(allocated(function, values.shape, grid.dtype), grid.dtype)
     array[interior(function, values.shape)] = values
-    image = symbols.traits_of(function).image
-    if grid.surface and image is not None:
-        (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
+    if grid.surface:
+        reflect(function, array, symbols.traits_of(function).image, symbols)
+    return array
+
+
+def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Symbols) -> None:
+    """Fill the rows above a free surface of what is stored with its halo, as kernels do with what they compute (see
+    `mirrored`)."""
+    (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
+    if image is not None and rows:
         first = rows if half else rows + 1
         array[..., :rows] = image * array[..., first : first + rows][..., ::-1]
-    return array
 
 
 def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, first: int, last: int) -> Layout:
@@ -92,9 +98,8 @@ def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, fir
         slots = _slots(quantity.at_next, wanted.every, first, last)
         stored = box(quantity.symbol, programs.scheme.symbols, grid)
         shape = allocated(quantity.symbol, stored.shape, grid.dtype)
-        layout.append((quantity.symbol.name, (slots, *shape), grid.dtype))
-    if grid.surface:  # its histories hold images in their halos, where others must find zeros: never share buffers
-        layout.append(("surface", (1,), grid.dtype))
+        halo = space_halo(quantity.symbol)
+        layout.append(Stored(quantity.symbol.name, (slots, *shape), grid.dtype, halo, grid.surface))
     return tuple(layout)
 
 

@@ -18,6 +18,8 @@ from .system import Port as Port
 from .system import Symbols as Symbols
 from .system import System as System
 from .system import Update as Update
+from .time_stepping import LEAPFROG as LEAPFROG
+from .time_stepping import TimeStepping as TimeStepping
 from .tti import TTI as TTI
 from .viscoacoustic import Viscoacoustic as Viscoacoustic
 from .vti import VTI as VTI

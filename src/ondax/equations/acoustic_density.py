@@ -12,6 +12,7 @@ from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points
 from .schemes import second_order_in_time, to_half, to_node
 from .system import ODD, Port, Symbols, System
+from .time_stepping import LEAPFROG, TimeStepping
 
 
 class AcousticDensity(AbstractWaveEquation):
@@ -25,6 +26,7 @@ class AcousticDensity(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
     space_order: int = eqx.field(static=True, default=8)
 

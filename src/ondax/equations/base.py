@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .system import SURFACE_GAIN, Expr, Symbols, System
+from .time_stepping import TimeStepping
 
 Parameters = Any  # a pytree of arrays: one array, or a dict of arrays by name
 
@@ -119,12 +120,15 @@ class AbstractWaveEquation(eqx.Module):
     - `constraints`: combinations that must not be negative (optional);
     - `at_surface`: what a free surface changes in the coefficients (optional);
     - `speeds`: the slowest and fastest wave speed of a model, in m/s;
-    - `largest_step`: the largest stable time step.
+    - `largest_step`: the largest stable time step;
+    - `time_stepping`: what its time steps do to frequencies, so that the error can be taken out of the traces:
+      `ox.LEAPFROG` for centred differences in time. Without it (the default), traces are as the scheme makes them.
     """
 
     parameter_names: ClassVar[tuple[str, ...]]
     positive_parameters: ClassVar[tuple[str, ...]] = ()
     stretchable: ClassVar[bool] = True  # is it stable in perfectly matched layers?
+    time_stepping: ClassVar[TimeStepping | None] = None
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod

@@ -13,6 +13,7 @@ from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points, harmonic_mean
 from .schemes import first_order_in_time, to_half, to_node
 from .system import EVEN, ODD, Port, Symbols, System
+from .time_stepping import LEAPFROG, TimeStepping
 
 
 class Elastic(AbstractWaveEquation):
@@ -33,6 +34,7 @@ class Elastic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
     space_order: int = eqx.field(static=True, default=8)
 

@@ -12,11 +12,15 @@ _ZERO: Any = 0
 
 
 @cache
+def second_derivative_weights(space_order: int) -> tuple[float, ...]:
+    """Of the centred second difference, times h^2."""
+    half = space_order // 2
+    return tuple(map(float, finite_diff_weights(2, list(range(-half, half + 1)), _ZERO)[2][-1]))
+
+
 def second_derivative_bound(space_order: int) -> float:
     """The largest eigenvalue, times h^2, of minus the centred second difference: sum of |weights|."""
-    half = space_order // 2
-    weights = finite_diff_weights(2, list(range(-half, half + 1)), _ZERO)[2][-1]
-    return float(sum(abs(w) for w in weights))
+    return sum(map(abs, second_derivative_weights(space_order)))
 
 
 @cache

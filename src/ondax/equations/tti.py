@@ -13,6 +13,7 @@ from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
 from .schemes import second_order_in_time
 from .system import EVEN, ODD, Symbols, System
+from .time_stepping import LEAPFROG, TimeStepping
 from .vti import stress_ports, thomsen_constraints, thomsen_speeds, transverse
 
 BLIND = 0.5  # the share of H in what centred differences do not see
@@ -38,6 +39,7 @@ class TTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     stretchable: ClassVar[bool] = False
     space_order: int = eqx.field(static=True, default=8)
 

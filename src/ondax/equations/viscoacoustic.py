@@ -13,6 +13,7 @@ from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points
 from .schemes import second_order_in_time, to_half, to_node
 from .system import ODD, Port, Symbols, System, Update
+from .time_stepping import LEAPFROG, TimeStepping
 
 
 class Viscoacoustic(AbstractWaveEquation):
@@ -37,6 +38,7 @@ class Viscoacoustic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho", "Q")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
     frequency: float = eqx.field(static=True, kw_only=True)
     space_order: int = eqx.field(static=True, default=8)

@@ -13,6 +13,7 @@ from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
 from .schemes import second_order_in_time
 from .system import ODD, Port, Symbols, System
+from .time_stepping import LEAPFROG, TimeStepping
 
 
 class VTI(AbstractWaveEquation):
@@ -31,6 +32,7 @@ class VTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta")
+    time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

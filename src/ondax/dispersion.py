@@ -1,0 +1,271 @@
+"""Linear maps along time that take the time dispersion of a scheme away.
+
+A scheme with step d that oscillates with theta solves the equations, exactly in time, at another angular
+frequency, `omega(theta)`; for leapfrog `omega = (2/d) sin(theta d/2)`. Let T be the real matrix with
+`(T w)^(theta) = sqrt(d omega/d theta) w^(omega(theta))`, the hats being Fourier transforms. Then
+
+    traces = T' F(T wavelet)
+
+has no error of the time stepping left (Stork, 2013; Koene et al., 2018). The square root makes T an
+isometry: its transpose, T', is its inverse too, so that one matrix serves wavelets, traces, and the
+adjoints of both. Leapfrog is early: T moves wavelets to earlier times and its transpose moves traces to
+later ones, and a record needs nothing from beyond its end but the tail of the matrix, a few samples long.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from .equations import AbstractWaveEquation, TimeStepping
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+BLOCK = 128  # samples along a side of the square blocks in which a large matrix is kept
+WHOLE = 512  # samples up to which a matrix is kept whole: that costs as little, and compiles faster
+TOLERANCE = 1e-6  # of the largest weight: smaller ones are left out
+TAIL = 3.5  # widths of the tail, an Airy function, that a run lasts beyond the record
+STEEPEST = 0.75  # of the cut: above it, theta(omega) is too steep to follow
+HIGHEST = 0.65  # of the Nyquist frequency: above it, nothing is exact
+TAPER = 0.7  # of the Nyquist frequency, of theta: above it, gains fall to zero
+MARGIN = 1.25  # of the highest frequency of a survey's wavelets: exact up to there
+KAISER = 10.0  # shape of the window by which slope and gain change over
+FINE = 16385  # points of the tables in frequency
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Samples and steps.
+
+    Attributes:
+        samples: of wavelets and traces.
+        steps_per_sample: internal steps per sample.
+        highest: the matrix is to be exact up to this angle per sample, `2 pi f dt`.
+        stepping: of the scheme.
+    """
+
+    samples: int
+    steps_per_sample: int
+    highest: float
+    stepping: TimeStepping
+
+    @property
+    def cut(self) -> float:
+        """The largest angle per sample that the scheme can represent."""
+        return self.steps_per_sample * self.stepping.cut
+
+    @property
+    def top(self) -> float:
+        """The angle per sample up to which the matrix is exact."""
+        return min(self.highest, STEEPEST * self.cut, HIGHEST * np.pi)
+
+    def modelled(self, true: Floats) -> Floats:
+        """theta dt of omega dt."""
+        return self.steps_per_sample * self.stepping.modelled(true / self.steps_per_sample)
+
+    @cached_property
+    def _table(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """omega dt from 0 to pi, and there: theta dt, d theta/d omega, and the gain.
+
+        Above `top`, the slope goes over smoothly into a constant: the correction is then a little too
+        small, and never wrong in sign. The gain falls from 1 to 0 where theta nears the Nyquist frequency.
+        """
+        omega = np.linspace(0.0, np.pi, FINE)
+        step = omega[1]
+        width = min(0.8, 2.0 * (0.85 * self.cut - self.top))
+        rates = 1.0 - _rise((omega[1:] + omega[:-1]) / 2.0, self.top, width)
+        followed = np.concatenate([[0.0], np.cumsum(rates)]) * step  # omega, but level above `top`
+        exact = np.linspace(0.0, followed[-1], FINE)
+        slope = np.interp(followed, exact, np.gradient(self.modelled(exact), exact, edge_order=2))
+        theta = np.concatenate([[0.0], np.cumsum(0.5 * (slope[1:] + slope[:-1]))]) * step
+        gain = 1.0 - _rise(theta, TAPER * np.pi, (1.0 - TAPER) * np.pi)
+        return omega, theta, slope, gain
+
+    def response(self, true: Floats) -> tuple[Floats, Floats, Floats]:
+        """theta dt, d theta/d omega and the gain at omega dt from 0 to pi."""
+        omega, theta, slope, gain = self._table
+        # Read from a table, theta would be wrong by 1e-9, and the phase by that times the samples.
+        exact = self.modelled(np.minimum(true, self.top))
+        phase = np.where(true <= self.top, exact, np.interp(true, omega, theta))
+        return phase, np.interp(true, omega, slope), np.interp(true, omega, gain)
+
+    @property
+    def tail(self) -> int:
+        """Samples that must be modelled beyond the record.
+
+        By the end of t samples, `t (theta - omega)` has grown to about `t a omega^3`: the matrix' tail is an
+        Airy function, `(3 t a)^(1/3)` wide. A stepping that is late delays whole waves beyond the record too.
+        """
+        omega = np.array([self.top])
+        theta, slope, _ = self.response(omega)
+        cubic = abs(float(theta[0] - self.top)) / self.top**3
+        late = max(0.0, self.samples * (1.0 - float(slope[0])))
+        return 1 + math.ceil(TAIL * (3.0 * self.samples * cubic) ** (1 / 3)) + math.ceil(late)
+
+    def weights(self, first: int, count: int, lags: Any) -> Floats:
+        """T[j, j + lag], for times j of the model from `first` on, (time, lag)."""
+        size = 512
+        while size < 2 * (lags[-1] - lags[0] + 1):
+            size *= 2
+        omega = 2.0 * np.pi * np.arange(size // 2 + 1) / size
+        theta, slope, gain = self.response(omega)
+        start = gain * np.sqrt(slope) * np.exp(1j * first * (theta - omega))
+        spectrum = start * np.exp(1j * np.outer(np.arange(count), theta - omega))
+        # The sum over omega of exp(-i omega lag) is the conjugate of an inverse transform.
+        return np.fft.irfft(spectrum.conj(), size, axis=-1)[:, lags % size]
+
+    def reach(self, time: int) -> tuple[int, int]:
+        """How many samples before and after a time j of the model matter to it."""
+        drift = math.ceil(time * (self.response(np.array([np.pi]))[1][0] - 1.0))
+        margin = 64
+        while True:
+            lags = np.arange(min(drift, 0) - margin, max(drift, 0) + margin + 1)
+            row = np.abs(self.weights(time, 1, lags)[0])
+            loud = lags[row > TOLERANCE * row.max()]
+            inside = loud[0] > lags[0] + 8 and loud[-1] < lags[-1] - 8
+            if inside or margin > 2 * time:
+                return max(0, -int(loud[0])), max(0, int(loud[-1]))
+            margin *= 2
+
+
+def _rise(x: Floats, first: float, width: float) -> Floats:
+    """From 0 to 1 over a width: the integral of a Kaiser window, whose transform has short tails."""
+    u = np.linspace(0.0, 1.0, 4097)
+    bell = np.i0(KAISER * np.sqrt(1.0 - (2.0 * u - 1.0) ** 2))
+    total = np.concatenate([[0.0], np.cumsum(0.5 * (bell[1:] + bell[:-1]))])
+    return np.interp((x - first) / width, u, total / total[-1])
+
+
+class TimeWarp:
+    """The matrix T of a survey, from its samples to those of the model's time.
+
+    The matrix is nearly a diagonal one. A small one is kept whole, a large one as square blocks. Compared by
+    identity; see `warp_of`.
+
+    Args:
+        clock: samples and steps.
+
+    Attributes:
+        samples: of wavelets and traces.
+        modelled: samples that the model must run for; more than `samples`.
+        size: samples along a side of a block.
+        count: blocks along the diagonal; zeros fill up the last.
+        diagonals: column minus row of the blocks of each diagonal that is not empty, and the first row.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.samples = clock.samples
+        self.modelled = clock.samples + clock.tail
+        self.size = self.modelled if self.modelled <= WHOLE else BLOCK
+        self.count = -(-self.modelled // self.size)
+        found: dict[int, dict[int, Floats]] = {}
+        for row, diagonal, block in self._blocks(clock):
+            found.setdefault(diagonal, {})[row] = block
+        self.diagonals = tuple((d, min(rows)) for d, rows in found.items())
+        empty = np.zeros((self.size, self.size))
+        exact = [np.stack([rows.get(b, empty) for b in range(min(rows), max(rows) + 1)]) for rows in found.values()]
+        if self.whole:
+            exact = [exact[0][..., : self.samples]]
+        self._tables = {"float64": tuple(exact)}
+
+    @property
+    def whole(self) -> bool:
+        """Is the matrix a single block?"""
+        return self.count == 1
+
+    def _blocks(self, clock: Clock) -> Iterator[tuple[int, int, Floats]]:
+        """Row, column minus row, and values of every block that is not empty."""
+        size, count = self.size, self.count
+        before, after = clock.reach(self.modelled)
+        lags = np.arange(-before, after + 1)
+        low, high = -(-before // size), -(-after // size)
+        middle = (low + 1) * size
+        columns_less_rows = np.arange(size)[None, :] - np.arange(size)[:, None]
+        by_lag = np.zeros((size, (low + high + 3) * size))
+        for row in range(count):
+            by_lag[:, middle - before : middle + after + 1] = clock.weights(row * size, size, lags)
+            by_lag[self.modelled - row * size :] = 0.0
+            least = TOLERANCE * np.abs(by_lag).max()
+            for diagonal in range(max(-low, -row), min(high, count - 1 - row) + 1):
+                block = np.take_along_axis(by_lag, columns_less_rows + diagonal * size + middle, axis=1)
+                columns = np.arange((row + diagonal) * size, (row + diagonal + 1) * size)
+                block = block * (columns < self.samples)
+                if np.abs(block).max() > least:
+                    yield row, diagonal, block
+
+    def tables(self, dtype: Any) -> tuple[np.ndarray, ...]:
+        """The blocks of each diagonal, (block, size, size); or the whole matrix, (1, modelled, samples)."""
+        name = np.dtype(dtype).name
+        if name not in self._tables:
+            self._tables[name] = tuple(t.astype(name) for t in self._tables["float64"])
+        return self._tables[name]
+
+    def forward(self, signals: np.ndarray) -> np.ndarray:
+        """T along the last axis of NumPy arrays, from `samples` to `modelled`; see `primitives` for JAX."""
+        return apply(self, self.tables(signals.dtype), signals, False, np)
+
+
+def apply(warp: TimeWarp, tables: Any, signals: Any, transposed: bool, xp: Any) -> Any:
+    """T, or its transpose, along the last axis.
+
+    Args:
+        warp: the matrix.
+        tables: its blocks, in the type of the signals.
+        signals: (..., samples), or (..., modelled) for the transpose.
+        transposed: which of the two.
+        xp: `numpy` or `jax.numpy`.
+    """
+    if warp.whole:
+        return xp.tensordot(signals, tables[0][0], ((-1,), (0 if transposed else 1,)))
+    size, count = warp.size, warp.count
+    *lead, given = signals.shape
+    samples = warp.samples if transposed else warp.modelled
+    parts = xp.pad(signals.reshape(-1, given), ((0, 0), (0, count * size - given)))
+    parts = parts.reshape(-1, count, size).transpose(1, 0, 2)  # (block, trace, sample)
+    total = xp.zeros_like(parts)
+    for blocks, (diagonal, first) in zip(tables, warp.diagonals, strict=True):
+        above = slice(first, first + blocks.shape[0])
+        beside = slice(above.start + diagonal, above.stop + diagonal)
+        # Written such that XLA need not transpose the blocks, which may be constants.
+        if transposed:
+            into, part = beside, xp.matmul(parts[above], blocks)
+        else:
+            moved = parts[beside].transpose(0, 2, 1)
+            into, part = above, xp.matmul(blocks, moved).transpose(0, 2, 1)
+        total = total + xp.pad(part, ((into.start, count - into.stop), (0, 0), (0, 0)))
+    return total.transpose(1, 0, 2).reshape(-1, count * size)[:, :samples].reshape(*lead, samples)
+
+
+_WARPS: WeakValueDictionary[Clock, TimeWarp] = WeakValueDictionary()
+
+
+def warp_of(clock: Clock) -> TimeWarp:
+    """The matrix of a clock, made once for as long as it is in use."""
+    warp = _WARPS.get(clock)
+    if warp is None:
+        warp = _WARPS.setdefault(clock, TimeWarp(clock))
+    return warp
+
+
+@cache
+def _say_raw(equation: type[AbstractWaveEquation]) -> None:
+    warnings.warn(
+        f"{equation.__name__} does not declare what its time stepping does to frequencies, so its time dispersion stays "
+        "in the traces. If it steps by centred differences in time (leapfrog), write time_stepping = ox.LEAPFROG in the "
+        'class; else give an ox.TimeStepping, or say Propagator(..., time_dispersion="raw")',
+        stacklevel=4,
+    )
+
+
+def without_relation(equation: type[AbstractWaveEquation]) -> bool:
+    """Is an equation without a declared relation between true and modelled frequency? The first time, says so."""
+    if equation.time_stepping is None:
+        _say_raw(equation)
+    return equation.time_stepping is None
