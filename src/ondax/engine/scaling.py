@@ -19,6 +19,7 @@ from ..equations.system import Port, System
 
 WEAK = -60  # binary exponent of what a run of size one may record before any wave arrives: stencils run ahead of waves
 SMALL = -90  # likewise of gradients, which are products of two fields
+LARGE = 1 << 20  # more than any binary exponent
 LOST = 10  # bits that the largest value of a result may lose where numbers get too small
 
 
@@ -45,7 +46,7 @@ def scaled(array: np.ndarray, power: int) -> np.ndarray:
         return np.ldexp(array, power)
 
 
-def check_range(peaks: Iterable[tuple[float, int]], dtype: Any, what: str, weakest: int) -> None:
+def check_range(peaks: Iterable[tuple[float, int]], dtype: Any, what: str, weakest: int = -LARGE) -> None:
     """Check that results can be represented.
 
     Args:

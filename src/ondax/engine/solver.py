@@ -18,7 +18,7 @@ from .extent import Extent, cells
 from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .runs import AdjointRun, Checkpointed, ForwardRun
-from .scaling import SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
+from .scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from .settings import Settings
 from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
 from .workers import OrderedSum, each
@@ -27,7 +27,6 @@ Arrays = Sequence[np.ndarray]
 
 POINTS_PER_THREAD = 250_000  # sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
 SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
-LARGE = 1 << 20  # more than any binary exponent
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
