@@ -16,7 +16,10 @@ GRID = ox.Grid((31, 25), 10.0)
 SOURCES, RECEIVERS = [[80.0, 40.0], [220.0, 40.0]], ox.line((20.0, 40.0), (280.0, 40.0), 14)
 WAVELET = ox.ricker(14.0, 150, 0.002)
 SIZES = (1e-20, 1e-12, 1e12, 1e20)
-POWERS = (2.0**-20, 2.0**20)  # the same digits: the smallest samples of a trace still fit into float32
+POWERS = (
+    2.0**-20,
+    pytest.param(2.0**20, marks=pytest.mark.slow),
+)  # the same digits: the smallest samples of a trace still fit into float32
 ALIKE = 1e-4
 
 
@@ -65,6 +68,7 @@ def test_the_digits_stay(size):
     same_digits(F.adjoint(VP, size * born) / size, F.adjoint(VP, born))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-20, 1e20])
 def test_second_derivatives(size):
     def curved(F, size):
@@ -73,6 +77,7 @@ def test_second_derivatives(size):
     assert off(curved(propagator(size), size), curved(propagator(), 1.0)) < ALIKE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-20, 1e20])
 def test_wavelets_and_positions(size):
     def gradients(F, size):
@@ -89,6 +94,7 @@ def test_wavelets_and_positions(size):
     assert off(gradients(propagator(size), size), gradients(propagator(), 1.0)) < ALIKE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("of_wavelet", "of_weights"), [(1e-20, 1.0), (1.0, 1e20), (1e15, 1e-30)])
 def test_extended_sources(of_wavelet, of_weights):
     extended = ox.Survey(ox.Extended(2), RECEIVERS, WAVELET, 0.002)
@@ -111,6 +117,7 @@ def test_extended_sources(of_wavelet, of_weights):
     assert off((of_weights * found[0], of_wavelet * found[1], found[2]), right) < ALIKE
 
 
+@pytest.mark.slow
 def test_shots_of_very_different_sizes():
     """Each as if it were alone, a silent one included; sums over shots are those of the strong ones."""
     sources, sizes = np.array([*SOURCES, [150.0, 40.0]]), np.array([1e-20, 1e12, 0.0])
@@ -129,6 +136,7 @@ def test_shots_of_very_different_sizes():
     )
 
 
+@pytest.mark.slow
 def test_batches_of_models_and_wavelets_keep_their_own_sizes():
     F = propagator()
     sizes = jnp.array([1e-20, 1.0, 1e20])
@@ -216,8 +224,10 @@ def invert(size, optimizer, **more):
 LBFGS = optax.lbfgs(optax.piecewise_constant_schedule(100.0, {1: 1e-2}))
 
 
-@pytest.mark.parametrize("size", [1e-20, 1e20])
-@pytest.mark.parametrize("optimizer", [optax.adam(10.0), LBFGS], ids=["adam", "lbfgs"])
+@pytest.mark.parametrize("size", [1e-20, pytest.param(1e20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "optimizer", [optax.adam(10.0), pytest.param(LBFGS, marks=pytest.mark.slow)], ids=["adam", "lbfgs"]
+)
 def test_inversions(optimizer, size):
     plain, found = (invert(s, optimizer) for s in (1.0, size))
     assert float(jnp.abs(plain.model - VP).max()) > 5.0
@@ -235,7 +245,8 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("name", ["huber", *(pytest.param(n, marks=pytest.mark.slow) for n in MISFITS if n != "huber")])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MISFITS)
 def test_misfits_and_preconditioners(name):
     def smooth(g):
         return 0.5 * g + 0.25 * (jnp.roll(g, 1, 0) + jnp.roll(g, -1, 0))
@@ -251,6 +262,7 @@ def test_a_preconditioner_that_needs_units_is_refused_where_there_are_none():
         invert(1e-20, optax.adam(10.0), precondition=lambda g: jnp.clip(g, -1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_steps_of_sgd_are_those_of_the_misfit_in_its_units():
     F = propagator(1e-3)
     observed = F(TRUE)
@@ -264,6 +276,7 @@ def test_steps_of_sgd_are_those_of_the_misfit_in_its_units():
         invert(1e-20, optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20, store_grad=True)))
 
 
+@pytest.mark.slow
 def test_misfits_of_the_users_see_traces_as_they_are():
     squares = lambda p, o: jnp.sum((p - o) ** 2)  # noqa: E731
     plain, found = (invert(s, optax.adam(10.0), misfit=squares) for s in (1.0, 1e-6))
@@ -288,8 +301,14 @@ def migrate(size, of_data=1.0, **setting):
     return ox.lsrtm(F, data, VP, iterations=3, progress=False, **setting)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("size", [1e-20, 1e20])
+@pytest.mark.parametrize(
+    ("solver", "size"),
+    [
+        pytest.param(solver, size, marks=() if (solver, size) == ("cgls", 1e-20) else pytest.mark.slow)
+        for solver in SOLVERS
+        for size in (1e-20, 1e20)
+    ],
+)
 def test_migration(solver, size):
     plain, found = (migrate(s, solver=SOLVERS[solver]) for s in (1.0, size))
     assert float(jnp.abs(plain.image).max()) > 5.0
@@ -298,6 +317,7 @@ def test_migration(solver, size):
     np.testing.assert_allclose(found.history.normal_residual / size**2, plain.history.normal_residual, rtol=10 * ALIKE)
 
 
+@pytest.mark.slow
 def test_migration_of_data_in_other_units_than_the_source_with_weights_and_damping():
     """The image is in proportion to the data; weights of traces and image cancel, and so does what they do to the damping."""
     F = propagator()
@@ -315,6 +335,7 @@ def test_migration_of_data_in_other_units_than_the_source_with_weights_and_dampi
         assert off(found.image / of_data, plain.image) < ALIKE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-20, 1e20])
 def test_illumination(size):
     plain, found = (ox.preconditioners.illumination(propagator(s), VP) for s in (1.0, size))
