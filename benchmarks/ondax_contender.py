@@ -39,6 +39,7 @@ def propagator(case: Case, settings: ox.Settings, shift: float = 0.0) -> tuple[o
         max_velocity=MAX_VELOCITY,
         boundary=ox.Sponge(width=case.width, reflection=REFLECTION, power=POWER),
         settings=settings,
+        time_dispersion="raw",  # as the baselines are
     )
     if model.steps_per_sample != 1:
         raise RuntimeError(f"unfair: ondax takes {model.steps_per_sample} inner steps a sample")

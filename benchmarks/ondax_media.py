@@ -42,6 +42,7 @@ def _problem(options: dict[str, Any]) -> tuple[ox.Propagator, dict[str, jax.Arra
         interpolation="linear",  # the baselines read velocities at nodes as the mean of two neighbours
         settings=ox.Settings(threads=options["threads"]),
         min_points_per_wavelength=1.0,
+        time_dispersion="raw",  # as the baselines are
     )
     if F.steps_per_sample != 1:
         raise RuntimeError(f"unfair: ondax takes {F.steps_per_sample} inner steps a sample")

@@ -15,6 +15,7 @@ class Radar(ox.AbstractWaveEquation):
 
     parameter_names = ("permittivity", "conductivity")  # relative; S/m
     positive_parameters = ("permittivity",)
+    time_stepping = ox.LEAPFROG  # centred differences in time
     space_order: int = 8
 
     def system(self, symbols, boundary):

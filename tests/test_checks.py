@@ -75,7 +75,7 @@ Case = tuple[Callable[[], object], str]
 
 AT_CONSTRUCTION: dict[str, Case] = {
     # grid
-    "shape of a point": (lambda: grid(shape=(1, 20)), r"shape=\(1, 20\).*at least 2"),
+    "no point along an axis": (lambda: grid(shape=(0, 20)), r"shape=\(0, 20\).*at least 1"),
     "four axes": (lambda: grid(shape=(4, 4, 4, 4)), r"shape=\(4, 4, 4, 4\): give 1 to 3"),
     "fractional shape": (lambda: grid(shape=(4.5, 4)), r"shape=\(4\.5, 4\).*whole numbers"),
     "negative spacing": (lambda: grid(spacing=-10.0), r"spacing=-10\.0 must be positive, in metres"),
@@ -136,6 +136,12 @@ AT_CONSTRUCTION: dict[str, Case] = {
         lambda: propagator(interpolation="cubic"),
         r"interpolation='cubic': choose one of 'sinc', 'linear'",
     ),
+    "time dispersion": (
+        lambda: propagator(time_dispersion="off"),
+        r"time_dispersion='off': choose one of 'corrected', 'raw'",
+    ),
+    "courant": (lambda: propagator(courant=1.1), r"courant=1\.1 must be above 0 and at most 1"),
+    "courant 0": (lambda: propagator(courant=0.0), r"courant=0\.0 must be above 0 and at most 1"),
     "source outside": (
         lambda: propagator(survey=survey(sources=[[50.0, 20.0], [50.0, 300.0]])),
         r"sources: 1 of 2 lie outside the grid, the first at \(50\.0, 300\.0\) m; axis 1 runs from 0 to 190 m",

@@ -381,7 +381,7 @@ SCRIPT = textwrap.dedent(
     grid = ox.Grid(shape=(41, 31), spacing=10.0)
     survey = ox.Survey(ox.line((50.0, 20.0), (350.0, 20.0), 4), ox.line((0.0, 30.0), (400.0, 30.0), 21),
                        ox.ricker(15.0, nt=150, dt=0.002), 0.002)
-    F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2600.0)
+    F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2600.0, boundary=ox.Sponge(40))
     true = np.full(grid.shape, 2000.0, np.float32)
     true[15:25, 12:20] = 2300.0
     observed = np.asarray(F(true))

@@ -12,7 +12,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a run
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     scope: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), scope)
@@ -32,6 +32,7 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     assert scope["kernels"][1].model.trainable is None
     for name in ("vp", "loss"):
         assert np.any(np.asarray(scope["gradients"][name]) != 0.0)
+    assert 1e-4 < scope["late"] < 0.5
     assert scope["dot"] < 1e-5  # float32: a hundred roundings
     assert (tmp_path / "run.npz").exists()
 

@@ -32,6 +32,7 @@ from .equations import Viscoacoustic as Viscoacoustic
 from .grid import Grid as Grid
 from .propagator import Propagator as Propagator
 from .second_order import hvp as hvp
+from .silence import SilentReceivers as SilentReceivers
 from .survey import Extended as Extended
 from .survey import Survey as Survey
 from .survey import line as line
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from . import misfits as misfits
     from . import nn as nn
     from . import plotting as plotting
+    from . import stability as stability
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
@@ -68,6 +70,7 @@ _LATER = {
     "datasets": "datasets",
     "nn": "nn",
     "plotting": "plotting",
+    "stability": "stability",
     "Jacobian": "jacobian",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from .survey import Survey
 T = TypeVar("T")
 
 MOST_STEPS_PER_SAMPLE = 500  # beyond this a unit is wrong, not the survey
+CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 SPECTRAL_FLOOR = 0.02  # of the amplitude spectrum's peak: what lies above counts as signal
 
 
@@ -79,17 +80,26 @@ def floating_type(arrays: Sequence[Any]) -> Any:
     return jnp.float64 if jnp.dtype("float64") in types else jnp.float32
 
 
-def shaped(name: str, values: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+def shape(name: str, values: Any, expected: tuple[int, ...]) -> None:
+    """Check a shape.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if jnp.shape(values) != expected:
+        hint = ""
+        if len(jnp.shape(values)) == len(expected) and jnp.shape(values) == expected[::-1]:
+            hint = ": transpose it, depth is the last axis"
+        raise ValueError(f"{name} has shape {jnp.shape(values)}, expected {expected}{hint}")
+
+
+def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Array:
     """The values as an array of the given type.
 
     Raises:
         ValueError: another shape.
     """
-    if jnp.shape(values) != shape:
-        hint = ""
-        if len(jnp.shape(values)) == len(shape) and jnp.shape(values) == shape[::-1]:
-            hint = ": transpose it, depth is the last axis"
-        raise ValueError(f"{name} has shape {jnp.shape(values)}, expected {shape}{hint}")
+    shape(name, values, expected)
     return jnp.asarray(values).astype(dtype)
 
 
@@ -150,6 +160,42 @@ def _spectrum(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(n, survey.dt), spectra.max(axis=0)
 
 
+def finite_speeds(slowest: float, fastest: float) -> None:
+    """Check that a model's slowest and fastest speed, m/s, are speeds.
+
+    Raises:
+        ValueError: not finite or not positive.
+    """
+    if not (math.isfinite(slowest) and math.isfinite(fastest)):
+        raise ValueError("the model's wave speed is NaN or infinite somewhere")
+    if slowest <= 0.0:
+        raise ValueError(f"the model's slowest wave speed is {slowest:g} m/s: it must be positive")
+
+
+def least_values(positive: Mapping[str, float], constraints: Mapping[str, float]) -> None:
+    """Check the least values of parameters that must be positive, and of combinations that must not be negative.
+
+    Raises:
+        ValueError: names the first at fault.
+    """
+    for name, value in positive.items():
+        if value <= 0.0:  # NaN is found among the coefficients
+            raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
+    for name, value in constraints.items():
+        if value < -CONSTRAINT_ROUNDING:
+            raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
+
+
+def finite_coefficient(name: str, values: np.ndarray) -> None:
+    """Check the values of a scheme's coefficient.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    if not np.isfinite(np.sum(values, dtype=np.float64)):
+        raise ValueError(f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0")
+
+
 def spatial_error(survey: Survey, space_order: int, spacing: float, speed: float, path: float) -> float:
     """The error of traces, as a fraction of them, that differences in space are expected to make.
 
@@ -202,10 +248,7 @@ def speeds(
     Raises:
         ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the grid.
     """
-    if not (math.isfinite(slowest) and math.isfinite(fastest)):
-        raise ValueError("the model's wave speed is NaN or infinite somewhere")
-    if slowest <= 0.0:
-        raise ValueError(f"the model's slowest wave speed is {slowest:g} m/s: it must be positive")
+    finite_speeds(slowest, fastest)
     if fastest > max_velocity * (1.0 + 1e-5):  # the rounding of float32 models
         raise ValueError(
             f"the model's fastest wave speed, {fastest:g} m/s, exceeds max_velocity={max_velocity:g} m/s, for which the "
@@ -236,7 +279,7 @@ def faces(boundary: AbstractBoundary, grid: Grid, equation: AbstractWaveEquation
                 raise ValueError(
                     f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), top=FreeSurface())"
                 )
-            if boundary.face(axis, side).stretches and not equation.stretchable:
+            if boundary.face(axis, side).stretches and equation.stretchable is False:
                 raise ValueError(
                     f"boundary={boundary!r}: {type(equation).__name__} is unstable in perfectly matched layers, use ox.Sponge()"
                 )

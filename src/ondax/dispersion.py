@@ -28,14 +28,15 @@ from .equations import AbstractWaveEquation, TimeStepping
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-BLOCK = 128  # samples along a side of the square blocks in which a large matrix is kept
-WHOLE = 512  # samples up to which a matrix is kept whole: that costs as little, and compiles faster
+BLOCK = 64  # rows of the blocks in which a large matrix is kept
+WHOLE = 256  # samples up to which a matrix is kept whole: that costs as little, and compiles faster
 TOLERANCE = 1e-6  # of the largest weight: smaller ones are left out
 TAIL = 3.5  # widths of the tail, an Airy function, that a run lasts beyond the record
 STEEPEST = 0.75  # of the cut: above it, theta(omega) is too steep to follow
 HIGHEST = 0.65  # of the Nyquist frequency: above it, nothing is exact
 TAPER = 0.7  # of the Nyquist frequency, of theta: above it, gains fall to zero
 MARGIN = 1.25  # of the highest frequency of a survey's wavelets: exact up to there
+CHANGE = 0.5  # radians per sample, over which the slope goes over into a constant
 KAISER = 10.0  # shape of the window by which slope and gain change over
 FINE = 16385  # points of the tables in frequency
 
@@ -75,17 +76,17 @@ class Clock:
         """omega dt from 0 to pi, and there: theta dt, d theta/d omega, and the gain.
 
         Above `top`, the slope goes over smoothly into a constant: the correction is then a little too
-        small, and never wrong in sign. The gain falls from 1 to 0 where theta nears the Nyquist frequency.
+        small, and never wrong in sign. The gain falls from 1 to 0 where theta, or omega, nears the Nyquist frequency.
         """
         omega = np.linspace(0.0, np.pi, FINE)
         step = omega[1]
-        width = min(0.8, 2.0 * (0.85 * self.cut - self.top))
+        width = min(CHANGE, 2.0 * (0.85 * self.cut - self.top))
         rates = 1.0 - _rise((omega[1:] + omega[:-1]) / 2.0, self.top, width)
         followed = np.concatenate([[0.0], np.cumsum(rates)]) * step  # omega, but level above `top`
         exact = np.linspace(0.0, followed[-1], FINE)
         slope = np.interp(followed, exact, np.gradient(self.modelled(exact), exact, edge_order=2))
         theta = np.concatenate([[0.0], np.cumsum(0.5 * (slope[1:] + slope[:-1]))]) * step
-        gain = 1.0 - _rise(theta, TAPER * np.pi, (1.0 - TAPER) * np.pi)
+        gain = 1.0 - _rise(np.maximum(theta, omega), TAPER * np.pi, (1.0 - TAPER) * np.pi)
         return omega, theta, slope, gain
 
     def response(self, true: Floats) -> tuple[Floats, Floats, Floats]:
@@ -104,10 +105,10 @@ class Clock:
         Airy function, `(3 t a)^(1/3)` wide. A stepping that is late delays whole waves beyond the record too.
         """
         omega = np.array([self.top])
-        theta, slope, _ = self.response(omega)
+        theta = self.modelled(omega)
         cubic = abs(float(theta[0] - self.top)) / self.top**3
-        late = max(0.0, self.samples * (1.0 - float(slope[0])))
-        return 1 + math.ceil(TAIL * (3.0 * self.samples * cubic) ** (1 / 3)) + math.ceil(late)
+        late = max(0.0, self.samples * (1.0 / float(self._table[2].min()) - 1.0))
+        return 1 + math.ceil(TAIL * (3.0 * self.samples * cubic) ** (1 / 3)) + round(late)
 
     def weights(self, first: int, count: int, lags: Any) -> Floats:
         """T[j, j + lag], for times j of the model from `first` on, (time, lag)."""
@@ -146,8 +147,8 @@ def _rise(x: Floats, first: float, width: float) -> Floats:
 class TimeWarp:
     """The matrix T of a survey, from its samples to those of the model's time.
 
-    The matrix is nearly a diagonal one. A small one is kept whole, a large one as square blocks. Compared by
-    identity; see `warp_of`.
+    The matrix is nearly a diagonal one. A small one is kept whole. Of a large one, blocks of rows are kept, each from
+    the first to the last column that matters to it. Compared by identity; see `warp_of`.
 
     Args:
         clock: samples and steps.
@@ -155,92 +156,64 @@ class TimeWarp:
     Attributes:
         samples: of wavelets and traces.
         modelled: samples that the model must run for; more than `samples`.
-        size: samples along a side of a block.
-        count: blocks along the diagonal; zeros fill up the last.
-        diagonals: column minus row of the blocks of each diagonal that is not empty, and the first row.
+        size: rows of a block.
+        starts: the first column of each block.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.samples = clock.samples
         self.modelled = clock.samples + clock.tail
         self.size = self.modelled if self.modelled <= WHOLE else BLOCK
-        self.count = -(-self.modelled // self.size)
-        found: dict[int, dict[int, Floats]] = {}
-        for row, diagonal, block in self._blocks(clock):
-            found.setdefault(diagonal, {})[row] = block
-        self.diagonals = tuple((d, min(rows)) for d, rows in found.items())
-        empty = np.zeros((self.size, self.size))
-        exact = [np.stack([rows.get(b, empty) for b in range(min(rows), max(rows) + 1)]) for rows in found.values()]
-        if self.whole:
-            exact = [exact[0][..., : self.samples]]
-        self._tables = {"float64": tuple(exact)}
+        found = list(self._blocks(clock))
+        width = max(block.shape[1] for _, block in found)
+        self.starts = np.array([min(start, self.samples - width) for start, _ in found])
+        exact = np.zeros((len(found), self.size, width))
+        for rows, shifted, (start, block) in zip(exact, self.starts, found, strict=True):
+            rows[:, start - shifted : start - shifted + block.shape[1]] = block
+        self._tables = {"float64": exact}
 
     @property
     def whole(self) -> bool:
         """Is the matrix a single block?"""
-        return self.count == 1
+        return len(self.starts) == 1
 
-    def _blocks(self, clock: Clock) -> Iterator[tuple[int, int, Floats]]:
-        """Row, column minus row, and values of every block that is not empty."""
-        size, count = self.size, self.count
+    def _blocks(self, clock: Clock) -> Iterator[tuple[int, Floats]]:
+        """The first column that matters, and (row, column) from there to the last, of each block."""
         before, after = clock.reach(self.modelled)
-        lags = np.arange(-before, after + 1)
-        low, high = -(-before // size), -(-after // size)
-        middle = (low + 1) * size
-        columns_less_rows = np.arange(size)[None, :] - np.arange(size)[:, None]
-        by_lag = np.zeros((size, (low + high + 3) * size))
-        for row in range(count):
-            by_lag[:, middle - before : middle + after + 1] = clock.weights(row * size, size, lags)
-            by_lag[self.modelled - row * size :] = 0.0
-            least = TOLERANCE * np.abs(by_lag).max()
-            for diagonal in range(max(-low, -row), min(high, count - 1 - row) + 1):
-                block = np.take_along_axis(by_lag, columns_less_rows + diagonal * size + middle, axis=1)
-                columns = np.arange((row + diagonal) * size, (row + diagonal + 1) * size)
-                block = block * (columns < self.samples)
-                if np.abs(block).max() > least:
-                    yield row, diagonal, block
+        columns = np.arange(self.samples)
+        for first in range(0, self.modelled, self.size):
+            low = min(max(0, first - before), self.samples - 1)
+            near = columns[low : first + self.size + after]
+            lags = near[None, :] - np.arange(first, first + self.size)[:, None]
+            by_lag = clock.weights(first, self.size, np.arange(-before - self.size, after + self.size + 1))
+            block = np.take_along_axis(by_lag, np.clip(lags + before + self.size, 0, by_lag.shape[1] - 1), axis=1)
+            block[self.modelled - first :] = 0.0
+            loud = np.flatnonzero(np.max(np.abs(block), axis=0) > TOLERANCE * np.max(np.abs(by_lag)))
+            kept = slice(loud[0], loud[-1] + 1) if loud.size else slice(0, 1)
+            yield int(near[kept.start]), block[:, kept]
 
-    def tables(self, dtype: Any) -> tuple[np.ndarray, ...]:
-        """The blocks of each diagonal, (block, size, size); or the whole matrix, (1, modelled, samples)."""
+    def table(self, dtype: Any) -> np.ndarray:
+        """The blocks, (block, row, column)."""
         name = np.dtype(dtype).name
         if name not in self._tables:
-            self._tables[name] = tuple(t.astype(name) for t in self._tables["float64"])
+            self._tables[name] = self._tables["float64"].astype(name)
         return self._tables[name]
 
     def forward(self, signals: np.ndarray) -> np.ndarray:
-        """T along the last axis of NumPy arrays, from `samples` to `modelled`; see `primitives` for JAX."""
-        return apply(self, self.tables(signals.dtype), signals, False, np)
+        """T along the last axis of NumPy arrays, from `samples` to `modelled`; see `warping` for JAX."""
+        table = self.table(signals.dtype)
+        width = table.shape[2]
+        parts = [signals[..., s : s + width] @ b.T for s, b in zip(self.starts, table, strict=True)]
+        return np.concatenate(parts, axis=-1)[..., : self.modelled]
 
-
-def apply(warp: TimeWarp, tables: Any, signals: Any, transposed: bool, xp: Any) -> Any:
-    """T, or its transpose, along the last axis.
-
-    Args:
-        warp: the matrix.
-        tables: its blocks, in the type of the signals.
-        signals: (..., samples), or (..., modelled) for the transpose.
-        transposed: which of the two.
-        xp: `numpy` or `jax.numpy`.
-    """
-    if warp.whole:
-        return xp.tensordot(signals, tables[0][0], ((-1,), (0 if transposed else 1,)))
-    size, count = warp.size, warp.count
-    *lead, given = signals.shape
-    samples = warp.samples if transposed else warp.modelled
-    parts = xp.pad(signals.reshape(-1, given), ((0, 0), (0, count * size - given)))
-    parts = parts.reshape(-1, count, size).transpose(1, 0, 2)  # (block, trace, sample)
-    total = xp.zeros_like(parts)
-    for blocks, (diagonal, first) in zip(tables, warp.diagonals, strict=True):
-        above = slice(first, first + blocks.shape[0])
-        beside = slice(above.start + diagonal, above.stop + diagonal)
-        # Written such that XLA need not transpose the blocks, which may be constants.
-        if transposed:
-            into, part = beside, xp.matmul(parts[above], blocks)
-        else:
-            moved = parts[beside].transpose(0, 2, 1)
-            into, part = above, xp.matmul(blocks, moved).transpose(0, 2, 1)
-        total = total + xp.pad(part, ((into.start, count - into.stop), (0, 0), (0, 0)))
-    return total.transpose(1, 0, 2).reshape(-1, count * size)[:, :samples].reshape(*lead, samples)
+    def transpose(self, signals: np.ndarray) -> np.ndarray:
+        """Its transpose, from `modelled` to `samples`."""
+        table = self.table(signals.dtype)
+        total = np.zeros((*signals.shape[:-1], self.samples), signals.dtype)
+        for first, start, block in zip(range(0, self.modelled, self.size), self.starts, table, strict=True):
+            part = signals[..., first : first + self.size]
+            total[..., start : start + table.shape[2]] += part @ block[: part.shape[-1]]
+        return total
 
 
 _WARPS: WeakValueDictionary[Clock, TimeWarp] = WeakValueDictionary()

@@ -40,8 +40,8 @@ class Grid(eqx.Module):
         origin: float | Sequence[float] = 0.0,
     ) -> None:
         given = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-        if not 1 <= len(given) <= 3 or any(int(n) != n or n < 2 for n in given):
-            raise ValueError(f"shape={shape!r}: give 1 to 3 whole numbers of points, each at least 2")
+        if not 1 <= len(given) <= 3 or any(int(n) != n or n < 1 for n in given):
+            raise ValueError(f"shape={shape!r}: give 1 to 3 whole numbers of points, each at least 1")
         self.shape = tuple(int(n) for n in given)
         self.spacing = _per_axis(spacing, len(self.shape), "spacing")
         self.origin = _per_axis(origin, len(self.shape), "origin")

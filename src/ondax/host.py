@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .components import Components
-from .engine import Discretisation, Experiment, Programs, Solver, Wanted
+from .engine import Discretisation, Experiment, Programs, Solver, Wanted, check_sampling
+from .positions import from_pairs
 from .primitives import Operands
+from .resolution import check_resolution
+from .stability import StepCheck
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
 
@@ -28,6 +32,7 @@ class HostModel:
         ports: what sources feed and what receivers read.
         check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
         check_positions: checks positions given at run time; raises ValueError.
+        check_step: checks that the time step holds for a model.
         store_every: sampling of the history.
         linearize: makes the host model of the scheme together with its tangent.
     """
@@ -43,6 +48,7 @@ class HostModel:
         ports: tuple[Components, Components],
         check: Callable[..., None],
         check_positions: Callable[[str, np.ndarray], None],
+        check_step: StepCheck,
         store_every: int,
         linearize: Callable[[], HostModel],
     ) -> None:
@@ -55,6 +61,8 @@ class HostModel:
         self.ports = ports
         self.check = check
         self.check_positions = check_positions
+        self.check_step = check_step
+        self.contrasts = len(check_step.equation.contrasts or ())
         self.store_every = store_every
         self._linearize = linearize
         self.coefficient_names = tuple(c.name for c in programs.scheme.system.coefficients)
@@ -74,13 +82,13 @@ class HostModel:
 
     def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            return self.solver.forward(batch, e, self._wanted(keep), slopes)
+            return self.solver.forward(batch, e, self._sampled(keep, e, given), slopes)
 
         return self._call(("forward", given, keep, slopes), given, run)
 
     def born(self, given: Operands, wanted: tuple[int, ...], source: bool) -> HostFunction:
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            perturbed = self._wanted(wanted, every=1)
+            perturbed = self._wanted(wanted)
             if perturbed is None:  # modelling is linear in the source
                 return self.solver.forward(batch, replace(e, source=rest[-1]), None, False)
             return (self.solver.born(batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None),)
@@ -94,7 +102,7 @@ class HostModel:
 
         def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
             # The transpose of Born modelling is exact; a gradient, whose history is used once, may sample it in time.
-            chosen = self._wanted(wanted, every=None if last_use else 1)
+            chosen = self._sampled(wanted, e, given) if last_use else self._wanted(wanted)
             return self.solver.adjoint(batch, e, chosen, rest[0], **asked)
 
         return self._call(("adjoint", given, wanted, *asked.values()), given, run)
@@ -109,15 +117,25 @@ class HostModel:
             perturbations = tuple(by_index.get(i, np.zeros_like(c)) for i, c in enumerate(e.coefficients))
             e = replace(e, coefficients=(*e.coefficients, *perturbations))
             residual = np.concatenate([np.zeros_like(residual), residual], axis=-2)
-            chosen = self._wanted(wanted, every=1)
+            chosen = self._wanted(wanted)
             return self.linearized.solver.adjoint(batch, e, chosen, residual, last_use=False)
 
         return self._call(("curvature", given, wanted, moved), given, run)
 
-    def _wanted(self, indices: tuple[int, ...], every: int | None = None) -> Wanted | None:
+    def _wanted(self, indices: tuple[int, ...], every: int = 1) -> Wanted | None:
         if not indices:
             return None
-        return Wanted(tuple(self.coefficient_names[i] for i in indices), every or self.store_every)
+        return Wanted(tuple(self.coefficient_names[i] for i in indices), every)
+
+    def _sampled(self, indices: tuple[int, ...], e: Experiment, given: Operands) -> Wanted | None:
+        """A history sampled in time as the settings say. The survey's wavelets were checked when it was accepted.
+
+        Raises:
+            ValueError: wavelets given with this call have frequencies too high for that.
+        """
+        if indices and given.wavelet:
+            check_sampling(self.store_every, e.source, self.grid.dt)
+        return self._wanted(indices, self.store_every)
 
     def _call(self, key: Any, given: Operands, run: Callable[..., tuple[np.ndarray, ...]]) -> HostFunction:
         """The one long-lived function of these parameters: JAX would compile anew for another."""
@@ -147,12 +165,10 @@ class HostModel:
         given: Operands,
     ) -> tuple[Experiment, list[np.ndarray]]:
         for row in speeds.reshape(-1, speeds.shape[-1]):
-            self.check(*map(float, row))
+            self.check(*map(float, row[: row.size - self.contrasts]))
         for name, values in zip(self.coefficient_names, coefficients, strict=True):
-            if not np.isfinite(np.sum(values, dtype=np.float64)):
-                raise ValueError(
-                    f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0"
-                )
+            checks.finite_coefficient(name, values)
+        self._check_steps(speeds, coefficients)
         if shots.size and (shots.min() < 0 or shots.max() >= self.source_positions.shape[0]):
             raise ValueError(
                 f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {self.source_positions.shape[0] - 1}"
@@ -163,11 +179,27 @@ class HostModel:
         for name, values in (("the wavelet", source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
-        sources = self._positions("sources", more.pop(0)) if given.sources else self.source_positions[shots]
-        receivers = self._positions("receivers", more.pop(0)) if given.receivers else self.receiver_positions[shots]
+        sources, receivers = self.source_positions[shots], self.receiver_positions[shots]
+        if given.sources:
+            sources = self._positions("sources", more.pop(0), given)
+        if given.receivers:
+            receivers = self._positions("receivers", more.pop(0), given)
         return Experiment(tuple(coefficients), source, sources, receivers, weights), more
 
-    def _positions(self, name: str, positions: np.ndarray) -> np.ndarray:
+    def _check_steps(self, speeds: np.ndarray, coefficients: list[np.ndarray]) -> None:
+        """Check that the time step holds for each model of the batch."""
+        batch = np.broadcast_shapes(speeds.shape[:-1], *(c.shape[: c.ndim - len(self.shape)] for c in coefficients))
+        rows = np.broadcast_to(speeds, (*batch, speeds.shape[-1]))
+        models = [np.broadcast_to(c, (*batch, *self.shape)) for c in coefficients]
+        for position in np.ndindex(*batch):
+            _, fastest, *others = map(float, rows[position])
+            values = {name: c[position] for name, c in zip(self.coefficient_names, models, strict=True)}
+            self.check_step(values, fastest, others[len(others) - self.contrasts :])
+
+    def _positions(self, name: str, pairs: np.ndarray, given: Operands) -> np.ndarray:
+        positions = from_pairs(pairs)
+        if name in given.single:
+            check_resolution(name, positions, np.float32)
         self.check_positions(name, positions.reshape(-1, positions.shape[-1]))
         return positions
 

@@ -18,6 +18,7 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Condi
 from .host import HostModel
 from .primitives import Operands
 from .reverse import differentiable
+from .stability import StepCheck
 from .survey import Survey
 
 if TYPE_CHECKING:
@@ -27,10 +28,29 @@ Variant = Literal["plain", "transposed", "linearized"]  # of a scheme
 
 
 @cache
-def _system(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str) -> System:
+def _system(
+    equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str, whole: frozenset[str]
+) -> System:
+    """The scheme with its boundary; `whole` are the axes with few points between two layers: see `stretched`."""
     system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
     ends = ((axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high"))
-    return stretched(system, [end for end in ends if boundary.face(*end).stretches])
+    return stretched(system, [end for end in ends if boundary.face(*end).stretches], whole)
+
+
+def _axes_between_layers(
+    equation: AbstractWaveEquation, boundary: AbstractBoundary, shape: tuple[int, ...]
+) -> frozenset[str]:
+    """The axes on which what two perfectly matched layers are felt by overlaps: with few points between them."""
+    axes = AXIS_NAMES[len(shape)]
+    enclosed = [
+        (axis, points)
+        for axis, points in zip(axes, shape, strict=True)
+        if all(boundary.face(axis, side).stretches for side in ("low", "high"))
+    ]
+    if not enclosed:
+        return frozenset()
+    felt = reach(_system(equation, boundary, len(shape), "float32", frozenset()))
+    return frozenset(axis for axis, points in enclosed if points < 2 * felt)
 
 
 @cache
@@ -43,9 +63,10 @@ def _programs(
     outputs: tuple[str, ...],
     variant: Variant,
     extended: bool,
+    whole: frozenset[str],
 ) -> Programs:
     """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together with its tangent."""
-    system = _system(equation, boundary, ndim, dtype)
+    system = _system(equation, boundary, ndim, dtype, whole)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
     system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
     if variant == "transposed":
@@ -59,6 +80,7 @@ class Ends:
     """The components that a survey fires and records, of an equation."""
 
     def __init__(self, survey: Survey, system: System) -> None:
+        self.symbols = system.symbols
         self.source = Components("source", survey.source, system.inputs)
         self.receiver = Components("receiver", survey.receiver, system.outputs)
         self.recorded_at = min(port.time for port in self.receiver.ports)
@@ -77,7 +99,7 @@ class Operators:
     @cached_property
     def ends(self) -> Ends:
         f = self._propagator
-        return Ends(f.survey, _system(f.equation, f.boundary, f.grid.ndim, "float32"))
+        return Ends(f.survey, _system(f.equation, f.boundary, f.grid.ndim, "float32", frozenset()))
 
     @cached_property
     def constrained(self) -> tuple[str, ...]:
@@ -87,15 +109,21 @@ class Operators:
         return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
 
     @cached_property
+    def check_step(self) -> StepCheck:
+        """One for all host models, so that each model is checked once."""
+        f = self._propagator
+        return StepCheck(f.equation, f.grid, f.boundary, f.dt)
+
+    @cached_property
     def warp(self) -> TimeWarp | None:
         """The map along time that takes time dispersion away; None where traces stay raw."""
         f = self._propagator
-        if f.time_dispersion == "raw":
+        stepping = f.equation.time_stepping
+        if f.time_dispersion == "raw" or stepping is None:
             return None
         # Of a survey of zeros nothing is known: its wavelets will come with the calls.
         frequency = f.highest_frequency or np.inf
         highest = 2.0 * np.pi * f.survey.dt * MARGIN * frequency
-        stepping = f.equation.time_stepping
         return warp_of(Clock(f.survey.nt, f.steps_per_sample, highest, stepping))
 
     @property
@@ -117,7 +145,8 @@ class Operators:
         grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
         ends = self.ends
         names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
-        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended)
+        whole = _axes_between_layers(f.equation, f.boundary, grid.shape)
+        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended, whole)
         adjoint = variant == "transposed"
         symbols = programs.scheme.symbols
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
@@ -153,7 +182,8 @@ class Operators:
             ports=(ends.receiver, ends.source) if adjoint else (ends.source, ends.receiver),
             check=f._check_bounds,
             check_positions=f._check_positions,
-            store_every=f.settings.store_every,
+            check_step=self.check_step,
+            store_every=1 if adjoint else f.settings.store_every,  # traces are not band-limited as wavelets are
             linearize=lambda: self.host(dtype, "linearized"),
         )
 

@@ -28,14 +28,21 @@ class Operands:
     Attributes:
         wavelet: source samples (shot, port and source, step); else the survey's.
         weights: of extended sources, (shot, *grid); a survey of such sources has no others.
-        sources: source positions (shot, source, axis); else the survey's.
-        receivers: receiver positions (shot, receiver, axis); else the survey's.
+        sources: source positions (shot, source, axis, 2), pairs that sum to them; else the survey's.
+        receivers: receiver positions (shot, receiver, axis, 2), likewise; else the survey's.
+        single: which of the positions came in single precision; no operands.
     """
 
     wavelet: bool = False
     weights: bool = False
     sources: bool = False
     receivers: bool = False
+    single: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> tuple[bool, bool, bool, bool]:
+        """Which operands there are, in order."""
+        return self.wavelet, self.weights, self.sources, self.receivers
 
 
 @runtime_checkable

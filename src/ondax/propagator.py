@@ -11,17 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from . import checks
+from . import checks, silence, stability
+from .default_boundary import default_boundary
 from .dispersion import without_relation
-from .engine import HALF_STEP_BACK, Settings
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Sponge, Symbols
+from .engine import HALF_STEP_BACK, Settings, check_sampling
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
 from .lever import Lever
+from .media import coefficients
 from .operators import Operators
+from .positions import as_pairs, known_to_jax
 from .primitives import Operands
 from .resampling import upsample
 from .sharding import unify_axes
@@ -32,7 +35,6 @@ Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
 Weights = Float[Array, "shot *grid"]
-CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 Interpolation = Literal["sinc", "linear"]
 TimeDispersion = Literal["corrected", "raw"]
 
@@ -47,8 +49,13 @@ class Propagator(eqx.Module):
         equation: the wave equation.
         grid: the model's grid.
         survey: sources, receivers, wavelets.
-        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step.
-        boundary: what surrounds the model.
+        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step. With strong
+            contrasts (of densities above 5) that step may not hold: then the call says so. Or a model, an array or a dict of
+            arrays of SI units: its fastest speed, with the largest step that holds for it (see `ox.stability.limit`).
+        boundary: what surrounds the model. Default: `CPML()`, perfectly matched layers of 20 cells, where the equation is
+            stable in them; else a sponge, `Sponge()`, or `Sponge(60)` in 3-D, whose echo is at most 1 %. For an equation
+            that does not say whether it is, 5,000 steps in such layers are tried, once a process, and a sponge is
+            taken with a warning.
         interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks 2002) or "linear".
         settings: threads, memory, sampling of the history.
         min_points_per_wavelength: grid points that the shortest wavelength must have; default by space order, which
@@ -74,13 +81,20 @@ class Propagator(eqx.Module):
     Attributes:
         dt: the internal time step, s.
         steps_per_sample: internal steps per sample of the survey.
+        max_velocity: the fastest wave speed that any model may have, m/s.
+        largest_step: the largest internal time step allowed, s.
         dominant_frequency: where the survey's wavelets have their spectral peak; Hz.
         highest_frequency: above it, the survey's wavelets stay below 2 % of their spectral peak; Hz.
         time_dispersion: "raw" also where the equation does not declare its relation between frequencies.
 
     Raises:
         ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
-            fit together, too few points per wavelength.
+            fit together, too few points per wavelength; sources on a free surface, or receivers all of which stand on it,
+            where the field that they feed or read vanishes; wavelets too high in frequency for
+            `Settings(store_every=...)`.
+
+    Warns:
+        SilentReceivers: some of the receivers stand on a free surface and will record zeros.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -96,6 +110,7 @@ class Propagator(eqx.Module):
     courant: float = eqx.field(static=True)
     dt: float = eqx.field(static=True)
     steps_per_sample: int = eqx.field(static=True)
+    largest_step: float = eqx.field(static=True)
     highest_frequency: float = eqx.field(static=True)
     dominant_frequency: float = eqx.field(static=True)
     _operators: Operators = eqx.field(static=True)
@@ -105,7 +120,7 @@ class Propagator(eqx.Module):
         equation: AbstractWaveEquation,
         grid: Grid,
         survey: Survey,
-        max_velocity: float,
+        max_velocity: float | Model,
         *,
         boundary: AbstractBoundary | None = None,
         interpolation: Interpolation = "sinc",
@@ -117,9 +132,11 @@ class Propagator(eqx.Module):
     ) -> None:
         self.equation, self.grid, self.survey = equation, grid, survey
         Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
-        self.boundary = boundary if boundary is not None else Sponge()
         self.settings = settings if settings is not None else Settings()
-        self.max_velocity = checks.positive("max_velocity", max_velocity, "m/s")
+        if boundary is None:
+            fastest = stability.fastest_speed(equation, grid, max_velocity)
+            boundary = default_boundary(equation, grid, fastest)
+        self.boundary = boundary
         self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
         self.points_in_layer = points_in_layer
         self.min_points_per_wavelength = (
@@ -128,21 +145,25 @@ class Propagator(eqx.Module):
             else min_points_per_wavelength
         )
         checks.faces(self.boundary, grid, equation)
+        self.max_velocity, self.largest_step = stability.pace(equation, grid, self.boundary, max_velocity)
         self.time_dispersion = checks.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
         if self.time_dispersion == "corrected" and without_relation(type(equation)):
             self.time_dispersion = "raw"
         self.courant = checks.fraction("courant", courant)
-        largest = self.courant * equation.largest_step(grid.spacing, self.max_velocity)
+        largest = self.courant * self.largest_step
         self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey)
         self.dominant_frequency = checks.dominant_frequency(survey)
-        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
-            self._check_positions(name, points.reshape(-1, points.shape[-1]))
-        self._check_speeds(self.max_velocity, self.max_velocity)
         self._operators = Operators(self)
+        for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
+            self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
+        self._check_speeds(self.max_velocity, self.max_velocity)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
+        if self.settings.store_every > 1:
+            fired = self._source_samples(survey.wavelet, slice(None), np)
+            check_sampling(self.settings.store_every, fired, self.dt)
 
     def with_survey(self, survey: Survey) -> Propagator:
         """The same physics on the same grid, with another survey."""
@@ -150,7 +171,7 @@ class Propagator(eqx.Module):
             self.equation,
             self.grid,
             survey,
-            self.max_velocity,
+            stability.Pace(self.max_velocity, self.largest_step),
             boundary=self.boundary,
             interpolation=self.interpolation,
             settings=self.settings,
@@ -168,8 +189,8 @@ class Propagator(eqx.Module):
         *,
         wavelet: Wavelets | None = None,
         weights: Weights | None = None,
-        sources: Float[Array, "shot source axis"] | None = None,
-        receivers: Float[Array, "shot receiver axis"] | None = None,
+        sources: Float[ArrayLike, "shot source axis"] | None = None,
+        receivers: Float[ArrayLike, "shot receiver axis"] | None = None,
         shots: Int[Array, " shot"] | None = None,
     ) -> Traces:
         """Model traces.
@@ -179,8 +200,10 @@ class Propagator(eqx.Module):
             wavelet: source samples instead of the survey's.
             weights: of extended sources on the model's grid; required if, and only if, the survey's sources are
                 `Extended`.
-            sources: source positions instead of the survey's, metres.
-            receivers: receiver positions instead of the survey's, metres.
+            sources: source positions instead of the survey's, metres. NumPy arrays are taken in double precision, whatever
+                the model's type. In JAX arrays of float32, which is all that JAX has unless float64 is enabled, points must
+                be told apart to a millimetre: coordinates up to 16 km.
+            receivers: receiver positions instead of the survey's, likewise.
             shots: numbers of the shots to fire; default all. May be traced.
 
         Returns:
@@ -189,7 +212,8 @@ class Propagator(eqx.Module):
 
         Raises:
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
-                breaks `max_velocity`, too few points per wavelength, NaN, points outside the grid.
+                breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points
+                outside the grid, or whose coordinates are too large for float32.
         """
         host, arguments, given, lever = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
@@ -326,13 +350,7 @@ class Propagator(eqx.Module):
 
     def coefficients(self, model: Model) -> tuple[Float[Array, ...], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
-        padded = {}
-        widths = self.boundary.widths(AXIS_NAMES[self.grid.ndim])
-        for name, values in self.equation.named(model).items():
-            padded[name] = jnp.pad(values, widths, mode="edge") if any(map(any, widths)) else values
-        by_name = self.equation.coefficients(padded)
-        if self.boundary.free_surface:
-            by_name = self.equation.at_surface(by_name)
+        by_name = coefficients(self.equation, self.boundary, model, self.grid.ndim)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
     def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model, Lever]:
@@ -343,11 +361,16 @@ class Propagator(eqx.Module):
         constrained = [fixed[n] for n in self.equation.positive_parameters]
         constrained += self.equation.constraints(fixed).values()
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
+        contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
+        values = self.coefficients(fixed)
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
-        lever = Lever.of(fixed, self.coefficients(fixed))
+            if not any(isinstance(v, Tracer) for v in values):
+                by_name = dict(zip(self._operators.coefficient_names, values, strict=True))
+                self._operators.check_step(by_name, float(bounds[1]), list(map(float, contrasts)))
+        lever = Lever.of(fixed, values)
         named = lever.enter(named)
-        return self.coefficients(named), jnp.stack(bounds), self._which(shots), named, lever
+        return self.coefficients(named), jnp.stack([*bounds, *contrasts]), self._which(shots), named, lever
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
@@ -356,19 +379,22 @@ class Propagator(eqx.Module):
     def _arguments(
         self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any
     ) -> tuple[HostModel, tuple[Any, ...], Operands, Lever]:
-        dtype = self._dtype(model, wavelet, weights, sources, receivers)
+        dtype = self._dtype(model, wavelet, weights, *filter(known_to_jax, (sources, receivers)))
         coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
-        count, ndim = which.shape[0], self.grid.ndim
         if sources is not None and self.survey.extended:
             raise ValueError("sources=: the survey's sources are extended and have no positions; give weights=")
         given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
-        given = replace(given, sources=sources is not None, receivers=receivers is not None)
-        if sources is not None:
-            extras += (lever.enter(checks.shaped("sources", sources, (count, self.survey.n_sources, ndim), dtype)),)
-        if receivers is not None:
-            extras += (
-                lever.enter(checks.shaped("receivers", receivers, (count, self.survey.n_receivers, ndim), dtype)),
-            )
+        single = []
+        for name, positions, points in (
+            ("sources", sources, self.survey.n_sources),
+            ("receivers", receivers, self.survey.n_receivers),
+        ):
+            if positions is not None:
+                shape = (which.shape[0], points, self.grid.ndim)
+                pairs, rounded = as_pairs(name, positions, shape, dtype, self._nearest_coordinate)
+                extras += (lever.enter(pairs),)
+                single += [name] * rounded
+        given = replace(given, sources=sources is not None, receivers=receivers is not None, single=tuple(single))
         arguments = unify_axes((coefficients, speeds, which, extras))
         return self._operators.host(dtype), arguments, given, lever
 
@@ -425,12 +451,10 @@ class Propagator(eqx.Module):
     def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
         """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
         strict = self.equation.positive_parameters
-        for name, value in zip(strict, least, strict=False):
-            if value <= 0.0:  # NaN is found among the coefficients
-                raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
-        for name, value in zip(self._operators.constrained, least[len(strict) :], strict=True):
-            if value < -CONSTRAINT_ROUNDING:
-                raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
+        constrained = self._operators.constrained
+        checks.least_values(
+            dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True))
+        )
         self._check_speeds(slowest, fastest)
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:
@@ -445,11 +469,27 @@ class Propagator(eqx.Module):
             error=self.spatial_error,
         )
 
-    def _check_positions(self, name: str, positions: np.ndarray) -> None:
-        widths = (
-            self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
-        )
-        checks.positions(name, positions, self.grid, widths)
+    @property
+    def _open_layer(self) -> tuple[tuple[int, int], ...]:
+        """Cells below and above the grid, along each axis, in which points are allowed."""
+        return self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
+
+    @property
+    def _nearest_coordinate(self) -> float:
+        """The smallest distance from 0, metres, that some coordinate of every point must exceed, wherever it is."""
+        nearest = 0.0
+        for (low, high), h, (below, above) in zip(self.grid.extent, self.grid.spacing, self._open_layer, strict=True):
+            first, last = low - below * h, high + above * h
+            if first * last > 0.0:
+                nearest = max(nearest, min(abs(first), abs(last)))
+        return nearest
+
+    def _check_positions(self, name: str, positions: np.ndarray, warn: bool = False) -> None:
+        checks.positions(name, positions, self.grid, self._open_layer)
+        if self.boundary.free_surface and silence.any_on_surface(positions, self.grid):
+            ends = self._operators.ends
+            ports = (ends.source if name == "sources" else ends.receiver).ports
+            silence.check(name, positions, ports, ends.symbols, self.grid, warn)
 
 
 def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:

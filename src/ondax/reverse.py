@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import Any
 
 import jax
@@ -31,7 +30,7 @@ def differentiable(host: HostModel, given: Operands) -> Any:
         values = jax.tree.map(lambda p: p.value, primals, is_leaf=is_primal)
         coefficients, _, _, extras = jax.tree.map(lambda p: p.perturbed, primals, is_leaf=is_primal)
         asked = iter(extras)
-        wavelet, weights, sources, receivers = (bool(has and next(asked)) for has in astuple(given))
+        wavelet, weights, sources, receivers = (bool(has and next(asked)) for has in given.present)
         keep = tuple(i for i, perturbed in enumerate(coefficients) if perturbed)
         samples, *slopes = bind(*values, keep=keep, slopes=receivers)
         return samples, (values, slopes, Perturbed((keep, wavelet, weights, sources)))
@@ -66,13 +65,13 @@ def differentiable(host: HostModel, given: Operands) -> Any:
             if sources:
                 samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
                 by_row = _correlated(results.pop(0), samples[..., None, :])
-                of_sources = host.ports[0].over_ports(by_row, host.source_positions.shape[1])
+                of_sources = _of_pairs(host.ports[0].over_ports(by_row, host.source_positions.shape[1]))
         of_receivers = None
         if slopes:
             by_row = _correlated(slopes[0], cotangent[..., None, :])
-            of_receivers = host.ports[1].over_ports(by_row, host.receiver_positions.shape[1])
+            of_receivers = _of_pairs(host.ports[1].over_ports(by_row, host.receiver_positions.shape[1]))
         of_extras = (of_wavelet, of_weights, of_sources, of_receivers)
-        by_extra = (gradient for has, gradient in zip(astuple(given), of_extras, strict=True) if has)
+        by_extra = (gradient for has, gradient in zip(given.present, of_extras, strict=True) if has)
         return tuple(gradients.get(i) for i in range(len(coefficients))), None, None, tuple(by_extra)
 
     function = jax.custom_vjp(simulate)
@@ -91,6 +90,11 @@ def _power_above(x: Any) -> Any:
     """A power of two of about the size of the largest absolute value."""
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0.0)
     return jnp.ldexp(jnp.ones((), x.dtype), jnp.clip(jnp.frexp(largest)[1], -120, 120))
+
+
+def _of_pairs(gradient: Any) -> Any:
+    """Positions are the sums of pairs: either number moves them alike."""
+    return jnp.stack([gradient, gradient], axis=-1)
 
 
 def is_primal(x: Any) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from .resolution import check_resolution
+
 Kind = str | Mapping[str, ArrayLike] | tuple[str, ...] | None  # of sources or of receivers
 
 
@@ -76,7 +78,8 @@ class Survey:
         wavelet: (shot, source, time), or (shot, component, source, time).
 
     Raises:
-        ValueError: arrays that do not fit together, or are not finite.
+        ValueError: arrays that do not fit together, or are not finite; positions in float32 with coordinates so large that
+            they are not told apart to a millimetre.
     """
 
     sources: Float[np.ndarray, "shot source axis"]
@@ -97,9 +100,13 @@ class Survey:
         source: Kind = None,
         receiver: Kind = None,
     ) -> None:
-        r, w = _finite("receivers", receivers), _finite("wavelet", wavelet)
+        r, w = _resolved("receivers", receivers), _finite("wavelet", wavelet)
         self.extended = isinstance(sources, Extended)
-        s = np.empty((sources.shots, 0, r.shape[-1])) if isinstance(sources, Extended) else _finite("sources", sources)
+        s = (
+            np.empty((sources.shots, 0, r.shape[-1]))
+            if isinstance(sources, Extended)
+            else _resolved("sources", sources)
+        )
         given = s.shape
         if s.ndim == 2:
             s = s[:, None, :]
@@ -172,6 +179,13 @@ def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:
         except ValueError:
             raise ValueError(f"the weight of {name} {k} has shape {values.shape}: give a number or {shape}") from None
     return weights
+
+
+def _resolved(name: str, values: ArrayLike) -> np.ndarray:
+    """Positions in double precision, whose digits were not lost before."""
+    given = np.asarray(values)
+    check_resolution(name, given, given.dtype)
+    return _finite(name, given)
 
 
 def _finite(name: str, values: ArrayLike) -> np.ndarray:

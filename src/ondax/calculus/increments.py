@@ -1,10 +1,10 @@
 """New values as the old ones and a change, so that rounding does not shift frequencies.
 
 `mass * u_after == forces + mass_0 * 2 u - mass_1 * u_before`, computed as it stands, rounds its factors apart, and an error of
-6e-8 in one of them is one of 6e-8 / (omega dt)^2 in omega. As `u_after = u + ((u - u_before) + rest / mass)` the factors are
-exactly 1 and only the last sum rounds at the size of u; of first order in time, `u_after = u + rest / mass`. What is left of
-the right-hand side is found by algebra on the update's symbols: so this holds for any equation, its tangent, its adjoint and
-a user's own, and changes nothing but rounding.
+6e-8 in one of them is one of 6e-8 / (omega dt)^2 in omega. As `u_after = 2 u - u_before + rest / mass` the factors are
+exact and only sums round at the size of u; of first order in time, `u_after = u + rest / mass`. What is left of the
+right-hand side is found by algebra on the update's symbols: so this holds for any equation, its tangent, its adjoint and a
+user's own, and changes nothing but rounding.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import sympy
 from devito.finite_differences import Derivative
 
 from ..equations.system import Expr, Field, Spatial, Update
-from .terms import accesses, at_offset, is_access, product, time_offset, total
+from .terms import accesses, is_access, product, time_offset, total
 
 
 @dataclass(frozen=True)
 class Change:
-    """A new value, as `field + inertia + force`.
+    """A new value: `2 field - field.backward + force` of second order in time, `field + force` of first, else `force`.
 
     Attributes:
         update: of the field.
-        weights: of the field and of the value before it in `field + inertia`: (2, -1) of second order in time, (1, 0) of
-            first; (0, 0) of a new value that is not near the old one for small steps.
+        weights: of the field and of the value before it in that: (2, -1), (1, 0) or (0, 0).
         force: the rest, which is small where the step is.
     """
 
@@ -35,10 +34,11 @@ class Change:
     force: Expr
 
     @property
-    def inertia(self) -> Expr:
-        """What the field changes by, if not forced, as a sum that is exact for floating-point numbers."""
-        field = self.update.field
-        return {(2, -1): field - field.backward, (1, 0): sympy.S.Zero, (0, 0): -field}[self.weights]
+    def unforced(self) -> Expr:
+        """The new value but for the force."""
+        return self.weights[0] * self.update.field + (
+            self.weights[1] * self.update.field.backward if self.weights[1] else 0
+        )
 
     def value_of(self, expr: Expr, force: Expr) -> Expr:
         """An expression in the field's times, with the newest replaced by what it is made of.
@@ -55,7 +55,8 @@ class Change:
         newest = own.get(1, sympy.S.Zero)
         left = [own.get(-i, sympy.S.Zero) + w * newest for i, w in enumerate(self.weights)]
         known = _by_name(expr, self.update.mass)
-        return total((_without(expr, field), _restored(newest, known) * force, _combined(left, field, known)))
+        parts = (_without(expr, field), _restored(newest, known) * force, _combined(left, field, known))
+        return total(parts)
 
 
 def change(update: Update, rhs: Expr) -> Change:
@@ -136,11 +137,9 @@ def _is_smaller(part: Expr, mass: Expr, field: Field) -> bool:
 
 
 def _combined(weights: list[Expr], field: Field, known: dict[str, Spatial]) -> Expr:
-    """A sum of the field and the value before it; as their difference, if it is one."""
-    now, before = (_restored(sympy.factor(w), known) for w in weights)
-    if sympy.expand(sum(weights)) == 0:
-        return now * (field - field.backward) if now != 0 else now
-    return total((now * field, before * field.backward if before != 0 else before))
+    """A sum of the field and the value before it, by their difference."""
+    level, before = (_restored(sympy.factor(w), known) for w in (sum(weights), weights[1]))
+    return total((level * field, -before * (field - field.backward) if before != 0 else before))
 
 
 def _coefficients(expr: Expr, field: Field) -> dict[int, Expr]:

@@ -72,7 +72,7 @@ def linearize(system: System, prefix: str = "d") -> System:
         updates.append(replace(update, field=field_tangents[update.field], rhs=rhs))
 
     def tangent_port(port: Port) -> Port:
-        return Port(prefix + port.name, tuple((field_tangents[f], factor) for f, factor in port.terms))
+        return port.between(field_tangents, prefix + port.name)
 
     return System(
         symbols=system.symbols,

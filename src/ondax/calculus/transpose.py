@@ -15,7 +15,7 @@ from dataclasses import replace
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, Port, Spatial, System, text
+from ..equations.system import Field, Spatial, System, text
 from .check import checked
 from .linearize import distinct
 from .terms import (
@@ -110,15 +110,12 @@ def transpose(system: System, prefix: str = "a") -> System:
         for access, term in pull(pairs, read):
             contributions[access.function].append(term)
 
-    def adjoint_port(port: Port) -> Port:
-        return Port(port.name, tuple((adjoints[f], factor) for f, factor in port.terms))
-
     return System(
         symbols=system.symbols,
         coefficients=system.coefficients,
         updates=tuple(
             replace(u, field=adjoints[u.field], rhs=total(contributions[u.field])) for u in reversed(system.updates)
         ),
-        inputs=tuple(map(adjoint_port, system.outputs)),
-        outputs=tuple(map(adjoint_port, system.inputs)),
+        inputs=tuple(port.between(adjoints) for port in system.outputs),
+        outputs=tuple(port.between(adjoints) for port in system.inputs),
     )

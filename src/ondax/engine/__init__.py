@@ -5,8 +5,11 @@ from .discretisation import Discretisation as Discretisation
 from .emit import Scheme as Scheme
 from .history import STORE as STORE
 from .history import release_memory as release_memory
+from .mirror import vanishes_at_surface as vanishes_at_surface
 from .programs import Programs as Programs
 from .programs import Wanted as Wanted
+from .sampling import check_sampling as check_sampling
 from .settings import Settings as Settings
 from .solver import Experiment as Experiment
 from .solver import Solver as Solver
+from .step_limit import Motion as Motion

@@ -25,10 +25,11 @@ from ..calculus.surround import image_of
 from ..calculus.terms import accesses, at_offset, location, map_accesses, summands, time_offset
 from ..equations.system import SURFACE_GAIN, Equation, Expr, Field, Port, Region, Spatial, System, Update
 from .extended import Extended, halves
+from .interpolation import Above
 from .loops import in_few_loops
-from .mirror import check_images, mirrored
+from .mirror import check_images, continued, mirrored
 from .points import Points
-from .scratch import Scratch
+from .scratch import Scratch, check_places
 
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
@@ -115,7 +116,9 @@ class Scheme:
         inputs = [(port, self._entry(port)) for port in self.system.inputs]
         compact = self.in_place(sparse)
         computed: set[str] = set()
+        waiting = _Waiting()
         for update in self.system.updates:
+            equations += waiting.read_by(update)
             now = update.field.forward
             parts, region = self._parts(update)
             made, first = self._change(update, parts.pop(region), computed)
@@ -129,9 +132,9 @@ class Scheme:
                 force: Expr = Symbol(name=f"force_{update.field.name}", dtype=self.symbols.dtype.type)
                 equations.append(Eq(force, made.force))
                 for q in early:
-                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force))
+                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force), computed)
                 made = replace(made, force=force)
-            equations += self._assigned_change(made, region)
+            equations.append(self._assigned_change(made, region))
             for region, part in parts.items():
                 first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first
@@ -143,19 +146,27 @@ class Scheme:
                             Eq(_kept_now(q), _kept_now(q) + gain * part, subdomain=self._subdomain(region, q.symbol))
                         )
             for q in late:
-                equations += self._assigned(_kept_now(q), q.expr)
-            equations += self._fed(inputs, update, quantities)
-            equations += self._mirrored(update.field)
+                equations += self._assigned(_kept_now(q), q.expr, computed)
+            after = [*self._fed(inputs, update, quantities), *self._mirrored(update.field)]
             for q in quantities:
-                equations += self._mirrored_kept(q)
+                after += self._mirrored_kept(q)
+            waiting.add(update, after)
+        equations += waiting.all()
         equations += self._read(self.system.outputs)
         return self._finished(equations, {f: self._stored(f, f in compact) for f in self.system.fields})
 
     def _finished(
         self, equations: Iterable[Equation], fields: Mapping[Field, Field], backward: bool = False
     ) -> list[Equation]:
-        """The equations of a step, with fields as they are stored and with as few loops over strips as can be."""
-        return in_few_loops([_rewritten(e, fields, backward) for e in equations], self.symbols)
+        """The equations of a step, with fields as they are stored and with as few loops over strips as can be.
+
+        Raises:
+            EquationError: Devito would evaluate a derivative elsewhere than it is.
+        """
+        stored = [_rewritten(e, fields, backward) for e in equations]
+        for equation in stored:
+            check_places(equation)
+        return in_few_loops(stored, self.symbols)
 
     def _fed(
         self, inputs: list[tuple[Port, Points | Extended]], update: Update, quantities: list[Quantity]
@@ -174,14 +185,17 @@ class Scheme:
         """One step of the tangent, driven by perturbed coefficients (through the history) and perturbed sources."""
         tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
         equations: list[Equation] = []
-        inputs = [] if self.extended else [(_renamed(port, tangents), self._entry(port)) for port in self.system.inputs]
+        inputs = [] if self.extended else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
         computed: set[str] = set()
+        waiting = _Waiting()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
             tangent = replace(update, field=tangents[update.field], rhs=rhs)
-            equations += self._updated(tangent, inputs, computed)
-            equations += self._mirrored(tangent.field)
-        equations += self._read(_renamed(port, tangents) for port in self.system.outputs)
+            equations += waiting.read_by(tangent)
+            equations += self._updated(tangent, computed)
+            waiting.add(tangent, [*self._fed(inputs, tangent, []), *self._mirrored(tangent.field)])
+        equations += waiting.all()
+        equations += self._read(port.between(tangents) for port in self.system.outputs)
         compact = self.in_place()
         return self._finished(equations, {t: self._stored(t, f in compact) for f, t in tangents.items()})
 
@@ -206,9 +220,12 @@ class Scheme:
         equations = self._accumulated(kept, computed, lagged=True) if kept is not None and lagged else []
         if weights and lagged:
             equations += self._correlated(later=True)
+        waiting = _Waiting()
         for update in self.transposed.updates:
-            equations += self._updated(update, residuals, computed)
-            equations += self._mirrored(update.field)
+            equations += waiting.read_by(update)
+            equations += self._updated(update, computed)
+            waiting.add(update, [*self._fed(residuals, update, []), *self._mirrored(update.field)])
+        equations += waiting.all()
         if kept is not None and not lagged:
             equations += self._accumulated(kept, computed, lagged=False)
         if weights and not lagged:
@@ -216,7 +233,9 @@ class Scheme:
         if inputs:
             for port in self.transposed.outputs:
                 entry = self._entry(port)
-                equations += [entry.read(field.forward, factor) for field, factor in port.terms]
+                equations += [
+                    entry.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+                ]
         fields = {f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields}
         return self._finished(equations, fields, backward=True)
 
@@ -249,32 +268,32 @@ class Scheme:
         first, force = self.scratch.lifted(made.force, computed)
         return replace(made, force=force), first
 
-    def _assigned_change(self, made: Change, region: Region) -> list[Equation]:
+    def _assigned_change(self, made: Change, region: Region) -> Equation:
         """Set a new value."""
-        field = made.update.field
-        where = self._subdomain(region, field)
-        if made.weights == (0, 0):
-            return [Eq(field.forward, made.force, subdomain=where)]
-        return [Eq(field.forward, field + made.inertia + made.force, subdomain=where)]
+        now = made.update.field.forward
+        return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
-    def _updated(
-        self, update: Update, inputs: list[tuple[Port, Points | Extended]], computed: set[str]
-    ) -> list[Equation]:
-        """One update, fed by inputs. `computed` are the products that this step has computed already."""
+    def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
+        """One update. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
         made, first = self._change(update, parts.pop(region), computed)
         now = update.field.forward
-        equations = self._assigned_change(made, region)
+        equations = [self._assigned_change(made, region)]
         for where, part in parts.items():
             before, part = self.scratch.lifted(update.new_value(part), computed)
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
-        return [*first, *equations, *self._fed(inputs, update, [])]
+        return [*first, *equations]
 
-    def _assigned(self, target: Expr, expr: Expr) -> list[Equation]:
+    def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
+        """Set what is kept to its value. `computed` are the products that this step has computed already."""
         region = self.symbols.traits_of(target.function).region
         parts = by_region(expr, self.symbols)
-        equations = [Eq(target, parts.pop(region, sympy.S.Zero), subdomain=self._subdomain(region, target))]
-        return equations + [Eq(target, target + p, subdomain=self._subdomain(r, target)) for r, p in parts.items()]
+        first, part = self.scratch.lifted(parts.pop(region, sympy.S.Zero), computed)
+        equations = [*first, Eq(target, part, subdomain=self._subdomain(region, target))]
+        for where, part in parts.items():
+            first, part = self.scratch.lifted(part, computed)
+            equations += [*first, Eq(target, target + part, subdomain=self._subdomain(where, target))]
+        return equations
 
     def _mirrored(self, field: Field) -> list[Equation]:
         """The image of a field's new value above a free surface."""
@@ -310,7 +329,9 @@ class Scheme:
         """Add a step's contribution to the gradient of the weights of extended sources."""
         terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
         entries = {port: Extended(self.symbols, port.name, self._everywhere) for port in self.transposed.outputs}
-        return [entries[port].correlate(f.forward, factor, later) for port, f, factor in terms]
+        return [
+            entries[port].correlate(f.forward, factor, self._continued(port, f), later) for port, f, factor in terms
+        ]
 
     def _inject(
         self, port: Port, points: Points | Extended, update: Update, target: Expr | None = None, gain: Expr = 1
@@ -322,7 +343,7 @@ class Scheme:
         if self.surface and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
-            points.inject(target, gain * factor / update.mass, where)
+            points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
             for field, factor in port.terms
             if field is update.field
         ]
@@ -331,16 +352,38 @@ class Scheme:
         equations = []
         for port in ports:
             points = Points(self.symbols, port.name)
-            equations += [points.read(field.forward, factor) for field, factor in port.terms]
+            equations += [
+                points.read(field.forward, factor, self._continued(port, field)) for field, factor in port.terms
+            ]
         return equations
+
+    def _continued(self, port: Port, field: Field) -> Above:
+        """How a port's windows continue above a free surface, on a field's points."""
+        return continued(port, field, self.symbols) if self.surface else Above.NOTHING
+
+
+class _Waiting:
+    """What happens to new values, by field, put off until a later update of the same step reads them: updates that stand
+    together share a loop, and what they have in common."""
+
+    def __init__(self) -> None:
+        self._equations: dict[Field, list[Equation]] = {}
+
+    def add(self, update: Update, equations: list[Equation]) -> None:
+        self._equations[update.field] = equations
+
+    def read_by(self, update: Update) -> list[Equation]:
+        """What must happen before an update; once."""
+        read = {a.function for a in accesses(update.rhs) if time_offset(a) == 1}
+        return [e for field in list(self._equations) if field in read for e in self._equations.pop(field)]
+
+    def all(self) -> list[Equation]:
+        """What is left."""
+        return [e for field in list(self._equations) for e in self._equations.pop(field)]
 
 
 def _kept_now(quantity) -> Expr:
     return quantity.symbol.forward if quantity.at_next else quantity.symbol
-
-
-def _renamed(port: Port, fields: dict[Field, Field]) -> Port:
-    return Port(port.name, tuple((fields[f], factor) for f, factor in port.terms))
 
 
 def _rewritten(equation: Equation, fields: Mapping[Field, Field], backward: bool = False) -> Equation:

@@ -12,6 +12,7 @@ from devito import Dimension, Eq, Function, Inc
 
 from ..calculus.terms import at_offset, location, time_offset
 from ..equations.system import Equation, Expr, Spatial, Symbols
+from .interpolation import Above
 
 WEIGHTS = "weights"
 OF_WEIGHTS = "of_weights"  # the beginning of the names of gradients
@@ -37,28 +38,28 @@ class Extended:
     def _series(self, name: str, dimensions: tuple[Any, ...]) -> Spatial:
         return Function(name=name, dimensions=dimensions, shape=(4, 4), space_order=0, dtype=self.symbols.dtype.type)
 
-    def _everywhere(self, name: str, where: Mapping[Any, bool]) -> Spatial:
+    def _everywhere(self, name: str, where: Mapping[Any, bool], above: Above) -> Spatial:
         """A function on the grid, at the points of a field."""
-        name = named(name, where)
+        name = named(name, where, above)
         if name not in self._known:
             self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
         return self._known[name]
 
-    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool]) -> Equation:
+    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING) -> Equation:
         """Add `amount * weights * sample` to `target`, both at `where`."""
-        weights = self._everywhere(WEIGHTS, where)
+        weights = self._everywhere(WEIGHTS, where, above)
         return Eq(target, target + amount * weights * self.samples)
 
-    def read(self, source: Expr, factor: float) -> Equation:
+    def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
         """Add `factor * weights * source` over the grid to the sums: of each row along the first axis apart, for accuracy."""
         where = location(source)
-        weights = self._everywhere(WEIGHTS, where)
+        weights = self._everywhere(WEIGHTS, where, above)
         return Inc(self.sums, factor * weights * source)
 
-    def correlate(self, source: Expr, factor: float, later: bool = False) -> Equation:
+    def correlate(self, source: Expr, factor: float, above: Above, later: bool = False) -> Equation:
         """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for the step done before."""
         where = location(source)
-        gradient = self._everywhere(OF_WEIGHTS, where)
+        gradient = self._everywhere(OF_WEIGHTS, where, above)
         sample = self.samples
         if later:
             time = self.symbols.grid.time_dim
@@ -70,5 +71,7 @@ def halves(where: Mapping[Any, bool]) -> tuple[Any, ...] | None:
     return tuple(d for d, half in where.items() if half) or None
 
 
-def named(name: str, where: Mapping[Any, bool]) -> str:
-    return "_".join([name, *(d.name for d, half in where.items() if half)])
+def named(name: str, where: Mapping[Any, bool], above: Above) -> str:
+    """The name of what an extended source has at the points of a field: its weights differ where a row of them is lost."""
+    lost = [above.name.lower()] if above is Above.LOST else []
+    return "_".join([name, *(d.name for d, half in where.items() if half), *lost])

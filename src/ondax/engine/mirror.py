@@ -11,7 +11,8 @@ from devito.finite_differences import Derivative
 from ..calculus import EquationError
 from ..calculus.surround import image_of
 from ..calculus.terms import accesses, location
-from ..equations.system import ODD, Equation, Expr, Spatial, Symbols
+from ..equations.system import ODD, Equation, Expr, Port, Spatial, Symbols
+from .interpolation import Above
 
 GHOST = "ghost"  # the beginning of the names of loops over rows above the surface
 _GHOSTS: dict[int, Any] = {}
@@ -51,6 +52,19 @@ def mirrored(
     if image == ODD and not half:  # it vanishes on the surface itself
         equations.insert(0, Eq(access.subs({depth: 0}), 0, **every_step))
     return equations
+
+
+def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
+    """How what a port reads or feeds continues above a free surface, at the points of one of its fields."""
+    if symbols.traits_of(field).image != ODD:
+        return Above.SMOOTH
+    half = location(field)[symbols.dimensions[-1]]
+    return Above.LOST if port.strains and not half else Above.ODD
+
+
+def vanishes_at_surface(port: Port, symbols: Symbols) -> bool:
+    """Is all that a port reads or feeds zero on a free surface?"""
+    return all(continued(port, field, symbols) is Above.ODD for field, _ in port.terms)
 
 
 def check_images(expr: Expr, symbols: Symbols) -> None:

@@ -14,6 +14,7 @@ from devito import Dimension, Function, Inc
 
 from ..calculus.terms import location, product
 from ..equations.system import Equation, Expr, Spatial, Symbols
+from .interpolation import Above
 
 
 class Points:
@@ -31,7 +32,7 @@ class Points:
         self.taps = {d: Dimension(name=f"{name}_tap_{d.name}") for d in symbols.dimensions}
         time = symbols.grid.time_dim
         self.samples = self._function(f"{name}_samples", (time, self.point))
-        self.placed: dict[tuple[Any, bool], tuple[Spatial, Spatial]] = {}
+        self.made: dict[str, Spatial] = {}
 
     def _function(self, name: str, dimensions: tuple, dtype: Any = None) -> Spatial:
         return Function(
@@ -42,33 +43,35 @@ class Points:
             dtype=dtype or self.symbols.dtype.type,
         )
 
-    def _axis(self, dimension: Any, half: bool) -> tuple[Spatial, Spatial]:
+    def _axis(self, dimension: Any, half: bool, above: Above) -> tuple[Spatial, Spatial]:
         """First grid index and weights of every point along one axis, on nodes or half points."""
-        if (dimension, half) not in self.placed:
-            suffix = dimension.name + ("h" if half else "")
-            self.placed[dimension, half] = (
-                self._function(f"{self.name}_first_{suffix}", (self.point,), np.int32),
-                self._function(f"{self.name}_weight_{suffix}", (self.point, self.taps[dimension])),
-            )
-        return self.placed[dimension, half]
+        suffix = dimension.name + ("h" if half else "")
+        first, weight = f"{self.name}_first_{suffix}", f"{self.name}_weight_{suffix}"
+        if dimension is self.symbols.dimensions[-1]:
+            weight += above.value
+        if first not in self.made:  # one object a name: Devito tells symbols apart by identity
+            self.made[first] = self._function(first, (self.point,), np.int32)
+        if weight not in self.made:
+            self.made[weight] = self._function(weight, (self.point, self.taps[dimension]))
+        return self.made[first], self.made[weight]
 
-    def _window(self, where: Mapping[Any, bool]) -> tuple[dict[Any, Expr], Expr]:
+    def _window(self, where: Mapping[Any, bool], above: Above) -> tuple[dict[Any, Expr], Expr]:
         """Index substitutions that move an expression into a point's window, and the weight there."""
         moves, weights = {}, []
         for d in self.symbols.dimensions:
-            first, weight = self._axis(d, where.get(d, False))
+            first, weight = self._axis(d, where.get(d, False), above)
             moves[d] = first + self.taps[d]
             weights.append(weight)
         return moves, product(weights)
 
-    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool]) -> Equation:
+    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING) -> Equation:
         """Add `amount * sample` to `target`, both pointwise expressions that live at `where`, in every window."""
-        moves, weight = self._window(where)
+        moves, weight = self._window(where, above)
         return Inc(target.subs(moves), weight * self.samples * moved(amount, moves))
 
-    def read(self, source: Expr, factor: float) -> Equation:
+    def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
         """Add `factor * source`, interpolated at every point, to the samples."""
-        moves, weight = self._window(location(source))
+        moves, weight = self._window(location(source), above)
         return Inc(self.samples, factor * weight * moved(source, moves))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..calculus.scattering import GRADIENT
 from . import checkpoint
 from .history import History, Stored, layout_bytes
 from .programs import Programs, Wanted
+from .sampling import smoothed, steps_beyond
 from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
@@ -17,17 +19,25 @@ SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the number
 
 
 class ForwardRun:
-    """A forward run that can be stopped and taken up again."""
+    """A forward run that can be stopped and taken up again.
 
-    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, sparse: bool = False) -> None:
+    Args:
+        programs: the compiled scheme.
+        shot: its arrays.
+        source: samples, (port and source, step).
+        every: steps between those that its history keeps; above 1 it goes on beyond the record's end.
+    """
+
+    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, every: int = 1) -> None:
         self.programs = programs
-        self.sparse = sparse
+        self.sparse = every > 1
         self.shot = shot
         self.fields = programs.scheme.system.fields
-        inputs, self._outputs = shot.terminals(shot.source), shot.terminals(shot.receiver)
+        self.steps = shot.grid.steps + steps_beyond(every)
+        inputs, self._outputs = (shot.terminals(g, tail=steps_beyond(every)) for g in (shot.source, shot.receiver))
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
-        shot.start(self.fields, sparse=sparse)
+        shot.start(self.fields, sparse=self.sparse)
 
     @property
     def recorded(self) -> np.ndarray:
@@ -90,6 +100,8 @@ class AdjointRun:
         wanted: the coefficients to differentiate; None for none.
         at_source: also read the adjoint field where sources enter.
         weights: also take the gradient of the weights of extended sources: call `correlate` before the run.
+
+    A run with a history sampled in time smooths its residuals: what it reads at sources is not their gradient.
     """
 
     def __init__(
@@ -97,10 +109,13 @@ class AdjointRun:
     ) -> None:
         self.shot, self.wanted = shot, wanted
         self.programs = programs
-        self.steps = shot.grid.steps
+        self.every = wanted.every if wanted else 1
+        beyond = steps_beyond(self.every)
+        self.steps = shot.grid.steps + beyond
         self.kernel = programs.adjoint(wanted, at_source, weights, shot.parallel)
-        self._residual = shot.terminals(shot.receiver, LEAD)
-        self._read = shot.sums(LEAD) if programs.scheme.extended else shot.terminals(shot.source, LEAD)
+        self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
+        read = shot.sums if programs.scheme.extended else partial(shot.terminals, shot.source)
+        self._read = read(lead=LEAD, tail=beyond)
         self.samples = {**self._residual.arrays, **self._read.arrays}
         self._extent: Any = next(iter(shot.source.values())) if programs.scheme.extended else None
         self._of_weights: dict[str, np.ndarray] = {}
@@ -123,11 +138,13 @@ class AdjointRun:
     def read(self) -> np.ndarray:
         """What was read where sources enter, (step, column): see `Terminals.columns`."""
         columns = self._read.columns()
-        return columns if self._extent is None else columns.reshape(self.steps, len(self.shot.source), -1).sum(axis=-1)
+        by_port = (len(columns), len(self.shot.source), -1)
+        return columns if self._extent is None else columns.reshape(by_port).sum(axis=-1)
 
     def inject(self, residual: np.ndarray) -> None:
         """Set the residual traces, (receiver, sample)."""
-        self._residual.fill(self.shot.grid.unrecorded(residual, self._residual.points))
+        at_steps = self.shot.grid.unrecorded(residual, self._residual.points)
+        self._residual.fill(smoothed(at_steps, self.every))
 
     def correlate(self, source: np.ndarray) -> None:
         """Set the samples of extended sources, (port, step), for the gradient of their weights."""

@@ -12,7 +12,7 @@ MEMORY_SHARE = 0.5  # of the machine's memory, unless a budget is given
 
 
 class Settings(eqx.Module):
-    """How wave equations are run. None of it changes what is calculated, except `store_every`.
+    """How wave equations are run. None of it changes what is calculated, but `store_every` gradients by 1e-6 of their size.
 
     Attributes:
         threads: worker threads; default: the cores this process may use. Shots run side by side, one thread each;
@@ -20,8 +20,13 @@ class Settings(eqx.Module):
         memory: bytes that wavefield histories may take; default: half of the machine's memory (or of the container's
             limit). What does not fit is recomputed, and a history that does not fit alone is checkpointed, with the
             same gradient to rounding.
-        store_every: keep every k-th step of the history. Above 1 the gradient is approximate: it samples the imaging
-            condition, which is accurate while `k` steps stay below half a period of the highest frequency.
+        store_every: keep every k-th step of the history, for gradients from a k-th of the memory. They are the same to
+            1e-6 of their size, everywhere and whatever the traces' cotangents are, because wavefields are band-limited in
+            time: what wavelets are too high in frequency for is refused, with the largest k that they allow. Of a
+            Ricker wavelet, k internal steps may be a tenth of the period of its peak frequency; the wavelets must begin
+            and end smoothly. Runs go on for 14 k internal steps beyond the record. Sampled are the gradients of `F` and
+            `F.jvp`, and so `ox.hvp`, in the model; those in wavelets, positions and weights, Born modelling and
+            migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every step.
 
     Raises:
         ValueError: a value out of its range.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calculus.terms import EquationError, location
-from ..equations.system import ODD, Field, Port, Spatial, Symbols
+from ..calculus.terms import location
+from ..equations.system import Field, Port, Spatial, Symbols
 from .buffers import Pool, row_length, zeros
 from .discretisation import Discretisation
 from .emit import COMPACT
 from .history import Layout, Stored
-from .interpolation import images, lies_on_grid, place, window_slopes, window_weights
+from .interpolation import Above, lies_on_grid, place, window_below, window_slopes, window_weights
 from .kernel import Kernel
+from .mirror import continued
 from .programs import Programs, Wanted
 from .scratch import SCRATCH_PREFIX
 
@@ -131,7 +132,7 @@ class Geometry:
         symbols: the scheme's symbols.
         grid: the discretisation.
         port: the fields that the points read or feed.
-        positions: metres, (point, axis).
+        positions: metres, (point, axis), in double precision.
         slopes: follow the points by copies whose weights are derivatives along each axis, per metre.
     """
 
@@ -143,29 +144,30 @@ class Geometry:
         self.count = self.points * copies
         self.arrays: dict[str, np.ndarray] = {}
         self.bounds = {f"{port.name}_p_m": 0, f"{port.name}_p_M": self.count - 1}
-        cells = (np.asarray(positions, np.float64) - np.array(grid.origin)) / np.array(grid.spacing)
+        origin, spacing = np.array(grid.origin), np.array(grid.spacing)
+        cells = (positions - origin) / spacing
+        largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
+        rounding = np.finfo(np.float64).eps * largest / spacing
         for axis, dimension in enumerate(symbols.dimensions):
             halves = sorted({location(field)[dimension] for field, _ in port.terms})
             reflects = grid.surface and axis == symbols.ndim - 1
+            ways: dict[bool, set[Above]] = {half: set() for half in halves}
+            for field, _ in port.terms:
+                above = continued(port, field, symbols) if reflects else Above.NOTHING
+                ways[location(field)[dimension]].add(above)
             # All windows of a port share one loop over taps, so a single tap must suit every field it touches.
-            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], grid.dtype)
+            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], rounding[axis])
             on_grid = on_grid and not reflects
             for half in halves:
                 first, offset = place(cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half)
-                weights = window_weights(offset, grid.interpolation)
-                slope = window_slopes(offset, grid.interpolation)
-                if reflects:
-                    image = _image(symbols, port, dimension, half)
-                    offset, apart = images(offset, half, cells[:, axis], first)
-                    apart = 1.0 if image == ODD else apart
-                    weights = weights + image * apart * window_weights(offset, grid.interpolation)
-                    slope = slope + image * apart * window_slopes(offset, grid.interpolation)
-                parts = [weights] * copies
-                if slopes:
-                    parts[1 + axis] = slope / grid.spacing[axis]
                 suffix = dimension.name + ("h" if half else "")
                 self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
-                self._set(f"{port.name}_weight_{suffix}", np.concatenate(parts), grid.dtype)
+                for way in ways[half]:
+                    window = (way, cells[:, axis], first, offset, half, grid.interpolation, symbols.space_order)
+                    parts = [_windows(window_weights, *window)] * copies
+                    if slopes:
+                        parts[1 + axis] = _windows(window_slopes, *window) / grid.spacing[axis]
+                    self._set(f"{port.name}_weight_{suffix}{way.value}", np.concatenate(parts), grid.dtype)
                 tap = f"{port.name}_tap_{dimension.name}"
                 self.bounds |= {f"{tap}_m": 0, f"{tap}_M": offset.shape[1] - 1}
 
@@ -174,14 +176,20 @@ class Geometry:
         self.arrays[name][...] = values
 
 
-def _image(symbols: Symbols, port: Port, dimension: Any, half: bool) -> int:
-    """How the fields that a port touches at nodes, or at half points, continue above a free surface."""
-    stated: set[Any] = {symbols.traits_of(f).image for f, _ in port.terms if location(f)[dimension] == half} - {None}
-    if len(stated) > 1:
-        raise EquationError(
-            f"port {port.name} reads fields that vanish at a free surface together with others that do not"
-        )
-    return stated.pop() if stated else ODD
+def _windows(
+    shape: Callable[[np.ndarray, str], np.ndarray],
+    above: Above,
+    cells: np.ndarray,
+    first: np.ndarray,
+    offset: np.ndarray,
+    half: bool,
+    kind: str,
+    space_order: int,
+) -> np.ndarray:
+    """Weights of windows, or their slopes, (point, tap)."""
+    if above is Above.NOTHING:
+        return shape(offset, kind)
+    return window_below(shape, kind, above, cells, first, offset.shape[1], half, space_order)
 
 
 class Terminals:
@@ -272,17 +280,26 @@ class Shot:
     def parallel(self) -> bool:
         return self.threads > 1
 
-    def terminals(self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0) -> Terminals:
-        """Zeroed samples of a set of ports, with `lead` steps before the first and `tail` after the last; valid within the
-        `with` block."""
-        any_of = next(iter(geometries.values()))
-        arrays = {f"{name}_samples": self._zeroed(lead + self.grid.steps + tail, any_of.count) for name in geometries}
-        return Terminals(arrays, lead, self.grid.steps, any_of.points, any_of.copies - 1)
+    def terminals(
+        self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0, more: int = 0
+    ) -> Terminals:
+        """Zeroed samples of a set of ports; valid within the `with` block.
 
-    def sums(self, lead: int) -> Terminals:
+        Args:
+            geometries: the ports'.
+            lead: steps before the first.
+            tail: steps after the last, neither set nor read.
+            more: steps after the grid's last that are samples like the others.
+        """
+        any_of = next(iter(geometries.values()))
+        steps = self.grid.steps + more
+        arrays = {f"{name}_samples": self._zeroed(lead + steps + tail, any_of.count) for name in geometries}
+        return Terminals(arrays, lead, steps, any_of.points, any_of.copies - 1)
+
+    def sums(self, lead: int, tail: int = 0) -> Terminals:
         """Zeroed sums over an extended source, of each row along the first axis, as terminals."""
         rows = self.grid.shape[0]
-        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps, rows) for name in self.source}
+        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps + tail, rows) for name in self.source}
         return Terminals(arrays, lead, self.grid.steps, rows)
 
     def _zeroed(self, steps: int, count: int) -> np.ndarray:

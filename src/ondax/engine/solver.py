@@ -18,6 +18,7 @@ from .extent import Extent, cells
 from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .runs import AdjointRun, Checkpointed, ForwardRun
+from .sampling import steps_beyond
 from .scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from .settings import Settings
 from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
@@ -239,29 +240,38 @@ class Solver:
 
         total = OrderedSum(add)
 
-        def run(task: Task) -> None:
+        def run_one(task: Task, chosen: Wanted | None, weights: bool, source: bool, slopes: bool) -> None:
             with self._shot(task, source_slopes=slopes) as shot:
-                run = AdjointRun(self.programs, shot, wanted, source or slopes, weights)
+                run = AdjointRun(self.programs, shot, chosen, source or slopes, weights)
                 power = powers[task.number]
                 run.inject(scaled(residuals[task.number], -power))
                 if weights:
                     run.correlate(task.source)
                 self._adjoint_run(task, run, last_use)
-                total.put(
-                    task.number, (task.batch, task.power + power - strongest.get(task.batch, LARGE), run.gradients)
-                )
-                if of_weights is not None:
+                if chosen is wanted:
+                    relative = task.power + power - strongest.get(task.batch, LARGE)
+                    total.put(task.number, (task.batch, relative, run.gradients))
+                if weights and of_weights is not None:
                     found = run.of_weights()
                     peaks["weights"][task.number] = peak_of(found), task.of_samples + power
                     of_weights[task.index] = scaled(found, task.of_samples + power)
-                if at_source is not None or moved is not None:
+                if source or slopes:
                     read, by = run.read, task.of_weights + power
                     peaks["adjoint wavelets"][task.number] = peak_of(read[:, :sources]), by
                     read = scaled(read, by)
-                    if at_source is not None:
+                    if source and at_source is not None:
                         at_source[task.index] = read[:, :sources].T
-                    if moved is not None:
+                    if slopes and moved is not None:
                         moved[task.index] = _by_axis(read[:, sources:], sources, len(self.grid.shape))
+
+        at_sources = weights or source or slopes
+
+        def run(task: Task) -> None:
+            if wanted is not None and wanted.every > 1 and at_sources:  # its residuals are not theirs: see AdjointRun
+                run_one(task, wanted, False, False, False)
+                run_one(task, None, weights, source, slopes)
+            else:
+                run_one(task, wanted, weights, source, slopes)
 
         if wanted and len(tasks) > 1:  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
@@ -374,7 +384,8 @@ class Solver:
     # ---------------------------------------------------------------- histories
 
     def _layout(self, wanted: Wanted) -> Layout:
-        return history_layout(self.programs, wanted, self.grid, 0, self.grid.steps)
+        steps = self.grid.steps + steps_beyond(wanted.every)
+        return history_layout(self.programs, wanted, self.grid, 0, steps)
 
     def _key(self, task: Task, wanted: Wanted) -> Hashable:
         """Everything that determines a history: scheme and grid by identity, the rest by content."""
@@ -403,24 +414,24 @@ class Solver:
     def _adjoint_run(self, task: Task, run: AdjointRun, last_use: bool) -> None:
         """Run backward, from the memo's history or, failing that, from checkpoints."""
         if run.wanted is None:
-            run.back(0, self.grid.steps, None)
+            run.back(0, run.steps, None)
         elif (history := self._recall(task, run.wanted)) is not None:
             try:
-                run.back(0, self.grid.steps, history)
+                run.back(0, run.steps, history)
             finally:
                 STORE.release(history, used=last_use)
         else:
             with self._shot(task) as shot:
-                forward = ForwardRun(self.programs, shot, task.source, sparse=run.wanted.every > 1)
+                forward = ForwardRun(self.programs, shot, task.source, run.wanted.every)
                 checkpointed = Checkpointed(forward, run, run.wanted)
-                checkpoint.run(self.grid.steps, self._plan(run.wanted, forward), checkpointed)
+                checkpoint.run(run.steps, self._plan(run.wanted, forward), checkpointed)
                 checkpointed.drop()
 
     def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
         """One whole forward run; files its history, if given, and releases it. Returns (step, point)."""
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(self.programs, shot, task.source, sparse=keep is not None and keep.every > 1)
+                run = ForwardRun(self.programs, shot, task.source, keep.every if keep else 1)
                 if keep and history is None:
                     # The kernel that keeps a history is not, to the bit, the one that does not. Traces must not depend on
                     # how much memory happened to be free, so it runs all the same, over a buffer used again and again.
@@ -428,7 +439,7 @@ class Solver:
                     for _ in self._recompute(run, keep, length):
                         pass
                 else:
-                    run.advance(0, self.grid.steps, keep, history)
+                    run.advance(0, run.steps, keep, history)
                 recorded = run.recorded
             if history and keep:
                 history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
@@ -482,8 +493,8 @@ class Solver:
 
     def _recompute(self, run: ForwardRun, wanted: Wanted, length: int) -> Iterator[tuple[int, int, History]]:
         """Run forward, keeping the history of `length` steps at a time in one buffer."""
-        for first in range(0, self.grid.steps, length):
-            last = min(first + length, self.grid.steps)
+        for first in range(0, run.steps, length):
+            last = min(first + length, run.steps)
             history = run.stretch(wanted, first, last)
             run.advance(first, last, wanted, history)
             yield first, last, history
@@ -497,7 +508,7 @@ class Solver:
 
     def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
         budget = self.settings.memory_budget // self.settings.worker_threads
-        return checkpoint.plan(self.grid.steps, self._step_bytes(wanted), run.state_bytes, budget, wanted.every)
+        return checkpoint.plan(run.steps, self._step_bytes(wanted), run.state_bytes, budget, wanted.every)
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:

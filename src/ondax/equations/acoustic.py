@@ -20,12 +20,17 @@ class Acoustic(AbstractWaveEquation):
 
     Model: an array of vp, m/s, of the grid's shape. Receivers read u. Second order in time (Alford et al., 1974).
 
+    A free surface is where u = 0: above it, u has the opposite sign (odd), and so do sources and what receivers read.
+
     Attributes:
-        space_order: even accuracy order in space, 2 to 16.
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
+            dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
+    stretchable: ClassVar[bool | None] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:

@@ -115,20 +115,27 @@ class AbstractWaveEquation(eqx.Module):
 
     - `parameter_names`: the physical parameters, in order;
     - `positive_parameters`: those that must be positive everywhere, beside the speeds below (optional);
+    - `stretchable`: whether it is stable in perfectly matched layers, if known: where True they are the default boundary,
+      where False they are refused, and where None, unless overridden, the default depends on a trial (see `ondax.layer_trial`);
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
     - `constraints`: combinations that must not be negative (optional);
     - `at_surface`: what a free surface changes in the coefficients (optional);
     - `speeds`: the slowest and fastest wave speed of a model, in m/s;
-    - `largest_step`: the largest stable time step;
+    - `largest_step`: the largest stable time step for a fastest velocity (optional: without it, propagators take the step
+      from a model, `max_velocity=model`);
+    - `contrasts`: up to which contrasts that step holds (optional: without them, it is checked for every model).
     - `time_stepping`: what its time steps do to frequencies, so that the error can be taken out of the traces:
       `ox.LEAPFROG` for centred differences in time. Without it (the default), traces are as the scheme makes them.
     """
 
     parameter_names: ClassVar[tuple[str, ...]]
     positive_parameters: ClassVar[tuple[str, ...]] = ()
-    stretchable: ClassVar[bool] = True  # is it stable in perfectly matched layers?
+    contrasts: ClassVar[Mapping[str, float] | None] = None
+    """The parameters on whose contrast, the largest over the least value in a model, `largest_step` depends, each with the
+    contrast up to which it holds. Empty: it holds for every model. None: not known, so that every model is checked."""
     time_stepping: ClassVar[TimeStepping | None] = None
+    stretchable: ClassVar[bool | None] = None
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod
@@ -155,9 +162,17 @@ class AbstractWaveEquation(eqx.Module):
     def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
         """The slowest and the fastest wave speed of a model, m/s."""
 
-    @abstractmethod
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
-        """The largest stable time step in seconds (von Neumann)."""
+        """The largest stable time step, s, of models whose fastest speed is `max_velocity`, m/s, on a grid of so many metres
+        between points.
+
+        Raises:
+            ValueError: unless overridden: the equation does not say.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not say its largest step for a velocity: take the step from a model, "
+            "Propagator(..., max_velocity=model), or define largest_step"
+        )
 
     def named(self, model: Parameters) -> dict[str, Any]:
         """The model as a dict of its parameters.

@@ -20,6 +20,12 @@ class Sponge(AbstractLayer):
     Sochacki et al. (1987). `gamma_max` is chosen so that a plane wave at normal incidence, travelling at `max_velocity`
     to the outer edge and back, is damped to `reflection` of its amplitude.
 
+    Waves along the layer come back from it all the same, the more the thinner it is in wavelengths. Measured, as the worst of
+    several traces' errors in a homogeneous box of 50 x 50 points, 12 points a wavelength of a Ricker's dominant frequency, the
+    source one cell from a face: 5.7 % (40 cells), 2.5 % (60), 1.3 % (80), 0.8 % (100, the default) with `Acoustic`; 0.9 % with `TTI`
+    and 100. In a box of 26 x 26 x 26 points: 2.6 % (40), 0.7 % (60, the default of a propagator in 3-D). Twice the
+    wavelength asks for twice the width. `CPML(20)` returns 0.01 % in the same boxes.
+
     Attributes:
         width: cells added on every side; 0 gives reflecting edges.
         reflection: amplitude left after crossing the layer twice, between 0 and 1.
@@ -30,7 +36,7 @@ class Sponge(AbstractLayer):
     """
 
     profile_kinds: ClassVar[tuple[str, ...]] = ("gamma",)
-    width: int = eqx.field(static=True, default=40)
+    width: int = eqx.field(static=True, default=100)
     reflection: float = eqx.field(static=True, default=1e-3)
     power: float = eqx.field(static=True, default=2.0)
 
@@ -39,7 +45,7 @@ class Sponge(AbstractLayer):
 
     def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
         """gamma, 1/s."""
-        return _strength(self, depth, conditions)
+        return 2.0 * _strength(self, depth, conditions)  # of d2/dt2 + gamma d/dt, waves feel half
 
 
 class CPML(AbstractLayer):
@@ -48,6 +54,11 @@ class CPML(AbstractLayer):
     `psi[n+1] = b psi[n] + a d/dx`, with `b = exp(-(d + alpha) dt)` and `a = d (b - 1) / (d + alpha)`, after Roden and
     Gedney (2000); Komatitsch and Martin (2007) for first-order systems; Pasalic and McGarry (2010) for second-order ones.
     `d` grows into the layer as the sponge's gamma does, alpha falls linearly to zero. Memories exist in the layer only.
+
+    It grows more gently than the customary square: waves that are much slower than `max_velocity`, and so short that the layer
+    is steep to them, come back less (the slow waves of `VTI` by a factor of five and more). Measured, sources and receivers one
+    cell from every face and corner, order 8, against larger grids: 0.01 % of a trace with `Acoustic`, `AcousticDensity` and
+    `Viscoacoustic`, 0.1 % where `max_velocity` is four times the medium's speed; order 4, 0.1 %.
 
     Attributes:
         width: cells added on every side.
@@ -62,7 +73,7 @@ class CPML(AbstractLayer):
     profile_kinds: ClassVar[tuple[str, ...]] = ("pml_keep", "pml_take")
     width: int = eqx.field(static=True, default=20)
     reflection: float = eqx.field(static=True, default=1e-5)
-    power: float = eqx.field(static=True, default=2.0)
+    power: float = eqx.field(static=True, default=4.0)
     frequency: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -87,9 +98,14 @@ class CPML(AbstractLayer):
 class FreeSurface(AbstractLayer):
     """A free surface through the topmost nodes of the grid, for the top face: `Faces(CPML(), top=FreeSurface())`.
 
-    Pressure, or the traction, vanishes there. Stencils that reach above it read mirror images: those of opposite sign for
-    what vanishes (Levander, 1988), and for what it is differentiated from those that keep the scheme's energy, and so its
-    adjoint, exact.
+    Pressure, or the traction, vanishes there. Stencils that reach above it read mirror images. Fields that vanish at the
+    surface continue above it with the opposite sign (odd; Levander, 1988). The fields whose vertical derivatives drive them
+    continue with the same sign (even): this conserves the scheme's energy, so that the adjoint stays exact. Each equation
+    says how its fields continue. Sources and receivers within reach of the surface see an odd image only of what vanishes
+    there; anything else is extrapolated from below, as its slope need not be zero.
+
+    On the surface itself, a source that feeds a field that vanishes radiates nothing, and a receiver of such a field reads
+    zeros. `Propagator` refuses the one, and warns of the other.
     """
 
     mirrors: ClassVar[bool] = True
@@ -143,7 +159,8 @@ def _check_layer(width: int, reflection: float, power: float) -> None:
 
 
 def _strength(layer: Sponge | CPML, depth: Profile, conditions: Conditions) -> Profile:
-    """Damping per second that leaves `reflection` of a wave that crosses the layer twice at `max_velocity`."""
+    """The rate per second at which a wave must decay so that `reflection` of it is left when it has crossed the layer twice
+    at `max_velocity`."""
     thickness = layer.width * conditions.spacing
-    peak = (layer.power + 1.0) * conditions.max_velocity * math.log(1.0 / layer.reflection) / thickness
+    peak = (layer.power + 1.0) * conditions.max_velocity * math.log(1.0 / layer.reflection) / (2.0 * thickness)
     return peak * depth**layer.power

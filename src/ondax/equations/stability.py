@@ -26,10 +26,27 @@ def second_derivative_bound(space_order: int) -> float:
 @cache
 def staggered_derivative_bound(space_order: int) -> float:
     """The largest singular value, times h, of the staggered first difference: sum of |weights|."""
+    return sum(map(abs, staggered_weights(space_order)))
+
+
+@cache
+def staggered_weights(space_order: int) -> tuple[float, ...]:
+    """The staggered first difference, times h: its weights from the lowest point to the highest."""
     half = space_order // 2
     points = [Rational(2 * i + 1, 2) for i in range(-half, half)]
-    weights = finite_diff_weights(1, points, _ZERO)[1][-1]
-    return float(sum(abs(w) for w in weights))
+    return tuple(map(float, finite_diff_weights(1, points, _ZERO)[1][-1]))
+
+
+CONTRAST_MARGIN = 0.98
+"""What contrasts of density up to 5 take off the step of staggered schemes: 1.1 % at most at order 16, 0.7 % at order 8, nothing
+at order 2, in the worst of all arrangements of two densities that were searched for. Contrasts of velocity take nothing off."""
+DENSITY_CONTRAST = 5.0
+
+
+def staggered_step(space_order: int, spacing: tuple[float, ...], max_velocity: float) -> float:
+    """The largest step of nested staggered first differences in media whose densities differ by `DENSITY_CONTRAST` at most."""
+    bound = staggered_derivative_bound(space_order) ** 2
+    return CONTRAST_MARGIN * largest_step(bound, spacing, max_velocity)
 
 
 def largest_step(per_axis: float, spacing: tuple[float, ...], max_velocity: float) -> float:

@@ -6,6 +6,7 @@ size, no boundary values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +85,18 @@ class Port:
         terms: pairs of field and constant factor.
         time: in steps. Of an input: when its samples act, after the beginning of the step. Of an output: when what it
             reads holds, after the end of the step; -1/2 for the velocities of a leapfrog in velocity and stress.
+        strains: what it feeds does not vanish at a free surface, although a field that it enters does. A source of stress
+            radiates as the strain at its place (reciprocity), and in a free surface the normal strain is not zero.
     """
 
     name: str
     terms: tuple[tuple[Field, float], ...]
     time: float = 0.0
+    strains: bool = False
+
+    def between(self, fields: Mapping[Field, Field], name: str | None = None) -> Port:
+        """The same port of another system, given the counterpart of each field."""
+        return Port(name or self.name, tuple((fields[f], factor) for f, factor in self.terms), strains=self.strains)
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class System:
             memory = f" keep {text(u.keep)} take {text(u.take)}" if u.keep != 0 else ""
             lines.append(f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}{memory}")
         for kind, ports in (("in", self.inputs), ("out", self.outputs)):
-            lines += [f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]}" for p in ports]
+            lines += [f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]} {p.strains}" for p in ports]
         return "\n".join(lines)
 
 

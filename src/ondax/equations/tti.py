@@ -11,10 +11,9 @@ from devito import Derivative
 
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
-from .schemes import second_order_in_time
 from .system import EVEN, ODD, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
-from .vti import stress_ports, thomsen_constraints, thomsen_speeds, transverse
+from .vti import thomsen_constraints, thomsen_speeds, transverse, transverse_system
 
 BLIND = 0.5  # the share of H in what centred differences do not see
 
@@ -23,7 +22,7 @@ class TTI(AbstractWaveEquation):
     """Tilted transverse isotropy, for the stresses p across and r along the axis n of symmetry, `s = sqrt(1 + 2 delta)`:
 
         (1/vp^2) p_tt = (1 + 2 epsilon) (laplace(p) - H p) + s H r + w(t) delta(x - xs)
-        (1/vp^2) r_tt = s (laplace(p) - H p) + H r + w(t) delta(x - xs)
+        (1/vp^2) r_tt = s (laplace(p) - H p) + H r + (1/s) w(t) delta(x - xs)
 
     with `H u = div(n (n . grad u))`, which is self-adjoint whatever n (Zhang, Zhang and Zhang, 2011). The scheme is so too. Its
     H is a product of centred differences and their transpose, which are blind to a checkerboard, plus half of what they miss
@@ -31,21 +30,23 @@ class TTI(AbstractWaveEquation):
     conserves an energy where epsilon >= delta. Where epsilon > delta, a slow, shear-like wave is radiated too.
 
     Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and the axis' angle theta to the vertical, in
-    radians, positive towards x; in 3-D also phi, the azimuth of its tilt from x towards y. Receivers as for `VTI`. Perfectly
-    matched layers have growing solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
+    radians, positive towards x; in 3-D also phi, the azimuth of its tilt from x towards y. Sources and receivers as for `VTI`,
+    and so is what is stepped in time: p and `q = p - s r`. Perfectly matched layers have growing solutions in a tilted medium
+    (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
+
+    A free surface is as for `VTI`; seen in it, the horizontal part of the axis changes its sign.
 
     Attributes:
         space_order: even accuracy order in space, 4 to 16.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
-    stretchable: ClassVar[bool] = False
+    stretchable: ClassVar[bool | None] = False
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
-        p, r = symbols.field("p", image=ODD), symbols.field("r", image=ODD)
-        m, horizontal, mixed = (symbols.coefficient(n) for n in ("m", "horizontal", "mixed"))
         depth = symbols.dimensions[-1]
         # Seen in a free surface, an axis that dips to the right dips to the left.
         axis = {d: symbols.coefficient(f"axis_{d.name}", image=EVEN if d == depth else ODD) for d in symbols.dimensions}
@@ -59,12 +60,9 @@ class TTI(AbstractWaveEquation):
             flux = {d: n * slope - BLIND * Derivative(u, (d, 1)) for d, n in axis.items()}
             return sum(Derivative(f, (d, 1)) for d, f in flux.items()) + BLIND * laplacian(u)
 
-        down, across = along(r), laplacian(p) - along(p)
-        updates = (
-            second_order_in_time(symbols, boundary, p, m, horizontal * across + mixed * down),
-            second_order_in_time(symbols, boundary, r, m, mixed * across + down),
+        return transverse_system(
+            symbols, boundary, across=lambda p: laplacian(p) - along(p), along=along, axis=tuple(axis.values())
         )
-        return System(symbols, (m, horizontal, mixed, *axis.values()), updates, *stress_ports(p, r))
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         theta = parameters["theta"]

@@ -29,6 +29,13 @@ class Viscoacoustic(AbstractWaveEquation):
     Model: a dict of vp, m/s, rho, kg/m3, and Q, each of the grid's shape. Receivers read the pressure p. `max_velocity`
     bounds the velocity at high frequency, vp (1 + 1 / 2Q) or so.
 
+    A free surface is where p = 0, and with it f and g: above it, all three have the opposite sign (odd), and so do sources
+    and what receivers read.
+
+    Taking time dispersion out of the traces (see `Propagator`) leaves this: a mean over a step stands for the memory, so
+    that attenuation acts as if it were `1 - (omega dt)^2 / 8` of itself. At the largest step, traces are 0.1 % wrong for
+    Q = 20, less for larger Q and smaller steps.
+
     Attributes:
         frequency: the reference frequency, Hz.
         space_order: even accuracy order in space, 2 to 16.
@@ -40,6 +47,8 @@ class Viscoacoustic(AbstractWaveEquation):
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho", "Q")
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
+    contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}
+    stretchable: ClassVar[bool | None] = True
     frequency: float = eqx.field(static=True, kw_only=True)
     space_order: int = eqx.field(static=True, default=8)
 
@@ -90,5 +99,4 @@ class Viscoacoustic(AbstractWaveEquation):
         return jnp.min(vp * jnp.sqrt(a * cosine_squared)), jnp.max(vp * jnp.sqrt(cosine_squared / a))
 
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
-        bound = stability.staggered_derivative_bound(self.space_order) ** 2
-        return stability.largest_step(bound, spacing, max_velocity)
+        return stability.staggered_step(self.space_order, spacing, max_velocity)

@@ -1,6 +1,7 @@
 """Whole wavefields, decimated in space and time, as what goes in or comes out of a layer.
 
-Every `space`-th grid point along each axis becomes a receiver or a source of its own. That costs memory for samples
+Every `space`-th grid point along each axis becomes a receiver or a source of its own, and what holds for those holds
+here: frames are at true times, time dispersion being taken out (see `Propagator`). That costs memory for samples
 at every time step, (steps, points): meant for coarse wavefields.
 """
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .. import silence
 from ..checks import whole
 from ..propagator import Model, Propagator
 from ..survey import Survey
@@ -40,7 +42,8 @@ class WavefieldModelling(eqx.Module):
         self.space, self.time = whole("space", space, at_least=1), whole("time", time, at_least=1)
         points = coarse_points(F, self.space)
         kinds = {"source": survey.source, "receiver": survey.receiver}
-        self.F = F.with_survey(Survey(survey.sources, points, survey.wavelet, survey.dt, **kinds))
+        with silence.expected():
+            self.F = F.with_survey(Survey(survey.sources, points, survey.wavelet, survey.dt, **kinds))
 
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
@@ -124,7 +127,8 @@ def fired_everywhere(F: Propagator, space: int) -> Propagator:
     peak = survey.wavelet[:1, :1]  # says which frequencies to expect
     wavelet = np.broadcast_to(peak, (survey.n_shots, len(points), survey.nt))
     kinds = {"source": survey.source, "receiver": survey.receiver}
-    return F.with_survey(Survey(sources, survey.receivers, wavelet, survey.dt, **kinds))
+    with silence.expected():
+        return F.with_survey(Survey(sources, survey.receivers, wavelet, survey.dt, **kinds))
 
 
 def on_grid(traces: Float[Array, "shot point time"], F: Propagator, space: int) -> Float[Array, "shot frame *coarse"]:

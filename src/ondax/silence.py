@@ -1,0 +1,74 @@
+"""Sources and receivers on a free surface, where what they feed or read vanishes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+from .engine import vanishes_at_surface
+from .equations import Port, Symbols
+from .grid import Grid
+
+ON_SURFACE = 1e-5  # cells from it: positions may have been rounded to float32
+
+
+class SilentReceivers(UserWarning):
+    """Some receivers of a survey stand on a free surface where what they read vanishes."""
+
+
+_EXPECTED = ContextVar("silence is expected", default=False)
+
+
+@contextmanager
+def expected() -> Iterator[None]:
+    """Within it, propagators may have silent points: all of a grid's are sources or receivers of a wavefield."""
+    token = _EXPECTED.set(True)
+    try:
+        yield
+    finally:
+        _EXPECTED.reset(token)
+
+
+def any_on_surface(points: np.ndarray, grid: Grid) -> bool:
+    """Does a point stand on the first row of the grid?"""
+    return bool(np.any(_on_surface(points, grid)))
+
+
+def _on_surface(points: np.ndarray, grid: Grid) -> np.ndarray:
+    return points[:, -1] <= grid.extent[-1][0] + ON_SURFACE * grid.spacing[-1]
+
+
+def check(what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols, grid: Grid, warn: bool) -> None:
+    """Refuse sources that cannot radiate and surveys that can only record zeros; warn of single receivers that do.
+
+    Args:
+        what: "sources" or "receivers".
+        points: positions, metres, (point, axis).
+        ports: what they feed or read.
+        symbols: of the scheme.
+        grid: the model's grid, whose first row is the free surface.
+        warn: of single receivers.
+
+    Raises:
+        ValueError: a source on the surface that radiates nothing there, or no receiver elsewhere.
+    """
+    if _EXPECTED.get() or not all(vanishes_at_surface(port, symbols) for port in ports):
+        return
+    silent, surface, spacing = _on_surface(points, grid), grid.extent[-1][0], grid.spacing[-1]
+    names = " and ".join(repr(port.name) for port in ports)
+    where = f"{np.count_nonzero(silent)} of {len(points)} stand on the free surface at z = {surface:g} m, "
+    if what == "sources":
+        raise ValueError(
+            f"sources: {where}where {names} radiates nothing, because the field that it feeds vanishes there. Place them "
+            f"below the surface: what they radiate grows with their depth; half a cell is {0.5 * spacing:g} m"
+        )
+    reads = f"where {names} reads zeros only, because the field vanishes there. Place them below the surface, "
+    remedy = f"{reads}for example half a cell deep, at z = {surface + 0.5 * spacing:g} m"
+    if np.all(silent):
+        raise ValueError(f"receivers: {where}{remedy}")
+    if warn:
+        warnings.warn(f"receivers: {where}{remedy}", SilentReceivers, stacklevel=4)
