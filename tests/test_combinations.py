@@ -322,7 +322,14 @@ QUANTITIES: dict[str, Callable[[Draw, ox.Propagator, str], Any]] = {
     "hessian": _hessian,
 }
 GRADIENTS = tuple(n for n in QUANTITIES if "gradient" in n and " in " not in n)
-DEGREE = {"traces": 1, "born": 1, "image": 1, "jvp": 1, "adjoint": 0, "gradient in the wavelet": 1}  # in the wavelet; else 2
+DEGREE = {
+    "traces": 1,
+    "born": 1,
+    "image": 1,
+    "jvp": 1,
+    "adjoint": 0,
+    "gradient in the wavelet": 1,
+}  # in the wavelet; else 2
 
 
 # -------------------------------------------------------------------- the other way to know it

@@ -23,11 +23,17 @@ CLOCKS = [
     Clock(1300, 1, 0.5, ox.LEAPFROG),
 ]
 LONG = CLOCKS[1:]
+
+
+def _name(clock: Clock) -> str:
+    return f"{clock.samples}-{clock.steps_per_sample}"
+
+
 # Weights below 1e-6 of the largest are left out, and the changeover above `top` is read from a table.
 LEFT_OUT = 2e-5
 
 
-@pytest.mark.parametrize("clock", LONG, ids=str)
+@pytest.mark.parametrize("clock", LONG, ids=_name)
 def test_what_leapfrog_makes_of_a_sine_becomes_the_sine(clock: Clock):
     """Of a sine that lasts beyond the record, what leapfrog makes is known: another frequency and amplitude."""
     warp, k = TimeWarp(clock), clock.steps_per_sample
@@ -67,7 +73,7 @@ def test_other_relations(relation):
         assert wrong[60:-8].max() < 0.03
 
 
-@pytest.mark.parametrize("clock", LONG, ids=str)
+@pytest.mark.parametrize("clock", LONG, ids=_name)
 def test_the_transpose_is_the_inverse(clock: Clock):
     """On a pulse that has nothing above `top`."""
     rng, warp, n = np.random.default_rng(0), TimeWarp(clock), np.arange(clock.samples)
@@ -99,7 +105,7 @@ def test_blocks_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch):
     assert difference(blocks.transpose(y), whole.transpose(y)) < 1e-5
 
 
-@pytest.mark.parametrize("clock", [CLOCKS[0], CLOCKS[2], pytest.param(CLOCKS[3], marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("clock", [CLOCKS[0], CLOCKS[2], pytest.param(CLOCKS[3], marks=pytest.mark.slow)], ids=_name)
 def test_maps_in_jax(dtype: str, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     """The transpose is exact; under vmap, jit and forward differentiation, the maps are what they are in NumPy; so they
     are when their tables are too large for constants."""

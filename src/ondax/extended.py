@@ -29,9 +29,9 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
     data = checks.shaped("data", data, F._trace_shape(which.shape[0]), dtype)
 
     def adjoint(model: Any, data: Any, wavelet: Any, which: Any) -> Any:
-        coefficients, speeds, _, _ = F._common(model, dtype, which)
+        coefficients, speeds, _, _, lever = F._common(model, dtype, which)
         nothing = jnp.zeros((which.shape[0], *F.grid.shape), dtype)
-        given, extras = F._source_operands(wavelet, nothing, which, dtype)
+        given, extras = F._source_operands(wavelet, nothing, which, dtype, lever)
         residual = F._samples_of(data, which)
         operands = unify_axes((*coefficients, speeds, which, *extras, residual))
         asked = {"wanted": (), "weights": True, "source": False, "slopes": False, "last_use": True}

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from . import checks
+from .lever import Lever
 from .primitives import Operands, adjoint_p, born_p
 from .propagator import Model, Propagator, Traces
 from .sharding import unify_axes
@@ -53,29 +54,30 @@ class Jacobian(lx.AbstractLinearOperator):
     def _n_shots(self) -> int:
         return self.propagator.survey.n_shots if self.shots is None else self.shots.shape[0]
 
-    def _operands(self) -> tuple[Any, tuple[Any, ...], Any, Operands]:
-        """The host model, the background's operands, the shots among them, and which operands were given."""
-        host, arguments, given = self.propagator._arguments(
+    def _operands(self) -> tuple[Any, tuple[Any, ...], Any, Operands, Lever]:
+        """The host model, the background's operands, the shots among them, which operands were given, and the lever."""
+        host, arguments, given, lever = self.propagator._arguments(
             self.model, self.wavelet, self.weights, None, None, self.shots
         )
         coefficients, speeds, which, extras = arguments
-        return host, (*coefficients, speeds, which, *extras), which, given
+        return host, (*coefficients, speeds, which, *extras), which, given, lever
 
     def mv(self, vector: Model) -> Traces:
         """Born traces of a model perturbation, shaped like the propagator's traces."""
-        host, operands, which, given = self._operands()
-        vector = _like(self.model, vector, host.dtype)
-        _, perturbed = jax.jvp(self.propagator.coefficients, (self.model,), (vector,))
+        host, operands, which, given, lever = self._operands()
+        vector = lever.enter(_like(self.model, vector, host.dtype))
+        _, perturbed = jax.jvp(self.propagator.coefficients, (lever.enter(self.model),), (vector,))
         operands, perturbed = unify_axes((operands, perturbed))
         wanted = tuple(range(len(host.coefficient_names)))
         (samples,) = born_p.bind(*operands, *perturbed, host=host, given=given, wanted=wanted, source=False)
-        return self.propagator._traces(samples, which)
+        return lever.leave(self.propagator._traces(samples, which))
 
     def _transposed_mv(self, traces: Traces) -> Model:
-        host, operands, which, given = self._operands()
+        host, operands, which, given, lever = self._operands()
         shape = self.propagator._trace_shape(self._n_shots)
-        samples = self.propagator._samples_of(checks.shaped("traces", traces, shape, host.dtype), which)
-        operands, residual = unify_axes((operands, samples))
+        traces = lever.enter(checks.shaped("traces", traces, shape, host.dtype))
+        # The image passes through the coefficients as derivatives do on their way back: see `lever`.
+        operands, residual = unify_axes((operands, lever.up * self.propagator._samples_of(traces, which)))
         wanted = tuple(range(len(host.coefficient_names)))
         gradients = adjoint_p.bind(
             *operands,
@@ -88,10 +90,10 @@ class Jacobian(lx.AbstractLinearOperator):
             slopes=False,
             last_use=False,
         )
-        model, gradients = unify_axes((self.model, tuple(gradients)))
+        model, gradients = unify_axes((lever.enter(self.model), tuple(gradients)))
         _, pull_back = jax.vjp(self.propagator.coefficients, model)
         (image,) = pull_back(gradients)
-        return image
+        return lever.leave(jax.tree.map(lambda x: x / lever.up, image))
 
     def as_matrix(self) -> Float[Array, "data model"]:
         """The dense matrix: one Born run per model point. For tiny problems."""

@@ -56,7 +56,7 @@ def objection(equation: AbstractWaveEquation, spacing: tuple[float, ...], max_ve
         max_velocity: the fastest speed that a model may have, m/s.
     """
     ndim = len(spacing)
-    faces = list(product(AXIS_NAMES[ndim], ("low", "high")))
+    faces = [(axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high")]
     system = equation.system(Symbols(ndim, equation.space_order, "float64"), LAYERS[ndim])
     try:
         system = stretched(system, faces)

@@ -13,6 +13,7 @@ from .calculus import linearize, reach, stretched, transpose
 from .components import Components
 from .dispersion import MARGIN, Clock, TimeWarp, warp_of
 from .engine import Discretisation, Programs, Scheme, Solver
+from .engine.scaling import check_range, peak_of
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Symbols, System
 from .host import HostModel
 from .primitives import Operands
@@ -171,6 +172,7 @@ class Operators:
         )
         positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
         source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, slice(None), np)
+        check_range([(peak_of(source), 0)], dtype, "the wavelets of the survey (over the volume of a cell)")
         return HostModel(
             programs,
             discretisation,

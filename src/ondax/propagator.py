@@ -21,6 +21,7 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Symbo
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
+from .lever import Lever
 from .media import coefficients
 from .operators import Operators
 from .positions import as_pairs, known_to_jax
@@ -214,9 +215,9 @@ class Propagator(eqx.Module):
                 breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points
                 outside the grid, or whose coordinates are too large for float32.
         """
-        host, arguments, given = self._arguments(model, wavelet, weights, sources, receivers, shots)
+        host, arguments, given, lever = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
-        return self._traces(samples, arguments[2])
+        return lever.leave(self._traces(samples, arguments[2]))
 
     def adjoint(
         self,
@@ -246,8 +247,8 @@ class Propagator(eqx.Module):
             )
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
-        coefficients, speeds, which, _ = self._common(model, dtype, shots)
-        data = checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype)
+        coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
+        data = lever.enter(checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype))
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
         recorded = self._samples_of(data, which)
         steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
@@ -258,7 +259,7 @@ class Propagator(eqx.Module):
         at_sources = jnp.flip(self._operators.simulate(host, given)(*arguments), axis=-1)
         shape = jax.ShapeDtypeStruct((which.shape[0], *self.survey.wavelet.shape[1:]), dtype)
         (wavelet_,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
-        return wavelet_
+        return lever.leave(wavelet_)
 
     def jacobian(
         self,
@@ -309,15 +310,15 @@ class Propagator(eqx.Module):
             ValueError: as for `__call__`, and for a perturbation that is not shaped like the model.
         """
         dtype = self._dtype((model, perturbation), wavelet, weights)
-        coefficients, speeds, which, named = self._common(model, dtype, shots)
+        coefficients, speeds, which, named, lever = self._common(model, dtype, shots)
         changes = self.equation.named(perturbation)
         changes = {n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype) for n, v in changes.items()}
-        _, perturbed = jax.jvp(self.coefficients, (named,), (changes,))
-        given, extras = self._source_operands(wavelet, weights, which, dtype)
+        _, perturbed = jax.jvp(self.coefficients, (named,), (lever.enter(changes),))
+        given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
         arguments = unify_axes(((*coefficients, *perturbed), speeds, which, extras))
         samples = self._operators.simulate(self._operators.host(dtype).linearized, given)(*arguments)
         plain, born = jnp.split(samples, 2, axis=-2)
-        return self._traces(plain, arguments[2]), self._traces(born, arguments[2])
+        return lever.leave((self._traces(plain, arguments[2]), self._traces(born, arguments[2])))
 
     # ---------------------------------------------------------------- accuracy
 
@@ -352,7 +353,8 @@ class Propagator(eqx.Module):
         by_name = coefficients(self.equation, self.boundary, model, self.grid.ndim)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
-    def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model]:
+    def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model, Lever]:
+        """Coefficients, bounds to check, shot numbers, the model by name, and the lever that it has gone through."""
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
@@ -360,13 +362,15 @@ class Propagator(eqx.Module):
         constrained += self.equation.constraints(fixed).values()
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
         contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
-        values = self.coefficients(named)
+        values = self.coefficients(fixed)
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
             self._check_bounds(*map(float, bounds))
             if not any(isinstance(v, Tracer) for v in values):
                 by_name = dict(zip(self._operators.coefficient_names, values, strict=True))
                 self._operators.check_step(by_name, float(bounds[1]), list(map(float, contrasts)))
-        return values, jnp.stack([*bounds, *contrasts]), self._which(shots), named
+        lever = Lever.of(fixed, values)
+        named = lever.enter(named)
+        return self.coefficients(named), jnp.stack([*bounds, *contrasts]), self._which(shots), named, lever
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
@@ -374,12 +378,12 @@ class Propagator(eqx.Module):
 
     def _arguments(
         self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any
-    ) -> tuple[HostModel, tuple[Any, ...], Operands]:
+    ) -> tuple[HostModel, tuple[Any, ...], Operands, Lever]:
         dtype = self._dtype(model, wavelet, weights, *filter(known_to_jax, (sources, receivers)))
-        coefficients, speeds, which, _ = self._common(model, dtype, shots)
+        coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
         if sources is not None and self.survey.extended:
             raise ValueError("sources=: the survey's sources are extended and have no positions; give weights=")
-        given, extras = self._source_operands(wavelet, weights, which, dtype)
+        given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
         single = []
         for name, positions, points in (
             ("sources", sources, self.survey.n_sources),
@@ -388,14 +392,14 @@ class Propagator(eqx.Module):
             if positions is not None:
                 shape = (which.shape[0], points, self.grid.ndim)
                 pairs, rounded = as_pairs(name, positions, shape, dtype, self._nearest_coordinate)
-                extras += (pairs,)
+                extras += (lever.enter(pairs),)
                 single += [name] * rounded
         given = replace(given, sources=sources is not None, receivers=receivers is not None, single=tuple(single))
         arguments = unify_axes((coefficients, speeds, which, extras))
-        return self._operators.host(dtype), arguments, given
+        return self._operators.host(dtype), arguments, given, lever
 
     def _source_operands(
-        self, wavelet: Any, weights: Any, which: Array, dtype: Any
+        self, wavelet: Any, weights: Any, which: Array, dtype: Any, lever: Lever
     ) -> tuple[Operands, tuple[Array, ...]]:
         """The operands that say what sources do, where the survey does not."""
         extended = self.survey.extended
@@ -406,9 +410,9 @@ class Propagator(eqx.Module):
         extras: tuple[Array, ...] = ()
         if wavelet is not None:
             shape = (which.shape[0], *self.survey.wavelet.shape[1:])
-            extras += (self._source_samples(checks.shaped("wavelet", wavelet, shape, dtype), which),)
+            extras += (self._source_samples(lever.enter(checks.shaped("wavelet", wavelet, shape, dtype)), which),)
         if weights is not None:
-            weights = checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype)
+            weights = lever.enter(checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype))
             extras += (jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),)
         return Operands(wavelet is not None, weights is not None), extras
 

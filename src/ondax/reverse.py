@@ -64,11 +64,11 @@ def differentiable(host: HostModel, given: Operands) -> Any:
             of_wavelet = results.pop(0) if wavelet else None
             if sources:
                 samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
-                by_row = jnp.sum(results.pop(0) * samples[..., None, :], axis=-1)
+                by_row = _correlated(results.pop(0), samples[..., None, :])
                 of_sources = _of_pairs(host.ports[0].over_ports(by_row, host.source_positions.shape[1]))
         of_receivers = None
         if slopes:
-            by_row = jnp.sum(slopes[0] * cotangent[..., None, :], axis=-1)
+            by_row = _correlated(slopes[0], cotangent[..., None, :])
             of_receivers = _of_pairs(host.ports[1].over_ports(by_row, host.receiver_positions.shape[1]))
         of_extras = (of_wavelet, of_weights, of_sources, of_receivers)
         by_extra = (gradient for has, gradient in zip(given.present, of_extras, strict=True) if has)
@@ -77,6 +77,19 @@ def differentiable(host: HostModel, given: Operands) -> Any:
     function = jax.custom_vjp(simulate)
     function.defvjp(forward, backward, symbolic_zeros=True)
     return function
+
+
+def _correlated(a: Any, b: Any) -> Any:
+    """`sum(a * b)` along the last axis, in which no product gets too small or too large before the sum does."""
+    sizes = [_power_above(x) for x in (a, b)]
+    total = jnp.sum((a / sizes[0]) * (b / sizes[1]), axis=-1)
+    return total * sizes[0] * sizes[1]
+
+
+def _power_above(x: Any) -> Any:
+    """A power of two of about the size of the largest absolute value."""
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0.0)
+    return jnp.ldexp(jnp.ones((), x.dtype), jnp.clip(jnp.frexp(largest)[1], -120, 120))
 
 
 def _of_pairs(gradient: Any) -> Any:

@@ -30,10 +30,10 @@ def limit(equation: AbstractWaveEquation, grid: Grid, model: Any, boundary: Abst
     velocities allow a longer one than the fastest velocity everywhere would. It is found from the symbols of the scheme, so it
     serves your own equation too.
 
-    Every model with a shorter step is stable: the step is derived from a bound on the scheme's largest eigenvalue by Collatz
-    (1942) and Wielandt (1950), which holds for any medium (see `engine.step_limit`). The bound is tight, so that a step 1 %
+    Shorter steps are stable: this one is derived from a bound on the scheme's largest eigenvalue by Collatz
+    (1942) and Wielandt (1950), which holds for any medium. The bound is tight, so that a step 1 %
     longer grows in a large model, where the weights of the scheme alternate in sign: `Acoustic`, `AcousticDensity`,
-    `Viscoacoustic`, `VTI`, and `Elastic` where lambda >= 0 (vs <= 0.707 vp). Elsewhere (`TTI`; centred first derivatives;
+    `Viscoacoustic`, and `Elastic` where lambda >= 0 (vs <= 0.707 vp). Elsewhere (`VTI`, `TTI`; centred first derivatives;
     negative lambda), where it would be pessimistic by up to 30 %, the largest eigenvalue is estimated by iterations that
     approach it from below, and 1 % is taken off the step.
 
@@ -165,7 +165,7 @@ class StepCheck:
         values = {name: np.ascontiguousarray(coefficients[name]) for name in motion.coefficients}
         digest = hashlib.blake2b(digest_size=16)
         for array in values.values():
-            digest.update(array)
+            digest.update(array.tobytes())
         key = digest.digest()
         if key not in self._verdicts:
             while len(self._verdicts) >= REMEMBERED:

@@ -81,7 +81,7 @@ class _Stretch:
 
         def slope(operand: Expr, half: bool) -> Expr:
             x0 = {dimension: point(dimension, half)}
-            return sum(w * Derivative(operand, (dimension, 1), x0=x0, fd_order=n) for n, w in slopes.items())
+            return total(w * Derivative(operand, (dimension, 1), x0=x0, fd_order=n) for n, w in slopes.items())
 
         psi = self._memories(slope(expr.expr, True), dimension)
         plain = plain + total(slope(p, False) for p in summands(psi))

@@ -128,13 +128,19 @@ class Scheme:
             if update.field in compact:  # the value before the present is about to be overwritten
                 early = [q for q in quantities if not q.at_next]
                 late = [q for q in quantities if q.at_next]
+            in_strips: list[Equation] = []
             if early:
                 force: Expr = Symbol(name=f"force_{update.field.name}", dtype=self.symbols.dtype.type)
+                values = [(q, made.value_of(q.expr, force)) for q in early]
+                assigned = [e for q, value in values for e in self._assigned(_kept_now(q), value, computed)]
+                own = {_kept_now(q).function for q in early}
+                # A symbol lives within one loop: nothing that has a loop of its own may come between.
+                equations += [e for e in assigned if e.lhs.function not in own]
                 equations.append(Eq(force, made.force))
-                for q in early:
-                    equations += self._assigned(_kept_now(q), made.value_of(q.expr, force), computed)
+                equations += [e for e in assigned if e.lhs.function in own and e.subdomain is None]
+                in_strips = [e for e in assigned if e.lhs.function in own and e.subdomain is not None]
                 made = replace(made, force=force)
-            equations.append(self._assigned_change(made, region))
+            equations += [self._assigned_change(made, region), *in_strips]
             for region, part in parts.items():
                 first, part = self.scratch.lifted(update.new_value(part), computed)
                 equations += first

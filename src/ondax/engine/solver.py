@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .history import STORE, Content, History, Layout, layout_bytes
 from .programs import Programs, Wanted
 from .runs import AdjointRun, Checkpointed, ForwardRun
 from .sampling import steps_beyond
+from .scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from .settings import Settings
 from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
 from .workers import OrderedSum, each
@@ -52,7 +54,13 @@ class Experiment:
 
 @dataclass
 class Task:
-    """One shot of one batch element."""
+    """One shot of one batch element, scaled so that the samples of its sources, and its wavefields, are of size one.
+
+    Attributes:
+        source: samples, times `2**-of_samples`.
+        weights: of extended sources, times `2**-of_weights`.
+        sizes: the binary exponent of each coefficient, by name.
+    """
 
     number: int
     batch: tuple[int, ...]
@@ -62,9 +70,17 @@ class Task:
     source: np.ndarray
     source_positions: np.ndarray
     receiver_positions: np.ndarray
+    sizes: dict[str, int]
+    of_samples: int = 0
     weights: np.ndarray | None = None
+    of_weights: int = 0
     threads: int = 1
     key: tuple[Any, ...] | None = None
+
+    @property
+    def power(self) -> int:
+        """Wavefields and traces are those of the run times two to this power."""
+        return self.of_samples + self.of_weights
 
 
 class Solver:
@@ -83,6 +99,7 @@ class Solver:
         system = programs.scheme.system
         self.coefficients = system.coefficients
         self.inputs, self.outputs = system.inputs, system.outputs
+        self._gains = Gains(system, grid.dt)
         self._geometries: dict[Hashable, Geometry] = {}
         self._profiles = {}
         for symbol in system.symbols.profiles:
@@ -106,6 +123,7 @@ class Solver:
         shape = (*batch, e.source.shape[-3], receivers)
         traces = np.empty((*shape, self.grid.samples), self.grid.dtype)
         moved = np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype) if slopes else None
+        peaks: dict[int, tuple[float, int]] = {}
 
         def run(task: Task) -> None:
             recorded = self._recorded_before(task, keep, slopes) if keep else None
@@ -115,11 +133,14 @@ class Solver:
                     history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
                 recorded = self._run_forward(task, keep, history, slopes)
             recorded = self.grid.recorded(recorded, points)
+            peaks[task.number] = peak_of(recorded[:, :receivers]), task.power
+            recorded = scaled(recorded, task.power)
             traces[task.index] = recorded[:, :receivers].T
             if moved is not None:
                 moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
 
         self._each(tasks, run)
+        check_range(peaks.values(), self.grid.dtype, "the traces", WEAK)
         return (traces,) if moved is None else (traces, moved)
 
     def born(
@@ -136,25 +157,42 @@ class Solver:
         shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
         traces = np.empty(shape, self.grid.dtype)
 
+        peaks: dict[int, tuple[float, int]] = {}
+
         names = [c for c in self.coefficients if c.name in wanted.coefficients]
 
         def run(task: Task) -> None:
+            changes = [_of(values, task.batch) for values in perturbations]
+            fired = None if source is None else _of(source, task.batch)[task.index[-1]]
+            more = self._power_of_changes(task, names, changes, fired)
             with self._shot(task) as shot:
-                for c, values in zip(names, perturbations, strict=True):
-                    shot.arrays[PERTURBED + c.name] = with_halo(c, _of(values, task.batch), shot.symbols, self.grid)
+                for c, values in zip(names, changes, strict=True):
+                    shot.arrays[PERTURBED + c.name] = with_halo(c, scaled(values, -more), shot.symbols, self.grid)
                 into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
-                if source is not None:
-                    into.fill(_of(source, task.batch)[task.index[-1]])
+                if fired is not None:
+                    into.fill(scaled(fired, -task.power - more))
                 arrays = {**into.arrays, **out.arrays}
                 kernel = self.programs.born(wanted, shot.parallel)
                 shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
                 for first, last, history in self._stretches(task, wanted):
                     offsets = history_offsets(self.programs, wanted, self.grid, history.arrays, first)
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
-                traces[task.index] = self.grid.recorded(out.columns(), points).T
+                recorded = self.grid.recorded(out.columns(), points)
+            peaks[task.number] = peak_of(recorded), task.power + more
+            traces[task.index] = scaled(recorded, task.power + more).T
 
         self._each(tasks, run)
+        check_range(peaks.values(), self.grid.dtype, "the Born traces", WEAK)
         return traces
+
+    def _power_of_changes(self, task: Task, names: list[Any], changes: Arrays, fired: np.ndarray | None) -> int:
+        """The binary exponent of the largest change, of coefficients or of sources, relative to what it changes."""
+        sizes = [(exponent(values), task.sizes.get(c.name)) for c, values in zip(names, changes, strict=True)]
+        found = [change - (change if size is None else size) for change, size in sizes if change is not None]
+        size = None if fired is None else exponent(fired)
+        if size is not None:
+            found.append(size + self._gains.of(self.inputs, task.sizes) - task.power)
+        return max(found, default=0)
 
     def adjoint(
         self,
@@ -185,11 +223,19 @@ class Solver:
         of_weights = np.empty((*shape[:-1], *self.grid.shape), self.grid.dtype) if weights else None
         at_source = np.empty((*shape, self.grid.steps), self.grid.dtype) if source else None
         moved = np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype) if slopes else None
+        residuals = {t.number: _of(residual, t.batch)[t.index[-1]] for t in tasks}
+        powers = {t.number: self._power_of_residual(t, residuals[t.number]) for t in tasks}
+        # Shots are summed at the scale of the strongest one of each batch element.
+        strongest: dict[tuple[int, ...], int] = {}
+        for t in tasks:
+            if residuals[t.number].any() and t.source.any():
+                strongest[t.batch] = max(strongest.get(t.batch, -LARGE), t.power + powers[t.number])
+        peaks: dict[str, dict[int, tuple[float, int]]] = {"adjoint wavelets": {}, "weights": {}}
 
-        def add(found: tuple[tuple[int, ...], list[np.ndarray]]) -> None:
-            position, arrays = found
+        def add(found: tuple[tuple[int, ...], int, list[np.ndarray]]) -> None:
+            position, power, arrays = found
             for c, total, part in zip(names, gradients, arrays, strict=True):
-                total[position] += part[interior(c, self.grid.shape)]
+                total[position] += scaled(part[interior(c, self.grid.shape)], power)
                 POOL.give("gradient", part)
 
         total = OrderedSum(add)
@@ -197,18 +243,26 @@ class Solver:
         def run_one(task: Task, chosen: Wanted | None, weights: bool, source: bool, slopes: bool) -> None:
             with self._shot(task, source_slopes=slopes) as shot:
                 run = AdjointRun(self.programs, shot, chosen, source or slopes, weights)
-                run.inject(_of(residual, task.batch)[task.index[-1]])
+                power = powers[task.number]
+                run.inject(scaled(residuals[task.number], -power))
                 if weights:
                     run.correlate(task.source)
                 self._adjoint_run(task, run, last_use)
                 if chosen is wanted:
-                    total.put(task.number, (task.batch, run.gradients))
+                    relative = task.power + power - strongest.get(task.batch, LARGE)
+                    total.put(task.number, (task.batch, relative, run.gradients))
                 if weights and of_weights is not None:
-                    of_weights[task.index] = run.of_weights()
-                if source and at_source is not None:
-                    at_source[task.index] = run.read[:, :sources].T
-                if slopes and moved is not None:
-                    moved[task.index] = _by_axis(run.read[:, sources:], sources, len(self.grid.shape))
+                    found = run.of_weights()
+                    peaks["weights"][task.number] = peak_of(found), task.of_samples + power
+                    of_weights[task.index] = scaled(found, task.of_samples + power)
+                if source or slopes:
+                    read, by = run.read, task.of_weights + power
+                    peaks["adjoint wavelets"][task.number] = peak_of(read[:, :sources]), by
+                    read = scaled(read, by)
+                    if source and at_source is not None:
+                        at_source[task.index] = read[:, :sources].T
+                    if slopes and moved is not None:
+                        moved[task.index] = _by_axis(read[:, sources:], sources, len(self.grid.shape))
 
         at_sources = weights or source or slopes
 
@@ -225,6 +279,13 @@ class Solver:
         if self.grid.surface:
             for c, gradient in zip(names, gradients, strict=True):
                 gradient *= cells(c, self.programs.scheme.symbols, self.grid)
+        for c, gradient in zip(names, gradients, strict=True):
+            known = [(peak_of(gradient[position]), power) for position, power in strongest.items()]
+            check_range(known, self.grid.dtype, f"the gradients of the coefficient {c.name}", SMALL)
+            for position, power in strongest.items():
+                gradient[position] = scaled(gradient[position], power)
+        check_range(peaks["adjoint wavelets"].values(), self.grid.dtype, "the adjoint wavelets", WEAK)
+        check_range(peaks["weights"].values(), self.grid.dtype, "the gradients of the weights", SMALL)
         return (*gradients, *(a for a in (of_weights, at_source, moved) if a is not None))
 
     # ---------------------------------------------------------------- tasks
@@ -232,7 +293,7 @@ class Solver:
     def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
         """One task per shot of every batch element; elements with the same coefficients share their kernel arrays."""
         symbols = self.programs.scheme.symbols
-        prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray]]] = {}
+        prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray], dict[str, int]]] = {}
         number = 0
         for position in np.ndindex(*batch):
             shared = tuple(_clipped(position, c.shape) for c in e.coefficients)
@@ -241,21 +302,44 @@ class Solver:
                 arrays = {
                     c.name: with_halo(c, v, symbols, self.grid) for c, v in zip(self.coefficients, values, strict=True)
                 }
-                prepared[shared] = (Content(values), arrays)
-            content, arrays = prepared[shared]
+                found = {c.name: exponent(v) for c, v in zip(self.coefficients, values, strict=True)}
+                sizes = {name: size for name, size in found.items() if size is not None}
+                prepared[shared] = (Content(values), arrays, sizes)
+            content, arrays, sizes = prepared[shared]
+            gain = self._gains.of(self.inputs, sizes)
             for shot in range(e.source.shape[-3]):
+                source = _of(e.source, position)[shot]
+                weights = None if e.weights is None else _of(e.weights, position)[shot]
+                of_samples = exponent(source) or 0
+                of_weights = 0 if weights is None else exponent(weights) or 0
+                if weights is None:
+                    of_samples += gain
+                else:
+                    of_weights += gain
                 yield Task(
                     number=number,
                     batch=position,
                     index=(*position, shot),
                     content=content,
                     coefficients=arrays,
-                    source=_of(e.source, position)[shot],
+                    source=scaled(source, -of_samples),
                     source_positions=_of(e.source_positions, position)[shot],
                     receiver_positions=_of(e.receiver_positions, position)[shot],
-                    weights=None if e.weights is None else _of(e.weights, position)[shot],
+                    sizes=sizes,
+                    of_samples=of_samples,
+                    weights=None if weights is None else scaled(weights, -of_weights),
+                    of_weights=of_weights,
                 )
                 number += 1
+
+    def _power_of_residual(self, task: Task, residual: np.ndarray) -> int:
+        """The adjoint run is made with residuals times two to minus this power."""
+        gain = self._adjoint_gains.of(self.programs.scheme.transposed.inputs, task.sizes)
+        return (exponent(residual) or 0) + gain
+
+    @cached_property
+    def _adjoint_gains(self) -> Gains:
+        return Gains(self.programs.scheme.transposed, self.grid.dt)
 
     def _each(self, tasks: Sequence[Task], run: Callable[[Task], None]) -> None:
         threads = self.settings.worker_threads

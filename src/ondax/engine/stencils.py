@@ -107,8 +107,7 @@ class Form:
         for factor, atom, name, inner, stencil in self.terms:
             weight = fixed(factor, setting)
             if np.any(weight):
-                nested = inner is not None and stencil is not None
-                made = _derivative(name, inner, stencil, setting) if nested else _read(atom)
+                made = _read(atom) if inner is None or stencil is None else _derivative(name, inner, stencil, setting)
                 terms.append((np.abs(weight) if setting.absolute else weight, made))
 
         def evaluate(amplitudes: Amplitudes, known: dict[str, Array]) -> Any:
@@ -223,7 +222,8 @@ def taps(order: int, accuracy: int, from_half: bool, to_half: bool) -> tuple[tup
     symbols = Symbols(1, 2, np.float64)
     (d,) = symbols.dimensions
     f: Any = Function(name="f", grid=symbols.grid, space_order=accuracy, staggered=d if from_half else None)
-    stencil = Derivative(f, (d, order), x0={d: point(d, to_half)}, fd_order=accuracy).evaluate
+    derivative: Any = Derivative(f, (d, order), x0={d: point(d, to_half)}, fd_order=accuracy)
+    stencil = derivative.evaluate
     found = []
     for access in stencil.find(Function):
         weight = stencil.coeff(access).subs(d.spacing, 1)
@@ -258,9 +258,10 @@ def differences(
             block, target = given[i : i + height, :, j : j + width], made[i : i + height, :, j : j + width]
             inside, part = padded[: block.shape[0], :, : block.shape[2]], room[: block.shape[0], :, : block.shape[2]]
             inside[:, most : most + n] = block
-            for row in range(1, most + 1) if mirror is not None else ():
-                image = row - mirror[1]
-                inside[:, most - row] = mirror[0] * block[:, image] if image < n else 0.0
+            if mirror is not None:
+                for row in range(1, most + 1):
+                    image = row - mirror[1]
+                    inside[:, most - row] = mirror[0] * block[:, image] if image < n else 0.0
             target[...] = 0.0
             for weight, (first, *others) in groups:
                 shifted = inside[:, most + first[0] : most + first[0] + n]

@@ -271,7 +271,11 @@ def _scaled(amplitudes: Amplitudes, by: float) -> dict[str, Array]:
 def _combined(*pairs: Any) -> dict[str, Array]:
     """A sum of amplitudes, given as factor, amplitudes, factor, amplitudes, ..."""
     factors, terms = pairs[::2], pairs[1::2]
-    return {
-        name: sum(values.dtype.type(f) * t[name] for f, t in zip(factors, terms, strict=True))
-        for name, values in terms[0].items()
-    }
+
+    def combined(name: str) -> Array:
+        total = terms[0][name].dtype.type(factors[0]) * terms[0][name]
+        for factor, term in zip(factors[1:], terms[1:], strict=True):
+            total += total.dtype.type(factor) * term[name]
+        return total
+
+    return {name: combined(name) for name in terms[0]}

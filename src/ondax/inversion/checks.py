@@ -1,8 +1,10 @@
 """Refusals of `fwi` and `lsrtm`: each says what is wrong with which argument, and what to do."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -11,6 +13,9 @@ import optax
 from jaxtyping import Array
 
 from ..checks import whole
+from .sizes import FITS, keeps_size
+
+SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in float32
 
 
 def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
@@ -56,6 +61,74 @@ def check_search(searches: bool, compares: bool, batch_size: Any, mask: Any, pre
             "a mask with values other than 0 and 1 does not go with a line search, which needs the slope of the "
             "misfit itself; round the mask, or " + remedy
         )
+
+
+def check_units(power: int, searches: bool) -> None:
+    """Refuses data for whose misfits a line search of unknown kind has no numbers: `2**power` is their size."""
+    if searches and abs(power) > FITS:
+        raise FloatingPointError(
+            f"misfits of these traces are of the size of 1e{round(power * math.log10(2.0))}, too far from 1 for a line search "
+            "in float32: choose other units for source and data, or an optimiser that does not depend on them, such as "
+            "optax.lbfgs or optax.adam"
+        )
+
+
+def check_representable(gradient_norm: float, dtype: Any) -> None:
+    """Refuses gradients in units of the data that cannot be represented, where steps are proportional to them."""
+    info = np.finfo(dtype)
+    low, high = float(info.tiny) * 1024.0, float(info.max)
+    if gradient_norm != 0.0 and not low < gradient_norm < high:
+        size = "small" if gradient_norm < low else "large"
+        raise FloatingPointError(
+            f"the gradient in units of the data has a norm of {gradient_norm:.1e}, too {size} for {np.dtype(dtype).name}, and "
+            "the steps of this optimiser are proportional to it: choose other units for source and data, float64, or an "
+            "optimiser that does not depend on the size of gradients, such as optax.adam"
+        )
+
+
+def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float) -> None:
+    """Refuses a misfit of the user's that loses its value because squares of small traces vanish.
+
+    Args:
+        F: the propagator.
+        misfit: what has been evaluated.
+        observed: traces.
+        model: where.
+        value: what it gave.
+    """
+    if abs(value) > SUSPICIOUS or observed.dtype != jnp.float32:
+        return
+    predicted = eqx.filter_jit(F)(model)
+    single = float(misfit(predicted, observed))
+    with jax.enable_x64(True):
+        try:
+            double = float(misfit(*(jnp.asarray(np.asarray(x), jnp.float64) for x in (predicted, observed))))
+        except (TypeError, ValueError):  # it is for float32 only
+            different = single == 0.0 and bool((np.asarray(predicted) != np.asarray(observed)).any())
+            double = math.nan if different else single
+    if not abs(single - double) <= 1e-3 * abs(double):
+        raise FloatingPointError(
+            f"the misfit is {single:.3g} in float32, but {double:.3g} in float64: what it computes from traces of up to "
+            f"{float(jnp.max(jnp.abs(observed))):.1e} is too small for float32. Divide the traces by their size in the misfit "
+            "first, choose other units for source and data, or take a misfit of ox.misfits"
+        )
+
+
+def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int | None:
+    """The power of two that the gradient is to be multiplied by before a preconditioner sees it: `power`, which gives it in
+    units of the data; any (None) where float32 cannot hold that and it makes no difference.
+
+    Raises:
+        ValueError: it does make a difference.
+    """
+    if precondition is None or abs(power) <= FITS:
+        return power
+    if not keeps_size(precondition, params):
+        raise ValueError(
+            "precondition does not grow in proportion to the gradient, whose size in units of the data, about "
+            f"1e{round(power * math.log10(2.0))}, is out of the range of float32: choose other units for source and data"
+        )
+    return None
 
 
 def check_linear_search(compares: bool, batch_size: int | None, encodings: int | None) -> None:

@@ -18,13 +18,32 @@ from jaxtyping import Array, Float, PyTree
 
 from ..checks import whole
 from .batches import shot_batch
-from .checks import check_search, match, usable
+from .checks import (
+    check_representable,
+    check_search,
+    check_squares,
+    check_units,
+    level_of_preconditioner,
+    match,
+    usable,
+)
 from .constraints import spread, spread_bounds
 from .fingerprint import Problem, fingerprint
 from .loop import AbstractRun, iterate
 from .misfits import least_squares
 from .result import FWIResult, History
-from .step import Numbers, Setting, Step, compares_gradients, make_step, scale_of_first_step, searches_line, strong
+from .sizes import SizedMisfit, ignores_size, size_of_tree, sized
+from .step import (
+    Seen,
+    Setting,
+    Step,
+    compares_gradients,
+    make_step,
+    objective_of,
+    power_of_first_step,
+    searches_line,
+    strong,
+)
 
 Misfit = Callable[[Array, Array], Float[Array, ""]]
 
@@ -56,6 +75,11 @@ def fwi(
     more gradient), far too short for velocities in m/s; the search would lengthen it at the cost of a dozen wave
     solves. Scale it: `optax.lbfgs(optax.piecewise_constant_schedule(1000.0, {1: 1e-3}))`.
 
+    What is found does not depend on the units of source and data. Optimisers whose steps do not depend on the size of the
+    gradients, such as Adam, see the misfit times the power of two that brings the root mean square of the first gradient
+    to between 1 and 2, so that the small numbers in their denominators (Adam's `eps`) are relative to that. All others see
+    the misfit itself: a step of `optax.sgd` is its learning rate times the gradient, in units of the data.
+
     Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration when the
     same call is made again, to a bit-identical result. A call that differs is refused: all that the arguments hold or
     reach (arrays, attributes, defaults, closures, the globals that functions read) is compared by content with what the
@@ -70,7 +94,9 @@ def fwi(
             arrays are what is inverted for.
         optimizer: any optax optimiser. The step length has the units of the model.
         iterations: number of iterations, those before a resumption included.
-        misfit: a JAX function `misfit(predicted, observed)` that returns a scalar.
+        misfit: a JAX function `misfit(predicted, observed)` that returns a scalar. It sees the traces in their own units:
+            where they are so small that their squares vanish in float32, let it divide them by something first. Those of
+            `ox.misfits` need nothing of the kind.
         batch_size: number of shots an iteration uses, in an order reshuffled every epoch; all shots if None.
             Not with a line search.
         seed: of that order.
@@ -80,7 +106,8 @@ def fwi(
             that rescale the gradient, such as Adam, undo factors other than 0 and 1; a line search refuses
             these.
         precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not with a line
-            search.
+            search. It sees the gradient in units of the data; where these do not fit into float32, times some power of two,
+            if `precondition` makes larger gradients larger in proportion, and is refused otherwise.
         callback: `callback(iterations_done, model, history)`, called after each iteration and its save.
         progress: whether to show a progress bar with misfit and time.
         save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
@@ -97,7 +124,8 @@ def fwi(
         ValueError: if an argument does not fit the others; if batches, fractional masks or a preconditioner
             meet a line search; if the saved state belongs to another problem, or something that a state is to be
             matched with cannot be compared.
-        FloatingPointError: if misfit or gradient is not finite; names the iteration, which is not saved.
+        FloatingPointError: if misfit or gradient is not finite, or too small to be represented where its size matters;
+            names the iteration, which is not saved.
         Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running iteration is
             finished and saved. A second Ctrl-C stops at once.
 
@@ -115,11 +143,16 @@ def fwi(
     params, static = eqx.partition(jax.tree.map(_as_jax, initial), eqx.is_inexact_array)
     if not jax.tree.leaves(params):
         raise ValueError("the initial model holds no floating-point array, so there is nothing to invert for")
+    traces = match(observed, eqx.filter_eval_shape(F, eqx.combine(params, static)))
+    power = size_of_tree(traces) or size_of_tree(
+        eqx.filter_jit(F)(eqx.combine(params, static))
+    )  # zeros may be what is to be fitted
+    of_size = sized(misfit, power)
     setting = Setting(
-        match(observed, eqx.filter_eval_shape(F, eqx.combine(params, static))),
+        jnp.ldexp(traces, -of_size.of_traces),
         None if bounds is None else spread_bounds(bounds, params),
         None if mask is None else spread("mask", mask, params),
-        1.0,
+        jnp.asarray(2.0**-of_size.of_traces, traces.dtype),
     )
     if batch_size is not None:
         whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
@@ -127,11 +160,15 @@ def fwi(
     opt_state = strong(extended.init(params))
     searches = searches_line(opt_state)
     check_search(searches, compares_gradients(opt_state), batch_size, setting.mask, precondition)
-    step = make_step(F, static, extended, misfit, precondition, searches)
+    compares = compares_gradients(opt_state)
+    indifferent = not (searches or compares) and ignores_size(extended, params)
+    check_units(of_size.of_value, searches and not compares)
+    level = level_of_preconditioner(precondition, of_size.of_value, params)
+    step = make_step(F, static, extended, of_size.of, precondition, level, searches)
 
     parts = {
         "propagator": F,
-        "observed traces": setting.observed,
+        "observed traces": traces,
         "initial model": (params, static),
         "optimizer": optimizer,
         "misfit": misfit,
@@ -141,10 +178,15 @@ def fwi(
         "precondition": precondition,
     }
     problem = Problem.of({name: partial(fingerprint, part) for name, part in parts.items()}, trust, path)
-    run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(1.0))
-    if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares_gradients(opt_state):
-        run.scale = scale_of_first_step(F, static, misfit, setting, params)
-    setting = setting._replace(scale=jnp.asarray(run.scale, setting.observed.dtype))
+    unit = math.nan if indifferent else float(of_size.of_value)
+    run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(unit), of_size)
+    if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares:
+        run.power = np.array(
+            float(power_of_first_step(partial(objective_of, F, static, of_size.of, setting, None), params))
+        )
+    run.check_gradient = not (indifferent or compares)
+    if of_size.of is misfit:
+        run.check_misfit = partial(check_squares, F, misfit, traces)
     return iterate(
         run,
         lambda: run.advance(step, setting, batch_size, seed),
@@ -167,7 +209,10 @@ class _Run(AbstractRun):
     opt_state: PyTree
     rows: np.ndarray
     static: PyTree  # what completes `params` to the model
-    scale: np.ndarray  # the optimiser sees the misfit times this
+    power: np.ndarray  # the optimiser sees the objective times two to this power; NaN until that is known
+    misfit: SizedMisfit
+    check_gradient: bool = False  # the steps are proportional to the gradient in units of the data
+    check_misfit: Callable[[PyTree, float], None] | None = None  # of model and value, for a misfit of the user's
 
     @property
     def result(self) -> FWIResult:
@@ -179,26 +224,42 @@ class _Run(AbstractRun):
         n_shots = setting.observed.shape[0]
         shots = None if batch_size is None else shot_batch(self.done, n_shots, batch_size, seed)
         try:
-            params, opt_state, numbers = step(self.params, self.opt_state, setting, shots)
-            numbers = [float(number) for number in numbers]
+            known = bool(np.isfinite(self.power))
+            seen = Seen(jnp.asarray(int(self.power) if known else 0, jnp.int32), jnp.asarray(known))
+            params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)
+            misfit, gradient_norm, change, power = map(float, found)
+            misfit = _times(misfit, self.misfit.of_value)
+            gradient_norm = _times(gradient_norm, int(power) + self.misfit.of_value)
         except Exception as error:
             error.add_note(f"while running iteration {self.done + 1} of ox.fwi")
             raise
-        for name, number in zip(Numbers._fields, numbers, strict=True):
+        numbers = {"misfit": misfit, "gradient norm": gradient_norm, "model change": change}
+        for name, number in numbers.items():
             if not math.isfinite(number):
                 raise FloatingPointError(
-                    f"the {name.replace('_', ' ')} is {number} in iteration {self.done + 1}: take shorter steps, "
+                    f"the {name} is {number} in iteration {self.done + 1}: take shorter steps, "
                     "set bounds on the model, or look for NaN, infinities and divisions by zero in the misfit"
                 )
+        if self.check_misfit is not None:
+            self.check_misfit(eqx.combine(self.params, self.static), misfit)
+        if self.check_gradient:
+            check_representable(gradient_norm, jax.tree.leaves(params)[0].dtype)
         self.params, self.opt_state = params, opt_state
-        self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
+        if bool(seen.known):
+            self.power = np.array(float(seen.power))
+        self.rows = np.vstack([self.rows, [*numbers.values(), time.perf_counter() - started]])
 
     @property
     def saved(self) -> dict[str, Any]:
-        return {"model": self.params, "optimizer": self.opt_state, "scale": self.scale}
+        return {"model": self.params, "optimizer": self.opt_state, "power": self.power}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        self.params, self.opt_state, self.scale = saved["model"], saved["optimizer"], saved["scale"]
+        self.params, self.opt_state, self.power = saved["model"], saved["optimizer"], saved["power"]
+
+
+def _times(number: float, power: int) -> float:
+    """`number * 2**power`."""
+    return math.ldexp(number, power) if math.isfinite(number) else number
 
 
 def _as_jax(leaf: Any) -> Any:

@@ -10,7 +10,7 @@ import lineax as lx
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .step import strong
+from .step import Seen, evaluated, strong
 
 Operator = lx.AbstractLinearOperator
 Scalar = Float[Array, ""]
@@ -19,8 +19,8 @@ Scalar = Float[Array, ""]
 class LinearNumbers(NamedTuple):
     """What an iteration reports: norms of the data residual, relative to that of the data, and of the slope."""
 
-    data_residual: Scalar
-    normal_residual: Scalar
+    data_residual: float
+    normal_residual: float
 
 
 class ConjugateGradients(NamedTuple):
@@ -51,9 +51,15 @@ def start_cgls(A: Operator, b: PyTree) -> ConjugateGradients:
 
 
 @eqx.filter_jit
+def migrated(state: ConjugateGradients, A: Operator) -> PyTree:
+    """`A' residual`, the first half of a step of CGLS."""
+    return A.T.mv(state.residual)
+
+
+@eqx.filter_jit
 def cgls_step(
-    state: ConjugateGradients, A: Operator, size: Scalar, damping: Scalar
-) -> tuple[ConjugateGradients, LinearNumbers]:
+    state: ConjugateGradients, migrated: PyTree, A: Operator, up: Scalar, size: Scalar, damping: Scalar
+) -> tuple[ConjugateGradients, Scalar, Scalar]:
     """One step of conjugate gradients on the normal equations, which are never formed: one product with A' and one with A.
 
     A loop of our own around it, and not lineax's, which is a closed `while_loop`: between two steps, everything can be
@@ -61,23 +67,28 @@ def cgls_step(
 
     Args:
         state: where the iteration stands.
+        migrated: `A' residual`.
         A: the operator.
+        up: x times this is what A is given.
         size: norm of the data.
         damping: times the squared norm of x.
+
+    Returns:
+        The next state; the norm of the residual over `size`; the norm of the slope before the step.
     """
-    s = optax.tree.add_scale(A.T.mv(state.residual), -damping, state.x)
+    s = optax.tree.add_scale(optax.tree.scale(up, migrated), -damping, state.x)
     slope = _inner(s, s)
     steepest = jnp.maximum(state.steepest, slope)
     # A slope that is all rounding has no direction: steps along it would add up and lead away again.
     arrived = slope <= (ROUNDING * jnp.finfo(slope.dtype).eps) ** 2 * steepest
     direction = optax.tree.add_scale(s, _ratio(slope, state.slope), state.direction)
-    moved = A.mv(direction)
+    moved = A.mv(optax.tree.scale(up, direction))
     curvature = _inner(moved, moved) + damping * _inner(direction, direction)
     alpha = jnp.where(arrived, jnp.zeros_like(slope), _ratio(slope, curvature))
     x = optax.tree.add_scale(state.x, alpha, direction)
     residual = optax.tree.add_scale(state.residual, -alpha, moved)
-    numbers = LinearNumbers(jnp.sqrt(_inner(residual, residual)) / size, jnp.sqrt(slope))
-    return ConjugateGradients(x, residual, direction, slope, steepest), numbers
+    left = jnp.sqrt(_inner(residual, residual)) / size
+    return ConjugateGradients(x, residual, direction, slope, steepest), left, jnp.sqrt(slope)
 
 
 def _inner(x: PyTree, y: PyTree) -> Scalar:
@@ -109,29 +120,31 @@ class Misfit(NamedTuple):
 
 
 def make_gradient_step(misfit: Misfit, optimizer: optax.GradientTransformationExtraArgs, searches: bool) -> Any:
-    """Compiles `step(state, arrays, damping, scale) -> state, numbers`.
+    """Compiles `step(state, arrays, root, seen) -> state, seen, numbers`, of which the last are the norm of the data residual
+    over that of the data, and what `step.evaluated` reports.
 
     Args:
-        misfit: what to minimise, with the damping added.
-        optimizer: sees the objective times `scale`.
+        misfit: what to minimise, with half the squared norm of `root * x` added.
+        optimizer: sees the objective as `seen` says.
         searches: whether it keeps value and gradient of where its line search ended.
     """
 
     @eqx.filter_jit
-    def step(state: GradientDescent, arrays: Any, damping: Scalar, scale: Scalar) -> Any:
-        def objective(x):
-            return (misfit.of(x, arrays) + 0.5 * damping * _inner(x, x)) * scale
+    def step(state: GradientDescent, arrays: Any, root: Scalar, seen: Seen) -> Any:
+        def damping(x):
+            scaled = optax.tree.scale(root, x)
+            return 0.5 * _inner(scaled, scaled)
 
-        if searches:
-            value, gradient = optax.value_and_grad_from_state(objective)(state.x, state=state.optimizer)
-        else:
-            value, gradient = jax.value_and_grad(objective)(state.x)
+        def objective(x):
+            return misfit.of(x, arrays) + damping(x)
+
+        value, gradient, value_fn, seen, numbers = evaluated(objective, state.x, state.optimizer, seen, searches)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
             updates, opt_state = optimizer.update(
-                gradient, state.optimizer, state.x, value=value, grad=gradient, value_fn=objective
+                gradient, state.optimizer, state.x, value=value, grad=gradient, value_fn=value_fn
             )
-        of_data = jnp.maximum(value / scale - 0.5 * damping * _inner(state.x, state.x), 0.0)
-        numbers = LinearNumbers(jnp.sqrt(_ratio(of_data, misfit.of_zero(arrays))), optax.tree.norm(gradient) / scale)
-        return GradientDescent(optax.apply_updates(state.x, updates), strong(opt_state)), numbers
+        of_data = jnp.maximum(numbers.misfit - damping(state.x), 0.0)
+        left = jnp.sqrt(_ratio(of_data, misfit.of_zero(arrays)))
+        return GradientDescent(optax.apply_updates(state.x, updates), strong(opt_state)), seen, left, numbers
 
     return step

@@ -56,9 +56,12 @@ def lsrtm(
     - "cgls": conjugate gradients on the normal equations, which has the best data fit of all methods that take as many
       products with J and J'; can be saved at every iteration.
     - a lineax solver of least-squares problems, `lx.LSMR(rtol, atol)` or `lx.NormalCG(rtol, atol)`: runs all iterations in
-      one call, until its tolerances are met; that `iterations` were not enough is reported, not raised.
+      one call, until its tolerances are met; that `iterations` were not enough is reported, not raised. It sees data and
+      operators over their sizes, so that `atol` is relative to these.
     - an optax optimiser: gradient steps, on all shots; on minibatches (`batch_size`); or on simultaneous shots
       (`encodings`). Its step length has the units of x. For the length of L-BFGS's first step, see `fwi`.
+
+    The image does not depend on the units of source and data; for what an optimiser sees, see `fwi`.
 
     Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration when the same call is made
     again, to a bit-identical result.
@@ -162,7 +165,6 @@ class _Run(AbstractRun):
         started = time.perf_counter()
         try:
             state, numbers = self.method.step(self.done, self.state)
-            numbers = [float(number) for number in numbers]
         except Exception as error:
             error.add_note(f"while running iteration {self.done + 1} of ox.lsrtm")
             raise
@@ -193,7 +195,6 @@ def _all_at_once(
     started = time.perf_counter()
     with tqdm(desc="lsrtm", total=iterations, disable=not progress, dynamic_ncols=True) as bar:
         image, numbers, report = solve_at_once(J, traces, left, right, damping, solver, iterations)
-        numbers = [float(number) for number in numbers]
         _check_finite(numbers, f"after {report['num_steps']} steps of {type(solver).__name__}")
         history = LinearHistory(*np.array([[*numbers, time.perf_counter() - started]]).T)
         bar.set_postfix(residual=f"{numbers[0]:.4f}", refresh=False)
@@ -203,7 +204,7 @@ def _all_at_once(
     return LSRTMResult(image, history, report)
 
 
-def _check_finite(numbers: list[float], when: str) -> None:
+def _check_finite(numbers: LinearNumbers, when: str) -> None:
     for name, number in zip(LinearNumbers._fields, numbers, strict=True):
         if not math.isfinite(number):
             raise FloatingPointError(

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, PyTree
 from ...checks import whole
 from ...grid import Grid
 from ...propagator import Propagator
+from ..resized import Resized, of_size_one, power_of_source
+from ..sizes import shifted
 
 Image = Float[Array, "*axes"]
 
@@ -111,7 +113,9 @@ def illumination(
         smoothing = fastest / F.dominant_frequency
     if not (math.isfinite(smoothing) and smoothing >= 0.0):
         raise ValueError(f"smoothing={smoothing!r} must be a length of at least 0 m")
-    A = J if left is None else left @ J
+    of_source = power_of_source(F.survey)
+    L, of_left = of_size_one(left)
+    A = Resized(J, -of_source) if L is None else L @ Resized(J, -of_source)
 
     @jax.jit
     def probed(key: Array) -> PyTree:
@@ -135,7 +139,7 @@ def illumination(
                 "the traces do not depend on a parameter of the model: leave it out, or look for a wavelet or weights of "
                 "the traces that are zero"
             )
-        return 1.0 / jnp.sqrt(smooth + water_level * largest)
+        return shifted(1.0 / jnp.sqrt(smooth + water_level * largest), -(of_source + of_left))
 
     return lx.DiagonalLinearOperator(jax.tree.map(weights, total))
 

@@ -1,0 +1,108 @@
+"""Linear operators times powers of two, so that products with them and their transposes stay within the range of float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import PyTree
+
+from ..survey import Survey
+from .sizes import power_above, shifted, size_of_tree
+
+
+class Resized(lx.AbstractLinearOperator):
+    """`operator * 2**power`; its results are multiplied, and what its transpose is given.
+
+    Args:
+        operator: the operator.
+        power: any whole number.
+    """
+
+    operator: lx.AbstractLinearOperator
+    power: int = eqx.field(static=True)
+
+    def mv(self, vector: PyTree) -> PyTree:
+        return shifted(self.operator.mv(vector), self.power)
+
+    def as_matrix(self) -> Any:
+        return shifted(self.operator.as_matrix(), self.power)
+
+    def transpose(self) -> ResizedTranspose:
+        return ResizedTranspose(self)
+
+    def in_structure(self) -> Any:
+        return self.operator.in_structure()
+
+    def out_structure(self) -> Any:
+        return self.operator.out_structure()
+
+
+class ResizedTranspose(lx.AbstractLinearOperator):
+    """The transpose of a `Resized`."""
+
+    resized: Resized
+
+    def mv(self, vector: PyTree) -> PyTree:
+        return self.resized.operator.T.mv(shifted(vector, self.resized.power))
+
+    def as_matrix(self) -> Any:
+        return self.resized.as_matrix().T
+
+    def transpose(self) -> Resized:
+        return self.resized
+
+    def in_structure(self) -> Any:
+        return self.resized.out_structure()
+
+    def out_structure(self) -> Any:
+        return self.resized.in_structure()
+
+
+def of_size_one(operator: lx.AbstractLinearOperator | None) -> tuple[Resized | None, int]:
+    """An operator over `2**power`, and that power: about the size of what it makes of ones and minus ones."""
+    if operator is None:
+        return None, 0
+    random = np.random.default_rng(0)
+    signs = jax.tree.map(
+        lambda s: jnp.asarray(random.choice([-1.0, 1.0], s.shape), s.dtype),
+        operator.in_structure(),
+    )
+    power = size_of_tree(operator.mv(signs))
+    return Resized(operator, -power), power
+
+
+def power_of_source(survey: Survey) -> int:
+    """The binary exponent of the strongest sample that a survey fires."""
+    strongest = float(np.max(np.abs(survey.wavelet)))
+    if isinstance(survey.source, Mapping):
+        strongest *= max(float(np.max(np.abs(np.asarray(weight)))) for weight in survey.source.values())
+    return power_above(strongest)
+
+
+def _register() -> None:
+    """Tell lineax what it may assume, which is nothing beyond linearity."""
+    for kind in (Resized, ResizedTranspose):
+        for property_of in (
+            lx.is_symmetric,
+            lx.is_diagonal,
+            lx.is_tridiagonal,
+            lx.has_unit_diagonal,
+            lx.is_lower_triangular,
+            lx.is_upper_triangular,
+            lx.is_positive_semidefinite,
+            lx.is_negative_semidefinite,
+        ):
+            property_of.register(kind)(lambda operator: False)
+        lx.linearise.register(kind)(lambda operator: operator)
+        lx.conj.register(kind)(lambda operator: operator)
+        lx.materialise.register(kind)(lambda operator: operator)
+        lx.diagonal.register(kind)(lambda operator: jnp.diag(operator.as_matrix()))
+
+
+_register()
