@@ -38,8 +38,8 @@ class Elastic(AbstractWaveEquation):
     extrapolated too. All of this is right to second order in the spacing, so give surface waves 15 points or more per
     wavelength.
 
-    Where speeds change strongly within one to three cells along a face, waves may grow in a `CPML` at that face, which is the
-    default: its docstring says from which contrasts on. `Sponge()` is for such models.
+    Where thin layers of unlike stiffness meet a face, waves may grow in a `CPML` there, which is the default: its docstring says
+    from which contrasts on. `Sponge()` is for such models.
 
     Attributes:
         space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
