@@ -1,6 +1,7 @@
 """What the tests of physics in solids, anisotropic and absorbing media share."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,10 +30,11 @@ def shoot(
     max_velocity: float,
     boundary: ox.AbstractBoundary | None = None,
     dtype: str = "float64",
+    **options: Any,
 ) -> np.ndarray:
-    """Traces of all shots; the default boundary is for grids whose edges are out of reach."""
+    """Traces of all shots; the default boundary is for grids whose edges are out of reach. `options` of the propagator."""
     boundary = ox.Sponge(width=4) if boundary is None else boundary
-    F = ox.Propagator(equation, grid, survey, max_velocity=max_velocity, boundary=boundary)
+    F = ox.Propagator(equation, grid, survey, max_velocity=max_velocity, boundary=boundary, **options)
     return np.asarray(F({k: jnp.broadcast_to(jnp.asarray(v, dtype), grid.shape) for k, v in medium.items()}))
 
 

@@ -187,6 +187,7 @@ def test_green_functions_on_a_line(frequency: float, courant: float):
 class Plain(ox.AbstractWaveEquation):
     """The wave equation, by leapfrog, without saying so."""
 
+    stretchable = True
     parameter_names = ("vp",)
     space_order: int = 8
 

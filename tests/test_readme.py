@@ -19,9 +19,8 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     assert scope["d"].shape == (16, 151, 500)
     assert scope["image"].shape == scope["g"].shape == (301, 151)
     assert scope["q"].shape == (16, 1, 500)
-    misfit = np.asarray(scope["result"].history.misfit)
-    assert misfit.shape == (3,)
-    assert misfit[-1] < misfit[0]
+    assert np.shape(scope["result"].history.misfit) == (3,)  # each of another batch of shots
+    assert scope["loss"](scope["result"].model) < 0.9 * scope["value"]
     residual = np.asarray(scope["lsrtm"].history.data_residual)
     assert residual.shape == (3,)
     assert np.all(np.diff(residual) < 0.0)
