@@ -175,7 +175,7 @@ def test_every_equation(name, ndim):
     entry, shape = EQUATIONS[name], (17, 15) if ndim == 2 else (11, 9, 11)
     grid = ox.Grid(shape, 8.0)
     middle = np.array([8.0 * (n // 2) for n in shape])
-    wavelet = ox.ricker(25.0, 80, 0.001)
+    wavelet = ox.ricker(25.0, 130, 0.001)
     source, receiver = entry.components
     if isinstance(source, tuple):
         wavelet = np.broadcast_to(wavelet, (1, len(source), 1, wavelet.size))
