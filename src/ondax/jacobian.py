@@ -146,9 +146,9 @@ def _dense(operator: lx.AbstractLinearOperator) -> Array:
     return columns.T
 
 
-def _register() -> None:
-    """Tell lineax what it may assume, which is nothing beyond linearity."""
-    for kind in (Jacobian, TransposedJacobian):
+def tell_lineax(*kinds: type[lx.AbstractLinearOperator]) -> None:
+    """Tell lineax what it may assume of kinds of operators, which is nothing beyond linearity."""
+    for kind in kinds:
         for property_of in (
             lx.is_symmetric,
             lx.is_diagonal,
@@ -166,4 +166,4 @@ def _register() -> None:
         lx.diagonal.register(kind)(lambda operator: jnp.diag(operator.as_matrix()))
 
 
-_register()
+tell_lineax(Jacobian, TransposedJacobian)

@@ -12,6 +12,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import PyTree
 
+from ..jacobian import tell_lineax
 from ..survey import Survey
 from .sizes import power_above, shifted, size_of_tree
 
@@ -85,24 +86,4 @@ def power_of_source(survey: Survey) -> int:
     return power_above(strongest)
 
 
-def _register() -> None:
-    """Tell lineax what it may assume, which is nothing beyond linearity."""
-    for kind in (Resized, ResizedTranspose):
-        for property_of in (
-            lx.is_symmetric,
-            lx.is_diagonal,
-            lx.is_tridiagonal,
-            lx.has_unit_diagonal,
-            lx.is_lower_triangular,
-            lx.is_upper_triangular,
-            lx.is_positive_semidefinite,
-            lx.is_negative_semidefinite,
-        ):
-            property_of.register(kind)(lambda operator: False)
-        lx.linearise.register(kind)(lambda operator: operator)
-        lx.conj.register(kind)(lambda operator: operator)
-        lx.materialise.register(kind)(lambda operator: operator)
-        lx.diagonal.register(kind)(lambda operator: jnp.diag(operator.as_matrix()))
-
-
-_register()
+tell_lineax(Resized, ResizedTranspose)
