@@ -30,6 +30,7 @@ from .equations import TimeStepping as TimeStepping
 from .equations import Update as Update
 from .equations import Viscoacoustic as Viscoacoustic
 from .grid import Grid as Grid
+from .layering import GrowthInLayers as GrowthInLayers
 from .propagator import Propagator as Propagator
 from .second_order import hvp as hvp
 from .silence import SilentReceivers as SilentReceivers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from types import FrameType
 
 from .equations import CPML, AbstractBoundary, AbstractWaveEquation, Sponge
 from .grid import Grid
 from .layer_trial import objection
+from .layering import levels_to_the_user
 
 SPONGE_IN_3D = 60  # cells; waves spread more in 3-D, so that an echo of at most 1 % takes fewer than in 2-D
 
@@ -27,18 +27,8 @@ def default_boundary(equation: AbstractWaveEquation, grid: Grid, max_velocity: f
                 f"{name} is surrounded by {sponge!r}, not by perfectly matched layers: {reason}. To "
                 f"choose for yourself and end this warning, give boundary=ox.Sponge({sponge.width}) or "
                 f"boundary=ox.CPML(), or state `stretchable = True` or `False` in the equation",
-                stacklevel=_levels_to_the_user(inspect.currentframe()),
+                stacklevel=levels_to_the_user(inspect.currentframe()),
             )
             return sponge
         return CPML()
     return CPML() if equation.stretchable else sponge
-
-
-def _levels_to_the_user(frame: FrameType | None) -> int:
-    """How far up the calls from a frame lies the first that neither ondax nor what constructs its Modules made: the
-    `stacklevel` of a warning given in that frame."""
-    ours = (__name__.partition(".")[0], "equinox", "jaxtyping", "beartype")
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        frame, level = frame.f_back, level + 1
-    return level

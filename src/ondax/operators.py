@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from . import layering
 from .calculus import linearize, reach, stretched, transpose
 from .components import Components
 from .dispersion import MARGIN, Clock, TimeWarp, warp_of
@@ -95,6 +96,7 @@ class Operators:
         self._hosts: dict[tuple[str, Variant], HostModel] = {}
         self._functions: dict[Any, Any] = {}
         self._lock = threading.RLock()
+        self._warned = False
 
     @cached_property
     def ends(self) -> Ends:
@@ -107,6 +109,18 @@ class Operators:
         structure to jit."""
         f = self._propagator
         return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
+
+    @cached_property
+    def strata_matter(self) -> bool:
+        """Can strata along a face make waves grow?"""
+        f = self._propagator
+        return layering.matters(f.equation, f.boundary, f.grid.ndim)
+
+    def check_layering(self, value: float) -> None:
+        """Warn, once for a propagator, of a model in whose strata waves may grow."""
+        if value > layering.LIMIT and not self._warned:
+            self._warned = True
+            layering.warning(self._propagator.equation, value)
 
     @cached_property
     def check_step(self) -> StepCheck:

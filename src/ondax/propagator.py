@@ -21,6 +21,7 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Symbo
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
+from .layering import layering
 from .lever import Lever
 from .media import coefficients
 from .operators import Operators
@@ -214,6 +215,9 @@ class Propagator(eqx.Module):
             ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
                 breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points
                 outside the grid, or whose coordinates are too large for float32.
+
+        Warns:
+            GrowthInLayers: the first model whose strata may make waves grow in a perfectly matched layer that they meet.
         """
         host, arguments, given, lever = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
@@ -361,6 +365,8 @@ class Propagator(eqx.Module):
         constrained = [fixed[n] for n in self.equation.positive_parameters]
         constrained += self.equation.constraints(fixed).values()
         bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
+        if self._operators.strata_matter:
+            bounds.append(layering(self.equation, self.boundary, self.grid.ndim, fixed))
         contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
         values = self.coefficients(fixed)
         if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
@@ -448,14 +454,18 @@ class Propagator(eqx.Module):
 
     # ---------------------------------------------------------------- checks of values
 
-    def _check_bounds(self, slowest: float, fastest: float, *least: float) -> None:
-        """Check a model's speeds, and the least values of the parameters that must be positive, and of the constraints."""
+    def _check_bounds(self, slowest: float, fastest: float, *others: float) -> None:
+        """Check a model's speeds, the least values of the parameters that must be positive, and of the constraints, and its
+        layering where that matters."""
+        least = others[:-1] if self._operators.strata_matter else others
         strict = self.equation.positive_parameters
         constrained = self._operators.constrained
         checks.least_values(
             dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True))
         )
         self._check_speeds(slowest, fastest)
+        if self._operators.strata_matter:
+            self._operators.check_layering(others[-1])
 
     def _check_speeds(self, slowest: float, fastest: float) -> None:
         checks.speeds(

@@ -122,6 +122,7 @@ class AbstractWaveEquation(eqx.Module):
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
     - `constraints`: combinations that must not be negative (optional);
+    - `reflecting`: what must not vary strongly along a perfectly matched layer (optional; see `ondax.layering`);
     - `at_surface`: what a free surface changes in the coefficients (optional);
     - `speeds`: the slowest and fastest wave speed of a model, in m/s;
     - `largest_step`: the largest stable time step for a fastest velocity (optional: without it, propagators take the step
@@ -150,6 +151,11 @@ class AbstractWaveEquation(eqx.Module):
 
     def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Combinations of parameters that must not be negative anywhere, by what to call them; unless overridden, none."""
+        return {}
+
+    def reflecting(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Quantities, none negative, at whose contrasts those waves are reflected that a perfectly matched layer amplifies
+        between strata, by what to call them; unless overridden, none: strata do no harm."""
         return {}
 
     def required(self, ndim: int) -> tuple[str, ...]:

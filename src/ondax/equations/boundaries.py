@@ -61,10 +61,9 @@ class CPML(AbstractLayer):
     `VTI`, 0.02 % with `Elastic`.
 
     Waves whose energy and crests go opposite ways along a layer grow in it. `TTI` is refused for them. `Elastic` media carry them
-    where thin layers of unlike stiffness meet the face: layers of two cells, 2000 and 3000 m/s, or of six cells that are fluid and
-    1500 m/s, solid and 4500 m/s, grow by 1e5 in 4,000 steps; layers of two cells, 2000 and 2500 m/s, or of five cells, 1700 and
-    4000 m/s, do not, nor do smooth media. For such models take `Sponge()`. Models of the other equations did not grow
-    in 20,000 steps, rough in every cell or in layers of two cells.
+    where several strata of unlike stiffness meet the face, whatever their thickness: LATER. A call with such a model warns,
+    `ox.GrowthInLayers`; take `Sponge()` for it. Smooth media, and those that only get stiffer with depth, a sea floor included,
+    do not grow. Models of the other equations did not grow in 20,000 steps, rough in every cell or in layers of two cells.
 
     Attributes:
         width: cells added on every side.

@@ -38,8 +38,8 @@ class Elastic(AbstractWaveEquation):
     extrapolated too. All of this is right to second order in the spacing, so give surface waves 15 points or more per
     wavelength.
 
-    Where thin layers of unlike stiffness meet a face, waves may grow in a `CPML` there, which is the default: its docstring says
-    from which contrasts on. `Sponge()` is for such models.
+    Where many layers of unlike stiffness meet a face, waves may grow in a `CPML` there, which is the default: see its docstring.
+    A call with such a model warns, `ox.GrowthInLayers`; `boundary=ox.Sponge()` is for such models.
 
     Attributes:
         space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
@@ -121,6 +121,10 @@ class Elastic(AbstractWaveEquation):
     def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         vp, vs = parameters["vp"], parameters["vs"]
         return {"vs": vs, "vp^2 - 4/3 vs^2 (the bulk modulus over the density)": vp**2 - 4.0 / 3.0 * vs**2}
+
+    def reflecting(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        vp, vs, rho = (parameters[n] for n in self.parameter_names)
+        return {"vp": vp, "vs": vs, "rho vp": rho * vp, "rho vs": rho * vs}
 
     def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
         vp, vs = parameters["vp"], parameters["vs"]
