@@ -45,7 +45,9 @@ class Box:
         # Enough steps for waves to cross the box and its layers.
         wavelet = self.rng.normal(size=(1, 2, 36))
         points = self.rng.uniform(size=(1, 5, ndim)) * extent
-        survey = ox.Survey(points[:, :2], points[:, 2:], wavelet, 1.2e-3)
+        # On a single point between like boundaries, an explosion moves nothing: only rounding would be compared.
+        receiver = "pressure" if name == "Elastic" and shape[-1] == 1 else None
+        survey = ox.Survey(points[:, :2], points[:, 2:], wavelet, 1.2e-3, receiver=receiver)
         self.F = ox.Propagator(
             entry.make(order),
             ox.Grid(shape, 9.0),
