@@ -254,8 +254,7 @@ def smooth(g):
 def test_misfits_and_preconditioners(name):
     """In units a power of two smaller nothing changes but exponents, not even the rounding."""
     plain, found = (
-        invert(s, optax.adam(10.0), misfit=MISFITS[name](s), batch_size=1, precondition=smooth)
-        for s in (1.0, 2.0**-66)
+        invert(s, optax.adam(10.0), misfit=MISFITS[name](s), batch_size=1, precondition=smooth) for s in (1.0, 2.0**-66)
     )
     assert off(found.model - VP, plain.model - VP) < 1e-6
 
