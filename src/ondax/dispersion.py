@@ -30,7 +30,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 BLOCK = 64  # rows of the blocks in which a large matrix is kept
 WHOLE = 256  # samples up to which a matrix is kept whole: that costs as little, and compiles faster
-TOLERANCE = 1e-6  # of the largest weight: smaller ones are left out
+TOLERANCE = 1e-7  # of the largest weight: smaller ones are left out, which makes noise of that size
 TAIL = 3.5  # widths of the tail, an Airy function, that a run lasts beyond the record
 STEEPEST = 0.75  # of the cut: above it, theta(omega) is too steep to follow
 HIGHEST = 0.65  # of the Nyquist frequency: above it, nothing is exact

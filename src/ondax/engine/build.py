@@ -26,7 +26,7 @@ from typing import Any
 
 from ..equations.system import text
 
-FORMAT = "5"  # of the files in the cache: raise it when they change
+FORMAT = "6"  # of the files in the cache: raise it when they change
 WEIGHT_DIGITS = 20
 LOCK = threading.Lock()  # Devito cannot build from several threads
 
@@ -192,12 +192,21 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
     from devito.finite_differences import finite_difference
     from devito.types import Timer
 
+    from .fusion import FusedTooFar, check_loops, in_order
+
+    options = {"name": "kernel", "language": "openmp" if parallel else "C"}
     level, digits = configuration["log-level"], finite_difference._PRECISION
     configuration["log-level"] = "ERROR"
     # Devito rounds finite-difference weights to 9 digits, in float64 too: its schemes would be off by 1e-10.
     finite_difference._PRECISION = WEIGHT_DIGITS
     try:
-        operator = Operator(list(equations), name="kernel", language="openmp" if parallel else "C")
+        operator = Operator(list(equations), **options)
+        try:
+            check_loops(operator)
+        except FusedTooFar:
+            with in_order():
+                operator = Operator(list(equations), **options)
+            check_loops(operator)
     finally:
         configuration["log-level"] = level
         finite_difference._PRECISION = digits

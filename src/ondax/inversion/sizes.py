@@ -66,11 +66,16 @@ def size_of_tree(tree: PyTree) -> int:
 
 
 def shifted(tree: PyTree, power: Any) -> PyTree:
-    """A tree of arrays times `2**power`, in two steps, as one of the two may be out of range."""
+    """A tree of arrays times `2**power`, in two steps, as one of the two may be out of range.
+
+    The barrier keeps XLA from multiplying the constants of several shifts by each other first: what
+    is made larger and then smaller again would pass through infinity, or through zero.
+    """
     half = jnp.asarray(power, jnp.int32) // 2
 
     def shift(x: Array) -> Array:
-        first, second = (jnp.ldexp(jnp.ones((), x.dtype), p) for p in (half, power - half))
+        factors = tuple(jnp.ldexp(jnp.ones((), x.dtype), p) for p in (half, power - half))
+        first, second = jax.lax.optimization_barrier(factors)
         return x * first * second
 
     return jax.tree.map(shift, tree)

@@ -1,0 +1,73 @@
+"""Loops that Devito fuses must not read what they have yet to compute.
+
+Devito reorders loops so that those over the same points become neighbours, and fuses neighbours. It keeps what must come
+first before what follows, but not apart where the second reads the points around those that the first computes: fused, it
+reads the next point before that has been computed (Devito 4.8.23). So what Devito has made is checked, and made again in
+the order of the equations where that has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from devito.core import cpu
+from devito.ir.iet import Expression, FindNodes, Iteration
+from devito.passes.clusters import fusion
+from devito.symbolics import retrieve_indexed
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Within it, Devito leaves equations in the order in which they are given, and fuses fewer loops."""
+
+    def fuse(clusters: Any, toposort: Any = False, options: Any = None) -> Any:
+        return fusion.fuse(clusters, toposort=False, options=options)
+
+    reordering = cpu.fuse
+    cpu.fuse = fuse
+    try:
+        yield
+    finally:
+        cpu.fuse = reordering
+
+
+class FusedTooFar(RuntimeError):
+    """A loop reads around a point what it computes."""
+
+
+def check_loops(operator: Any) -> None:
+    """Check that no loop over space reads around a point what it computes.
+
+    Raises:
+        FusedTooFar: one does: its results would depend on the order of its points.
+    """
+    for loop in FindNodes(Iteration).visit(operator):
+        if loop.dim.is_Time:
+            continue
+        expressions = [node.expr for node in FindNodes(Expression).visit(loop)]
+        written = [(i, a) for i, e in enumerate(expressions) for a in retrieve_indexed(e.lhs)]
+        read = [(i, a) for i, e in enumerate(expressions) for a in retrieve_indexed(e.rhs)]
+        for i, one in written:
+            for j, other in read:
+                if i != j and _differ_along(loop.dim, one, other):
+                    raise FusedTooFar(
+                        f"Devito made a loop over {loop.dim} that computes {one} and reads {other}: this is a bug in ondax"
+                    )
+
+
+def _differ_along(dimension: Any, one: Any, other: Any) -> bool:
+    """Are two accesses to the same array, at the same time, to other points along a dimension?"""
+    function = one.function
+    if function is not other.function or not function.is_DiscreteFunction:
+        return False
+    pairs = list(zip(function.dimensions, one.indices, other.indices, strict=True))
+    if any(d.is_Time and a != b for d, a, b in pairs):
+        return False
+    return any(a != b and (_moves(a, dimension) or _moves(b, dimension)) for _, a, b in pairs)
+
+
+def _moves(index: Any, dimension: Any) -> bool:
+    """Does an index change along with a loop's dimension, or a block of it?"""
+    return any(dimension in getattr(s, "_defines", {s}) for s in index.free_symbols)
