@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -61,9 +61,11 @@ class CPML(AbstractLayer):
     `VTI`, 0.02 % with `Elastic`.
 
     Waves whose energy and crests go opposite ways along a layer grow in it. `TTI` is refused for them. `Elastic` media carry them
-    where several strata of unlike stiffness meet the face, whatever their thickness: LATER. A call with such a model warns,
-    `ox.GrowthInLayers`; take `Sponge()` for it. Smooth media, and those that only get stiffer with depth, a sea floor included,
-    do not grow. Models of the other equations did not grow in 20,000 steps, rough in every cell or in layers of two cells.
+    where several beds of unlike stiffness meet the face, thin or thick: five beds of two cells, 1600 and 3200 m/s, grow by 1e20 in
+    6,000 steps; six of eight cells, 1600 and 2080 m/s, by 1e5. A call with such a model warns, `ox.GrowthInLayers`; take
+    `Sponge()` for it. Media that are smooth, or only get stiffer with depth, a sea floor included, do not grow, and are not
+    warned of. The lower `frequency`, the weaker are the contrasts that grow; the warning was measured down to waves of 100
+    cells. Models of the other equations did not grow in 20,000 steps, rough in every cell or in layers of two cells.
 
     Attributes:
         width: cells added on every side.
