@@ -100,7 +100,7 @@ def test_faces_in_three_dimensions():
 
 
 def modelling(boundary: ox.AbstractBoundary | None = None) -> ox.Propagator:
-    survey = ox.Survey(np.full((1, 2), 50.0), np.full((1, 2), 60.0), ox.ricker(5.0, 20, 1e-3), 1e-3)
+    survey = ox.Survey(np.full((1, 2), 50.0), np.full((1, 2), 60.0), np.hanning(20), 1e-3)
     options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
     return ox.Propagator(ox.Elastic(4), ox.Grid((9, 28), H), survey, 3200.0, boundary=boundary, **options)
 
