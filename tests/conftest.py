@@ -88,7 +88,7 @@ SLOW = [
     r"test_nn.*::test_extended_layers_in_the_model\[acoustic-ExtendedAdjoint",
     r"test_nn.*::test_transforms\[(Born|ExtendedModelling)",
     r"test_lsrtm_batches.*::test_(supershots_of_several_components|supershots_are_sums_of_shots\[plain)",
-    r"test_equations.*::test_(2d_below_a_free_surface\[Acoustic|hessian\[Acoustic)",
+    r"test_equations.*::test_2d_below_a_free_surface\[Acoustic",
     r"test_fwi.*::test_resuming_gives_the_same_bits\[lbfgs",
     r"test_lsrtm.*::test_it_stays_where_it_has_arrived",
     r"test_calculus.*::test_(dots|taylor)\[(mass-1d|right-hand-1d)-fields",
