@@ -1,7 +1,10 @@
 """A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a test asks for it."""
 
+import atexit
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import jax
@@ -11,6 +14,15 @@ from jaxtyping import install_import_hook
 
 install_import_hook("ondax", "beartype.beartype")  # checks shapes and dtypes of public calls
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Most tests make propagators of the same few shapes: XLA compiles a program once for all of them, and for all workers,
+# which inherit the environment.
+if "ONDAX_TEST_PROGRAMS" not in os.environ:
+    os.environ["ONDAX_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="programs-")
+    atexit.register(shutil.rmtree, os.environ["ONDAX_TEST_PROGRAMS"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["ONDAX_TEST_PROGRAMS"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 import ondax as ox  # noqa: E402  (behind the hook)
 from ondax.engine import settings as engine_settings  # noqa: E402
@@ -63,12 +75,51 @@ SLOW = [
     r"test_adjoint.*::TestTransforms::test_(nested_vmap|jacobian_under_transforms|vmap|jit).*density",
     r"test_transforms.*::test_lineax_solvers\[density",
     r"test_preconditioners.*::test_illumination_sees_weights",
+    r"test_transforms.*::test_transforms\[(float32-density|float64-acoustic)",
+    r"test_transforms.*::test_linear_operators_transpose\[(float32-.*-density|float64-.*-acoustic)",
+    r"test_adjoint.*::test_dot\[acoustic-2d-order8-ratio(0.9-linear|1.7-sinc)-.*-float32",
+    r"test_adjoint.*::test_taylor_of_misfit\[density-(wavelet|sources|receivers)",
+    r"test_adjoint.*::TestTransforms::test_(scan|checkpoint)\[density",
+    r"test_oracle.*::test_traces_and_gradients\[(.*-sinc-on-float64|acoustic-1d-order4-ratio0.9-linear-on-float32)",
+    r"test_physics.*::test_convergence_to_the_green_function\[(2d-density|3d-acoustic)",
+    r"test_history.*::test_budgets\[density",
+    r"test_history.*::test_checkpointed_histories\[.*-(4200|9000|18000)",
+    r"test_nn.*::test_adjoint_layers\[float32",
+    r"test_nn.*::test_extended_layers_in_the_model\[acoustic-ExtendedAdjoint",
+    r"test_nn.*::test_transforms\[(Born|ExtendedModelling)",
+    r"test_lsrtm_batches.*::test_(supershots_of_several_components|supershots_are_sums_of_shots\[plain)",
+    r"test_equations.*::test_2d_below_a_free_surface\[Acoustic",
+    r"test_fwi.*::test_resuming_gives_the_same_bits\[lbfgs",
+    r"test_lsrtm.*::test_it_stays_where_it_has_arrived",
+    r"test_calculus.*::test_(dots|taylor)\[(mass-1d|right-hand-1d)-fields",
     r"test_calculus.*::test_dots\[(elastic-fields|elastic-float32|mass-2d-float32|second-order-fields)",
 ]
 
 
+# Files of which one worker works longest come first, so that none is left with one of them at the end.
+LONGEST = (
+    "readme",
+    "demo",
+    "nn",
+    "equations",
+    "adjoint",
+    "oracle",
+    "transforms",
+    "history",
+    "lsrtm_loop",
+    "fwi",
+    "units",
+)
+
+
+def length(item: pytest.Item) -> int:
+    name = item.path.stem.removeprefix("test_")
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=length)
     for item in items:
         if any(re.search(pattern, item.nodeid) for pattern in SLOW):
             item.add_marker(pytest.mark.slow)
