@@ -58,7 +58,11 @@ class CPML(AbstractLayer):
     It grows more gently than the customary square: waves that are much slower than `max_velocity`, and so short that the layer
     is steep to them, come back less. Measured against larger grids in homogeneous boxes, sources and receivers one cell from
     every face and corner, order 8, as the worst trace's error: 0.005 % with `Acoustic`, `AcousticDensity`, `Viscoacoustic` and
-    `VTI`, 0.02 % with `Elastic`.
+    `VTI`, 0.04 % with `Elastic`.
+
+    A wave that meets the layer at an angle from the normal keeps `reflection ** cos(angle)`. That is why `reflection` is so
+    small: in a channel of water 1 km wide, the echoes of waves that graze its sides were 1.9 % of the trace 5 km away with 1e-5,
+    and are below 0.01 % with 1e-8, at no cost in what comes back elsewhere.
 
     Waves whose energy and crests go opposite ways along a layer grow in it. `TTI` is refused for them. `Elastic` media carry them
     where several beds of unlike stiffness meet the face, thin or thick: five beds of two cells, 1600 and 3200 m/s, grow by 1e20 in
@@ -79,7 +83,7 @@ class CPML(AbstractLayer):
 
     profile_kinds: ClassVar[tuple[str, ...]] = ("pml_keep", "pml_take")
     width: int = eqx.field(static=True, default=20)
-    reflection: float = eqx.field(static=True, default=1e-5)
+    reflection: float = eqx.field(static=True, default=1e-8)
     power: float = eqx.field(static=True, default=4.0)
     frequency: float | None = eqx.field(static=True, default=None)
 
