@@ -6,9 +6,9 @@ import inspect
 import warnings
 
 from .equations import CPML, AbstractBoundary, AbstractWaveEquation, Sponge
+from .frames import levels_to_the_user
 from .grid import Grid
 from .layer_trial import objection
-from .layering import levels_to_the_user
 
 SPONGE_IN_3D = 60  # cells; waves spread more in 3-D, so that an echo of at most 1 % takes fewer than in 2-D
 

@@ -22,7 +22,7 @@ from .engine import Discretisation, Experiment, Programs, Scheme, Settings, Solv
 from .equations import AXIS_NAMES, CPML, AbstractWaveEquation, Conditions, Symbols
 
 LAYERS = {1: CPML(10, 1e-8), 2: CPML(10, 1e-8), 3: CPML(8, 1e-8)}
-"""By number of axes. Growth is as fast as the layer is strong, and these are three times as strong as the default."""
+"""By number of axes. Growth is as fast as the layer is strong, and these are twice as strong as the default."""
 POINTS = 6  # of the model, along each axis
 MODELS = {1: 8, 2: 8, 3: 2}  # of each kind, by number of axes
 STEPS, PARTS = 5000, 5

@@ -16,7 +16,6 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from types import FrameType
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation
+from .frames import levels_to_the_user
 
 LIMIT = 0.025
 """Half of the least layering with which waves were seen to grow in searches by measurement (see tests/test_layering.py)."""
@@ -110,13 +110,3 @@ def warning(equation: AbstractWaveEquation, value: float) -> None:
         GrowthInLayers,
         stacklevel=levels_to_the_user(inspect.currentframe()),
     )
-
-
-def levels_to_the_user(frame: FrameType | None) -> int:
-    """How far up the calls from a frame lies the first that neither ondax nor what constructs its Modules made: the
-    `stacklevel` of a warning given in that frame."""
-    ours = (__name__.partition(".")[0], "equinox", "jaxtyping", "beartype")
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        frame, level = frame.f_back, level + 1
-    return level
