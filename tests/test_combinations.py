@@ -124,8 +124,10 @@ class Draw:
         if not self.smooth:
             return rng.normal(size=(*lead, self.nt))
         t = self.dt * np.arange(self.nt)
-        frequency = 0.06 * 1700.0 / max(self.spacing)  # six points a wavelength at 2.5 times the peak
-        a = (np.pi * frequency * (t - 1.2 / frequency)) ** 2
+        frequency, periods = 0.06 * 1700.0 / max(self.spacing), 1.2  # six points a wavelength at 2.5 times the peak
+        if self.value == "sampled":  # the pulse must begin and end within the record
+            frequency, periods = 3.4 / t[-1], 1.7
+        a = (np.pi * frequency * (t - periods / frequency)) ** 2
         return rng.normal(size=(*lead, 1)) * (1 - 2 * a) * np.exp(-a)
 
     def survey(self, scale: float = 1.0, origin: float = 0.0, keep: Any = None) -> ox.Survey:
