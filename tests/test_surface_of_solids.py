@@ -214,7 +214,8 @@ def from_and_at(places: np.ndarray, finer: int) -> tuple[dict[str, np.ndarray], 
 @pytest.mark.slow
 def test_against_a_finer_grid(x64: None):
     """Three times finer, a place within a cell of the surface is up to three cells below it. Relative to the largest of all
-    depths, waves of 18 points per wavelength at the highest frequency. Vertical couples are seen to first order in the topmost half cell. Stresses are relative to the stress along the surface: the others vanish there."""
+    depths, waves of 18 points per wavelength at the highest frequency. Vertical couples are seen to first order in the
+    topmost half cell. Stresses are relative to the one along the surface: the others vanish there."""
     places = np.array([[130.0, z] for z in DEPTHS])
     for coarse, fine in zip(from_and_at(places, 1), from_and_at(places, 3), strict=True):
         sizes = {name: np.sqrt(np.sum(d**2, (1, 2))) for name, d in fine.items()}
