@@ -3,7 +3,8 @@
 Some equations have growing solutions there: those with waves whose energy goes one way along an axis and whose crests go
 the other (Becache, Fauqueux and Joly, 2003), such as tilted anisotropy. Nothing is known of an equation but what it states,
 so the models of the trial are drawn at random, and those are kept that its own statements admit: constraints, positive
-parameters, and speeds up to `max_velocity`.
+parameters, and speeds up to `max_velocity`. They are uniform: what grows only where a medium varies, as tilted anisotropy
+does, slowly, in media that are rough in every cell, is not found.
 """
 
 from __future__ import annotations

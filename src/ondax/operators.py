@@ -140,12 +140,11 @@ class Operators:
         highest = 2.0 * np.pi * f.survey.dt * MARGIN * frequency
         return warp_of(Clock(f.survey.nt, f.steps_per_sample, highest, stepping))
 
-    @property
+    @cached_property
     def coefficient_names(self) -> tuple[str, ...]:
-        return self._any_host().coefficient_names
-
-    def _any_host(self) -> HostModel:
-        return next(iter(self._hosts.values())) if self._hosts else self.host("float32")
+        f = self._propagator
+        system = _system(f.equation, f.boundary, f.grid.ndim, "float32", frozenset())
+        return tuple(c.name for c in system.coefficients)
 
     def host(self, dtype: Any, variant: Variant = "plain") -> HostModel:
         key: tuple[str, Variant] = (np.dtype(dtype).name, variant)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from .resolution import check_resolution
 
-Kind = str | Mapping[str, ArrayLike] | tuple[str, ...] | None  # of sources or of receivers
+Kind = str | Mapping[str, ArrayLike | float] | tuple[str, ...] | None  # of sources or of receivers
 
 
 def line(first: Sequence[float], last: Sequence[float], count: int) -> Float[np.ndarray, "point axis"]:
@@ -181,14 +181,14 @@ def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:
     return weights
 
 
-def _resolved(name: str, values: ArrayLike) -> np.ndarray:
+def _resolved(name: str, values: ArrayLike | float) -> np.ndarray:
     """Positions in double precision, whose digits were not lost before."""
     given = np.asarray(values)
     check_resolution(name, given, given.dtype)
     return _finite(name, given)
 
 
-def _finite(name: str, values: ArrayLike) -> np.ndarray:
+def _finite(name: str, values: ArrayLike | float) -> np.ndarray:
     array = np.array(values, dtype=np.float64)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
