@@ -74,7 +74,7 @@ def _programs(
         system = transpose(system)
     elif variant == "linearized":  # sources feed the scheme, not its tangent
         system = replace(linearize(system), inputs=system.inputs)
-    return Programs(Scheme(system, boundary.free_surface, extended), dtype)
+    return Programs(Scheme(system, boundary.free_surface, extended, compact=not whole), dtype)
 
 
 class Ends:

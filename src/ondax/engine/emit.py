@@ -41,13 +41,16 @@ class Scheme:
         system: the scheme, as an equation states it.
         surface: with a free surface at the top.
         extended: sources are weights on the whole grid, not points.
+        compact: keep fields at as few times as can be. Otherwise kernels need no numbers that live within one loop,
+            which Devito may tear apart where memories are not confined to strips.
 
     Raises:
         EquationError: the scheme does not say what it needs to say for a free surface.
     """
 
-    def __init__(self, system: System, surface: bool = False, extended: bool = False) -> None:
+    def __init__(self, system: System, surface: bool = False, extended: bool = False, compact: bool = True) -> None:
         self.extended = extended
+        self.compact = compact
         self._everywhere: dict[str, Spatial] = {}  # weights of extended sources, and their gradients
         self.system = checked(system)
         self.symbols = system.symbols
@@ -75,11 +78,11 @@ class Scheme:
 
     @cached_property
     def _in_place(self) -> set[Field]:
-        return in_place(self.system)
+        return in_place(self.system) if self.compact else set()
 
     @cached_property
     def _transposed_in_place(self) -> set[Field]:
-        return in_place(self.transposed)
+        return in_place(self.transposed) if self.compact else set()
 
     def _stored(self, field: Field, compact: bool) -> Field:
         """The field as kernels store it. Symbols of one name are one to SymPy, so a compact field has its own."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from devito.core import cpu
 from devito.ir.iet import Expression, FindNodes, Iteration
+from devito.ir.support import Backward
 from devito.passes.clusters import fusion
 from devito.symbolics import retrieve_indexed
 
@@ -38,7 +39,7 @@ class FusedTooFar(RuntimeError):
 
 
 def check_loops(operator: Any) -> None:
-    """Check that no loop over space reads around a point what it computes.
+    """Check that no loop over space reads around a point what it computes, but where the loop has been there before.
 
     Raises:
         FusedTooFar: one does: its results would depend on the order of its points.
@@ -51,21 +52,27 @@ def check_loops(operator: Any) -> None:
         read = [(i, a) for i, e in enumerate(expressions) for a in retrieve_indexed(e.rhs)]
         for i, one in written:
             for j, other in read:
-                if i != j and _differ_along(loop.dim, one, other):
+                if i != j and not _in_time(loop, one, other, computed_first=i < j):
                     raise FusedTooFar(
                         f"Devito made a loop over {loop.dim} that computes {one} and reads {other}: this is a bug in ondax"
                     )
 
 
-def _differ_along(dimension: Any, one: Any, other: Any) -> bool:
-    """Are two accesses to the same array, at the same time, to other points along a dimension?"""
+def _in_time(loop: Any, one: Any, other: Any, computed_first: bool) -> bool:
+    """Does what is read hold the value that it would hold if one loop computed all of it, before or after another reads?"""
     function = one.function
     if function is not other.function or not function.is_DiscreteFunction:
-        return False
+        return True
     pairs = list(zip(function.dimensions, one.indices, other.indices, strict=True))
-    if any(d.is_Time and a != b for d, a, b in pairs):
+    if any(d.is_Time and a != b for d, a, b in pairs):  # another array
+        return True
+    apart = [b - a for _, a, b in pairs if a != b and (_moves(a, loop.dim) or _moves(b, loop.dim))]
+    if not apart:
+        return True
+    if loop.is_Parallel or len(apart) > 1 or not apart[0].is_Integer:
         return False
-    return any(a != b and (_moves(a, dimension) or _moves(b, dimension)) for _, a, b in pairs)
+    ahead = (apart[0] > 0) == (loop.direction is not Backward)
+    return ahead != computed_first
 
 
 def _moves(index: Any, dimension: Any) -> bool:
