@@ -2,9 +2,8 @@
 
 What is allowed is derived. A step of second order in time kicks u by half an ulp, 2^-24 of it, and so its rate by 2^-24 / dt;
 n kicks at random add up to sqrt(n) of them, which oscillate with an amplitude of `2^-24 sqrt(n) / (omega dt)`, omega being
-that of the slowest wave of a medium. Coefficients
-and weights that are rounded once change speeds by 2^-24, and phases at a time T by `2^-24 omega T`. Systems of first order in
-time are kicked in u only, by a factor omega dt less. A factor of the update that was rounded would be a thousand kicks in one
+that of the slowest wave of a medium. Coefficients and weights that are rounded once change speeds by 2^-24, and phases at a
+time T by `2^-24 omega T`. Systems of first order in time are kicked in u only, by a factor omega dt less. A factor of the update that was rounded would be a thousand kicks in one
 direction: the time axis would be stretched, at 0.1 ms by thirty times the error that is allowed.
 """
 
