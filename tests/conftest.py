@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-install_import_hook("ondax", "beartype.beartype")  # checks shapes and dtypes of public calls
+install_import_hook("ondax", "typechecking.checked")  # checks shapes and dtypes of public calls
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Most tests make propagators of the same few shapes: XLA compiles a program once for all of them, and for all workers,
