@@ -1,5 +1,7 @@
 """Checkpointing by itself: plans within a budget, and schedules that visit every step once, backward."""
 
+import re
+
 import pytest
 
 from ondax.engine import checkpoint
@@ -18,6 +20,18 @@ def test_plans_fit_their_budget(steps: int, every: int):
         assert plan.stretch % every == 0
         assert plan.checkpoints >= 1
         assert (plan.stretch + 3) * step + plan.checkpoints * state <= budget
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+@pytest.mark.parametrize("state", [1, 340, 5000])
+def test_the_smallest_budget_is_the_one_that_the_message_names(state: int, shots: int):
+    with pytest.raises(MemoryError, match="500 bytes is too small") as caught:
+        checkpoint.plan(80, 130, state, 500, 2, shots)
+    (need,) = re.findall(r"at least (\d+) bytes", str(caught.value))
+    plan = checkpoint.plan(80, 130, state, int(need), 2, shots)
+    assert (plan.stretch, plan.checkpoints) == (2, 1)
+    with pytest.raises(MemoryError, match=need):
+        checkpoint.plan(80, 130, state, int(need) - shots, 2, shots)
 
 
 class Walker:

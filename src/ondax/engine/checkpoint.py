@@ -22,28 +22,32 @@ class Plan:
     checkpoints: int
 
 
-def plan(steps: int, step_bytes: int, state_bytes: int, budget: int, every: int) -> Plan:
-    """Split a budget evenly between one stretch of history and checkpoints.
+def plan(steps: int, step_bytes: int, state_bytes: int, budget: int, every: int, shots: int = 1) -> Plan:
+    """Split a budget evenly between one stretch of history and checkpoints, or as it goes if that leaves no room for one.
 
     Args:
         steps: number of time steps.
         step_bytes: history of one step.
         state_bytes: one checkpoint.
-        budget: bytes for both.
+        budget: bytes for both, and for all shots.
         every: stretches start at multiples of this.
+        shots: that run side by side.
 
     Raises:
         MemoryError: the budget does not hold one step and one checkpoint.
     """
-    stretch = max(1, min(steps, budget // 2 // step_bytes - 3) // every) * every
-    room = budget - (stretch + 3) * step_bytes
-    checkpoints = min(room // state_bytes, -(-steps // stretch))
-    if checkpoints < 1:
-        need = (every + 3) * step_bytes + state_bytes
+    share = budget // shots
+    half = max(1, min(steps, share // 2 // step_bytes - 3) // every) * every
+    most = ((share - state_bytes) // step_bytes - 3) // every * every  # that leave room for one checkpoint
+    if most < every:
+        need = shots * ((every + 3) * step_bytes + state_bytes)
+        side_by_side = f", for each of {shots} shots side by side" if shots > 1 else ""
         raise MemoryError(
             f"a memory budget of {budget} bytes is too small: this grid needs at least {need} bytes for one stretch of "
-            "history and one checkpoint. Raise Settings(memory=...)"
+            f"history and one checkpoint{side_by_side}. Raise Settings(memory=...){' or lower threads' * (shots > 1)}"
         )
+    stretch = min(half, most)
+    checkpoints = min((share - (stretch + 3) * step_bytes) // state_bytes, -(-steps // stretch))
     return Plan(stretch, checkpoints)
 
 

@@ -507,8 +507,8 @@ class Solver:
         return -(-(more - less) // wanted.every)
 
     def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
-        budget = self.settings.memory_budget // self.settings.worker_threads
-        return checkpoint.plan(run.steps, self._step_bytes(wanted), run.state_bytes, budget, wanted.every)
+        step_bytes, shots = self._step_bytes(wanted), self.settings.worker_threads
+        return checkpoint.plan(run.steps, step_bytes, run.state_bytes, self.settings.memory_budget, wanted.every, shots)
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:
