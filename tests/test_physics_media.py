@@ -142,8 +142,9 @@ def test_elastic_fluid_is_acoustic():
     elastic = ox.Survey(*points, pulse(t), t[1], receiver="pressure")
     acoustic = ox.Survey(*points, rate / (RHO * VP**2), t[1])
     boundary = ox.Faces(ox.CPML(width=10, frequency=FREQUENCY), top=ox.FreeSurface())
-    p = shoot(ox.Elastic(), dict(vp=vp, vs=0.0, rho=rho), grid, elastic, VP, boundary)
-    q = shoot(ox.AcousticDensity(), dict(vp=vp, rho=rho), grid, acoustic, VP, boundary)
+    raw = dict(time_dispersion="raw")  # it is the schemes that are the same, and the derivative of w is theirs
+    p = shoot(ox.Elastic(), dict(vp=vp, vs=0.0, rho=rho), grid, elastic, VP, boundary, **raw)
+    q = shoot(ox.AcousticDensity(), dict(vp=vp, rho=rho), grid, acoustic, VP, boundary, **raw)
     print("fluid", relative(p, q))
     assert relative(p, q) < 1e-10
 

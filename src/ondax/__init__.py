@@ -5,8 +5,11 @@ This is the public interface; modules not re-exported here are private.
 
 from typing import TYPE_CHECKING, Any
 
-from . import transport as _transport  # noqa: F401  (first: it must act before JAX starts its CPU client)
+from . import devito_settings as _devito_settings  # noqa: F401  (first: it must act before Devito is imported)
+from . import transport as _transport  # noqa: F401  (and this one before JAX starts its CPU client)
 from .calculus import EquationError as EquationError
+from .engine import CompilerError as CompilerError
+from .engine import KernelCacheWarning as KernelCacheWarning
 from .engine import Settings as Settings
 from .engine import release_memory as release_memory
 from .equations import CPML as CPML

@@ -39,7 +39,8 @@ def _demo(output: Path, iterations: int) -> int:
 
 
 def _info() -> int:
-    from .engine.build import CompilerError, cache_directory, toolchain
+    from .engine import kernel_cache
+    from .engine.compiler import CompilerError, toolchain
     from .engine.settings import available_cores, machine_memory
 
     for name in ("ondax", "jax", "jaxlib", "devito", "equinox", "optax", "lineax", "numpy"):
@@ -47,11 +48,12 @@ def _info() -> int:
     print(f"{'python':<10} {platform.python_version()} on {platform.system()} {platform.machine()}")
     try:
         tools = toolchain()
-        print(f"{'compiler':<10} {tools.command} {' '.join(tools.flags)}")
+        print(f"{'compiler':<10} {' '.join(tools.command)} {' '.join(tools.flags)}")
     except CompilerError as error:
         print(f"{'compiler':<10} missing: {error}")
-    kernels = len(list(cache_directory().glob("*/kernel.so")))
-    print(f"{'cache':<10} {cache_directory()} ({kernels} kernels)")
+    folder = kernel_cache.readable()
+    kernels = len(list(folder.glob("*/kernel.so")))
+    print(f"{'cache':<10} {folder} ({kernels} kernels)")
     print(f"{'threads':<10} {available_cores()}")
     print(f"{'memory':<10} {machine_memory() / 2**30:.1f} GiB")
     return 0

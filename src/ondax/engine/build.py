@@ -8,112 +8,40 @@ lowering, and holds the shared object with a description of its arguments: a war
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import platform
 import re
-import shlex
-import shutil
-import subprocess
-import tempfile
-import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from devito import Function, Operator
+from devito.finite_differences import finite_difference
+from devito.types import Timer
+
+from ..devito_settings import DEVITO_LOCK, our_devito
 from ..equations.system import text
+from . import kernel_cache
+from .compiler import CompilerError, Toolchain, processor, toolchain
+from .fusion import FusedTooFar, check_loops, in_order
+from .kernel import Argument, Kernel, Signature
+from .kernel_cache import Damaged, KernelCacheWarning, Unusable
+from .library import load
 
-FORMAT = "6"  # of the files in the cache: raise it when they change
+FORMAT = "7"  # of the files in the cache: raise it when they change
+EMITTERS = ("build", "emit", "extended", "fusion", "loops", "mirror", "points", "scratch", "stencils")
 WEIGHT_DIGITS = 20
-LOCK = threading.Lock()  # Devito cannot build from several threads
+
+_failed: dict[str, tuple[float, CompilerError]] = {}
+"""By key, when a kernel could not be made, and why: shots that have waited for it need not try again."""
 
 
-class CompilerError(RuntimeError):
-    """The C compiler is missing, or refused a kernel."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a compiled kernel.
-
-    Attributes:
-        name: as in the equations, or Devito's bounds (`x_m`, `x_M`, ...).
-        kind: "array", "int", "real" or "timers".
-    """
-
-    name: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class Signature:
-    """How to call a compiled kernel: its arguments in order, and their floating-point type."""
-
-    arguments: tuple[Argument, ...]
-    dtype: str
-
-
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: `$ONDAX_CACHE_DIR`, else `ondax` in the user's cache directory."""
-    chosen = os.environ.get("ONDAX_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ondax"
-
-
-@cache
-def processor() -> str:
-    """A text that changes when code compiled for this processor may not run: its model and instruction sets."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """The C compiler and its flags."""
-
-    command: str
-    flags: tuple[str, ...]
-    openmp_flags: tuple[str, ...]
-
-    @property
-    def identity(self) -> str:
-        """A text that changes when the compiler does; asking it for its version would cost milliseconds."""
-        path = Path(shutil.which(self.command) or self.command).resolve()
-        stat = path.stat()
-        return f"{path} {stat.st_size} {stat.st_mtime_ns} {self.flags} {self.openmp_flags}"
-
-
-def toolchain() -> Toolchain:
-    """The compiler named by `$CC`, else the first of cc, gcc and clang; `$ONDAX_CFLAGS` replaces the flags for speed.
-
-    Raises:
-        CompilerError: there is none.
-    """
-    named = os.environ.get("CC")
-    candidates = [named] if named else ["gcc", "cc", "clang"]
-    command = next((c for c in candidates if shutil.which(c)), None)
-    if command is None:
-        raise CompilerError(
-            f"no C compiler found (looked for {', '.join(candidates)}): install gcc or clang "
-            "(Debian: apt-get install gcc; macOS: xcode-select --install) or set CC to its path"
-        )
-    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    openmp = ("-Xclang", "-fopenmp") if platform.system() == "Darwin" else ("-fopenmp",)
-    optimisation = shlex.split(os.environ.get("ONDAX_CFLAGS", f"-O3 {native} -ffast-math"))
-    return Toolchain(command, (*optimisation, "-std=gnu99", "-fPIC", "-w"), openmp)
-
-
-def build(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[Path, Signature]:
-    """The shared object of a kernel, compiled now or taken from the cache, and its signature.
+def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
+    """A kernel, compiled now or taken from the cache.
 
     Args:
         equations: Devito equations of one time step.
@@ -124,17 +52,88 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[Path, S
         CompilerError: there is no C compiler, or it failed.
     """
     tools = toolchain()
-    parts = [FORMAT, version("devito"), dtype, "openmp" if parallel else "serial", tools.identity, processor()]
-    parts += [_identity(e) for e in equations]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    folder = cache_directory() / key
-    if not (folder / "kernel.json").exists():
-        with LOCK:
-            if not (folder / "kernel.json").exists():
-                _compile_into(folder, equations, dtype, parallel, tools)
-    described = json.loads((folder / "kernel.json").read_text())
-    signature = Signature(tuple(Argument(**a) for a in described["arguments"]), described["dtype"])
-    return folder / "kernel.so", signature
+    key = key_of(equations, dtype, parallel, tools)
+    came = time.monotonic()
+    folder = kernel_cache.readable()
+    kernel = _found(folder, key, warn=False)
+    if kernel is not None:
+        return kernel
+    with DEVITO_LOCK:
+        folder = kernel_cache.writable(folder)
+        kernel = _found(folder, key, warn=True)
+        if kernel is not None:
+            return kernel
+        when, error = _failed.get(key, (0.0, None))
+        if error is not None and when > came:
+            raise error
+        try:
+            return _made(folder, key, equations, dtype, parallel, tools)
+        except CompilerError as error:
+            _failed[key] = time.monotonic(), error
+            raise
+
+
+def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> str:
+    """A name for a kernel that changes with everything its code depends on, and with nothing else."""
+    parts = [FORMAT, _sources(), version("devito"), version("sympy"), dtype, "openmp" if parallel else "serial"]
+    parts += [tools.identity, processor(), *(_identity(e) for e in equations)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _found(folder: Path, key: str, warn: bool) -> Kernel | None:
+    """A kernel in a folder, if it is there and whole."""
+    try:
+        described = kernel_cache.read(folder, key)
+        if described is None:
+            return None
+        try:
+            return Kernel(load(folder / key / "kernel.so"), _signature(described))
+        except OSError as error:
+            raise Damaged(f"it cannot be loaded ({error})") from error
+    except Damaged as damage:
+        if warn:
+            warnings.warn(
+                f"the compiled kernel {folder / key} is damaged and is built again: {damage}",
+                KernelCacheWarning,
+                stacklevel=2,
+            )
+        return None
+
+
+def _made(folder: Path, key: str, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> Kernel:
+    """A kernel, compiled and kept in a folder; in a temporary one where that has no room."""
+    code, signature = _generate(equations, dtype, parallel)
+    functions: list[Any] = []
+
+    def make(work: Path) -> Mapping[str, Any]:
+        (work / "kernel.c").write_text(code)
+        tools.compile(work, parallel)
+        try:
+            functions.append(load(work / "kernel.so"))  # before anybody else sees it
+        except OSError as error:
+            if not work.exists():
+                raise
+            raise CompilerError(f"{tools.command[0]} made a kernel that cannot be loaded: {error}") from error
+        return asdict(signature)
+
+    try:
+        with kernel_cache.room_for(folder):
+            kernel_cache.sweep(folder)
+            kernel_cache.write(folder, key, make)
+    except Unusable as why:
+        kernel_cache.write(kernel_cache.temporary(str(why)), key, make)
+    return Kernel(functions[-1], signature)
+
+
+def _signature(described: Mapping[str, Any]) -> Signature:
+    return Signature(tuple(Argument(**a) for a in described["arguments"]), described["dtype"])
+
+
+@cache
+def _sources() -> str:
+    """A digest of the files that turn equations into code: between two versions of ondax no number tells them apart."""
+    folder = files(__package__ or "ondax.engine")
+    return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in EMITTERS)).hexdigest()
 
 
 def _identity(equation: Any) -> str:
@@ -145,8 +144,6 @@ def _identity(equation: Any) -> str:
 
 def _layout(equation: Any) -> str:
     """Storage that the equation's text leaves out: time buffers and halos."""
-    from devito import Function
-
     functions = {f for f in equation.free_symbols if isinstance(f, Function)}
     functions |= {f.function for side in (equation.lhs, equation.rhs) for f in side.find(Function)}
     return str(
@@ -154,64 +151,19 @@ def _layout(equation: Any) -> str:
     )
 
 
-def _compile_into(folder: Path, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> None:
-    code, signature = _generate(equations, dtype, parallel)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
-        work = Path(scratch)
-        (work / "kernel.c").write_text(code)
-        flags = [*tools.flags, *(tools.openmp_flags if parallel else ("-fopenmp-simd",))]
-        _run([tools.command, *flags, "-c", "kernel.c", "-o", "kernel.o"], work)
-        # Linked without -ffast-math, which would make loading the kernel flush denormals for the whole thread.
-        libraries = tools.openmp_flags if parallel else ()
-        _run([tools.command, "-shared", "-fPIC", *libraries, "kernel.o", "-o", "kernel.so", "-lm"], work)
-        (work / "kernel.json").write_text(json.dumps(asdict(signature)))
-        (work / "kernel.o").unlink()
-        made = work / "made"
-        made.mkdir()
-        for name in ("kernel.c", "kernel.so", "kernel.json"):
-            (work / name).replace(made / name)
-        try:
-            made.rename(folder)  # atomic: another process sees all of it or nothing
-        except OSError:
-            if not (folder / "kernel.json").exists():
-                raise
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise CompilerError(f"the C compiler {command[0]} could not be started: {error}") from error
-    if done.returncode != 0:
-        raise CompilerError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-
-
 def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str, Signature]:
-    from devito import Function, Operator, configuration
-    from devito.finite_differences import finite_difference
-    from devito.types import Timer
-
-    from .fusion import FusedTooFar, check_loops, in_order
-
     options = {"name": "kernel", "language": "openmp" if parallel else "C"}
-    level, digits = configuration["log-level"], finite_difference._PRECISION
-    configuration["log-level"] = "ERROR"
+    digits = finite_difference._PRECISION
     # Devito rounds finite-difference weights to 9 digits, in float64 too: its schemes would be off by 1e-10.
     finite_difference._PRECISION = WEIGHT_DIGITS
     try:
-        operator = Operator(list(equations), **options)
-        try:
-            check_loops(operator)
-        except FusedTooFar:
-            with in_order():
-                operator = Operator(list(equations), **options)
-            check_loops(operator)
+        with our_devito():
+            operator = _lowered(list(equations), options)
+            parameters: Any = operator.parameters
+            code = str(operator.ccode)
     finally:
-        configuration["log-level"] = level
         finite_difference._PRECISION = digits
     arguments = []
-    parameters: Any = operator.parameters
     for parameter in parameters:
         if isinstance(parameter, Function):
             kind = "array"
@@ -220,7 +172,6 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
         else:
             kind = "real" if "float" in str(parameter.dtype) else "int"
         arguments.append(Argument(parameter.name, kind))
-    code = str(operator.ccode)
     loops = len(re.findall(r"for \(int time\b", code))
     if loops != 1:
         raise RuntimeError(f"Devito made {loops} loops over time of one step's equations: this is a bug in ondax")
@@ -229,3 +180,15 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
         # two threads 0.6 times as fast as one on 281 x 281 points, against 1.4 times with equal shares).
         code = code.replace("schedule(dynamic,1)", "schedule(static)")
     return code, Signature(tuple(arguments), dtype)
+
+
+def _lowered(equations: list[Any], options: dict[str, Any]) -> Any:
+    """Devito's operator; without fusing loops where it would fuse too many."""
+    operator = Operator(equations, **options)
+    try:
+        check_loops(operator)
+    except FusedTooFar:
+        with in_order():
+            operator = Operator(equations, **options)
+        check_loops(operator)
+    return operator

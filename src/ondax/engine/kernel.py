@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .build import LOCK, Signature
+from .library import FLOAT_STATE
 from .mirror import ghost_rows
 
 ALIGNMENT = 64  # bytes; kernels are compiled to rely on it
@@ -37,31 +35,6 @@ class Array(ctypes.Structure):
     )
 
 
-class FloatState:
-    """Saves the calling thread's floating-point environment and restores it.
-
-    Kernels flush denormals to zero for speed and leave it so; NumPy in the same thread would follow.
-    """
-
-    def __init__(self) -> None:
-        self._libm = ctypes.CDLL(ctypes.util.find_library("m"))
-
-    def save(self) -> Any:
-        state = ctypes.create_string_buffer(256)  # fenv_t takes 32 bytes on x86-64, 16 on ARM
-        self._libm.fegetenv(state)
-        return state
-
-    def restore(self, state: Any) -> None:
-        self._libm.fesetenv(state)
-
-
-FLOAT_STATE = FloatState()
-
-# A thread that waits for its team should give its core away soon: by default it spins for about a millisecond, which
-# made a run 500 times slower when another process wanted the core. Read when libgomp loads, with our first OpenMP kernel.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-
 @cache
 def _sizes(shape: tuple[int, ...]) -> Any:
     return (ctypes.c_int * len(shape))(*shape)
@@ -82,23 +55,39 @@ def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
     raise KeyError(name)
 
 
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a compiled kernel.
+
+    Attributes:
+        name: as in the equations, or Devito's bounds (`x_m`, `x_M`, ...).
+        kind: "array", "int", "real" or "timers".
+    """
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How to call a compiled kernel: its arguments in order, and their floating-point type."""
+
+    arguments: tuple[Argument, ...]
+    dtype: str
+
+
 class Kernel:
     """A compiled kernel: `kernel(arrays, scalars)`.
 
     Args:
-        path: the shared object.
+        function: the C function.
         signature: its arguments.
     """
 
-    def __init__(self, path: Path, signature: Signature) -> None:
+    def __init__(self, function: Any, signature: Signature) -> None:
         self.signature = signature
         self.dtype = np.dtype(signature.dtype)
-        with LOCK:
-            state = FLOAT_STATE.save()
-            try:
-                self._function = ctypes.CDLL(str(path)).kernel
-            finally:
-                FLOAT_STATE.restore(state)
+        self._function = function
         self._function.restype = ctypes.c_int
         self._real = ctypes.c_float if self.dtype == np.float32 else ctypes.c_double
 

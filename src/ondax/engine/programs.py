@@ -68,6 +68,6 @@ class Programs:
             with self._lock:
                 kernel = self._kernels.get(key)
                 if kernel is None:
-                    kernel = Kernel(*build(equations(), self.dtype, parallel=key[-1]))
+                    kernel = build(equations(), self.dtype, parallel=key[-1])
                     self._kernels[key] = kernel
         return kernel

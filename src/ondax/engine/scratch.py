@@ -121,7 +121,8 @@ class Scratch:
         if is_access(expr) or not expr.args or not expr.has(Derivative):
             return [], expr
         if not isinstance(expr, Derivative):
-            parts: list[Any] = [self.lifted(arg, done) for arg in expr.args]
+            # By their texts: SymPy's own order changes from process to process, and with it the order of what is returned.
+            parts: list[Any] = [self.lifted(arg, done) for arg in sorted(expr.args, key=text)]
             return [e for first, _ in parts for e in first], expr.func(*[part for _, part in parts])
         before, operand = self.lifted(expr.expr, done)
         if _ends_with_the_grid(operand) and places_agree(operand, expr.dims) and not _is_costly(operand):

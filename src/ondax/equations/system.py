@@ -16,6 +16,8 @@ from devito import Function, Grid, SpaceDimension, SubDomain, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Scalar
 
+from ..devito_settings import our_devito
+
 # Devito's symbols are typed dynamically: these names say what is meant, a type checker sees Any.
 Expr = Any  # a Devito (SymPy) expression
 Field = Any  # a devito.TimeFunction, or an access of one at some time
@@ -184,7 +186,8 @@ class Symbols:
             for n in AXIS_NAMES[ndim]
         )
         # Larger than any order or strip needs; nothing of this size is allocated: real shapes arrive when a kernel is called.
-        self.grid = Grid(shape=(SYMBOLIC,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type)
+        with our_devito():
+            self.grid = Grid(shape=(SYMBOLIC,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type)
         self.dt = self.grid.stepping_dim.spacing
         self.axes = AXIS_NAMES[ndim]
         self.profiles: list[Spatial] = []
