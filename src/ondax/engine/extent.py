@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ..calculus.terms import location
 from ..equations.system import Port, Spatial, Symbols
 from .discretisation import Discretisation
 from .extended import OF_WEIGHTS, WEIGHTS, halves, named
-from .interpolation import HALF_WIDTH, Above, extrapolation
+from .interpolation import HALF_WIDTH, Above, place, window_below, window_weights
 from .mirror import continued
 from .shot import POOL, allocated, interior, with_halo
 
@@ -36,7 +38,7 @@ class Extent:
             for port, field in terms
         ]
         self.arrays = {
-            name: with_halo(c, self._moved(weights, above), symbols, grid)
+            name: with_halo(c, self._moved(weights, c, above), symbols, grid)
             for name, (c, above) in self._functions(WEIGHTS).items()
         }
 
@@ -52,7 +54,7 @@ class Extent:
         """The weights times how much of a cell belongs to each point."""
         parts = {}
         for name, (c, above) in self._functions(WEIGHTS).items():
-            values = self._moved(self._weights, above) * cells(c, self._symbols, self._grid)
+            values = self._moved(self._weights, c, above) * cells(c, self._symbols, self._grid)
             parts[name] = with_halo(c, values, self._symbols, self._grid)
         return parts
 
@@ -69,35 +71,61 @@ class Extent:
         total = np.zeros(self._grid.shape, self._grid.dtype)
         for name, (c, above) in self._functions(OF_WEIGHTS).items():
             part = arrays[name][interior(c, self._grid.shape)] * cells(c, self._symbols, self._grid)
-            total += self._moved_back(part, above)
+            total += self._moved_back(part, c, above)
             POOL.give("gradient", arrays[name])
         return total
 
-    def _moved(self, weights: np.ndarray, above: Above) -> np.ndarray:
-        """The weights as they are fed: those on the surface, half a cell of them, to the rows below if its row is lost."""
-        if above is not Above.LOST:
-            return weights
-        shares = self._shares()
-        moved = weights.copy()
-        moved[..., 0] = 0.0
-        moved[..., 1 : 1 + len(shares)] += weights[..., :1] * shares
-        return moved
+    def _moved(self, weights: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
+        """The weights as they are fed at the points of a function, as point sources in all nodes would be.
 
-    def _moved_back(self, gradient: np.ndarray, above: Above) -> np.ndarray:
+        On the surface, where half a cell belongs to a weight, the rows below take over what the surface does not.
+        """
+        for axis, matrix in self._matrices(c, above):
+            moved = np.moveaxis(weights, axis, -1)
+            flat = matrix @ moved.reshape(-1, moved.shape[-1]).T
+            weights = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
+        return np.ascontiguousarray(weights)
+
+    def _moved_back(self, gradient: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
         """The transpose of `_moved`."""
-        if above is not Above.LOST:
-            return gradient
-        shares = self._shares()
-        moved = gradient.copy()
-        moved[..., 0] = gradient[..., 1 : 1 + len(shares)] @ shares
-        return moved
+        for axis, matrix in self._matrices(c, above):
+            moved = np.moveaxis(gradient, axis, -1)
+            flat = matrix.T @ moved.reshape(-1, moved.shape[-1]).T
+            gradient = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
+        return gradient
 
-    def _shares(self) -> np.ndarray:
-        """How much of a weight on the surface goes to each row below, as a point source there would."""
-        taps = min(2 * HALF_WIDTH[self._grid.interpolation], self._grid.shape[-1])
-        rows = tuple(np.arange(1.0, taps))
-        values, _ = extrapolation(rows, (0.0,) * len(rows), (0.0,))
-        return 0.5 * values[0].astype(self._grid.dtype)
+    def _matrices(self, c: Spatial, above: Above) -> list[tuple[int, csr_array]]:
+        """By axis, from nodes to the points of a function, where these are others, or near a free surface."""
+        where, kind = location(c), self._grid.interpolation
+        order, dtype = self._symbols.space_order, self._grid.dtype
+        found = []
+        for axis, (d, points) in enumerate(zip(self._symbols.dimensions, self._grid.shape, strict=True)):
+            half, upright = bool(where[d]), axis == len(self._grid.shape) - 1
+            below = above if upright else Above.NOTHING
+            if half or below is not Above.NOTHING:
+                found.append((axis, _from_nodes(points, kind, half, below, order, dtype)))
+        return found
+
+
+@cache
+def _from_nodes(points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str) -> csr_array:
+    """What each node of an axis gives to the points of a field, half a cell beyond the nodes or at them: (point, node)."""
+    nodes = np.arange(points, dtype=float)
+    first, offset = place(nodes, points, kind, on_grid=False, half=half)
+    weights = window_weights(offset, kind)
+    taps = offset.shape[1]
+    if above is not Above.NOTHING:
+        near = nodes <= HALF_WIDTH[kind]
+        weights[near] = window_below(window_weights, kind, above, nodes[near], first[near], taps, half, space_order)
+        weights[0] *= 0.5  # of a cell
+        if not half:
+            weights[first == 0, 0] *= 2.0  # fed into half a cell
+    weights[np.abs(weights) < 1e-12] = 0.0  # a sinc at whole numbers
+    rows = first[:, None] + np.arange(taps)
+    columns = np.broadcast_to(nodes[:, None].astype(int), rows.shape)
+    found = csr_array((weights.ravel(), (rows.ravel(), columns.ravel())), shape=(points, points), dtype=dtype)
+    found.eliminate_zeros()
+    return found
 
 
 def cells(function: Spatial, symbols: Symbols, grid: Discretisation) -> np.ndarray:

@@ -36,11 +36,17 @@ def window_weights(offset: Floats, kind: str) -> Floats:
 
 
 def window_slopes(offset: Floats, kind: str) -> Floats:
-    """The derivative of `window_weights` with respect to the position, per cell."""
+    """The derivative of `window_weights` with respect to the position, per cell.
+
+    Where weights have a kink, which they have for positions on grid points, it is the slope towards growing coordinates; on
+    the last point of a grid, of linear weights, towards falling ones.
+    """
     if kind == "linear":
-        return np.where(np.abs(offset) < 1.0, np.sign(offset), 0.0)
+        onward = np.where(offset > 0.0, offset <= 1.0, -1.0 * (offset > -1.0))
+        back = np.where(offset >= 0.0, offset < 1.0, -1.0 * (offset >= -1.0))
+        return np.where(offset[..., -1:] == 0.0, back, onward)
     r = HALF_WIDTH["sinc"]
-    inside = np.abs(offset) < r
+    inside = (offset > -r) & (offset <= r)
     x = np.where(inside, offset, 0.0)
     root = np.sqrt(1.0 - (x / r) ** 2)
     window = np.i0(SHAPE * root) / np.i0(SHAPE)

@@ -192,9 +192,18 @@ def check_linear(
 
 
 def _check_acts_on_shots(left: Any) -> None:
+    """What acts on each shot alone commutes with a factor for each shot; what does not, by chance only."""
     structure = left.in_structure()
-    alone = np.zeros(structure.shape, structure.dtype)
-    alone[0] = np.random.default_rng(0).normal(size=structure.shape[1:])
-    weighted = left.mv(jnp.asarray(alone))
-    if jnp.shape(weighted)[0] != structure.shape[0] or bool(jnp.any(weighted[1:] != 0.0)):
+    random = np.random.default_rng(0)
+    traces = jnp.asarray(random.normal(size=structure.shape), structure.dtype)
+    factors = random.integers(1, 1 << 16, structure.shape[0]).astype(structure.dtype)
+    factors = jnp.asarray(factors.reshape(-1, *(1,) * (len(structure.shape) - 1)))
+    weighted = left.mv(traces)
+    commutes = jnp.shape(weighted)[0] == structure.shape[0]
+    if commutes:
+        factors_out = factors.reshape(-1, *(1,) * (weighted.ndim - 1))
+        first, last = left.mv(factors * traces), factors_out * weighted
+        rounding = 1e3 * float(jnp.finfo(structure.dtype).eps) * float(jnp.max(jnp.abs(last)))
+        commutes = float(jnp.max(jnp.abs(first - last))) <= rounding
+    if not commutes:
         raise ValueError("left mixes shots, so it cannot be restricted to a batch of them: leave out batch_size")

@@ -24,6 +24,8 @@ IN_UNITS_OF_DATA: dict[Any, tuple[str, ...]] = {huber: ("threshold",)}
 
 FITS = 90  # binary exponent up to which values and gradients leave room on either side in float32
 ALIKE = 1e-4  # relative difference of two updates that are the same but for an optimiser's epsilon
+SIZES = (1.0, 2.0**-8, 2.0**10, 2.0**40)  # of gradients: below, an epsilon of 1e-8 would show; above, squares overflow
+SWELL = (1.0, 4.0, 0.25, 2.0)  # what successive gradients are multiplied by
 
 
 class SizedMisfit(NamedTuple):
@@ -111,28 +113,38 @@ def power_to_one(size: Any, power: Any) -> Any:
 
 def ignores_size(optimizer: optax.GradientTransformationExtraArgs, params: PyTree) -> bool:
     """Whether an optimiser makes the same steps whatever all gradients are multiplied by, as Adam does, but for the small
-    number that it adds to its denominators."""
+    number that it adds to its denominators.
+
+    Its first step would not tell: clipped or not, Adam's is the same. So gradients grow and shrink from step to step, and
+    are tried at sizes far apart, between some of which a threshold shows.
+    """
 
     def steps(size: float) -> list[np.ndarray]:
         random, state = np.random.default_rng(0), optimizer.init(params)
-        value = jnp.asarray(size, jnp.float32)
-        for _ in range(64):  # the first steps of a schedule, or of gradients that are added up, may be zero
-            gradient = jax.tree.map(lambda x: jnp.asarray(size * _gradient_like(x, random), x.dtype), params)
+        found: list[np.ndarray] = []
+        for i in range(64):  # the first steps of a schedule, or of gradients that are added up, may be zero
+            value = jnp.asarray(size, jnp.float32)
+            factor = size * SWELL[i % len(SWELL)]
+            gradient = jax.tree.map(lambda x, f=factor: jnp.asarray(f * _gradient_like(x, random), x.dtype), params)
             updates, state = optimizer.update(
-                gradient, state, params, value=value, grad=gradient, value_fn=lambda params: value
+                gradient, state, params, value=value, grad=gradient, value_fn=lambda params, value=value: value
             )
-            found = [np.asarray(u, np.float64) for u in jax.tree.leaves(updates)]
-            if any(u.any() for u in found):
+            arrays = [np.asarray(u, np.float64) for u in jax.tree.leaves(updates)]
+            if found or any(u.any() for u in arrays):
+                found += arrays
+            if len(found) >= len(SWELL) * len(arrays):
                 return found
-        return []
+        return found
 
     try:
         with jax.numpy_dtype_promotion("standard"):
-            small, large = steps(1.0), steps(1024.0)
+            first, *others = (steps(size) for size in SIZES)
     except Exception:  # it needs more than can be made up here: take it as it is
         return False
-    return bool(small) and all(
-        np.linalg.norm(a - b) <= ALIKE * np.linalg.norm(a) for a, b in zip(small, large, strict=True)
+    return bool(first) and all(
+        len(first) == len(other)
+        and all(np.linalg.norm(a - b) <= ALIKE * np.linalg.norm(a) for a, b in zip(first, other, strict=True))
+        for other in others
     )
 
 

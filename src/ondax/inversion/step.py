@@ -106,6 +106,10 @@ def make_step(
         new_params = optax.apply_updates(params, updates)
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
+        if setting.mask is not None:  # weight decay, noise and preconditioners move what has no gradient, too
+            new_params = jax.tree.map(
+                lambda new, old, factor: jnp.where(factor == 0.0, old, new), new_params, params, setting.mask
+            )
         change = optax.tree.norm(optax.tree.sub(new_params, params)) / optax.tree.size(params) ** 0.5
         return new_params, strong(opt_state), seen, numbers._replace(model_change=change)
 
