@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import devito_settings as _devito_settings  # noqa: F401  (first: it must act before Devito is imported)
 from . import transport as _transport  # noqa: F401  (and this one before JAX starts its CPU client)
 from .calculus import EquationError as EquationError
+from .coarse_sampling import CoarseSampling as CoarseSampling
 from .engine import CompilerError as CompilerError
 from .engine import KernelCacheWarning as KernelCacheWarning
 from .engine import Settings as Settings

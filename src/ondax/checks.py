@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 MOST_STEPS_PER_SAMPLE = 500  # beyond this a unit is wrong, not the survey
 CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
+ROUNDING_OF_OTHERS = 1e-12  # of the loudest wavelet: weaker ones are nothing
 SPECTRAL_FLOOR = 0.02  # of the amplitude spectrum's peak: what lies above counts as signal
 
 
@@ -138,26 +139,32 @@ def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Se
     return max(1, k)
 
 
-def highest_frequency(survey: Survey) -> float:
-    """The frequency above which the wavelets' spectra stay below 2 % of their peak, Hz."""
-    frequencies, spectra = _spectrum(survey)
-    peak = spectra.max()
-    if peak == 0.0:
-        return 0.0
-    return float(frequencies[np.nonzero(spectra >= SPECTRAL_FLOOR * peak)[0][-1]])
+def highest_frequency(wavelets: np.ndarray, dt: float) -> float:
+    """The frequency above which each wavelet's spectrum stays below 2 % of its own peak, Hz.
+
+    Of its own: what is weak beside other shots, or in other units than other components, is a wave all the same.
+
+    Args:
+        wavelets: (..., time).
+        dt: their sampling interval, s.
+    """
+    frequencies, spectra = _spectra(wavelets, dt)
+    peaks = spectra.max(axis=-1, keepdims=True)
+    counts = peaks > ROUNDING_OF_OTHERS * spectra.max(initial=0.0)
+    high = np.nonzero(np.any((spectra >= SPECTRAL_FLOOR * peaks) & counts, axis=0))[0]
+    return float(frequencies[high[-1]]) if high.size else 0.0
 
 
 def dominant_frequency(survey: Survey) -> float:
     """The frequency at which the wavelets' amplitude spectra peak, Hz."""
-    frequencies, spectra = _spectrum(survey)
-    return float(frequencies[np.argmax(spectra)])
+    frequencies, spectra = _spectra(survey.wavelet, survey.dt)
+    return float(frequencies[np.argmax(spectra.max(axis=0))])
 
 
-def _spectrum(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies, Hz, and the largest amplitude of any wavelet at each."""
-    n = 4 * survey.nt
-    spectra = np.abs(np.fft.rfft(survey.wavelet, n=n, axis=-1)).reshape(-1, n // 2 + 1)
-    return np.fft.rfftfreq(n, survey.dt), spectra.max(axis=0)
+def _spectra(wavelets: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, Hz, and the amplitude of each wavelet at each."""
+    n = 4 * wavelets.shape[-1]
+    return np.fft.rfftfreq(n, dt), np.abs(np.fft.rfft(wavelets, n=n, axis=-1)).reshape(-1, n // 2 + 1)
 
 
 def finite_speeds(slowest: float, fastest: float) -> None:
@@ -210,7 +217,8 @@ def spatial_error(survey: Survey, space_order: int, spacing: float, speed: float
         speed: of the wave, m/s.
         path: its length, metres.
     """
-    frequencies, spectra = _spectrum(survey)
+    frequencies, each = _spectra(survey.wavelet, survey.dt)
+    spectra = each.max(axis=0)
     weights = second_derivative_weights(space_order)
     turns = np.linspace(0.0, np.pi, 4097)  # wavenumbers times the spacing
     lags = np.arange(len(weights)) - len(weights) // 2

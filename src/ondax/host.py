@@ -33,6 +33,7 @@ class HostModel:
         check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
         check_positions: checks positions given at run time; raises ValueError.
         check_step: checks that the time step holds for a model.
+        check_wavelets: warns of wavelets given at run time; of them and the slowest speed.
         store_every: sampling of the history.
         linearize: makes the host model of the scheme together with its tangent.
     """
@@ -49,6 +50,7 @@ class HostModel:
         check: Callable[..., None],
         check_positions: Callable[[str, np.ndarray], None],
         check_step: StepCheck,
+        check_wavelets: Callable[[np.ndarray, float], None] | None,
         store_every: int,
         linearize: Callable[[], HostModel],
     ) -> None:
@@ -62,6 +64,7 @@ class HostModel:
         self.check = check
         self.check_positions = check_positions
         self.check_step = check_step
+        self.check_wavelets = check_wavelets
         self.contrasts = len(check_step.equation.contrasts or ())
         self.store_every = store_every
         self._linearize = linearize
@@ -179,6 +182,8 @@ class HostModel:
         for name, values in (("the wavelet", source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
+        if given.wavelet and self.check_wavelets is not None and source.size:
+            self.check_wavelets(source, float(np.min(speeds[..., 0])))
         sources, receivers = self.source_positions[shots], self.receiver_positions[shots]
         if given.sources:
             sources = self._positions("sources", more.pop(0), given)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import layering
+from . import coarse_sampling, layering
 from .calculus import linearize, reach, stretched, transpose
+from .checks import highest_frequency
 from .components import Components
 from .dispersion import MARGIN, Clock, TimeWarp, warp_of
 from .engine import Discretisation, Programs, Scheme, Solver
@@ -96,7 +97,7 @@ class Operators:
         self._hosts: dict[tuple[str, Variant], HostModel] = {}
         self._functions: dict[Any, Any] = {}
         self._lock = threading.RLock()
-        self._warned = False
+        self._warned = self._warned_of_wavelets = False
 
     @cached_property
     def ends(self) -> Ends:
@@ -122,6 +123,20 @@ class Operators:
             self._warned = True
             layering.warning(self._propagator.equation, value)
 
+    def check_wavelets(self, samples: np.ndarray, slowest: float) -> None:
+        """Warn, once for a propagator, of wavelets given with a call that are too high in frequency for the grid.
+
+        Args:
+            samples: at internal steps.
+            slowest: speed in the model, m/s.
+        """
+        f = self._propagator
+        highest = highest_frequency(samples, f.dt)
+        if highest > f.highest_frequency and not self._warned_of_wavelets:
+            per_wavelength = slowest / (highest * max(f.grid.spacing))
+            self._warned_of_wavelets = per_wavelength < f.min_points_per_wavelength
+            coarse_sampling.in_space(highest, per_wavelength, f.min_points_per_wavelength)
+
     @cached_property
     def check_step(self) -> StepCheck:
         """One for all host models, so that each model is checked once."""
@@ -129,8 +144,8 @@ class Operators:
         return StepCheck(f.equation, f.grid, f.boundary, f.dt)
 
     @cached_property
-    def warp(self) -> TimeWarp | None:
-        """The map along time that takes time dispersion away; None where traces stay raw."""
+    def clock(self) -> Clock | None:
+        """How the scheme shifts frequencies; None where traces stay raw."""
         f = self._propagator
         stepping = f.equation.time_stepping
         if f.time_dispersion == "raw" or stepping is None:
@@ -138,7 +153,12 @@ class Operators:
         # Of a survey of zeros nothing is known: its wavelets will come with the calls.
         frequency = f.highest_frequency or np.inf
         highest = 2.0 * np.pi * f.survey.dt * MARGIN * frequency
-        return warp_of(Clock(f.survey.nt, f.steps_per_sample, highest, stepping))
+        return Clock(f.survey.nt, f.steps_per_sample, highest, stepping)
+
+    @cached_property
+    def warp(self) -> TimeWarp | None:
+        """The map along time that takes time dispersion away; None where traces stay raw."""
+        return None if self.clock is None else warp_of(self.clock)
 
     @cached_property
     def coefficient_names(self) -> tuple[str, ...]:
@@ -196,6 +216,7 @@ class Operators:
             check=f._check_bounds,
             check_positions=f._check_positions,
             check_step=self.check_step,
+            check_wavelets=None if adjoint else self.check_wavelets,  # there they are traces
             store_every=1 if adjoint else f.settings.store_every,  # traces are not band-limited as wavelets are
             linearize=lambda: self.host(dtype, "linearized"),
         )

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from . import checks, silence, stability
+from . import checks, coarse_sampling, silence, stability
 from .default_boundary import default_boundary
 from .dispersion import without_relation
 from .engine import HALF_STEP_BACK, Settings, check_sampling
@@ -85,7 +85,7 @@ class Propagator(eqx.Module):
         max_velocity: the fastest wave speed that any model may have, m/s.
         largest_step: the largest internal time step allowed, s.
         dominant_frequency: where the survey's wavelets have their spectral peak; Hz.
-        highest_frequency: above it, the survey's wavelets stay below 2 % of their spectral peak; Hz.
+        highest_frequency: above it, each of the survey's wavelets stays below 2 % of its own spectral peak; Hz.
         time_dispersion: "raw" also where the equation does not declare its relation between frequencies.
 
     Raises:
@@ -96,6 +96,7 @@ class Propagator(eqx.Module):
 
     Warns:
         SilentReceivers: some of the receivers stand on a free surface and will record zeros.
+        CoarseSampling: the survey's samples are too far apart to take time dispersion out of all its frequencies.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -154,12 +155,14 @@ class Propagator(eqx.Module):
         largest = self.courant * self.largest_step
         self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
         self.dt = survey.dt / self.steps_per_sample
-        self.highest_frequency = checks.highest_frequency(survey)
+        self.highest_frequency = checks.highest_frequency(survey.wavelet, survey.dt)
         self.dominant_frequency = checks.dominant_frequency(survey)
         self._operators = Operators(self)
         for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
             self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
         self._check_speeds(self.max_velocity, self.max_velocity)
+        if self._operators.clock is not None and self.highest_frequency > 0.0:
+            coarse_sampling.in_time(self.highest_frequency, survey.dt, self._operators.clock.top)
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
         if self.settings.store_every > 1:
@@ -218,6 +221,7 @@ class Propagator(eqx.Module):
 
         Warns:
             GrowthInLayers: the first model whose strata may make waves grow in a perfectly matched layer that they meet.
+            CoarseSampling: the first given wavelets that are too high in frequency for the grid.
         """
         host, arguments, given, lever = self._arguments(model, wavelet, weights, sources, receivers, shots)
         samples = self._operators.simulate(host, given)(*arguments)
