@@ -59,6 +59,20 @@ def test_slopes_are_derivatives_of_weights(kind: str):
     assert np.max(np.abs(window_slopes(offset, kind) - numerical)) < 1e-8
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", [5.0, 4.0, 11.0])
+def test_slopes_on_grid_points_are_those_towards_growing_coordinates(kind: str, cells: float):
+    """Of what a window reads of a rough field: the difference quotient to one side, whose error is that of the step, 1e-6."""
+    field = np.random.default_rng(0).normal(size=20)
+
+    def read(at: float, shape) -> float:
+        first, offset = place(np.array([at]), 20, kind, on_grid=False, half=False)
+        return float(shape(offset, kind)[0] @ field[first[0] : first[0] + offset.shape[1]])
+
+    onward = (read(cells + 1e-6, window_weights) - read(cells, window_weights)) / 1e-6
+    assert abs(read(cells, window_slopes) - onward) < 2e-5
+
+
 def test_slopes_of_a_sinc_at_grid_points():
     """On a grid point the slope is that of an odd function: 0 at the centre, (-1)^(n+1) window(n) / n at n."""
     n = np.arange(1.0, 4.0)

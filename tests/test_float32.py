@@ -84,7 +84,8 @@ def slowest(name: str) -> float:
 
 def allowed(name: str, dt: float, steps: int) -> float:
     at_random = np.sqrt(steps) / (slowest(name) * OMEGA * dt)
-    return UNIT * (0.5 * at_random + 4 * OMEGA * dt * steps)  # a kick is half of the largest one, on average
+    # A kick is half of the largest one, on average, and a walk at random may end twice as far as it does on average.
+    return UNIT * (2 * 0.5 * at_random + 4 * OMEGA * dt * steps)
 
 
 def assert_close(name: str, boundary: str, dt: float, steps: int) -> None:

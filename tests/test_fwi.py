@@ -137,6 +137,39 @@ def test_mask_holds_values_fixed(optimizer):
     np.testing.assert_array_equal(changed, mask == 1)
 
 
+MOVERS = {
+    "weight decay": {"optimizer": optax.adamw(0.05, weight_decay=1e-2)},
+    "noise": {"optimizer": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.05))},
+    "smoothing": {"optimizer": optax.adam(0.05), "precondition": lambda g: g + jnp.roll(g, 1) + jnp.roll(g, -1)},
+}
+
+
+@pytest.mark.parametrize("setting", MOVERS.values(), ids=MOVERS)
+def test_mask_holds_what_has_no_gradient_but_is_moved(setting):
+    mask = jnp.arange(N) % 2
+    changed = invert(iterations=3, mask=mask, **setting).model != START
+    np.testing.assert_array_equal(changed, mask == 1)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("limit", [1.0, 30.0, 1e3])
+def test_clipping_is_in_units_of_the_data(size, limit):
+    """A threshold of Adam's gradients means what it does in a loop by hand, whatever the size of the misfit."""
+    optimizer = optax.chain(optax.clip_by_global_norm(limit), optax.adam(0.05, eps=0.0))
+
+    def misfit(predicted, observed):
+        return 0.5 * size * jnp.sum((predicted - observed) ** 2)
+
+    model, state = START, optimizer.init(START)
+    for _ in range(4):
+        gradient = jax.grad(lambda m: misfit(toy(m), OBSERVED))(model)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+            updates, state = optimizer.update(gradient, state, model)
+        model = optax.apply_updates(model, updates)
+    found = invert(optimizer=optimizer, iterations=4, misfit=misfit).model
+    np.testing.assert_allclose(found, model, rtol=1e-5)
+
+
 def test_mask_and_preconditioner_multiply_the_gradient():
     plain = invert(optimizer=SGD, iterations=1).model - START
     mask = jnp.linspace(0.0, 1.0, N)

@@ -162,6 +162,16 @@ def test_no_iterations():
             ),
             "left mixes shots",
         ),
+        (
+            dict(
+                batch_size=2,
+                solver=ADAM,
+                left=lx.FunctionLinearOperator(
+                    lambda d: d.at[1].add(d[2]), jax.ShapeDtypeStruct((3, 5, NT), jnp.float32)
+                ),
+            ),
+            "left mixes shots",
+        ),
     ],
 )
 def test_bad_arguments(change, message: str):
