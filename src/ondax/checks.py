@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation
@@ -104,19 +106,57 @@ def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Arr
     return jnp.asarray(values).astype(dtype)
 
 
-def shot_numbers(shots: Any) -> Array:
+def wavelet_of_survey(wavelet: Any, shape: tuple[int, ...]) -> Any:
+    """Wavelets of fewer axes, as `Survey` takes them, repeated to (shot, [component,] source, time)."""
+    axes = np.ndim(wavelet)
+    if np.shape(wavelet)[-1:] != shape[-1:] or not (axes == 1 or (axes == 2 and len(shape) == 3)):
+        return wavelet
+    return jnp.broadcast_to(wavelet, shape) if axes == 1 or np.shape(wavelet) == shape[1:] else wavelet
+
+
+def positions_of_survey(name: str, positions: Any, shape: tuple[int, ...]) -> Any:
+    """Positions of one axis less, as `Survey` takes them: one source in each shot, or the same receivers in all."""
+    if np.ndim(positions) != 2:
+        return positions
+    xp = jnp if isinstance(positions, jax.Array) else np
+    if name == "sources":
+        return xp.expand_dims(xp.asarray(positions), 1)
+    return xp.broadcast_to(xp.asarray(positions), (shape[0], *np.shape(positions)))
+
+
+def shot_numbers(shots: Any, count: int) -> Array:
     """Shot numbers as a one-dimensional int32 array.
+
+    Args:
+        shots: the numbers; may be traced, and then their values are checked when shots are fired.
+        count: shots of the survey.
 
     Raises:
         TypeError: they are not whole numbers.
-        ValueError: they are not one-dimensional.
+        ValueError: there are none, they are not one-dimensional, or the survey has no such shots.
     """
-    array = jnp.asarray(shots)
+    array = shots if isinstance(shots, jax.Array) else np.asarray(shots)
+    if array.size == 0:
+        raise ValueError(f"shots={shots!r}: give at least one shot number, or leave it out for all of them")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"shots have type {array.dtype}: give whole numbers")
     if array.ndim != 1:
         raise ValueError(f"shots have shape {array.shape}: give a list of shot numbers")
+    if not isinstance(array, Tracer):
+        known = np.asarray(array)
+        shot_range(known, count)  # here, as larger numbers than int32 holds would become others
+        return jnp.asarray(known.astype(np.int32))
     return array.astype(jnp.int32)
+
+
+def shot_range(shots: np.ndarray, count: int) -> None:
+    """Check shot numbers.
+
+    Raises:
+        ValueError: the survey has no such shots.
+    """
+    if shots.size and (shots.min() < 0 or shots.max() >= count):
+        raise ValueError(f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {count - 1}")
 
 
 def default_points_per_wavelength(space_order: int) -> float:

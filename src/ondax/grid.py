@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 
@@ -47,6 +48,10 @@ class Grid(eqx.Module):
         self.origin = _per_axis(origin, len(self.shape), "origin")
         if min(self.spacing) <= 0.0:
             raise ValueError(f"spacing={spacing!r} must be positive, in metres")
+
+    def replace(self, **changes: Any) -> Grid:
+        """The same grid but for the arguments given, which are those of `Grid`."""
+        return Grid(**({"shape": self.shape, "spacing": self.spacing, "origin": self.origin} | changes))
 
     @property
     def ndim(self) -> int:

@@ -172,10 +172,7 @@ class HostModel:
         for name, values in zip(self.coefficient_names, coefficients, strict=True):
             checks.finite_coefficient(name, values)
         self._check_steps(speeds, coefficients)
-        if shots.size and (shots.min() < 0 or shots.max() >= self.source_positions.shape[0]):
-            raise ValueError(
-                f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {self.source_positions.shape[0] - 1}"
-            )
+        checks.shot_range(shots, self.source_positions.shape[0])
         more = list(more)
         source = more.pop(0) if given.wavelet else self.source[shots]
         weights = more.pop(0) if given.weights else None

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from . import checks
 from .lever import Lever
 from .primitives import Operands, adjoint_p, born_p
-from .propagator import Model, Propagator, Traces
+from .propagator import GivenTraces, Model, Propagator, Traces
 from .sharding import unify_axes
 
 
@@ -42,13 +42,13 @@ class Jacobian(lx.AbstractLinearOperator):
     ) -> None:
         self.propagator = propagator
         dtype = propagator._dtype(model, wavelet, weights)
-        self.model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
-        self.shots = None if shots is None else checks.shot_numbers(shots)
+        self.model = jax.tree.map(lambda x: _own(x, dtype), model)
+        self.shots = None if shots is None else checks.shot_numbers(shots, propagator.survey.n_shots)
         self.wavelet = None
         if wavelet is not None:
             shape = (self._n_shots, *propagator.survey.wavelet.shape[1:])
-            self.wavelet = checks.shaped("wavelet", wavelet, shape, dtype)
-        self.weights = None if weights is None else jnp.asarray(weights, dtype)
+            self.wavelet = checks.shaped("wavelet", checks.wavelet_of_survey(_own(wavelet, dtype), shape), shape, dtype)
+        self.weights = None if weights is None else _own(weights, dtype)
 
     @property
     def _n_shots(self) -> int:
@@ -72,12 +72,12 @@ class Jacobian(lx.AbstractLinearOperator):
         (samples,) = born_p.bind(*operands, *perturbed, host=host, given=given, wanted=wanted, source=False)
         return lever.leave(self.propagator._traces(samples, which))
 
-    def _transposed_mv(self, traces: Traces) -> Model:
+    def _transposed_mv(self, traces: GivenTraces) -> Model:
         host, operands, which, given, lever = self._operands()
         shape = self.propagator._trace_shape(self._n_shots)
-        traces = lever.enter(checks.shaped("traces", traces, shape, host.dtype))
+        shaped = lever.enter(checks.shaped("traces", traces, shape, host.dtype))
         # The image passes through the coefficients as derivatives do on their way back: see `lever`.
-        operands, residual = unify_axes((operands, lever.up * self.propagator._samples_of(traces, which)))
+        operands, residual = unify_axes((operands, lever.up * self.propagator._samples_of(shaped, which)))
         wanted = tuple(range(len(host.coefficient_names)))
         gradients = adjoint_p.bind(
             *operands,
@@ -114,7 +114,7 @@ class TransposedJacobian(lx.AbstractLinearOperator):
 
     jacobian: Jacobian
 
-    def mv(self, vector: Traces) -> Model:
+    def mv(self, vector: GivenTraces) -> Model:
         """The image, shaped like the model: the sum over shots of zero-lag correlations."""
         return self.jacobian._transposed_mv(vector)
 
@@ -129,6 +129,11 @@ class TransposedJacobian(lx.AbstractLinearOperator):
 
     def out_structure(self) -> Any:
         return self.jacobian.in_structure()
+
+
+def _own(values: Any, dtype: Any) -> Array:
+    """An array that nobody else changes: JAX takes NumPy arrays as they lie in memory, if their addresses suit it."""
+    return jnp.asarray(values, dtype) if isinstance(values, jax.Array) else jnp.array(values, dtype)
 
 
 def _like(model: Model, vector: Model, dtype: Any) -> Model:

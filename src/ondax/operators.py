@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +13,7 @@ from .calculus import linearize, reach, stretched, transpose
 from .checks import highest_frequency
 from .components import Components
 from .dispersion import MARGIN, Clock, TimeWarp, warp_of
-from .engine import Discretisation, Programs, Scheme, Solver
+from .engine import Discretisation, Programs, Scheme, Solver, forks
 from .engine.scaling import check_range, peak_of
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Symbols, System
 from .host import HostModel
@@ -96,8 +95,15 @@ class Operators:
         self._propagator = propagator
         self._hosts: dict[tuple[str, Variant], HostModel] = {}
         self._functions: dict[Any, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = forks.lock()
         self._warned = self._warned_of_wavelets = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, and what is read from a pickle, make their own: kernels and locks cannot be copied, nor need they be."""
+        return {"propagator": self._propagator}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["propagator"])
 
     @cached_property
     def ends(self) -> Ends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -36,6 +37,10 @@ Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
 Wavelets = Float[Array, "shot *components source time"]
 Weights = Float[Array, "shot *grid"]
+GivenTraces = Float[ArrayLike, "shot *components receiver time"]
+GivenWavelets = Float[ArrayLike, "*as_of_a_survey time"]
+GivenWeights = Float[ArrayLike, "shot *grid"]
+GivenShots = Int[ArrayLike, " shot"] | Sequence[int]
 Interpolation = Literal["sinc", "linear"]
 TimeDispersion = Literal["corrected", "raw"]
 
@@ -169,21 +174,32 @@ class Propagator(eqx.Module):
             fired = self._source_samples(survey.wavelet, slice(None), np)
             check_sampling(self.settings.store_every, fired, self.dt)
 
+    def replace(self, **changes: Any) -> Propagator:
+        """The same propagator but for the arguments given, which are those of `Propagator`.
+
+        A boundary that was chosen by default stays as it was chosen, and so does the time step, unless equation, grid,
+        boundary or `max_velocity` change.
+        """
+        own: dict[str, Any] = {
+            "equation": self.equation,
+            "grid": self.grid,
+            "survey": self.survey,
+            "max_velocity": stability.Pace(self.max_velocity, self.largest_step),
+            "boundary": self.boundary,
+            "interpolation": self.interpolation,
+            "settings": self.settings,
+            "min_points_per_wavelength": self.min_points_per_wavelength,
+            "points_in_layer": self.points_in_layer,
+            "time_dispersion": self.time_dispersion,
+            "courant": self.courant,
+        }
+        if not changes.keys().isdisjoint(("equation", "grid", "boundary")):
+            own["max_velocity"] = self.max_velocity
+        return Propagator(**(own | changes))
+
     def with_survey(self, survey: Survey) -> Propagator:
         """The same physics on the same grid, with another survey."""
-        return Propagator(
-            self.equation,
-            self.grid,
-            survey,
-            stability.Pace(self.max_velocity, self.largest_step),
-            boundary=self.boundary,
-            interpolation=self.interpolation,
-            settings=self.settings,
-            min_points_per_wavelength=self.min_points_per_wavelength,
-            points_in_layer=self.points_in_layer,
-            time_dispersion=self.time_dispersion,
-            courant=self.courant,
-        )
+        return self.replace(survey=survey)
 
     # ---------------------------------------------------------------- modelling
 
@@ -191,20 +207,20 @@ class Propagator(eqx.Module):
         self,
         model: Model,
         *,
-        wavelet: Wavelets | None = None,
-        weights: Weights | None = None,
-        sources: Float[ArrayLike, "shot source axis"] | None = None,
-        receivers: Float[ArrayLike, "shot receiver axis"] | None = None,
-        shots: Int[Array, " shot"] | None = None,
+        wavelet: GivenWavelets | None = None,
+        weights: GivenWeights | None = None,
+        sources: Float[ArrayLike, "*shot_source axis"] | None = None,
+        receivers: Float[ArrayLike, "*shot_receiver axis"] | None = None,
+        shots: GivenShots | None = None,
     ) -> Traces:
         """Model traces.
 
         Args:
             model: the equation's parameters on the grid: an array, or a dict of arrays.
-            wavelet: source samples instead of the survey's.
+            wavelet: source samples instead of the survey's, of any shape that `Survey` takes.
             weights: of extended sources on the model's grid; required if, and only if, the survey's sources are
                 `Extended`.
-            sources: source positions instead of the survey's, metres. NumPy arrays are taken in double precision, whatever
+            sources: source positions instead of the survey's, metres, of any shape that `Survey` takes. NumPy arrays are taken in double precision, whatever
                 the model's type. In JAX arrays of float32, which is all that JAX has unless float64 is enabled, points must
                 be told apart to a millimetre: coordinates up to 16 km.
             receivers: receiver positions instead of the survey's, likewise.
@@ -230,10 +246,10 @@ class Propagator(eqx.Module):
     def adjoint(
         self,
         model: Model,
-        data: Traces,
+        data: GivenTraces,
         *,
-        wavelet: Wavelets | None = None,
-        shots: Int[Array, " shot"] | None = None,
+        wavelet: GivenWavelets | None = None,
+        shots: GivenShots | None = None,
     ) -> Wavelets | Weights:
         """The adjoint of modelling as a linear function of the source, applied to traces.
 
@@ -256,9 +272,9 @@ class Propagator(eqx.Module):
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
         coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
-        data = lever.enter(checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype))
+        traces = lever.enter(checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype))
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
-        recorded = self._samples_of(data, which)
+        recorded = self._samples_of(traces, which)
         steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
         steps = _interpolated_back(steps.reshape(*recorded.shape[:-1], -1), self._operators.ends.late)
         residual = jnp.flip(steps, axis=-1)
@@ -273,9 +289,9 @@ class Propagator(eqx.Module):
         self,
         model: Model,
         *,
-        wavelet: Wavelets | None = None,
-        weights: Weights | None = None,
-        shots: Int[Array, " shot"] | None = None,
+        wavelet: GivenWavelets | None = None,
+        weights: GivenWeights | None = None,
+        shots: GivenShots | None = None,
     ) -> Any:
         """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its transpose.
 
@@ -297,9 +313,9 @@ class Propagator(eqx.Module):
         model: Model,
         perturbation: Model,
         *,
-        wavelet: Wavelets | None = None,
-        weights: Weights | None = None,
-        shots: Int[Array, " shot"] | None = None,
+        wavelet: GivenWavelets | None = None,
+        weights: GivenWeights | None = None,
+        shots: GivenShots | None = None,
     ) -> tuple[Traces, Traces]:
         """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which `jax.custom_vjp` rules out.
 
@@ -384,7 +400,11 @@ class Propagator(eqx.Module):
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
-        return jnp.arange(self.survey.n_shots, dtype=jnp.int32) if shots is None else checks.shot_numbers(shots)
+        return (
+            jnp.arange(self.survey.n_shots, dtype=jnp.int32)
+            if shots is None
+            else checks.shot_numbers(shots, self.survey.n_shots)
+        )
 
     def _arguments(
         self, model: Model, wavelet: Any, weights: Any, sources: Any, receivers: Any, shots: Any
@@ -401,6 +421,7 @@ class Propagator(eqx.Module):
         ):
             if positions is not None:
                 shape = (which.shape[0], points, self.grid.ndim)
+                positions = checks.positions_of_survey(name, positions, shape)
                 pairs, rounded = as_pairs(name, positions, shape, dtype, self._nearest_coordinate)
                 extras += (lever.enter(pairs),)
                 single += [name] * rounded
@@ -420,7 +441,8 @@ class Propagator(eqx.Module):
         extras: tuple[Array, ...] = ()
         if wavelet is not None:
             shape = (which.shape[0], *self.survey.wavelet.shape[1:])
-            extras += (self._source_samples(lever.enter(checks.shaped("wavelet", wavelet, shape, dtype)), which),)
+            wavelet = checks.shaped("wavelet", checks.wavelet_of_survey(wavelet, shape), shape, dtype)
+            extras += (self._source_samples(lever.enter(wavelet), which),)
         if weights is not None:
             weights = lever.enter(checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype))
             extras += (jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),)

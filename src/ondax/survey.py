@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float
@@ -101,7 +101,7 @@ class Survey:
         receiver: Kind = None,
     ) -> None:
         r, w = _resolved("receivers", receivers), _finite("wavelet", wavelet)
-        self.extended = isinstance(sources, Extended)
+        extended = isinstance(sources, Extended)
         s = (
             np.empty((sources.shots, 0, r.shape[-1]))
             if isinstance(sources, Extended)
@@ -110,7 +110,7 @@ class Survey:
         given = s.shape
         if s.ndim == 2:
             s = s[:, None, :]
-        if s.ndim != 3 or (0 in s.shape and not self.extended):
+        if s.ndim != 3 or (0 in s.shape and not extended):
             raise ValueError(f"sources have shape {given}: give (shot, axis) or (shot, source, axis)")
         if r.ndim == 2:
             r = np.broadcast_to(r, (s.shape[0], *r.shape))
@@ -119,7 +119,7 @@ class Survey:
                 f"receivers have shape {np.shape(receivers)}: give (receiver, axis) or (shot, receiver, axis) with "
                 f"{s.shape[0]} shots and {s.shape[2]} axes, as the sources have"
             )
-        per_shot = 1 if self.extended else s.shape[1]
+        per_shot = 1 if extended else s.shape[1]
         components = (len(source),) if isinstance(source, tuple) else ()
         allowed = (1, 4) if components else (1, 2, 3)
         if w.ndim not in allowed or w.shape[-1] < 2:
@@ -138,9 +138,33 @@ class Survey:
             ) from None
         if not (np.isfinite(dt) and dt > 0.0):
             raise ValueError(f"dt={dt!r} must be a positive number of seconds")
-        self.sources, self.receivers, self.wavelet, self.dt = s, r, w, float(dt)
-        self.source = _weighted("source", source, (s.shape[0], per_shot))
-        self.receiver = _weighted("receiver", receiver, r.shape[:2])
+        self.__dict__.update(
+            sources=s,
+            receivers=r,
+            wavelet=w,
+            dt=float(dt),
+            source=_weighted("source", source, (s.shape[0], per_shot)),
+            receiver=_weighted("receiver", receiver, r.shape[:2]),
+            extended=extended,
+        )
+
+    def replace(self, **changes: Any) -> Survey:
+        """The same survey but for the arguments given, which are those of `Survey`."""
+        own = {
+            "sources": Extended(self.n_shots) if self.extended else self.sources,
+            "receivers": self.receivers,
+            "wavelet": self.wavelet,
+            "dt": self.dt,
+            "source": self.source,
+            "receiver": self.receiver,
+        }
+        return Survey(**(own | changes))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a survey does not change: survey.replace({name}=...) makes another")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (self.__dict__,)
 
     @property
     def n_shots(self) -> int:
@@ -159,6 +183,16 @@ class Survey:
     def nt(self) -> int:
         """Samples of wavelets and traces."""
         return self.wavelet.shape[-1]
+
+
+def _made_again(parts: dict[str, Any]) -> Survey:
+    """From a pickle, in which arrays have lost that they must not be written to."""
+    survey = object.__new__(Survey)
+    for values in parts.values():
+        if isinstance(values, np.ndarray):
+            values.flags.writeable = False
+    survey.__dict__.update(parts)
+    return survey
 
 
 def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:

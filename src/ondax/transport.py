@@ -8,6 +8,7 @@ that waits. Importing ondax also makes CPU dispatch synchronous if JAX has no CP
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ import jax
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
+
+from . import callback_errors
 
 HostCall = Callable[..., tuple[np.ndarray, ...]]
 
@@ -34,6 +37,15 @@ def prepare() -> None:
 
 
 prepare()
+
+
+class _Eager(threading.local):
+    """Whether what is lowered now is an eager call, whose caller is ours; by thread."""
+
+    depth = 0
+
+
+_eager = _Eager()
 
 
 class _Results:
@@ -61,14 +73,19 @@ def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall])
 
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
         call = host(**params)
+        eager = bool(_eager.depth)
 
-        def with_numpy(*args: Any) -> Any:
-            return _Results(call(*args))
+        def called_by_jax(*args: Any) -> Any:
+            try:
+                return _Results(call(*args))
+            except BaseException as error:
+                callback_errors.note(error, eager)
+                raise
 
         types_in: Any = ctx.avals_in
         types_out: Any = ctx.avals_out
         results, _, keep_alive = mlir.emit_python_callback(
-            ctx, with_numpy, None, list(operands), types_in, types_out, has_side_effect=False
+            ctx, called_by_jax, None, list(operands), types_in, types_out, has_side_effect=False
         )
         ctx.module_context.add_keepalive(keep_alive)
         return results
@@ -81,4 +98,11 @@ def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall])
 
     @primitive.def_impl
     def implementation(*operands: Any, **params: Any) -> Any:
-        return compiled(tuple(sorted(params.items())), *operands)
+        frozen = tuple(sorted(params.items()))
+        _eager.depth += 1
+        try:
+            # Under `jax.disable_jit` it would call itself.
+            with callback_errors.as_raised(), jax.disable_jit(False):
+                return compiled(frozen, *operands)
+        finally:
+            _eager.depth -= 1

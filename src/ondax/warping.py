@@ -100,7 +100,10 @@ def _compiled(*operands: Any, warp: TimeWarp, transposed: bool) -> Any:
     return warp_p.bind(*operands, warp=warp, transposed=transposed)
 
 
-warp_p.def_impl(_compiled)
+@warp_p.def_impl
+def _implementation(*operands: Any, warp: TimeWarp, transposed: bool) -> Any:
+    with jax.disable_jit(False):  # under `jax.disable_jit` it would call itself
+        return _compiled(*operands, warp=warp, transposed=transposed)
 
 
 def _batched(operands: Any, axes: Any, **params: Any) -> Any:

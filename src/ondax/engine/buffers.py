@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from . import forks
 from .kernel import ALIGNMENT
 
 HUGE = 4 << 20  # bytes; larger buffers ask for huge pages
@@ -26,7 +26,7 @@ def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     nbytes = max(count * dtype.itemsize, 1)
     if nbytes >= HUGE:
-        memory = mmap.mmap(-1, nbytes)
+        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a forked child's is its own
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
         return np.frombuffer(memory, dtype=dtype, count=count).reshape(shape)
@@ -40,7 +40,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._free: dict[tuple, list[np.ndarray]] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def take(self, use: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """An array last used for the same purpose, or a new one (zeroed)."""

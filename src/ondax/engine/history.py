@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import forks
 from .buffers import zeros
 
 
@@ -96,7 +97,7 @@ class HistoryStore:
     def __init__(self) -> None:
         self._entries: OrderedDict[Hashable, History] = OrderedDict()
         self._spare: list[History] = []
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(forks.lock())
 
     @property
     def nbytes(self) -> int:
@@ -220,6 +221,10 @@ class HistoryStore:
             self._spare.clear()
             self._changed.notify_all()
 
+    def forget(self) -> None:
+        """All of it, whoever held it: in a forked child, where the runs that did do not exist."""
+        self.__init__()
+
     def _total(self) -> int:
         held = sum(e.nbytes for e in self._entries.values()) + sum(s.nbytes for s in self._spare)
         return held + self._loose_bytes
@@ -231,6 +236,7 @@ def layout_bytes(layout: Layout) -> int:
 
 STORE = HistoryStore()
 """The process's one memo."""
+forks.in_child(STORE.forget)
 
 
 def release_memory() -> None:

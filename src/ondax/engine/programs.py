@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..calculus import Coupling
+from . import forks
 from .build import build
 from .emit import Scheme
 from .kernel import Kernel
@@ -38,7 +38,7 @@ class Programs:
         self.scheme = scheme
         self.dtype = dtype
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
-        self._lock = threading.RLock()
+        self._lock = forks.lock()
 
     def coupling(self, wanted: Wanted) -> Coupling:
         with self._lock:

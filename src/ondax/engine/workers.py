@@ -4,26 +4,68 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Generic, TypeVar
+
+from . import forks, interrupts
 
 T = TypeVar("T")
 
 
-@cache
+_executors: dict[int, ThreadPoolExecutor] = {}
+forks.in_child(_executors.clear)  # their threads stayed behind
+
+
 def _executor(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="ondax")
+    if threads not in _executors:
+        made = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="ondax")
+        return _executors.setdefault(threads, made)
+    return _executors[threads]
 
 
 def each(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """Run all tasks, at most `threads` at a time; the first exception is raised once all have ended."""
+    """Run all tasks, at most `threads` at a time; here, one after another, where there are no threads any more because the
+    process is ending.
+
+    When one fails, or Ctrl-C is pressed, those that have not begun are given up, and the first exception is raised once
+    those that have begun are done: they share buffers.
+    """
     if threads == 1 or len(tasks) == 1:
-        return [task() for task in tasks]
-    futures = [_executor(threads).submit(task) for task in tasks]
+        return [_run(task) for task in tasks]
+    futures: list[Future[T]] = []
+    with suppress(RuntimeError):  # "cannot schedule new futures after shutdown", from atexit or a thread that lives on
+        for task in tasks:
+            futures.append(_executor(threads).submit(_run, task))
+    try:
+        left = [_run(task) for task in tasks[len(futures) :]]
+        wait(futures, return_when=FIRST_EXCEPTION)
+    finally:
+        for future in futures:
+            future.cancel()
+        _finished(futures)
     for future in futures:
-        future.exception()  # wait for all of them: they share buffers
-    return [future.result() for future in futures]
+        if not future.cancelled() and (error := future.exception()) is not None:
+            raise error
+    return [future.result() for future in futures] + left
+
+
+def _run(task: Callable[[], T]) -> T:
+    interrupts.check()
+    return task()
+
+
+def _finished(futures: Sequence[Future[T]]) -> None:
+    """Wait for what has begun, whatever keys are pressed meanwhile; the last of them is raised afterwards."""
+    pressed = None
+    while True:
+        try:
+            wait(futures)
+            break
+        except KeyboardInterrupt as error:
+            pressed = error
+    if pressed is not None:
+        raise pressed
 
 
 class OrderedSum(Generic[T]):

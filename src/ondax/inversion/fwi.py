@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from ..callback_errors import as_raised
 from ..checks import whole
 from .batches import shot_batch
 from .checks import (
@@ -226,8 +227,9 @@ class _Run(AbstractRun):
         try:
             known = bool(np.isfinite(self.power))
             seen = Seen(jnp.asarray(int(self.power) if known else 0, jnp.int32), jnp.asarray(known))
-            params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)
-            misfit, gradient_norm, change, power = map(float, found)
+            with as_raised(presses=2):  # the first asks for the end of this iteration
+                params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)
+                misfit, gradient_norm, change, power = map(float, found)
             misfit = _times(misfit, self.misfit.of_value)
             gradient_norm = _times(gradient_norm, int(power) + self.misfit.of_value)
         except Exception as error:

@@ -6,26 +6,31 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from ..engine.interrupts import interrupting
+
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[list[bool]]:
     """Yields a list that is empty until Ctrl-C is pressed; a second Ctrl-C interrupts at once.
 
-    An interrupt in the midst of a compiled step would surface as an error of JAX, and lose the iteration.
-    Outside the main thread, where Python delivers no signals, nothing is changed.
+    An interrupt in the midst of an iteration would lose it. Nothing is changed outside the main thread, where Python delivers
+    no signals, nor where the parent process has Ctrl-C ignored, as `nohup` and background jobs of scripts do.
     """
     pressed: list[bool] = []
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield pressed
         return
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    before = before or signal.default_int_handler
 
     def note(signum, frame):
         pressed.append(True)
         signal.signal(signal.SIGINT, before)
         # Not print: the handler may have interrupted one.
-        os.write(2, b"\nfinishing this iteration; press Ctrl-C again to stop at once\n")
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nfinishing this iteration; press Ctrl-C again to stop at once\n")
 
+    note.interrupts = interrupting(before)  # the second time
     signal.signal(signal.SIGINT, note)
     try:
         yield pressed

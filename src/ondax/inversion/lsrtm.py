@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 from tqdm.auto import tqdm
 
+from ..callback_errors import as_raised
 from ..checks import whole
 from ..propagator import Propagator
 from .checks import check_linear, match, usable
@@ -164,7 +165,8 @@ class _Run(AbstractRun):
         """Runs one iteration. Whatever fails names it, and leaves all as it was."""
         started = time.perf_counter()
         try:
-            state, numbers = self.method.step(self.done, self.state)
+            with as_raised(presses=2):  # the first asks for the end of this iteration
+                state, numbers = self.method.step(self.done, self.state)
         except Exception as error:
             error.add_note(f"while running iteration {self.done + 1} of ox.lsrtm")
             raise

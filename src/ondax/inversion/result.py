@@ -93,3 +93,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, result: FWIResult | LSRTMResult):
         super().__init__(message)
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (str(self), self.result)

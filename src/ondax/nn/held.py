@@ -26,6 +26,9 @@ class Fixed:
             digest.update(f"{leaf.dtype} {leaf.shape}".encode() + leaf.tobytes())
         self._digest = digest.digest()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fixed, (self.tree,)
+
     @property
     def tree(self) -> PyTree:
         return jax.tree.unflatten(self._structure, self._leaves)

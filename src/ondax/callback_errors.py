@@ -1,0 +1,64 @@
+"""Exceptions of host calls as they were: JAX makes errors of its own from them, forty lines long.
+
+What fails inside a callback is noted here, and raised again, with its own type, where the call into JAX was ours: in eager
+calls, `fwi` and `lsrtm`. Inside a program compiled by the user it stays JAX's error, in whose text ours is to be found.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .engine import interrupts
+
+_noted: deque[BaseException] = deque(maxlen=16)  # more than threads that fail at once
+FILTERED = "JAX has removed its internal frames"  # a note that JAX adds to every exception
+
+
+def note(error: BaseException, eager: bool) -> None:
+    """Remember what a host call is about to raise, without what its frames hold."""
+    if error.__traceback__ is not None:
+        traceback.clear_frames(error.__traceback__)
+    _noted.append(error)
+    if isinstance(error, KeyboardInterrupt) and not (eager or interrupts.heard_here()):
+        interrupts.again()
+
+
+@contextmanager
+def as_raised(presses: int = 1) -> Iterator[None]:
+    """Within it, exceptions of host calls come as they were raised, and Ctrl-C, pressed so many times, ends shots that run.
+
+    Args:
+        presses: of Ctrl-C.
+    """
+    try:
+        with interrupts.listening(presses):
+            yield
+    except Exception as error:
+        ours = _of(error)
+        if ours is None:
+            _drop_note(error)
+            raise
+    else:
+        return
+    raise ours.with_traceback(None) from None
+
+
+def _of(error: Exception) -> BaseException | None:
+    """The exception of a host call that JAX made an error from."""
+    if error in _noted:
+        return None  # it is that exception
+    said = str(error)
+    for ours in reversed(_noted):
+        if type(ours).__name__ in said and str(ours) in said:
+            _noted.remove(ours)
+            return ours
+    return None
+
+
+def _drop_note(error: Exception) -> None:
+    """JAX's note on its frames comes after our line, and says nothing of it."""
+    if hasattr(error, "__notes__"):
+        error.__notes__ = [n for n in error.__notes__ if FILTERED not in n]
