@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from . import checks
+from .callback_errors import as_raised
 from .lever import Lever
 from .primitives import Operands, adjoint_p, born_p
 from .propagator import GivenTraces, Model, Propagator, Traces
@@ -62,6 +63,7 @@ class Jacobian(lx.AbstractLinearOperator):
         coefficients, speeds, which, extras = arguments
         return host, (*coefficients, speeds, which, *extras), which, given, lever
 
+    @as_raised()
     def mv(self, vector: Model) -> Traces:
         """Born traces of a model perturbation, shaped like the propagator's traces."""
         host, operands, which, given, lever = self._operands()
@@ -114,6 +116,7 @@ class TransposedJacobian(lx.AbstractLinearOperator):
 
     jacobian: Jacobian
 
+    @as_raised()
     def mv(self, vector: GivenTraces) -> Model:
         """The image, shaped like the model: the sum over shots of zero-lag correlations."""
         return self.jacobian._transposed_mv(vector)

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from . import checks, coarse_sampling, silence, stability
+from .callback_errors import as_raised
 from .default_boundary import default_boundary
 from .dispersion import without_relation
 from .engine import HALF_STEP_BACK, Settings, check_sampling
@@ -203,6 +204,7 @@ class Propagator(eqx.Module):
 
     # ---------------------------------------------------------------- modelling
 
+    @as_raised()
     def __call__(
         self,
         model: Model,
@@ -243,6 +245,7 @@ class Propagator(eqx.Module):
         samples = self._operators.simulate(host, given)(*arguments)
         return lever.leave(self._traces(samples, arguments[2]))
 
+    @as_raised()
     def adjoint(
         self,
         model: Model,
@@ -308,6 +311,7 @@ class Propagator(eqx.Module):
 
         return Jacobian(self, model, shots, wavelet, weights)
 
+    @as_raised()
     def jvp(
         self,
         model: Model,

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .callback_errors import as_raised
 from .propagator import Model, Propagator, Traces
 
 
+@as_raised()
 def hvp(
     misfit: Callable[[Traces], Float[Array, ""]],
     F: Propagator,
