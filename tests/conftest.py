@@ -4,6 +4,7 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ import jax
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a script's background job: some tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 install_import_hook("ondax", "typechecking.checked")  # checks shapes and dtypes of public calls
 jax.config.update("jax_numpy_dtype_promotion", "strict")

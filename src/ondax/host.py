@@ -10,7 +10,7 @@ import numpy as np
 
 from . import checks
 from .components import Components
-from .engine import Discretisation, Experiment, Programs, Solver, Wanted, check_sampling
+from .engine import Discretisation, Experiment, OutOfMemory, Programs, Solver, Wanted, check_sampling
 from .positions import from_pairs
 from .primitives import Operands
 from .resolution import check_resolution
@@ -153,7 +153,10 @@ class HostModel:
             experiment, rest = self._experiment(
                 arrays[:count], arrays[count], arrays[count + 1], arrays[count + 2 :], given
             )
-            results = run(batch, experiment, rest)
+            try:
+                results = run(batch, experiment, rest)
+            except OutOfMemory as error:
+                raise self.solver.out_of_memory(error) from None
             self._check_results(results)
             return results
 

@@ -8,6 +8,7 @@ batch axes; vmapping adds one, of length 1 where an operand is shared.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -102,8 +103,36 @@ def _shots(host: Host, operands: tuple[Any, ...]) -> int:
     return operands[len(host.coefficient_names) + 1].shape[-1]
 
 
+class LooselyHeld:
+    """A host that nobody is kept from dropping, as a parameter of eager calls: their callers hold it."""
+
+    def __init__(self, host: Host) -> None:
+        self._host, self._id = weakref.ref(host), id(host)
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, LooselyHeld) and self.host is other.host is not None)
+
+    @property
+    def host(self) -> Any:
+        return self._host()
+
+
+def _weak(params: dict[str, Any]) -> dict[str, Any]:
+    return {**params, "host": LooselyHeld(_strong(params["host"]))}
+
+
+def _strong(host: Any) -> Host:
+    return host.host if isinstance(host, LooselyHeld) else host
+
+
 @forward_p.def_abstract_eval
-def _forward_types(*operands: Any, host: Host, given: Operands, keep: tuple[int, ...], slopes: bool) -> Any:
+def _forward_types(
+    *operands: Any, host: Host | LooselyHeld, given: Operands, keep: tuple[int, ...], slopes: bool
+) -> Any:
+    host = _strong(host)
     shots = _shots(host, operands)
     shapes: list[tuple[int, ...]] = [(shots, host.n_receivers, host.samples)]
     if slopes:
@@ -112,14 +141,17 @@ def _forward_types(*operands: Any, host: Host, given: Operands, keep: tuple[int,
 
 
 @born_p.def_abstract_eval
-def _born_types(*operands: Any, host: Host, given: Operands, wanted: tuple[int, ...], source: bool) -> Any:
+def _born_types(
+    *operands: Any, host: Host | LooselyHeld, given: Operands, wanted: tuple[int, ...], source: bool
+) -> Any:
+    host = _strong(host)
     return _results(host, operands, [(_shots(host, operands), host.n_receivers, host.samples)])
 
 
 @adjoint_p.def_abstract_eval
 def _adjoint_types(
     *operands: Any,
-    host: Host,
+    host: Host | LooselyHeld,
     given: Operands,
     wanted: tuple[int, ...],
     weights: bool,
@@ -127,6 +159,7 @@ def _adjoint_types(
     slopes: bool,
     last_use: bool,
 ) -> Any:
+    host = _strong(host)
     shots = _shots(host, operands)
     shapes: list[tuple[int, ...]] = [host.shape] * len(wanted)
     if weights:
@@ -139,17 +172,21 @@ def _adjoint_types(
 
 
 @curvature_p.def_abstract_eval
-def _curvature_types(*operands: Any, host: Host, given: Operands, wanted: Any, moved: Any) -> Any:
+def _curvature_types(*operands: Any, host: Host | LooselyHeld, given: Operands, wanted: Any, moved: Any) -> Any:
+    host = _strong(host)
     return _results(host, operands, [host.shape] * len(wanted))
 
 
-register_host_primitive(forward_p, lambda host, given, keep, slopes: host.forward(given, keep, slopes))
-register_host_primitive(born_p, lambda host, given, wanted, source: host.born(given, wanted, source))
 register_host_primitive(
-    adjoint_p,
-    lambda host, given, **asked: host.adjoint(given, **asked),
+    forward_p, lambda host, given, keep, slopes: _strong(host).forward(given, keep, slopes), eagerly=_weak
 )
-register_host_primitive(curvature_p, lambda host, given, wanted, moved: host.curvature(given, wanted, moved))
+register_host_primitive(
+    born_p, lambda host, given, wanted, source: _strong(host).born(given, wanted, source), eagerly=_weak
+)
+register_host_primitive(adjoint_p, lambda host, given, **asked: _strong(host).adjoint(given, **asked), eagerly=_weak)
+register_host_primitive(
+    curvature_p, lambda host, given, wanted, moved: _strong(host).curvature(given, wanted, moved), eagerly=_weak
+)
 
 
 def _batching_rule(primitive: Primitive) -> Any:

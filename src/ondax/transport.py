@@ -62,21 +62,27 @@ class _Results:
             yield from self._arrays
 
 
-def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall]) -> None:
+def register_host_primitive(
+    primitive: Primitive,
+    host: Callable[..., HostCall],
+    eagerly: Callable[[dict[str, Any]], dict[str, Any]] = lambda params: params,
+) -> None:
     """Give a multiple-result primitive its lowering.
 
     Args:
         primitive: the primitive; its abstract evaluation must be defined.
         host: from the primitive's parameters to the function to call with NumPy arrays. The same parameters must give
             the same function.
+        eagerly: the parameters of eager calls, which JAX keeps as long as the process lives: they had better be small.
     """
 
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
-        call = host(**params)
         eager = bool(_eager.depth)
+        kept = None if eager else host(**params)  # a program of the user's may outlive the propagator
 
         def called_by_jax(*args: Any) -> Any:
             try:
+                call = kept or host(**params)
                 return _Results(call(*args))
             except BaseException as error:
                 callback_errors.note(error, eager)
@@ -98,7 +104,7 @@ def register_host_primitive(primitive: Primitive, host: Callable[..., HostCall])
 
     @primitive.def_impl
     def implementation(*operands: Any, **params: Any) -> Any:
-        frozen = tuple(sorted(params.items()))
+        frozen = tuple(sorted(eagerly(params).items()))
         _eager.depth += 1
         try:
             # Under `jax.disable_jit` it would call itself.

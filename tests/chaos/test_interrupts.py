@@ -53,6 +53,11 @@ def script(body: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def slow_but(cases: dict[str, object], *quick: str) -> list[object]:
+    """All of them with `-m slow`, a few in the gate: each starts a process, or compiles."""
+    return [c if c in quick else pytest.param(c, marks=pytest.mark.slow) for c in cases]
+
+
 CALLS = {
     "eager": "F(VP)",
     "eager, one thread": "F.replace(settings=ox.Settings(threads=1))(VP)",
@@ -62,9 +67,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize(
-    "call", [c if c in ("eager", "gradient") else pytest.param(c, marks=pytest.mark.slow) for c in CALLS]
-)
+@pytest.mark.parametrize("call", slow_but(CALLS, "eager"))
 def test_ctrl_c_is_a_keyboard_interrupt_at_the_next_shot(call: str):
     """Of forty shots of 0.4 s, a few have run; the process is free to end. Twice in `lsrtm`, which finishes its iteration."""
     process = script(
@@ -151,6 +154,7 @@ def test_sigint_ignored_by_the_parent_stays_ignored():
     assert said == "done True\n", errors
 
 
+@pytest.mark.slow
 def test_a_handler_of_the_users_keeps_its_meaning():
     """One that notes the signal, and ends nothing."""
     process = script(
@@ -207,7 +211,7 @@ FORKS = {
 }
 
 
-@pytest.mark.parametrize("way", FORKS)
+@pytest.mark.parametrize("way", slow_but(FORKS, "os.fork"))
 def test_forked_children_run(way: str):
     head = """
         def lambda_of_main(_):
@@ -231,7 +235,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("way", ENDS)
+@pytest.mark.parametrize("way", slow_but(ENDS, "atexit"))
 def test_calls_while_the_process_ends(way: str):
     head = """
         os.environ["SHOT_SECONDS"] = "0"
@@ -253,7 +257,7 @@ WITHOUT_JIT = {
 }
 
 
-@pytest.mark.parametrize("what", WITHOUT_JIT)
+@pytest.mark.parametrize("what", slow_but(WITHOUT_JIT, "traces", "gradient"))
 def test_disable_jit(what: str):
     """The same, but for the rounding of what XLA fuses: of the wavelets' maps and the sums of losses, 1e-5 of the whole."""
     right = WITHOUT_JIT[what](propagator())

@@ -1,11 +1,12 @@
 """From a symbolic scheme to numbers: compiled kernels, histories, shots in parallel. Knows no physics and no JAX."""
 
+from .buffers import OutOfMemory as OutOfMemory
+from .buffers import release_memory as release_memory
 from .compiler import CompilerError as CompilerError
 from .discretisation import HALF_STEP_BACK as HALF_STEP_BACK
 from .discretisation import Discretisation as Discretisation
 from .emit import Scheme as Scheme
 from .history import STORE as STORE
-from .history import release_memory as release_memory
 from .kernel_cache import KernelCacheWarning as KernelCacheWarning
 from .mirror import vanishes_at_surface as vanishes_at_surface
 from .programs import Programs as Programs

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,51 @@ def row_length(points: int, dtype: Any) -> int:
     return -(-points // per_line) * per_line
 
 
+_RELEASES: list[Callable[[], None]] = []
+
+
+class OutOfMemory(MemoryError):
+    """The system gives no more memory, though everything that nobody is using was given back."""
+
+
+def releasing(release: Callable[[], None]) -> None:
+    """Call this when memory is short, and when the user asks for it: it drops what nobody is using."""
+    _RELEASES.append(release)
+
+
+def release_memory() -> None:
+    """Drop all wavefield histories and spare buffers that no run is using. Nothing depends on them: they are computed again
+    when needed."""
+    for release in _RELEASES:
+        release()
+
+
 def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge pages if it can."""
+    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge pages if it can.
+
+    Raises:
+        OutOfMemory: there is not enough, not even when spare memory is dropped.
+    """
+    try:
+        return _zeros(shape, dtype)
+    except (MemoryError, OSError) as error:
+        if not _short(error):
+            raise
+    release_memory()
+    try:
+        return _zeros(shape, dtype)
+    except (MemoryError, OSError) as error:
+        if not _short(error):
+            raise
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        raise OutOfMemory(f"the system has no {nbytes} bytes for an array of shape {tuple(shape)}") from None
+
+
+def _short(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+def _zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
     nbytes = max(count * dtype.itemsize, 1)
@@ -41,6 +85,7 @@ class Pool:
     def __init__(self) -> None:
         self._free: dict[tuple, list[np.ndarray]] = {}
         self._lock = forks.lock()
+        releasing(self.clear)
 
     def take(self, use: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """An array last used for the same purpose, or a new one (zeroed)."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import forks
-from .buffers import zeros
+from .buffers import OutOfMemory, releasing, zeros
+
+SHARE_OF_OTHERS = 0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
 
 
 class Stored(NamedTuple):
@@ -80,6 +82,8 @@ class History:
         used: its gradient has been taken, so that it is the first to make room.
         pins: runs that are reading or writing it now.
         recorded: what receivers read in that run, by what determines it.
+        key: under which it is filed.
+        background: what its key has in common with those of other shots over the same model.
     """
 
     arrays: dict[str, np.ndarray]
@@ -89,6 +93,7 @@ class History:
     pins: int = 0
     recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
     key: Any = field(default=None, repr=False)
+    background: Hashable = field(default=None, repr=False)
 
 
 class HistoryStore:
@@ -98,6 +103,8 @@ class HistoryStore:
         self._entries: OrderedDict[Hashable, History] = OrderedDict()
         self._spare: list[History] = []
         self._changed = threading.Condition(forks.lock())
+        self._loose = 0  # buffers handed out and not yet kept or dropped
+        self._loose_bytes = 0
 
     @property
     def nbytes(self) -> int:
@@ -118,42 +125,60 @@ class HistoryStore:
                 entry.pins += 1
             return entry
 
-    def acquire(self, layout: Layout, budget: int, protected: Callable[[Hashable], bool], wait: bool) -> History | None:
-        """A buffer for a new history, pinned; None where the budget has no room.
+    def acquire(
+        self,
+        layout: Layout,
+        budget: int,
+        protected: Callable[[Hashable], bool],
+        wait: bool,
+        background: Hashable = None,
+        company: Collection[Hashable] = (None,),
+    ) -> History | None:
+        """A buffer for a new history, pinned; None where the budget, or the system, has no room.
 
         Args:
             layout: the arrays needed.
             budget: bytes that all histories may take.
             protected: keys that must not make room.
             wait: wait for runs that hold buffers now, rather than give up.
+            background: what the history belongs to.
+            company: backgrounds that are in use together with it. Of others, a part of the budget is kept at most.
         """
         size = layout_bytes(layout)
         with self._changed:
             while True:
-                found = self._make_room(layout, size, budget, protected)
+                found = self._make_room(layout, size, budget, protected, company)
                 if found is not None:
                     found.pins, found.used, found.key, found.recorded = 1, False, None, {}
+                    found.background = background
                     return found
                 busy = any(e.pins for e in self._entries.values()) or self._loose > 0
                 if not (wait and busy and size <= budget):
                     return None
                 self._changed.wait()
 
-    _loose = 0  # buffers handed out and not yet kept or dropped
-    _loose_bytes = 0
-
     def _make_room(
-        self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]
+        self,
+        layout: Layout,
+        size: int,
+        budget: int,
+        protected: Callable[[Hashable], bool],
+        company: Collection[Hashable],
     ) -> History | None:
         if size > budget:
             return None
         match = next((s for s in self._spare if s.layout == layout), None) or self._used_up(layout, protected)
+        if match is None:
+            match = self._of_others(layout, budget, company)
         if match is None and self._total() + size > budget:
             match = self._evict(layout, size, budget, protected)
             if match is None and self._total() + size > budget:
                 return None
         if match is None:
-            match = History({s.name: zeros(s.shape, s.dtype) for s in layout}, layout, size)
+            try:
+                match = History({s.name: zeros(s.shape, s.dtype) for s in layout}, layout, size)
+            except OutOfMemory:
+                return None
         elif match in self._spare:
             self._spare.remove(match)
         self._loose += 1
@@ -165,6 +190,21 @@ class HistoryStore:
         for key, entry in self._entries.items():
             if entry.used and not entry.pins and entry.layout == layout and not protected(key):
                 return self._entries.pop(key)
+        return None
+
+    def _of_others(self, layout: Layout, budget: int, company: Collection[Hashable]) -> History | None:
+        """Drop histories of backgrounds that are not in use, the oldest first, beyond their share of the budget."""
+        others = [(k, e) for k, e in self._entries.items() if e.background not in company]
+        held = sum(e.nbytes for _, e in others)
+        for key, entry in others:
+            if held <= SHARE_OF_OTHERS * budget:
+                return None
+            if entry.pins:
+                continue
+            del self._entries[key]
+            held -= entry.nbytes
+            if entry.layout == layout:
+                return entry
         return None
 
     def _evict(self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]) -> History | None:
@@ -237,8 +277,4 @@ def layout_bytes(layout: Layout) -> int:
 STORE = HistoryStore()
 """The process's one memo."""
 forks.in_child(STORE.forget)
-
-
-def release_memory() -> None:
-    """Drop all wavefield histories and spare buffers. Nothing depends on them: they are computed again when needed."""
-    STORE.clear()
+releasing(STORE.clear)

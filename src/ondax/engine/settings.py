@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 
@@ -33,14 +36,14 @@ class Settings(eqx.Module):
     """
 
     threads: int | None = eqx.field(static=True, default=None)
-    memory: int | None = eqx.field(static=True, default=None)
+    memory: int | float | None = eqx.field(static=True, default=None)
     store_every: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
         for name in ("threads", "memory", "store_every"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
+            if value is not None:
+                object.__setattr__(self, name, _whole(name, value))
 
     @property
     def worker_threads(self) -> int:
@@ -48,7 +51,15 @@ class Settings(eqx.Module):
 
     @property
     def memory_budget(self) -> int:
-        return self.memory or int(MEMORY_SHARE * machine_memory())
+        return int(self.memory or MEMORY_SHARE * machine_memory())
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number of at least 1, also as `8e9` or in a type of NumPy's."""
+    number = value if isinstance(value, (int, float)) else getattr(value, "item", lambda: None)()
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number // 1 or number < 1:
+        raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
+    return int(number)
 
 
 def available_cores() -> int:
@@ -60,10 +71,41 @@ def available_cores() -> int:
 
 @cache
 def machine_memory() -> int:
-    """Physical memory in bytes, or the container's limit where that is lower."""
+    """Physical memory in bytes, or what this process may use of it where that is less: the limits of its cgroups (containers,
+    SLURM, systemd) and its own (ulimit -v). Asked once a process, so that results do not follow what is free."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *_limits_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), *_own_limits()])
+
+
+def _limits_of_groups(groups: Path, root: Path) -> Iterator[int]:
+    """Those of all groups that this process is in, up to the root. In a container, its own group looks like the root.
+
+    Args:
+        groups: which they are: lines `0::/path` (version 2) or `5:memory:/path` (version 1).
+        root: where they are mounted.
+    """
     try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):
-        return physical
-    return min(physical, limit)
+        lines = groups.read_text().splitlines()
+    except OSError:
+        lines = []
+    found = {(root, "memory.max"), (root / "memory", "memory.limit_in_bytes")}
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        base, name = (root, "memory.max") if not kinds else (root / "memory", "memory.limit_in_bytes")
+        if not kinds or "memory" in kinds.split(","):
+            group = base / path.lstrip("/")
+            found |= {(parent, name) for parent in (group, *group.parents) if base in (parent, *parent.parents)}
+    for folder, name in found:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            yield int((folder / name).read_text())
+
+
+def _own_limits() -> Iterator[int]:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft

@@ -12,7 +12,7 @@ import numpy as np
 from ..calculus.scattering import PERTURBED
 from ..equations.system import Port
 from . import checkpoint
-from .buffers import zeros
+from .buffers import OutOfMemory, zeros
 from .discretisation import Discretisation
 from .extent import Extent, cells
 from .history import STORE, Content, History, Layout, layout_bytes
@@ -76,6 +76,7 @@ class Task:
     of_weights: int = 0
     threads: int = 1
     key: tuple[Any, ...] | None = None
+    company: frozenset[Hashable] = frozenset()  # the backgrounds of all tasks that run together
 
     @property
     def power(self) -> int:
@@ -116,7 +117,7 @@ class Solver:
         """Traces (*batch, shot, port and receiver, sample); with `slopes` also their derivatives by receiver position,
         (*batch, shot, port and receiver, axis, sample), per metre. With `keep`, leaves histories in the memo where they
         fit."""
-        tasks = list(self._tasks(batch, e))
+        tasks = self._together(batch, e, keep)
         keys = {self._key(t, keep) for t in tasks} if keep else set()
         points = e.receiver_positions.shape[-2]
         receivers = len(self.outputs) * points
@@ -130,7 +131,7 @@ class Solver:
             if recorded is None:
                 history = None
                 if keep:
-                    history = STORE.acquire(self._layout(keep), self.settings.memory_budget, keys.__contains__, False)
+                    history = self._room(task, keep, keys.__contains__, wait=False)
                 recorded = self._run_forward(task, keep, history, slopes)
             recorded = self.grid.recorded(recorded, points)
             peaks[task.number] = peak_of(recorded[:, :receivers]), task.power
@@ -152,7 +153,7 @@ class Solver:
         source: np.ndarray | None,
     ) -> np.ndarray:
         """Perturbed traces (*batch, shot, port and receiver, sample) of perturbed coefficients and, if given, source samples."""
-        tasks = list(self._tasks(batch, e))
+        tasks = self._together(batch, e, wanted)
         points = e.receiver_positions.shape[-2]
         shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
         traces = np.empty(shape, self.grid.dtype)
@@ -215,7 +216,7 @@ class Solver:
         Args:
             last_use: the histories will hardly be needed again.
         """
-        tasks = list(self._tasks(batch, e))
+        tasks = self._together(batch, e, wanted)
         names = [c for c in self.coefficients if wanted and c.name in wanted.coefficients]
         gradients = [np.zeros((*batch, *self.grid.shape), self.grid.dtype) for _ in names]
         sources = e.source.shape[-2]
@@ -290,6 +291,15 @@ class Solver:
 
     # ---------------------------------------------------------------- tasks
 
+    def _together(self, batch: tuple[int, ...], e: Experiment, wanted: Wanted | None) -> list[Task]:
+        """The shots of all batch elements, which know of each other."""
+        tasks = list(self._tasks(batch, e))
+        if wanted:
+            company = frozenset(self._background(t, wanted) for t in tasks)
+            for task in tasks:
+                task.company = company
+        return tasks
+
     def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
         """One task per shot of every batch element; elements with the same coefficients share their kernel arrays."""
         symbols = self.programs.scheme.symbols
@@ -352,6 +362,21 @@ class Solver:
 
         each([bound(task) for task in tasks], min(threads, max(1, len(tasks))))
 
+    def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
+        """What failed, what a shot needs, and what to do."""
+        return OutOfMemory(
+            f"out of memory: {error}, though all histories were dropped. A shot needs about {self._bytes_of_shot} bytes for "
+            f"its wavefields, and up to {self.settings.worker_threads} run side by side. Run fewer with "
+            "ox.Settings(threads=...), take a coarser or smaller grid or a narrower boundary, or give the process more memory"
+        )
+
+    @cached_property
+    def _bytes_of_shot(self) -> int:
+        """Memory that the wavefields and coefficients of one shot take, without a history."""
+        system, itemsize = self.programs.scheme.system, np.dtype(self.grid.dtype).itemsize
+        buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
+        return buffers * int(np.prod([n + 2 * system.symbols.space_order for n in self.grid.shape])) * itemsize
+
     def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
         return Shot(
             self.programs,
@@ -387,13 +412,22 @@ class Solver:
         steps = self.grid.steps + steps_beyond(wanted.every)
         return history_layout(self.programs, wanted, self.grid, 0, steps)
 
-    def _key(self, task: Task, wanted: Wanted) -> Hashable:
+    def _key(self, task: Task, wanted: Wanted) -> tuple[Any, ...]:
         """Everything that determines a history: scheme and grid by identity, the rest by content."""
         if task.key is None or task.key[0] != wanted:
             weights = () if task.weights is None else (task.weights,)
             content = Content((task.source, task.source_positions, *weights))
             task.key = (wanted, self.programs, self.grid.identity, task.content, content)
         return task.key
+
+    def _background(self, task: Task, wanted: Wanted) -> Hashable:
+        """What the keys of all shots over the same model have in common."""
+        return self._key(task, wanted)[:-1]
+
+    def _room(self, task: Task, wanted: Wanted, protected: Callable[[Hashable], bool], wait: bool) -> History | None:
+        """A buffer for the history of a shot; None where there is no room for one."""
+        background, budget = self._background(task, wanted), self.settings.memory_budget
+        return STORE.acquire(self._layout(wanted), budget, protected, wait, background, task.company)
 
     def _find(self, task: Task, wanted: Wanted) -> History | None:
         """A shot's history in the memo, pinned."""
@@ -468,7 +502,7 @@ class Solver:
         """The whole history of a shot, pinned: from the memo, or computed again; None where it does not fit."""
         history = self._find(task, wanted)
         if history is None:
-            history = STORE.acquire(self._layout(wanted), self.settings.memory_budget, lambda _: False, True)
+            history = self._room(task, wanted, lambda _: False, wait=True)
             if history is not None:
                 history.pins += 1  # one for the run, one for the caller
                 try:
