@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
+    from .inversion import UnsavedState as UnsavedState
     from .inversion import fwi as fwi
     from .inversion import lsrtm as lsrtm
     from .inversion import preconditioners as preconditioners
@@ -68,6 +69,7 @@ _LATER = {
     "fwi": "inversion",
     "FWIResult": "inversion",
     "Interrupted": "inversion",
+    "UnsavedState": "inversion",
     "lsrtm": "inversion",
     "LSRTMResult": "inversion",
     "preconditioners": "inversion.preconditioners",

@@ -3,6 +3,7 @@
 from . import misfits as misfits
 from . import preconditioners as preconditioners
 from .fwi import fwi as fwi
+from .loop import UnsavedState as UnsavedState
 from .lsrtm import lsrtm as lsrtm
 from .result import FWIResult as FWIResult
 from .result import History as History

@@ -35,6 +35,8 @@ def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
 
 
 def usable(path: Path) -> Path:
+    """The path of a state's file, which can be one; `~` is the home directory."""
+    path = path.expanduser()
     if not path.parent.is_dir():
         raise ValueError(f"save={str(path)!r}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():

@@ -27,6 +27,7 @@ import lineax as lx
 import numpy as np
 from jax.core import Tracer
 
+from ..engine import Settings
 from ..propagator import Propagator
 
 Part = tuple[str, Any]  # how a part is reached, in words, and the part
@@ -198,6 +199,8 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
             for name in thing.__dataclass_fields__:
                 if name != "_operators":
                     yield f"attribute {name}", getattr(thing, name)
+        case Settings():  # threads and memory change nothing that is found
+            yield "attribute store_every", thing.store_every
         case types.FunctionType():
             yield from _of_function(thing, path)
         case types.CodeType():

@@ -34,6 +34,7 @@ from .loop import AbstractRun, iterate
 from .misfits import least_squares
 from .result import FWIResult, History
 from .sizes import SizedMisfit, ignores_size, size_of_tree, sized
+from .state import only_writer
 from .step import (
     Seen,
     Setting,
@@ -181,25 +182,26 @@ def fwi(
     problem = Problem.of({name: partial(fingerprint, part) for name, part in parts.items()}, trust, path)
     unit = math.nan if indifferent else float(of_size.of_value)
     run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(unit), of_size)
-    if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares:
-        run.power = np.array(
-            float(power_of_first_step(partial(objective_of, F, static, of_size.of, setting, None), params))
+    with only_writer(path):
+        if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares:
+            run.power = np.array(
+                float(power_of_first_step(partial(objective_of, F, static, of_size.of, setting, None), params))
+            )
+        run.check_gradient = not (indifferent or compares)
+        if of_size.of is misfit:
+            run.check_misfit = partial(check_squares, F, misfit, traces)
+        return iterate(
+            run,
+            lambda: run.advance(step, setting, batch_size, seed),
+            iterations,
+            name="fwi",
+            shown=("misfit", ".4g"),
+            callback=callback,
+            progress=progress,
+            path=path,
+            problem=problem,
+            save_every=save_every,
         )
-    run.check_gradient = not (indifferent or compares)
-    if of_size.of is misfit:
-        run.check_misfit = partial(check_squares, F, misfit, traces)
-    return iterate(
-        run,
-        lambda: run.advance(step, setting, batch_size, seed),
-        iterations,
-        name="fwi",
-        shown=("misfit", ".4g"),
-        callback=callback,
-        progress=progress,
-        path=path,
-        problem=problem,
-        save_every=save_every,
-    )
 
 
 @dataclass

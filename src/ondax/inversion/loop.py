@@ -1,5 +1,7 @@
 """The loop of an inversion: iterate, save, tell, and stop where Ctrl-C was pressed."""
 
+import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +9,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
-from tqdm.auto import tqdm
 
+from ..frames import levels_to_the_user
 from .fingerprint import Problem
 from .interrupt import deferred_interrupt
+from .progress import Progress, say
 from .result import Interrupted
 from .state import load_state, save_state
+
+
+class UnsavedState(UserWarning):
+    """The state of an inversion could not be saved, because a disk is full for example."""
 
 
 class AbstractRun(ABC):
@@ -63,7 +70,7 @@ class AbstractRun(ABC):
         self.rows = saved["history"]
         self.restore(saved)
         if progress:
-            tqdm.write(f"going on from {path}: {self.done} of {iterations} iterations are done")
+            say(f"going on from {path}: {self.done} of {iterations} iterations are done")
         return True
 
 
@@ -97,23 +104,35 @@ def iterate(
     Raises:
         Interrupted: after Ctrl-C, once the running iteration is finished and saved.
     """
-    bar = tqdm(desc=name, initial=run.done, total=iterations, disable=not progress, dynamic_ncols=True)
-    with bar, deferred_interrupt() as interrupted:
+    label, digits = shown
+
+    def save() -> bool:
+        """Whether the state is on disk. A disk that is full costs neither the run nor its result."""
+        if path is None:
+            return False
+        try:
+            run.save(path, problem)
+        except OSError as error:
+            warnings.warn(
+                f"{path} could not be saved after {run.done} iterations ({error}): the inversion goes on, and tries again. "
+                "Make room on the disk",
+                UnsavedState,
+                stacklevel=levels_to_the_user(inspect.currentframe()),
+            )
+            return False
+        return True
+
+    with Progress(name, iterations, progress, run.done) as bar, deferred_interrupt() as interrupted:
         while run.done < iterations:
             advance()
-            if path is not None and (run.done % save_every == 0 or run.done == iterations):
-                run.save(path, problem)
-            label, digits = shown
-            bar.set_postfix({label: format(run.rows[-1, 0], digits)}, refresh=False)
-            bar.update()
+            if run.done % save_every == 0 or run.done == iterations:
+                save()
+            bar.update({label: format(run.rows[-1, 0], digits)})
             if callback is not None:
                 result = run.result
                 callback(run.done, result.found, result.history)
             if interrupted and run.done < iterations:
-                kept = "nothing was saved"
-                if path is not None:
-                    run.save(path, problem)
-                    kept = f"{path} holds the state: make the same call again to go on"
+                kept = f"{path} holds the state: make the same call again to go on" if save() else "nothing was saved"
                 message = f"stopped after {run.done} of {iterations} iterations; {kept}"
                 raise Interrupted(message, run.result)
     return run.result

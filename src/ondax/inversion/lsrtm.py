@@ -13,7 +13,6 @@ import lineax as lx
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
-from tqdm.auto import tqdm
 
 from ..callback_errors import as_raised
 from ..checks import whole
@@ -23,7 +22,9 @@ from .fingerprint import Problem, fingerprint, operator_fingerprint
 from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
 from .linear_steps import LinearNumbers
 from .loop import AbstractRun, iterate
+from .progress import Progress
 from .result import LinearHistory, LSRTMResult
+from .state import only_writer
 
 
 def lsrtm(
@@ -134,19 +135,20 @@ def lsrtm(
     parts |= {"shots": partial(fingerprint, (batch_size, encodings, seed))}
     problem = Problem.of(parts, trust, path)
     run = _Run(method, method.start, np.empty((0, 3)))
-    run.resume(path, problem, iterations, progress)
-    return iterate(
-        run,
-        run.advance,
-        iterations,
-        name="lsrtm",
-        shown=("residual", ".4f"),
-        callback=callback,
-        progress=progress,
-        path=path,
-        problem=problem,
-        save_every=save_every,
-    )
+    with only_writer(path):
+        run.resume(path, problem, iterations, progress)
+        return iterate(
+            run,
+            run.advance,
+            iterations,
+            name="lsrtm",
+            shown=("residual", ".4f"),
+            callback=callback,
+            progress=progress,
+            path=path,
+            problem=problem,
+            save_every=save_every,
+        )
 
 
 @dataclass
@@ -195,12 +197,11 @@ def _all_at_once(
 ) -> LSRTMResult:
     """What lineax's own loop finds; a single row of history."""
     started = time.perf_counter()
-    with tqdm(desc="lsrtm", total=iterations, disable=not progress, dynamic_ncols=True) as bar:
+    with Progress("lsrtm", iterations, progress) as bar:
         image, numbers, report = solve_at_once(J, traces, left, right, damping, solver, iterations)
         _check_finite(numbers, f"after {report['num_steps']} steps of {type(solver).__name__}")
         history = LinearHistory(*np.array([[*numbers, time.perf_counter() - started]]).T)
-        bar.set_postfix(residual=f"{numbers[0]:.4f}", refresh=False)
-        bar.update(int(report["num_steps"]))
+        bar.update({"residual": f"{numbers[0]:.4f}"}, int(report["num_steps"]))
     if callback is not None:
         callback(int(report["num_steps"]), image, history)
     return LSRTMResult(image, history, report)

@@ -2,13 +2,15 @@
 
 One `.npz` file without pickles, so `numpy.load(path)["model"]` reads it anywhere. It holds the leaves of the
 model and of the optimiser's state by name, the history, and a JSON text with the fingerprints of the problem.
-Each save writes a temporary file beside it, flushes that to disk and renames it, so a kill at any moment
+Each save writes a temporary file of a random name beside it, flushes that to disk and renames it, so a kill at any moment
 leaves either the old state or the new one.
 """
 
 import json
 import os
-import zipfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,35 @@ from jaxtyping import PyTree
 
 from .fingerprint import Problem
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
 _FORMAT = 2
 
 
 def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
-    """Writes a tree of arrays and the fingerprints of the problem it belongs to, atomically."""
+    """Writes a tree of arrays and the fingerprints of the problem it belongs to, atomically.
+
+    Raises:
+        OSError: the disk is full, for example; then the state saved before is untouched.
+    """
     header = json.dumps({"format": _FORMAT, "problem": problem.fingerprints})
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
-        np.savez(file, header=np.array(header), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    # A new file of a name that nobody can foresee: a link laid there beforehand would lead us elsewhere.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
+    try:
+        with open(handle, "wb") as file:
+            arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
+            np.savez(file, header=np.array(header), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_mask())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
     if os.name == "posix":  # the new name has to reach the disk too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -40,11 +58,18 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
             os.close(folder)
 
 
+def _mask() -> int:
+    """Permissions that files of this process lack; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
     """Reads a tree back, with the structure of `like`.
 
     Raises:
-        ValueError: if the file is not such a state, or belongs to another problem; says in which parts they
+        ValueError: if the file is not such a state, is damaged, or belongs to another problem; says in which parts they
             differ.
     """
     try:
@@ -53,19 +78,69 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
         header = json.loads(str(arrays["header"]))
         if header["format"] != _FORMAT:
             raise ValueError(f"its format is {header['format']}, this version of ondax reads {_FORMAT}")
-    except (zipfile.BadZipFile, EOFError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a state saved by ox.fwi or ox.lsrtm ({error}); give another path to `save`"
-        ) from error
-    differing = problem.differing(header["problem"])
+        fingerprints = {str(name): str(value) for name, value in header["problem"].items()}
+        missing = [name for name, _ in _named_leaves(like) if name not in arrays]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged archive fails in as many ways as there are in what it is made of
+        raise ValueError(f"{_no_state(path)} ({type(error).__name__}: {_first_line(error)}). {_REMEDY}") from error
+    differing = problem.differing(fingerprints)
     if differing:
         raise ValueError(
             f"{path} belongs to another inversion, which differs in {', '.join(differing)}. Restore what it was saved "
             "with to go on; or delete the file or give another path to start afresh; or, if you vouch that the difference "
             f"does not matter, pass trust={tuple(differing)!r}"
         )
-    leaves = [_from_numpy(arrays[name], leaf) for name, leaf in _named_leaves(like)]
+    if missing:
+        raise ValueError(f"{_no_state(path)} (it lacks {', '.join(missing)}). {_REMEDY}")
+    try:
+        leaves = [_from_numpy(name, arrays[name], leaf) for name, leaf in _named_leaves(like)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{_no_state(path)} ({_first_line(error)}). {_REMEDY}") from error
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+_REMEDY = "Delete it, or give another path to `save`, to start afresh"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _no_state(path: Path) -> str:
+    return f"{path} is not a state saved by ox.fwi or ox.lsrtm, or it is damaged"
+
+
+@contextmanager
+def only_writer(path: Path | None) -> Iterator[None]:
+    """Within it, this call alone writes to a path.
+
+    Raises:
+        ValueError: another one does, in this process or another.
+    """
+    if path is None or fcntl is None:
+        yield
+        return
+    beside = path.with_name(path.name + ".lock")
+    handle = os.open(beside, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it when the process ends, however it does
+    except BlockingIOError:
+        owner = os.read(handle, 32).decode(errors="replace").strip() or "?"
+        os.close(handle)
+        raise ValueError(
+            f"save={str(path)!r}: process {owner} is writing to it. Let it end, or give another path to `save`"
+        ) from None
+    except OSError:  # a disk without locks, over a network for example
+        pass
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(beside)
+        os.close(handle)
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -81,7 +156,10 @@ def _to_numpy(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _from_numpy(array: np.ndarray, like: Any) -> Any:
+def _from_numpy(name: str, array: np.ndarray, like: Any) -> Any:
+    grows = name == "history"  # by an iteration each time
+    if not grows and not _is_key(like) and array.shape != np.shape(like):
+        raise ValueError(f"{name} has shape {array.shape}, not {np.shape(like)}")
     if isinstance(like, np.ndarray):
         return array
     if _is_key(like):
