@@ -38,6 +38,7 @@ from .layering import GrowthInLayers as GrowthInLayers
 from .propagator import Propagator as Propagator
 from .second_order import hvp as hvp
 from .silence import SilentReceivers as SilentReceivers
+from .silence import SuspiciousPositions as SuspiciousPositions
 from .survey import Extended as Extended
 from .survey import Survey as Survey
 from .survey import line as line
@@ -84,7 +85,10 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
+    from importlib.metadata import version
 
+    if name == "__version__":
+        return version("ondax")
     if name not in _LATER:
         raise AttributeError(f"module 'ondax' has no attribute {name!r}")
     module = import_module(f".{_LATER[name]}", __name__)

@@ -14,6 +14,11 @@ from contextlib import contextmanager
 from .engine import interrupts
 
 _noted: deque[BaseException] = deque(maxlen=16)  # more than threads that fail at once
+FORWARD = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"  # JAX's words
+FORWARD_REMEDY = (
+    "forward-mode differentiation (jax.jvp, jacfwd, linearize, hessian) of a propagator is not available: use "
+    "F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode (grad, vjp, jacrev)"
+)
 FILTERED = "JAX has removed its internal frames"  # a note that JAX adds to every exception
 
 
@@ -40,6 +45,8 @@ def as_raised(presses: int = 1) -> Iterator[None]:
         ours = _of(error)
         if ours is None:
             _drop_note(error)
+            if FORWARD in str(error):
+                raise TypeError(FORWARD_REMEDY) from None
             raise
     else:
         return

@@ -12,7 +12,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from .engine import Settings
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation
+from .equations.plausible import Plausible
 from .equations.stability import second_derivative_weights
 from .grid import Grid
 from .survey import Survey
@@ -34,6 +36,18 @@ def positive(name: str, value: float, unit: str) -> float:
     number = float(value)
     if not (math.isfinite(number) and number > 0.0):
         raise ValueError(f"{name}={value!r} must be a positive number, in {unit}")
+    return number
+
+
+def not_negative(name: str, value: float) -> float:
+    """A finite number, 0 or more.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = float(value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{name}={value!r} must be a number, 0 or more")
     return number
 
 
@@ -207,6 +221,55 @@ def _spectra(wavelets: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(n, dt), np.abs(np.fft.rfft(wavelets, n=n, axis=-1)).reshape(-1, n // 2 + 1)
 
 
+def told_apart(a: float, b: float) -> tuple[str, str]:
+    """Two different numbers as texts that differ."""
+    for digits in range(2, 17):
+        texts = f"{a:.{digits}g}", f"{b:.{digits}g}"
+        if texts[0] != texts[1]:
+            return texts[0], f"{b:g}" if f"{b:g}" != texts[0] else texts[1]
+    return repr(a), repr(b)
+
+
+def jump_of(wavelet: np.ndarray, least: float = 0.05) -> str:
+    """A remedy, if wavelets start or end with a jump: that has energy at all frequencies, whatever they are meant to have.
+
+    Args:
+        wavelet: (..., time).
+        least: size of a jump, as a part of the peak.
+    """
+    peak = np.max(np.abs(wavelet), initial=0.0)
+    for at, where, remedy in ((0, "start", "a larger delay="), (-1, "end", "more samples")):
+        size = np.max(np.abs(wavelet[..., at]), initial=0.0)
+        if peak > 0.0 and size > least * peak:
+            return (
+                f"The wavelets {where} with {100.0 * size / peak:.0f} % of their peak, a jump with energy at all frequencies: let "
+                f"them {'rise from' if at == 0 else 'come back to'} zero, with {remedy}"
+            )
+    return ""
+
+
+def kinds(equation: Any, grid: Any, survey: Any, boundary: Any, settings: Any) -> None:
+    """Check that the arguments of a propagator are what they should be.
+
+    Raises:
+        TypeError: one is a class, another argument, or something else; says what is wanted.
+    """
+    if isinstance(grid, Survey) and isinstance(survey, Grid):
+        raise TypeError("grid and survey are swapped: Propagator(equation, grid, survey, max_velocity)")
+    wanted = {
+        "equation": (equation, AbstractWaveEquation, "ox.Acoustic()"),
+        "grid": (grid, Grid, "ox.Grid(shape, spacing)"),
+        "survey": (survey, Survey, "ox.Survey(sources, receivers, wavelet, dt)"),
+        "boundary": (boundary, AbstractBoundary, "ox.CPML(), ox.Sponge() or ox.Faces(ox.CPML(), top=ox.FreeSurface())"),
+        "settings": (settings, Settings, "ox.Settings(threads=4)"),
+    }
+    for name, (value, kind, example) in wanted.items():
+        if isinstance(value, type):
+            raise TypeError(f"{name}={value.__name__} is a class: give one of it, {value.__name__}(), as in {example}")
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}={value!r}: give {example}, for example")
+
+
 def finite_speeds(slowest: float, fastest: float) -> None:
     """Check that a model's slowest and fastest speed, m/s, are speeds.
 
@@ -231,6 +294,20 @@ def least_values(positive: Mapping[str, float], constraints: Mapping[str, float]
     for name, value in constraints.items():
         if value < -CONSTRAINT_ROUNDING:
             raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
+
+
+def plausible(largest: Mapping[str, float], known: Mapping[str, Plausible]) -> None:
+    """Check the sizes of parameters, of which the largest absolute values are given.
+
+    Raises:
+        ValueError: names the first that looks like another unit.
+    """
+    for name, value in largest.items():
+        limits = known[name]
+        if not limits.least <= value <= limits.most and math.isfinite(value):
+            raise ValueError(
+                f"the model's {name} is {value:g} at most, which looks like {limits.slip}: give {limits.unit}"
+            )
 
 
 def finite_coefficient(name: str, values: np.ndarray) -> None:
@@ -280,6 +357,7 @@ def speeds(
     points: float,
     path: float,
     error: Callable[[float], float],
+    jump: str = "",
 ) -> None:
     """Check a model's slowest and fastest speed, m/s.
 
@@ -292,6 +370,7 @@ def speeds(
         points: grid points that a wavelength must have at least.
         path: the longest in the model, metres.
         error: what differences in space are expected to make of traces after that path, as a function of the speed.
+        jump: what makes the wavelets' frequencies so high, and the remedy, if it is that they jump; see `jump_of`.
 
     Raises:
         ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the grid.
@@ -304,11 +383,12 @@ def speeds(
         )
     if highest_frequency > 0.0 and slowest < points * highest_frequency * spacing:
         per_wavelength = slowest / (highest_frequency * spacing)
+        has, needs = told_apart(per_wavelength, points)
         slip = " (a speed this low looks like km/s: give m/s)" if slowest < 20.0 else ""
         raise ValueError(
-            f"too few grid points per wavelength: {per_wavelength:.2g} at {slowest:g} m/s{slip}, {highest_frequency:.3g} Hz "
-            f"and a spacing of {spacing:g} m, where {points:g} are needed. Over the model's longest path, {path:.4g} m, "
-            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. Use a finer grid or a lower frequency, "
+            f"too few grid points per wavelength: {has} at {slowest:g} m/s{slip}, {highest_frequency:.3g} Hz "
+            f"and a spacing of {spacing:g} m, where {needs} are needed. Over the model's longest path, {path:.4g} m, "
+            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. {jump or 'Use a finer grid or a lower frequency'}, "
             "or set min_points_per_wavelength"
         )
 
@@ -352,8 +432,9 @@ def positions(name: str, points: np.ndarray, grid: Grid, layer: Sequence[tuple[i
         outside = (points[:, axis] < low - below) | (points[:, axis] > high + above)
         if np.any(outside):
             first = points[np.argmax(outside)]
+            upward = bool(axis == grid.ndim - 1 and first[axis] < low)
             raise ValueError(
                 f"{name}: {np.count_nonzero(outside)} of {len(points)} lie outside the grid, the first at "
                 f"{tuple(float(c) for c in first)} m; axis {axis} runs from {low:g} to {high:g} m. Positions are in metres, not "
-                "cells; points_in_layer=True allows the absorbing layer"
+                f"cells; {'depth is positive down; ' * upward}points_in_layer=True allows the absorbing layer"
             )

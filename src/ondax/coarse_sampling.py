@@ -35,6 +35,16 @@ def in_time(highest: float, dt: float, top: float) -> None:
         )
 
 
+def at_the_ends(jump: str) -> None:
+    """Warn of wavelets that jump, of which `checks.jump_of` says where.
+
+    Warns:
+        CoarseSampling: there is something to say.
+    """
+    if jump:
+        warnings.warn(f"the survey: {jump}", CoarseSampling, stacklevel=levels_to_the_user(inspect.currentframe()))
+
+
 def in_space(highest: float, per_wavelength: float, points: float) -> None:
     """Warn of wavelets given with a call that the grid cannot carry.
 

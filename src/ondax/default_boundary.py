@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 
-from .equations import CPML, AbstractBoundary, AbstractWaveEquation, Sponge
+from .equations import CPML, AbstractLayer, AbstractWaveEquation, Sponge
 from .frames import levels_to_the_user
 from .grid import Grid
 from .layer_trial import objection
@@ -13,7 +13,7 @@ from .layer_trial import objection
 SPONGE_IN_3D = 60  # cells; waves spread more in 3-D, so that an echo of at most 1 % takes fewer than in 2-D
 
 
-def default_boundary(equation: AbstractWaveEquation, grid: Grid, max_velocity: float) -> AbstractBoundary:
+def default_boundary(equation: AbstractWaveEquation, grid: Grid, max_velocity: float) -> AbstractLayer:
     """`CPML()` for an equation that is stable in it, else a sponge wide enough for an echo of at most 1 %.
 
     An equation says by `stretchable` whether it is stable. Where it does not, a trial tells (see `layer_trial`), and

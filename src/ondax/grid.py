@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import numpy as np
+from numpy.typing import NDArray
+
+PerAxis = float | Sequence[float] | NDArray[np.number]
 
 
-def _per_axis(value: float | Sequence[float], ndim: int, name: str) -> tuple[float, ...]:
-    values = tuple(map(float, value)) if isinstance(value, Sequence) else (float(value),) * ndim
+def _per_axis(value: PerAxis, ndim: int, name: str) -> tuple[float, ...]:
+    listed: Any = np.ravel(value)
+    values = tuple(map(float, listed)) if np.ndim(value) else (float(listed[0]),) * ndim
     if len(values) != ndim:
         raise ValueError(f"{name}={value!r} has {len(values)} entries for a grid of {ndim} axes")
     if not all(map(math.isfinite, values)):
@@ -36,11 +41,11 @@ class Grid(eqx.Module):
 
     def __init__(
         self,
-        shape: int | Sequence[int],
-        spacing: float | Sequence[float],
-        origin: float | Sequence[float] = 0.0,
+        shape: int | Sequence[int] | NDArray[np.integer],
+        spacing: PerAxis,
+        origin: PerAxis = 0.0,
     ) -> None:
-        given = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        given: tuple[Any, ...] = tuple(np.ravel(shape))
         if not 1 <= len(given) <= 3 or any(int(n) != n or n < 1 for n in given):
             raise ValueError(f"shape={shape!r}: give 1 to 3 whole numbers of points, each at least 1")
         self.shape = tuple(int(n) for n in given)

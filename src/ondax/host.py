@@ -150,6 +150,8 @@ class HostModel:
             count = len(self.coefficient_names)
             axes = arrays[0].ndim - len(self.shape)
             batch = tuple(max(a.shape[i] for a in arrays) for i in range(axes))
+            if any(0 in a.shape[:axes] for a in arrays):
+                raise ValueError("vmap over no model at all: the mapped axis is empty")
             experiment, rest = self._experiment(
                 arrays[:count], arrays[count], arrays[count + 1], arrays[count + 2 :], given
             )
@@ -179,7 +181,8 @@ class HostModel:
         more = list(more)
         source = more.pop(0) if given.wavelet else self.source[shots]
         weights = more.pop(0) if given.weights else None
-        for name, values in (("the wavelet", source if given.wavelet else None), ("weights=", weights)):
+        fired = "data" if self.check_wavelets is None else "the wavelet"  # of adjoint modelling, or of modelling
+        for name, values in ((fired, source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
         if given.wavelet and self.check_wavelets is not None and source.size:

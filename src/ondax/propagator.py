@@ -19,7 +19,7 @@ from .callback_errors import as_raised
 from .default_boundary import default_boundary
 from .dispersion import without_relation
 from .engine import HALF_STEP_BACK, Settings, check_sampling
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Symbols
+from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Faces, Symbols
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
@@ -102,7 +102,9 @@ class Propagator(eqx.Module):
 
     Warns:
         SilentReceivers: some of the receivers stand on a free surface and will record zeros.
-        CoarseSampling: the survey's samples are too far apart to take time dispersion out of all its frequencies.
+        CoarseSampling: the survey's samples are too far apart to take time dispersion out of all its frequencies; or its
+            wavelets begin or end with half of their peak.
+        SuspiciousPositions: all sources and receivers stand in the first metre, or tenth, of the model.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -138,19 +140,21 @@ class Propagator(eqx.Module):
         time_dispersion: TimeDispersion = "corrected",
         courant: float = 1.0,
     ) -> None:
+        checks.kinds(equation, grid, survey, boundary, settings)
         self.equation, self.grid, self.survey = equation, grid, survey
         Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
         self.settings = settings if settings is not None else Settings()
-        if boundary is None:
+        if boundary is None or (isinstance(boundary, Faces) and boundary.others is None):
             fastest = stability.fastest_speed(equation, grid, max_velocity)
-            boundary = default_boundary(equation, grid, fastest)
+            default = default_boundary(equation, grid, fastest)
+            boundary = default if boundary is None else boundary.completed(default)
         self.boundary = boundary
         self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
         self.points_in_layer = points_in_layer
         self.min_points_per_wavelength = (
             checks.default_points_per_wavelength(equation.space_order)
             if min_points_per_wavelength is None
-            else min_points_per_wavelength
+            else checks.not_negative("min_points_per_wavelength", min_points_per_wavelength)
         )
         checks.faces(self.boundary, grid, equation)
         self.max_velocity, self.largest_step = stability.pace(equation, grid, self.boundary, max_velocity)
@@ -166,9 +170,11 @@ class Propagator(eqx.Module):
         self._operators = Operators(self)
         for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
             self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
+        silence.check_units_of_positions(survey, grid)
         self._check_speeds(self.max_velocity, self.max_velocity)
         if self._operators.clock is not None and self.highest_frequency > 0.0:
             coarse_sampling.in_time(self.highest_frequency, survey.dt, self._operators.clock.top)
+        coarse_sampling.at_the_ends(checks.jump_of(survey.wavelet, least=0.5))
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
         if self.settings.store_every > 1:
@@ -388,7 +394,8 @@ class Propagator(eqx.Module):
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
         constrained = [fixed[n] for n in self.equation.positive_parameters]
         constrained += self.equation.constraints(fixed).values()
-        bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained)]
+        sizes = [jnp.max(jnp.abs(fixed[n])) for n in self.equation.plausible if n in fixed]
+        bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained), *sizes]
         if self._operators.strata_matter:
             bounds.append(layering(self.equation, self.boundary, self.grid.ndim, fixed))
         contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
@@ -490,9 +497,10 @@ class Propagator(eqx.Module):
         least = others[:-1] if self._operators.strata_matter else others
         strict = self.equation.positive_parameters
         constrained = self._operators.constrained
-        checks.least_values(
-            dict(zip(strict, least, strict=False)), dict(zip(constrained, least[len(strict) :], strict=True))
-        )
+        rest = least[len(strict) :]
+        checks.least_values(dict(zip(strict, least, strict=False)), dict(zip(constrained, rest, strict=False)))
+        known = [n for n in self.equation.plausible if n in self.equation.required(self.grid.ndim)]
+        checks.plausible(dict(zip(known, rest[len(constrained) :], strict=True)), self.equation.plausible)
         self._check_speeds(slowest, fastest)
         if self._operators.strata_matter:
             self._operators.check_layering(others[-1])
@@ -507,6 +515,7 @@ class Propagator(eqx.Module):
             points=self.min_points_per_wavelength,
             path=self._longest_path,
             error=self.spatial_error,
+            jump=checks.jump_of(self.survey.wavelet),
         )
 
     @property

@@ -28,5 +28,6 @@ def upsample(wavelet: Any, factor: int, xp: Any, shift: float = 0.0) -> Any:
     gains = np.exp(1j * np.pi * bins * shift / (factor * nt))
     if factor > 1:
         gains[-1] *= 0.5  # the Nyquist bin of an even-length signal stands for two bins once the band is wider
+    gains = gains.reshape(*(1,) * (len(wavelet.shape) - 1), -1)
     longer = xp.fft.irfft(spectrum * xp.asarray(gains, spectrum.dtype), n=2 * nt * factor, axis=-1)
     return (longer * xp.asarray(factor, longer.dtype))[..., :steps]

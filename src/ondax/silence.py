@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ import numpy as np
 
 from .engine import vanishes_at_surface
 from .equations import Port, Symbols
+from .frames import levels_to_the_user
 from .grid import Grid
+from .survey import Survey
 
 ON_SURFACE = 1e-5  # cells from it: positions may have been rounded to float32
 
@@ -72,3 +75,30 @@ def check(what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols
         raise ValueError(f"receivers: {where}{remedy}")
     if warn:
         warnings.warn(f"receivers: {where}{remedy}", SilentReceivers, stacklevel=4)
+
+
+class SuspiciousPositions(UserWarning):
+    """All sources and receivers stand so close together that their positions may be in kilometres, or in cells."""
+
+
+def check_units_of_positions(survey: Survey, grid: Grid) -> None:
+    """Warn of a survey all of which stands within the first metre of the model, or within its first tenth along every
+    horizontal axis.
+
+    Warns:
+        SuspiciousPositions: it does.
+    """
+    points = [p.reshape(-1, p.shape[-1]) for p in (survey.sources, survey.receivers) if p.size]
+    spread = np.concatenate(points) - [low for low, _ in grid.extent]
+    sizes = np.array([high - low for low, high in grid.extent])
+    across = slice(None) if grid.ndim == 1 else slice(grid.ndim - 1)
+    first_metre = np.all(spread <= 1.0) and np.all(sizes > 10.0)
+    first_tenth = grid.ndim > 1 and np.all(spread[:, across] <= 0.1 * sizes[across])
+    if len(spread) > 2 and np.ptp(spread, axis=0).any() and (first_metre or first_tenth):
+        farthest = ", ".join(f"{x:.4g}" for x in spread.max(axis=0))
+        warnings.warn(
+            f"all sources and receivers stand within {farthest} m of the grid's first point, of a model of "
+            f"{' x '.join(f'{n:.4g}' for n in sizes)} m: positions are in metres, neither in kilometres nor in cells",
+            SuspiciousPositions,
+            stacklevel=levels_to_the_user(inspect.currentframe()),
+        )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from .resolution import check_resolution
 
-Kind = str | Mapping[str, ArrayLike | float] | tuple[str, ...] | None  # of sources or of receivers
+Kind = str | Mapping[str, ArrayLike | float] | tuple[str, ...] | list[str] | None  # of sources or of receivers
 
 
 def line(first: Sequence[float], last: Sequence[float], count: int) -> Float[np.ndarray, "point axis"]:
@@ -100,6 +100,7 @@ class Survey:
         source: Kind = None,
         receiver: Kind = None,
     ) -> None:
+        source, receiver = (tuple(kind) if isinstance(kind, list) else kind for kind in (source, receiver))
         r, w = _resolved("receivers", receivers), _finite("wavelet", wavelet)
         extended = isinstance(sources, Extended)
         s = (
@@ -136,7 +137,8 @@ class Survey:
             raise ValueError(
                 f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of {of}{per_shot} sources"
             ) from None
-        if not (np.isfinite(dt) and dt > 0.0):
+        number = dt is not None and not isinstance(dt, str) and np.ndim(dt) == 0
+        if not (number and 0.0 < dt < np.inf):
             raise ValueError(f"dt={dt!r} must be a positive number of seconds")
         self.__dict__.update(
             sources=s,
@@ -201,10 +203,10 @@ def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:
         return kind
     if not kind or not all(isinstance(k, str) for k in kind):
         raise ValueError(f"{name}={kind!r}: give a name, a dict of names and weights, or a tuple of names")
-    if isinstance(kind, tuple):
+    if isinstance(kind, (tuple, list)):
         if len(set(kind)) < len(kind):
             raise ValueError(f"{name}={kind!r} names one component twice")
-        return kind
+        return tuple(kind)
     weights = {}
     for k, weight in kind.items():
         values = _finite(f"the weight of {name} {k}", weight)
@@ -223,6 +225,8 @@ def _resolved(name: str, values: ArrayLike | float) -> np.ndarray:
 
 
 def _finite(name: str, values: ArrayLike | float) -> np.ndarray:
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name}: complex values; give real ones, such as .real or np.abs() of them")
     array = np.array(values, dtype=np.float64)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")

@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 
 MEMORY_SHARE = 0.5  # of the machine's memory, unless a budget is given
+
+
+def _whole(name: str, value: Any) -> Any:
+    """A whole number of at least 1, also as `8e9` or in a type of NumPy's; None stays."""
+    if value is None and name != "store_every":
+        return None
+    number = value if isinstance(value, (int, float)) else getattr(value, "item", lambda: None)()
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number // 1 or number < 1:
+        raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
+    return int(number)
 
 
 class Settings(eqx.Module):
@@ -35,15 +45,9 @@ class Settings(eqx.Module):
         ValueError: a value out of its range.
     """
 
-    threads: int | None = eqx.field(static=True, default=None)
-    memory: int | float | None = eqx.field(static=True, default=None)
-    store_every: int = eqx.field(static=True, default=1)
-
-    def __check_init__(self) -> None:
-        for name in ("threads", "memory", "store_every"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _whole(name, value))
+    threads: int | None = eqx.field(static=True, default=None, converter=partial(_whole, "threads"))
+    memory: int | float | None = eqx.field(static=True, default=None, converter=partial(_whole, "memory"))
+    store_every: int = eqx.field(static=True, default=1, converter=partial(_whole, "store_every"))
 
     @property
     def worker_threads(self) -> int:
@@ -52,14 +56,6 @@ class Settings(eqx.Module):
     @property
     def memory_budget(self) -> int:
         return int(self.memory or MEMORY_SHARE * machine_memory())
-
-
-def _whole(name: str, value: Any) -> int:
-    """A whole number of at least 1, also as `8e9` or in a type of NumPy's."""
-    number = value if isinstance(value, (int, float)) else getattr(value, "item", lambda: None)()
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number // 1 or number < 1:
-        raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
-    return int(number)
 
 
 def available_cores() -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points
+from .plausible import DENSITY, Plausible
 from .schemes import second_order_in_time, to_half, to_node
 from .system import ODD, Port, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
@@ -29,6 +30,7 @@ class AcousticDensity(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
+    plausible: ClassVar[Mapping[str, Plausible]] = {"rho": DENSITY}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
     contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}

@@ -13,6 +13,7 @@ import sympy
 from jax import lax
 from jaxtyping import Array, Float
 
+from .plausible import Plausible
 from .system import SURFACE_GAIN, Expr, Symbols, System
 from .time_stepping import TimeStepping
 
@@ -122,6 +123,7 @@ class AbstractWaveEquation(eqx.Module):
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
     - `constraints`: combinations that must not be negative (optional);
+    - `plausible`: between what the largest size of a parameter must lie, to notice another unit (optional);
     - `reflecting`: what must not vary strongly along a perfectly matched layer (optional; see `ondax.layering`);
     - `at_surface`: what a free surface changes in the coefficients (optional);
     - `speeds`: the slowest and fastest wave speed of a model, in m/s;
@@ -137,6 +139,7 @@ class AbstractWaveEquation(eqx.Module):
     contrasts: ClassVar[Mapping[str, float] | None] = None
     """The parameters on whose contrast, the largest over the least value in a model, `largest_step` depends, each with the
     contrast up to which it holds. Empty: it holds for every model. None: not known, so that every model is checked."""
+    plausible: ClassVar[Mapping[str, Plausible]] = {}
     time_stepping: ClassVar[TimeStepping | None] = None
     stretchable: ClassVar[bool | None] = None
     space_order: eqx.AbstractVar[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, ClassVar
 
@@ -130,7 +131,7 @@ class Faces(AbstractBoundary):
     """Different boundaries on different faces.
 
     Args:
-        others: on all faces not named.
+        others: on all faces not named. Default: what a propagator of the equation has around it by default.
         top, bottom: at the least and the greatest depth.
         left, right: at the least and the greatest x.
         front, back: at the least and the greatest y.
@@ -139,7 +140,7 @@ class Faces(AbstractBoundary):
         ValueError: a free surface elsewhere than at the top.
     """
 
-    others: AbstractLayer = eqx.field(static=True)
+    others: AbstractLayer | None = eqx.field(static=True, default=None)
     top: AbstractLayer | None = eqx.field(static=True, default=None)
     bottom: AbstractLayer | None = eqx.field(static=True, default=None)
     left: AbstractLayer | None = eqx.field(static=True, default=None)
@@ -157,7 +158,14 @@ class Faces(AbstractBoundary):
 
     def face(self, axis: str, side: str) -> AbstractLayer:
         names = {"x": ("left", "right"), "y": ("front", "back"), "z": ("top", "bottom")}[axis]
-        return getattr(self, names[side == "high"]) or self.others
+        found = getattr(self, names[side == "high"]) or self.others
+        if found is None:
+            raise ValueError("Faces without `others`: only a propagator knows the default; give Faces(ox.CPML(), ...)")
+        return found
+
+    def completed(self, default: AbstractLayer) -> Faces:
+        """With the default of an equation on the faces that are not named."""
+        return self if self.others is not None else dataclasses.replace(self, others=default)
 
 
 def _check_layer(width: int, reflection: float, power: float) -> None:
@@ -165,7 +173,7 @@ def _check_layer(width: int, reflection: float, power: float) -> None:
         raise ValueError(f"width={width!r}: give the layer's width as a number of cells, 0 or more")
     if not 0.0 < reflection < 1.0:
         raise ValueError(f"reflection={reflection!r} must lie between 0 and 1, for example 1e-3")
-    if power < 1.0:
+    if not 1.0 <= power < math.inf:
         raise ValueError(f"power={power!r} must be 1 or more: a jump in damping reflects")
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points, harmonic_mean
+from .plausible import DENSITY, Plausible
 from .schemes import first_order_in_time, to_half, to_node
 from .system import EVEN, ODD, Port, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
@@ -47,6 +48,7 @@ class Elastic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")
+    plausible: ClassVar[Mapping[str, Plausible]] = {"rho": DENSITY}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho",)
     contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}

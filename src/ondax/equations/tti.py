@@ -11,6 +11,7 @@ from devito import Derivative
 
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
+from .plausible import ANGLE, THOMSEN, Plausible
 from .system import EVEN, ODD, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
 from .vti import thomsen_constraints, thomsen_speeds, transverse, transverse_system
@@ -41,6 +42,7 @@ class TTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
+    plausible: ClassVar[Mapping[str, Plausible]] = {"epsilon": THOMSEN, "delta": THOMSEN, "theta": ANGLE}
     contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     stretchable: ClassVar[bool | None] = False

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation, half_points
+from .plausible import DENSITY, QUALITY, Plausible
 from .schemes import second_order_in_time, to_half, to_node
 from .system import ODD, Port, Symbols, System, Update
 from .time_stepping import LEAPFROG, TimeStepping
@@ -45,6 +46,7 @@ class Viscoacoustic(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho", "Q")
+    plausible: ClassVar[Mapping[str, Plausible]] = {"rho": DENSITY, "Q": QUALITY}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     positive_parameters: ClassVar[tuple[str, ...]] = ("rho", "Q")
     contrasts: ClassVar[Mapping[str, float] | None] = {"rho": stability.DENSITY_CONTRAST}

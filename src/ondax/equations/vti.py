@@ -11,6 +11,7 @@ from devito import Derivative
 
 from . import stability
 from .base import AbstractBoundary, AbstractWaveEquation
+from .plausible import THOMSEN, Plausible
 from .schemes import second_order_in_time
 from .system import ODD, Port, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
@@ -41,6 +42,7 @@ class VTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta")
+    plausible: ClassVar[Mapping[str, Plausible]] = {"epsilon": THOMSEN, "delta": THOMSEN}
     contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     stretchable: ClassVar[bool | None] = True

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array
 
 from ..checks import whole
+from ..propagator import Propagator
 from .sizes import FITS, keeps_size
 
 SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in float32
@@ -42,6 +43,35 @@ def usable(path: Path) -> Path:
     if path.is_dir():
         raise ValueError(f"save={str(path)!r} is a folder; give the path of a file")
     return path
+
+
+def check_bounds(F: Any, bounds: Any) -> None:
+    """Refuses bounds that let velocities grow beyond what the propagator's time step holds for."""
+    if bounds is None or not isinstance(F, Propagator):
+        return
+    _, upper = bounds
+    names = F.equation.parameter_names
+    velocities = upper.get("vp") if isinstance(upper, dict) else upper if names == ("vp",) else None
+    if velocities is None:
+        return
+    most = float(jnp.max(jnp.where(jnp.isfinite(velocities), velocities, 0.0)))
+    if most > F.max_velocity * (1.0 + 1e-5):
+        raise ValueError(
+            f"bounds: vp may become {most:g} m/s, beyond max_velocity={F.max_velocity:g} m/s, for which the time step of the "
+            "propagator was chosen: lower the bound, or F.replace(max_velocity=...)"
+        )
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuses what is no optimiser.
+
+    Raises:
+        TypeError: says what to give.
+    """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        given = getattr(optimizer, "__name__", repr(optimizer))
+        example = f"optax.{given}(...)" if callable(optimizer) else "optax.adam(10.0) or optax.lbfgs()"
+        raise TypeError(f"optimizer={given}: give an optimiser of optax, made with its step, such as {example}")
 
 
 def check_search(searches: bool, compares: bool, batch_size: Any, mask: Any, precondition: Any) -> None:

@@ -38,7 +38,7 @@ def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
         ValueError: if `bounds` is not a pair, does not fit the model, is empty somewhere, or excludes the
             model.
     """
-    if not isinstance(bounds, tuple) or len(bounds) != 2:
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise ValueError(f"bounds={bounds!r} must be a pair (lower, upper), each a number or a tree like the model")
     lower, upper = spread("lower bound", bounds[0], model), spread("upper bound", bounds[1], model)
     for low, high, leaf in zip(*map(jax.tree.leaves, (lower, upper, model)), strict=True):

@@ -20,6 +20,8 @@ from ..callback_errors import as_raised
 from ..checks import whole
 from .batches import shot_batch
 from .checks import (
+    check_bounds,
+    check_optimizer,
     check_representable,
     check_search,
     check_squares,
@@ -140,6 +142,7 @@ def fwi(
           Programming 45, 503-528.
     """
     whole("iterations", iterations, at_least=0)
+    check_optimizer(optimizer)
     whole("save_every", save_every, at_least=1)
     path = None if save is None else usable(Path(save))
     params, static = eqx.partition(jax.tree.map(_as_jax, initial), eqx.is_inexact_array)
@@ -156,6 +159,7 @@ def fwi(
         None if mask is None else spread("mask", mask, params),
         jnp.asarray(2.0**-of_size.of_traces, traces.dtype),
     )
+    check_bounds(F, setting.bounds)
     if batch_size is not None:
         whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
     extended = optax.with_extra_args_support(optimizer)
