@@ -117,7 +117,8 @@ def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Arr
         ValueError: another shape.
     """
     shape(name, values, expected)
-    return jnp.asarray(values).astype(dtype)
+    array = jnp.asarray(values)
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def wavelet_of_survey(wavelet: Any, shape: tuple[int, ...]) -> Any:

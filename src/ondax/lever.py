@@ -64,9 +64,11 @@ class Lever(eqx.Module):
 
     Attributes:
         up: that number, a scalar.
+        down: its inverse.
     """
 
     up: Array
+    down: Array
 
     @staticmethod
     def of(parameters: Mapping[str, Array], coefficients: Sequence[Array]) -> Lever:
@@ -77,11 +79,11 @@ class Lever(eqx.Module):
             for values in (coefficients, [jnp.asarray(p, dtype) for p in parameters.values()])
         )
         power = jnp.clip(above - below, -FURTHEST, FURTHEST)
-        return Lever(jax.lax.stop_gradient(jnp.ldexp(jnp.ones((), dtype), power)))
+        return Lever(*(jax.lax.stop_gradient(jnp.ldexp(jnp.ones((), dtype), p)) for p in (power, -power)))
 
     def enter(self, inputs: PyTree) -> PyTree:
         """What a propagator is given; derivatives that come out here are true."""
-        return jax.tree.map(lambda x: _back_scaled(x, 1.0 / self.up), inputs)
+        return jax.tree.map(lambda x: _back_scaled(x, self.down), inputs)
 
     def leave(self, outputs: PyTree) -> PyTree:
         """What it gives; derivatives that come in here are raised."""

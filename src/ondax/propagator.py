@@ -23,9 +23,8 @@ from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Faces
 from .extended import extended_adjoint
 from .grid import Grid
 from .host import HostModel
-from .layering import layering
 from .lever import Lever
-from .media import coefficients
+from .media import coefficients, examined
 from .operators import Operators
 from .positions import as_pairs, known_to_jax
 from .primitives import Operands
@@ -392,27 +391,22 @@ class Propagator(eqx.Module):
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
-        constrained = [fixed[n] for n in self.equation.positive_parameters]
-        constrained += self.equation.constraints(fixed).values()
-        sizes = [jnp.max(jnp.abs(fixed[n])) for n in self.equation.plausible if n in fixed]
-        bounds = [*self.equation.speeds(fixed), *map(jnp.min, constrained), *sizes]
-        if self._operators.strata_matter:
-            bounds.append(layering(self.equation, self.boundary, self.grid.ndim, fixed))
-        contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in self.equation.contrasts or ()]
-        values = self.coefficients(fixed)
-        if not any(isinstance(b, Tracer) for b in bounds):  # known now: an exception of our own, not from a callback
-            self._check_bounds(*map(float, bounds))
-            if not any(isinstance(v, Tracer) for v in values):
-                by_name = dict(zip(self._operators.coefficient_names, values, strict=True))
-                self._operators.check_step(by_name, float(bounds[1]), list(map(float, contrasts)))
-        lever = Lever.of(fixed, values)
+        names, matters = self._operators.coefficient_names, self._operators.strata_matter
+        row, bounds, contrasts, values, lever = examined(
+            self.equation, self.boundary, self.grid.ndim, matters, names, fixed
+        )
+        if not isinstance(bounds, Tracer):  # known now: an exception of our own, not from a callback
+            known = np.asarray(bounds)
+            self._check_bounds(*map(float, known))
+            by_name = dict(zip(names, values, strict=True))
+            self._operators.check_step(by_name, float(known[1]), list(map(float, np.asarray(contrasts))))
         named = lever.enter(named)
-        return self.coefficients(named), jnp.stack([*bounds, *contrasts]), self._which(shots), named, lever
+        return self.coefficients(named), row, self._which(shots), named, lever
 
     def _which(self, shots: Any) -> Int[Array, " shot"]:
         """Shot numbers; all where none are given."""
         return (
-            jnp.arange(self.survey.n_shots, dtype=jnp.int32)
+            jnp.asarray(np.arange(self.survey.n_shots, dtype=np.int32))
             if shots is None
             else checks.shot_numbers(shots, self.survey.n_shots)
         )
@@ -476,7 +470,7 @@ class Propagator(eqx.Module):
     def _traces(self, samples: Array, shots: Array) -> Traces:
         """Traces from what the engine records, which starts with the first step: they begin at rest, at time 0."""
         traces = self._operators.ends.receiver.collected(samples, shots, jnp)
-        modelled = jnp.concatenate([jnp.zeros_like(traces[..., :1]), traces], axis=-1)
+        modelled = jnp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (1, 0)])
         return unwarped(modelled, self._operators.warp)
 
     def _samples_of(self, traces: Traces, shots: Array) -> Array:

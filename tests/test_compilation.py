@@ -1,0 +1,90 @@
+"""How much JAX compiles: an eager gradient a few programs, and nothing again in later calls of any entry."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np, optax, ondax as ox
+
+compiled, traced = [0], [0]
+def count(event, seconds, **_):
+    compiled[0] += event == "/jax/core/compile/backend_compile_duration"
+    traced[0] += event == "/jax/core/compile/jaxpr_trace_duration"
+jax.monitoring.register_event_duration_secs_listener(count)
+
+survey = ox.Survey(ox.line((50.0, 40.0), (250.0, 40.0), 2), ox.line((0.0, 60.0), (300.0, 60.0), 5), ox.ricker(12.0, 150, 0.002), 0.002)
+def make(survey=survey, **options):
+    return ox.Propagator(ox.Acoustic(4), ox.Grid((31, 26), 10.0), survey, 2600.0, boundary=ox.Sponge(8), **options)
+F, E = make(), make(survey.replace(sources=ox.Extended(2)))
+models = [jnp.asarray(np.full((31, 26), 2000.0 + i, np.float32)) for i in range(20)]
+data, weights = jnp.asarray(np.ones((2, 5, 150), np.float32)), jnp.asarray(np.ones((2, 31, 26), np.float32))
+wavelet = jnp.asarray(survey.wavelet, jnp.float32)
+loss = lambda v: jnp.sum(F(v))
+layers = ox.nn.Modelling(F), ox.nn.Born(F, models[0]), ox.nn.Migration(F, models[0]), ox.nn.ExtendedModelling(E, models[0])
+ENTRIES = {
+    "F": F,
+    "gradient": lambda v: jax.grad(loss)(v),
+    "jitted gradient": jax.jit(jax.grad(loss)),
+    "wavelet": lambda v: F(v, wavelet=wavelet),
+    "positions": lambda v: F(v, receivers=survey.receivers),
+    "shots": lambda v: F(v, shots=[1]),
+    "weights": lambda v: E(v, weights=weights),
+    "adjoint": lambda v: F.adjoint(v, data),
+    "extended adjoint": lambda v: E.adjoint(v, data),
+    "Born": lambda v: F.jacobian(v).mv(v),
+    "RTM": lambda v: F.jacobian(v).T.mv(data),
+    "jvp": lambda v: F.jvp(v, v),
+    "hvp": lambda v: ox.hvp(jnp.sum, F, v, v),
+    "vmap": lambda v: jax.vmap(F)(v[None]),
+    "modelling layer": lambda v: layers[0](v[None]),
+    "Born layer": lambda v: layers[1](v[None]),
+    "migration layer": lambda v: layers[2](data),
+    "extended layer": lambda v: layers[3](weights),
+}
+found = {}
+for name, entry in ENTRIES.items():
+    jax.clear_caches()
+    compiled[0] = 0
+    jax.block_until_ready(entry(models[0]))
+    first = compiled[0]
+    jax.block_until_ready(entry(models[1]))  # eager vjps of jitted parts settle in the second call
+    compiled[0] = traced[0] = 0
+    for v in models:
+        jax.block_until_ready(entry(v))
+    found[name] = first, compiled[0], traced[0]
+steps = []
+for name, run in {
+    "fwi": lambda n, seen: ox.fwi(F, data, models[0], optimizer=optax.adam(1.0), iterations=n, progress=False, callback=seen),
+    "lsrtm": lambda n, seen: ox.lsrtm(F, data, models[0], iterations=n, progress=False, callback=seen),
+}.items():
+    counts = []
+    run(8, lambda *_: counts.append(compiled[0]))
+    found[name] = 0, counts[-1] - counts[1], 0
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, tuple[int, int, int]]:
+    """By entry: programs of the first call, and of twenty later ones; tracings of those."""
+    environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_nothing_is_compiled_again(counts: dict[str, tuple[int, int, int]]):
+    assert {name: again for name, (_, again, _) in counts.items() if again} == {}
+
+
+def test_a_first_call_compiles_a_handful(counts: dict[str, tuple[int, int, int]]):
+    """Where every operation around the kernels was a program of its own, these were 27 and 52."""
+    print({name: first for name, (first, *_) in counts.items()})
+    assert counts["F"][0] <= 10
+    assert counts["gradient"][0] <= 20
+    assert counts["jitted gradient"][0] <= 2
