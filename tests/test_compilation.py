@@ -4,8 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import optax
 import pytest
+
+import ondax as ox
 
 PROGRAM = """
 import json, sys
@@ -88,3 +96,47 @@ def test_a_first_call_compiles_a_handful(counts: dict[str, tuple[int, int, int]]
     assert counts["F"][0] <= 10
     assert counts["gradient"][0] <= 20
     assert counts["jitted gradient"][0] <= 2
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """JAX warns of constants in compiled functions, and the warning is an error here."""
+    before = jax.config.jax_captured_constants_warn_bytes
+    jax.config.update("jax_captured_constants_warn_bytes", 4000)  # traces take 50,000 bytes
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*constants.*")
+        yield
+    jax.config.update("jax_captured_constants_warn_bytes", before)
+
+
+LOOPS = {
+    "adam": lambda F, d, v: ox.fwi(F, d, v, optimizer=optax.adam(1.0), iterations=1, progress=False),
+    "lbfgs": lambda F, d, v: ox.fwi(
+        F, d, v, optimizer=optax.lbfgs(), iterations=1, bounds=(1500.0, 2600.0), progress=False
+    ),
+    "batches": lambda F, d, v: ox.fwi(F, d, v, optimizer=optax.sgd(1.0), iterations=1, batch_size=1, progress=False),
+    "cgls": lambda F, d, v: ox.lsrtm(F, d, v, iterations=1, progress=False),
+    "LSMR": lambda F, d, v: ox.lsrtm(F, d, v, iterations=1, progress=False, solver=lx.LSMR(1e-3, 1e-3)),
+    "optax": lambda F, d, v: ox.lsrtm(F, d, v, iterations=1, progress=False, solver=optax.adam(1.0)),
+    "illumination": lambda F, d, v: ox.preconditioners.illumination(F, v, probes=1),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_traces_and_models_are_arguments_of_what_is_compiled(loop: str, captured: None):
+    survey = ox.Survey(
+        ox.line((50.0, 40.0), (250.0, 40.0), 2),
+        ox.line((0.0, 60.0), (300.0, 60.0), 41),
+        ox.ricker(12.0, 150, 0.002),
+        0.002,
+    )
+    F = ox.Propagator(
+        ox.Acoustic(4), ox.Grid((31, 36), 10.0), survey, 2600.0, boundary=ox.Sponge(8), time_dispersion="raw"
+    )
+    LOOPS[loop](F, jnp.ones((2, 41, 150)), jnp.full((31, 36), 2000.0))
+
+
+def test_constants_would_be_noticed(captured: None):
+    traces = jnp.ones((2, 41, 150))
+    with pytest.raises(UserWarning, match="constants"):
+        jax.jit(lambda x: jnp.sum(x * traces))(1.0)

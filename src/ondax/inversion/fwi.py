@@ -188,9 +188,12 @@ def fwi(
     run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(unit), of_size)
     with only_writer(path):
         if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares:
-            run.power = np.array(
-                float(power_of_first_step(partial(objective_of, F, static, of_size.of, setting, None), params))
-            )
+
+            def objective(setting: Setting, params: PyTree) -> Array:
+                return objective_of(F, static, of_size.of, setting, None, params)
+
+            with as_raised():
+                run.power = np.array(float(power_of_first_step(objective, setting, params)))
         run.check_gradient = not (indifferent or compares)
         if of_size.of is misfit:
             run.check_misfit = partial(check_squares, F, misfit, traces)

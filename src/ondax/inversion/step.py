@@ -175,7 +175,7 @@ def objective_of(
     return misfit(predicted * setting.down, observed)
 
 
-def power_of_first_step(objective: Objective, params: PyTree) -> int:
+def power_of_first_step(objective: Callable[[Setting, PyTree], Array], setting: Setting, params: PyTree) -> int:
     """The power of two that brings the norm of the first gradient to between 1 and 2.
 
     L-BFGS makes its first step as long as the gradient, 1 at most. With a gradient of 1e-5 that step is lost in the rounding
@@ -183,12 +183,12 @@ def power_of_first_step(objective: Objective, params: PyTree) -> int:
     """
 
     @jax.jit
-    def size(params):
-        _, gradient, power = relative_gradient(objective, params)
+    def size(setting, params):  # observed traces as constants would take XLA longer to fold than the solves take
+        _, gradient, power = relative_gradient(lambda params: objective(setting, params), params)
         found, more = norm(gradient)
         return found, power + more
 
-    found, power = size(params)
+    found, power = size(setting, params)
     return power_of_size(float(found)) - int(power)
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -117,9 +118,9 @@ def illumination(
     L, of_left = of_size_one(left)
     A = Resized(J, -of_source) if L is None else L @ Resized(J, -of_source)
 
-    @jax.jit
-    def probed(key: Array) -> PyTree:
-        leaves, structure = jax.tree.flatten(J.model)
+    @eqx.filter_jit  # the operators are arguments: as constants, XLA would fold what it can of them
+    def probed(A: Any, model: PyTree, key: Array) -> PyTree:
+        leaves, structure = jax.tree.flatten(model)
         keys = jax.random.split(key, len(leaves))
         signs = [jax.random.rademacher(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
         v = jax.tree.unflatten(structure, signs)
@@ -127,7 +128,7 @@ def illumination(
 
     total = jax.tree.map(jnp.zeros_like, J.model)
     for key in jax.random.split(jax.random.key(seed), probes):
-        total = jax.tree.map(jnp.add, total, probed(key))
+        total = jax.tree.map(jnp.add, total, probed(A, J.model, key))
     length = smoothing
 
     def weights(diagonal: Image) -> Image:
