@@ -43,7 +43,7 @@ def matters(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: in
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def layering(
-    equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, parameters: dict[str, Float[Array, ...]]
+    equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, parameters: dict[str, Float[Array, "..."]]
 ) -> Float[Array, ""]:
     """The largest layering of a model along the faces that perfectly matched layers lie on.
 

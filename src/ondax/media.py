@@ -30,7 +30,7 @@ class Examined(NamedTuple):
     row: Float[Array, " number"]
     bounds: Float[Array, " bound"]
     contrasts: Float[Array, " contrast"]
-    coefficients: tuple[Float[Array, ...], ...]
+    coefficients: tuple[Float[Array, "..."], ...]
     lever: Lever
 
 
@@ -76,7 +76,7 @@ def examined(
 @partial(jax.jit, static_argnums=(0, 1, 3))
 def coefficients(
     equation: AbstractWaveEquation, boundary: AbstractBoundary, model: Any, ndim: int
-) -> dict[str, Float[Array, ...]]:
+) -> dict[str, Float[Array, "..."]]:
     """The scheme's coefficients on the padded grid, by name (plain JAX). The model continues into layers by its edges."""
     padded = {}
     widths = boundary.widths(AXIS_NAMES[ndim])

@@ -381,7 +381,7 @@ class Propagator(eqx.Module):
         leaves = [x for x in (*jax.tree.leaves(model), *others) if x is not None]
         return checks.floating_type(leaves)
 
-    def coefficients(self, model: Model) -> tuple[Float[Array, ...], ...]:
+    def coefficients(self, model: Model) -> tuple[Float[Array, "..."], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
         by_name = coefficients(self.equation, self.boundary, model, self.grid.ndim)
         return tuple(by_name[n] for n in self._operators.coefficient_names)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ def register_host_primitive(
 
     mlir.register_lowering(primitive, lower)
 
-    @jax.jit(static_argnums=0)
+    @partial(jax.jit, static_argnums=0)
     def compiled(frozen: tuple[tuple[str, Any], ...], *operands: Any) -> Any:
         return primitive.bind(*operands, **dict(frozen))
 

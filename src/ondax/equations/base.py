@@ -207,7 +207,7 @@ class AbstractWaveEquation(eqx.Module):
         return {name: model[name] for name in names}
 
 
-def half_points(values: Float[Array, ...], axis: int) -> Float[Array, ...]:
+def half_points(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """The mean of neighbours along an axis: from nodes to the points half a cell beyond; the last is repeated."""
     following = jnp.concatenate(
         [lax.slice_in_dim(values, 1, None, axis=axis), lax.slice_in_dim(values, -1, None, axis=axis)], axis=axis
@@ -215,7 +215,7 @@ def half_points(values: Float[Array, ...], axis: int) -> Float[Array, ...]:
     return 0.5 * (values + following)
 
 
-def harmonic_mean(values: Float[Array, ...], axes: Sequence[int]) -> Float[Array, ...]:
+def harmonic_mean(values: Float[Array, "..."], axes: Sequence[int]) -> Float[Array, "..."]:
     """The harmonic mean of neighbours along several axes: from nodes to the points half a cell beyond along each; zero
     where one of them is zero, with a gradient that is finite."""
     positive = values > 0.0
