@@ -35,7 +35,7 @@ def propagator(equation: str = "acoustic", *, n_shots: int = N_SHOTS, moving: bo
 def background(F: ox.Propagator, dtype: str = "float32"):
     x, z = np.meshgrid(np.linspace(0, 1, 8), np.linspace(0, 1, 8), indexing="ij")
     vp = jnp.asarray(2000.0 + 200.0 * z + 50.0 * x, dtype)
-    return vp if isinstance(F.equation, ox.Acoustic) else {"vp": vp, "rho": jnp.asarray(2.0 + 0.2 * z, dtype)}
+    return vp if isinstance(F.equation, ox.Acoustic) else {"vp": vp, "rho": jnp.asarray(2000.0 + 200.0 * z, dtype)}
 
 
 def reflectivity(model, seed: int = 0):

@@ -20,7 +20,9 @@ TRIED = ("test_checks.py", "test_fwi.py", "test_transforms.py", "test_history.py
 
 def oldest(project: dict) -> list[str]:
     """`name==lowest` for every dependency."""
-    needed = project["dependencies"] + [d for d in project["optional-dependencies"]["test"] if not d.startswith("ondax")]
+    needed = project["dependencies"] + [
+        d for d in project["optional-dependencies"]["test"] if not d.startswith("ondax")
+    ]
     return [re.sub(r"\[.*?\]", "", d).replace(">=", "==") for d in needed]
 
 

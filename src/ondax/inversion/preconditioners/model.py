@@ -10,6 +10,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ...callback_errors import as_raised
 from ...checks import whole
 from ...grid import Grid
 from ...propagator import Propagator
@@ -62,6 +63,7 @@ def depth_scaling(grid: Grid, power: float, *, like: PyTree | None = None) -> lx
     return _of_depth(grid, (steps / steps[-1]) ** float(power), like)
 
 
+@as_raised()
 def illumination(
     F: Propagator,
     model: PyTree,
