@@ -52,16 +52,22 @@ def entry(cache: Path) -> Path:
     return found
 
 
+def put(path: Path, content: bytes) -> None:
+    """As another file of that name: what is mapped into this process must not be cut under its feet."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 def first_half(path: Path) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    put(path, content[: len(content) // 2])
 
 
 def flip(path: Path, at: float) -> None:
     """One bit, at a part of the file's length."""
     content = bytearray(path.read_bytes())
     content[int(at * (len(content) - 1))] ^= 4
-    path.write_bytes(content)
+    put(path, bytes(content))
 
 
 def rewrite(path: Path, change: Callable[[dict], None], seal: bool) -> None:
@@ -93,13 +99,13 @@ SO, JSON, C = "kernel.so", "kernel.json", "kernel.c"
 
 DAMAGE = {
     "library missing": lambda e: (e / SO).unlink(),
-    "library empty": lambda e: (e / SO).write_bytes(b""),
-    "library zeroed": lambda e: (e / SO).write_bytes(bytes((e / SO).stat().st_size)),
+    "library empty": lambda e: put(e / SO, b""),
+    "library zeroed": lambda e: put(e / SO, bytes((e / SO).stat().st_size)),
     "library cut in half": lambda e: first_half(e / SO),
-    "library cut to a page": lambda e: (e / SO).write_bytes((e / SO).read_bytes()[:4096]),
-    "library cut by its last bytes": lambda e: (e / SO).write_bytes((e / SO).read_bytes()[:-1000]),
-    "library lengthened": lambda e: (e / SO).write_bytes((e / SO).read_bytes() + b"\n"),
-    "library is text": lambda e: (e / SO).write_text("gone"),
+    "library cut to a page": lambda e: put(e / SO, (e / SO).read_bytes()[:4096]),
+    "library cut by its last bytes": lambda e: put(e / SO, (e / SO).read_bytes()[:-1000]),
+    "library lengthened": lambda e: put(e / SO, (e / SO).read_bytes() + b"\n"),
+    "library is text": lambda e: put(e / SO, b"gone"),
     "library is a folder": lambda e: into_a_folder(e / SO),
     "library is a dangling link": lambda e: ((e / SO).unlink(), (e / SO).symlink_to("nowhere")),
     **{f"library with a bit flipped at {at:.0%}": (lambda e, at=at: flip(e / SO, at)) for at in np.linspace(0, 1, 9)},
