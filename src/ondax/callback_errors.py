@@ -10,10 +10,14 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
+from . import forks
 from .engine import interrupts
 
-_noted: deque[BaseException] = deque(maxlen=16)  # more than threads that fail at once
+_noted: deque[tuple[int, BaseException]] = deque(maxlen=64)  # numbered; more than threads that fail at once
+_numbers = count()
+_lock = forks.lock()
 FORWARD = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"  # JAX's words
 FORWARD_REMEDY = (
     "forward-mode differentiation (jax.jvp, jacfwd, linearize, hessian) of a propagator is not available: use "
@@ -26,7 +30,8 @@ def note(error: BaseException, eager: bool) -> None:
     """Remember what a host call is about to raise, without what its frames hold."""
     if error.__traceback__ is not None:
         traceback.clear_frames(error.__traceback__)
-    _noted.append(error)
+    with _lock:
+        _noted.append((next(_numbers), error))
     if isinstance(error, KeyboardInterrupt) and not (eager or interrupts.heard_here()):
         interrupts.again()
 
@@ -38,11 +43,12 @@ def as_raised(presses: int = 1) -> Iterator[None]:
     Args:
         presses: of Ctrl-C.
     """
+    began = next(_numbers)
     try:
         with interrupts.listening(presses):
             yield
     except Exception as error:
-        ours = _of(error)
+        ours = _of(error, began)
         if ours is None:
             _drop_note(error)
             if FORWARD in str(error):
@@ -53,15 +59,17 @@ def as_raised(presses: int = 1) -> Iterator[None]:
     raise ours.with_traceback(None) from None
 
 
-def _of(error: Exception) -> BaseException | None:
-    """The exception of a host call that JAX made an error from."""
-    if error in _noted:
-        return None  # it is that exception
+def _of(error: Exception, began: int) -> BaseException | None:
+    """The exception of a host call that JAX made an error from, since a call began; None for an error of anybody else."""
     said = str(error)
-    for ours in reversed(_noted):
-        if type(ours).__name__ in said and str(ours) in said:
-            _noted.remove(ours)
-            return ours
+    if "Traceback (most recent call last)" not in said:  # JAX quotes the whole of it
+        return None
+    with _lock:
+        for entry in reversed(_noted):
+            number, ours = entry
+            if number > began and type(ours).__name__ in said and str(ours) in said:
+                _noted.remove(entry)
+                return ours
     return None
 
 

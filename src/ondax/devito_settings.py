@@ -11,13 +11,14 @@ program does with Devito, set `devito.configuration`.
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-DEVITO_LOCK = threading.RLock()  # Devito cannot build from several threads, and has one set of settings for all
+from . import forks
+
+DEVITO_LOCK = forks.lock()  # Devito cannot build from several threads, and has one set of settings for all
 
 
 @contextmanager

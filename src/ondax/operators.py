@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import coarse_sampling, layering
+from . import coarse_sampling, forks, layering
 from .calculus import linearize, reach, stretched, transpose
 from .checks import highest_frequency
 from .components import Components
 from .dispersion import MARGIN, Clock, TimeWarp, warp_of
-from .engine import Discretisation, Programs, Scheme, Solver, forks
+from .engine import Discretisation, Programs, Scheme, Solver
 from .engine.scaling import check_range, peak_of
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Symbols, System
 from .host import HostModel

@@ -83,7 +83,7 @@ class SuspiciousPositions(UserWarning):
 
 def check_units_of_positions(survey: Survey, grid: Grid) -> None:
     """Warn of a survey all of which stands within the first metre of the model, or within its first tenth along every
-    horizontal axis.
+    axis.
 
     Warns:
         SuspiciousPositions: it does.
@@ -91,9 +91,8 @@ def check_units_of_positions(survey: Survey, grid: Grid) -> None:
     points = [p.reshape(-1, p.shape[-1]) for p in (survey.sources, survey.receivers) if p.size]
     spread = np.concatenate(points) - [low for low, _ in grid.extent]
     sizes = np.array([high - low for low, high in grid.extent])
-    across = slice(None) if grid.ndim == 1 else slice(grid.ndim - 1)
     first_metre = np.all(spread <= 1.0) and np.all(sizes > 10.0)
-    first_tenth = grid.ndim > 1 and np.all(spread[:, across] <= 0.1 * sizes[across])
+    first_tenth = grid.ndim > 1 and np.all(spread <= 0.1 * sizes)
     if len(spread) > 2 and np.ptp(spread, axis=0).any() and (first_metre or first_tenth):
         farthest = ", ".join(f"{x:.4g}" for x in spread.max(axis=0))
         warnings.warn(

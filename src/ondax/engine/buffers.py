@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import forks
+from .. import forks
 from .kernel import ALIGNMENT
 
 HUGE = 4 << 20  # bytes; larger buffers ask for huge pages

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import forks
+from .. import forks
 from .buffers import OutOfMemory, releasing, zeros
 
 SHARE_OF_OTHERS = 0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again

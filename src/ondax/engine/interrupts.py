@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .. import forks
+
 CALLBACK = "called_by_jax"  # name of the function through which all host calls come
 
 _heard = 0  # Ctrl-C's since the outermost `listening` began
@@ -33,15 +35,20 @@ def listening(enough: int = 1) -> Iterator[None]:
     if _enough or not here or not interrupting(signal.getsignal(signal.SIGINT)):
         yield  # an outer one listens, or it is not for us
         return
-    out, into = os.pipe()
-    os.set_blocking(into, False)
-    os.set_blocking(out, False)
-    before = signal.set_wakeup_fd(into, warn_on_full_buffer=False)
-    if before != -1:
-        signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-    else:
-        _heard, _enough, _pipe = 0, enough, out
     try:
+        out, into = os.pipe()
+    except OSError:  # no file can be opened any more: the call itself needs none
+        yield
+        return
+    before = -1
+    try:
+        os.set_blocking(into, False)
+        os.set_blocking(out, False)
+        before = signal.set_wakeup_fd(into, warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        else:
+            _heard, _enough, _pipe = 0, enough, out
         yield
     finally:
         if before == -1:
@@ -49,6 +56,18 @@ def listening(enough: int = 1) -> Iterator[None]:
             signal.set_wakeup_fd(-1)
         os.close(into)
         os.close(out)
+
+
+def _deaf() -> None:
+    """In a forked child, which shares the pipe: what it hears is not for the parent."""
+    global _enough, _pipe
+    if _pipe != -1:
+        _enough, _pipe = 0, -1
+        with suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+
+
+forks.in_child(_deaf)
 
 
 def interrupting(handler: Any) -> bool:

@@ -24,7 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,7 @@ def _digest(content: bytes) -> str:
 def _to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with suppress(OSError) if path.is_dir() else nullcontext():  # some disks know no such thing of folders
+            os.fsync(handle)
     finally:
         os.close(handle)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import forks
 from ..calculus import Coupling
-from . import forks
 from .build import build
 from .emit import Scheme
 from .kernel import Kernel

@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from . import forks, interrupts
+from .. import forks
+from . import interrupts
 
 T = TypeVar("T")
 
@@ -33,12 +34,15 @@ def each(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
     """
     if threads == 1 or len(tasks) == 1:
         return [_run(task) for task in tasks]
+    once = [_Once(task) for task in tasks]
     futures: list[Future[T]] = []
-    with suppress(RuntimeError):  # "cannot schedule new futures after shutdown", from atexit or a thread that lives on
-        for task in tasks:
-            futures.append(_executor(threads).submit(_run, task))
+    # From atexit or a thread that lives on, no more futures are taken. Where the system has no more threads, the one that was
+    # to be started for has been queued all the same.
+    with suppress(RuntimeError):
+        for task in once:
+            futures.append(_executor(threads).submit(task))
     try:
-        left = [_run(task) for task in tasks[len(futures) :]]
+        left = [task() for task in once[len(futures) :]]
         wait(futures, return_when=FIRST_EXCEPTION)
     finally:
         for future in futures:
@@ -48,6 +52,28 @@ def each(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
         if not future.cancelled() and (error := future.exception()) is not None:
             raise error
     return [future.result() for future in futures] + left
+
+
+class _Once(Generic[T]):
+    """A task that is run by whoever comes first; others wait for it, and get what came of it."""
+
+    def __init__(self, task: Callable[[], T]) -> None:
+        self._task = task
+        self._lock = threading.Lock()
+        self._found: list[T] = []
+        self._error: BaseException | None = None
+
+    def __call__(self) -> T:
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if not self._found:
+                try:
+                    self._found.append(_run(self._task))
+                except BaseException as error:
+                    self._error = error
+                    raise
+            return self._found[0]
 
 
 def _run(task: Callable[[], T]) -> T:

@@ -8,7 +8,6 @@ leaves either the old state or the new one.
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .. import forks
 from .fingerprint import Problem
 
 try:
@@ -27,6 +27,7 @@ except ImportError:  # not on Windows
     fcntl = None
 
 _FORMAT = 2
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
@@ -37,32 +38,25 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
     """
     header = json.dumps({"format": _FORMAT, "problem": problem.fingerprints})
     # A new file of a name that nobody can foresee: a link laid there beforehand would lead us elsewhere.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
+    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | NOFOLLOW, 0o666)
     try:
         with open(handle, "wb") as file:
             arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
             np.savez(file, header=np.array(header), **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_mask())
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    if os.name == "posix":  # the new name has to reach the disk too
+    with suppress(OSError):  # the new name has to reach the disk too, where folders can be told so
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def _mask() -> int:
-    """Permissions that files of this process lack; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
@@ -122,25 +116,69 @@ def only_writer(path: Path | None) -> Iterator[None]:
         yield
         return
     beside = path.with_name(path.name + ".lock")
-    handle = os.open(beside, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it when the process ends, however it does
-    except BlockingIOError:
-        owner = os.read(handle, 32).decode(errors="replace").strip() or "?"
-        os.close(handle)
+        handle = _locked(beside)
+    except BlockingIOError as error:
         raise ValueError(
-            f"save={str(path)!r}: process {owner} is writing to it. Let it end, or give another path to `save`"
+            f"save={str(path)!r}: process {error.filename} is writing to it. Let it end, or give another path to `save`"
         ) from None
-    except OSError:  # a disk without locks, over a network for example
-        pass
+    except OSError:  # a disk without locks, over a network for example, or without room for one
+        handle = None
+    if handle is None:
+        yield
+        return
+    owner = os.getpid()
+    _HELD.add(handle)
     try:
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
         yield
     finally:
+        if os.getpid() == owner:  # not in a forked child, whose handle is closed
+            _HELD.discard(handle)
+            with suppress(OSError):
+                os.unlink(beside)
+            os.close(handle)
+
+
+_HELD: set[int] = set()  # handles of locks
+
+
+def _let_go() -> None:
+    """In a forked child: the lock is the parent's, and must not outlive it."""
+    for handle in _HELD:
         with suppress(OSError):
-            os.unlink(beside)
-        os.close(handle)
+            os.close(handle)
+    _HELD.clear()
+
+
+forks.in_child(_let_go)
+
+
+def _locked(beside: Path) -> int:
+    """A handle of a file that this call alone has locked; the system drops the lock when the process ends, however it does.
+
+    Raises:
+        BlockingIOError: another one has; `filename` is its process.
+    """
+    assert fcntl is not None
+    while True:
+        handle = os.open(beside, os.O_CREAT | os.O_RDWR | NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            named = os.stat(beside, follow_symlinks=False)
+            if os.path.samestat(named, os.fstat(handle)):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode())
+                return handle
+            os.close(handle)  # its owner has just removed it
+        except FileNotFoundError:
+            os.close(handle)
+        except BlockingIOError as error:
+            owner = os.read(handle, 32).decode(errors="replace").strip() or "?"
+            os.close(handle)
+            raise BlockingIOError(error.errno, error.strerror, owner) from None
+        except BaseException:
+            os.close(handle)
+            raise
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
