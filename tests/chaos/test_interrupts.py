@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import jax
@@ -191,6 +192,21 @@ FORKS = {
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         busy.join()
         """,
+    "fork while a kernel is compiled": """
+        from ondax.devito_settings import DEVITO_LOCK
+        def build():
+            with DEVITO_LOCK:
+                time.sleep(3)
+        busy = threading.Thread(target=build)
+        busy.start()
+        time.sleep(0.5)
+        pid = os.fork()
+        if pid == 0:
+            got = DEVITO_LOCK.acquire(timeout=1)
+            os._exit(0 if got and np.array_equal(F(VP), right) else 3)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        busy.join()
+        """,
     "multiprocessing": """
         import multiprocessing
         with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -307,6 +323,44 @@ def test_exceptions_keep_their_type(what: str, failing: list[int]):
     if what not in ("gradient", "vmap"):  # JAX has the last word there
         assert all("of ox." in note for note in notes), "nothing but the iteration comes behind our line"
     assert len(failing) <= 4  # the shots that had not begun are given up
+
+
+def test_an_error_of_the_users_stays_theirs(failing: list[int], monkeypatch: pytest.MonkeyPatch):
+    """Though it quotes one of ours, that came of another call."""
+    F = propagator()
+    with pytest.raises(Exception, match="the shot was odd") as first:
+        jax.jit(F)(VP).block_until_ready()
+    monkeypatch.undo()
+
+    def misfit(traces):
+        raise ZeroDivisionError(f"trial failed: {first.value}")
+
+    with pytest.raises(ZeroDivisionError, match="trial failed"):
+        ox.hvp(misfit, F, VP, VP)
+
+
+def test_a_thread_that_cannot_start_runs_nothing_twice(monkeypatch: pytest.MonkeyPatch):
+    """Its shot was queued all the same: whoever comes first runs it."""
+    started, start = [], threading.Thread.start
+
+    def refuse(self):
+        if self.name.startswith("ondax"):
+            started.append(self)
+            if len(started) > 1:
+                raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(workers, "_executors", {})
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ran: list[int] = []
+
+    def task(n: int) -> int:
+        time.sleep(0.02)
+        ran.append(n)
+        return n
+
+    assert workers.each([lambda n=n: task(n) for n in range(8)], 4) == [*range(8)]
+    assert sorted(ran) == [*range(8)]
 
 
 def test_under_a_jit_of_the_users_our_line_is_there(failing: list[int]):

@@ -206,6 +206,39 @@ def test_two_writers_are_refused_by_name(tmp_path: Path):
     assert os.listdir(tmp_path) == ["state.npz"]
 
 
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path):
+    """Which would refuse the path after the parent has been killed; nor does it take the lock away."""
+    path = tmp_path / "state.npz"
+    with state.only_writer(path):
+        held = set(state._HELD)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(3 if state._HELD else 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert held == state._HELD
+        assert (tmp_path / "state.npz.lock").exists()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_was_just_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever opened the file before it was removed must not lock what has no name any more."""
+    beside, opened = tmp_path / "x.lock", []
+    real = os.open
+
+    def remove_after(path, *args):
+        handle = real(path, *args)
+        if not opened:
+            os.unlink(path)
+        opened.append(handle)
+        return handle
+
+    monkeypatch.setattr(state.os, "open", remove_after)
+    handle = state._locked(beside)
+    assert len(opened) == 2
+    assert os.path.samestat(os.fstat(handle), os.stat(beside))
+    os.close(handle)
+
+
 def test_a_lock_left_by_a_killed_writer_means_nothing(tmp_path: Path):
     (tmp_path / "state.npz.lock").write_text("12345\n")
     invert(tmp_path / "state.npz", 1)
