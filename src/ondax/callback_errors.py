@@ -20,8 +20,8 @@ _numbers = count()
 _lock = forks.lock()
 FORWARD = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"  # JAX's words
 FORWARD_REMEDY = (
-    "forward-mode differentiation (jax.jvp, jacfwd, linearize, hessian) of a propagator is not available: use "
-    "F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode (grad, vjp, jacrev)"
+    "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not available: "
+    "use F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode (grad, vjp, jacrev)"
 )
 FILTERED = "JAX has removed its internal frames"  # a note that JAX adds to every exception
 

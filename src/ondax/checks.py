@@ -358,7 +358,7 @@ def speeds(
     points: float,
     path: float,
     error: Callable[[float], float],
-    jump: str = "",
+    jump: Callable[[], str] = lambda: "",
 ) -> None:
     """Check a model's slowest and fastest speed, m/s.
 
@@ -371,7 +371,7 @@ def speeds(
         points: grid points that a wavelength must have at least.
         path: the longest in the model, metres.
         error: what differences in space are expected to make of traces after that path, as a function of the speed.
-        jump: what makes the wavelets' frequencies so high, and the remedy, if it is that they jump; see `jump_of`.
+        jump: tells what makes the wavelets' frequencies so high, and the remedy, if it is that they jump; see `jump_of`.
 
     Raises:
         ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the grid.
@@ -389,7 +389,7 @@ def speeds(
         raise ValueError(
             f"too few grid points per wavelength: {has} at {slowest:g} m/s{slip}, {highest_frequency:.3g} Hz "
             f"and a spacing of {spacing:g} m, where {needs} are needed. Over the model's longest path, {path:.4g} m, "
-            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. {jump or 'Use a finer grid or a lower frequency'}, "
+            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. {jump() or 'Use a finer grid or a lower frequency'}, "
             "or set min_points_per_wavelength"
         )
 

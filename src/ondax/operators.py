@@ -136,9 +136,11 @@ class Operators:
             samples: at internal steps.
             slowest: speed in the model, m/s.
         """
+        if self._warned_of_wavelets:
+            return
         f = self._propagator
         highest = highest_frequency(samples, f.dt)
-        if highest > f.highest_frequency and not self._warned_of_wavelets:
+        if highest > f.highest_frequency:
             per_wavelength = slowest / (highest * max(f.grid.spacing))
             self._warned_of_wavelets = per_wavelength < f.min_points_per_wavelength
             coarse_sampling.in_space(highest, per_wavelength, f.min_points_per_wavelength)

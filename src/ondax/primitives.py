@@ -19,6 +19,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
+from .callback_errors import FORWARD_REMEDY
 from .transport import register_host_primitive
 
 
@@ -273,10 +274,7 @@ ad.primitive_jvps[adjoint_p] = _linear_jvp(adjoint_p, lambda params: 1, _adjoint
 
 
 def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    raise NotImplementedError(
-        "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not available: "
-        "use F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode (grad, vjp, jacrev)"
-    )
+    raise NotImplementedError(FORWARD_REMEDY)
 
 
 ad.primitive_jvps[forward_p] = _refuse_forward_jvp

@@ -509,7 +509,7 @@ class Propagator(eqx.Module):
             points=self.min_points_per_wavelength,
             path=self._longest_path,
             error=self.spatial_error,
-            jump=checks.jump_of(self.survey.wavelet),
+            jump=lambda: checks.jump_of(self.survey.wavelet),
         )
 
     @property

@@ -36,7 +36,6 @@ from .loop import AbstractRun, iterate
 from .misfits import least_squares
 from .result import FWIResult, History
 from .sizes import SizedMisfit, ignores_size, size_of_tree, sized
-from .state import only_writer
 from .step import (
     Seen,
     Setting,
@@ -186,29 +185,27 @@ def fwi(
     problem = Problem.of({name: partial(fingerprint, part) for name, part in parts.items()}, trust, path)
     unit = math.nan if indifferent else float(of_size.of_value)
     run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(unit), of_size)
-    with only_writer(path):
-        if not run.resume(path, problem, iterations, progress) and iterations > 0 and compares:
+    if compares:
 
-            def objective(setting: Setting, params: PyTree) -> Array:
-                return objective_of(F, static, of_size.of, setting, None, params)
+        def objective(setting: Setting, params: PyTree) -> Array:
+            return objective_of(F, static, of_size.of, setting, None, params)
 
-            with as_raised():
-                run.power = np.array(float(power_of_first_step(objective, setting, params)))
-        run.check_gradient = not (indifferent or compares)
-        if of_size.of is misfit:
-            run.check_misfit = partial(check_squares, F, misfit, traces)
-        return iterate(
-            run,
-            lambda: run.advance(step, setting, batch_size, seed),
-            iterations,
-            name="fwi",
-            shown=("misfit", ".4g"),
-            callback=callback,
-            progress=progress,
-            path=path,
-            problem=problem,
-            save_every=save_every,
-        )
+        run.first_power = partial(power_of_first_step, objective, setting)
+    run.check_gradient = not (indifferent or compares)
+    if of_size.of is misfit:
+        run.check_misfit = partial(check_squares, F, misfit, traces)
+    return iterate(
+        run,
+        lambda: run.advance(step, setting, batch_size, seed),
+        iterations,
+        name="fwi",
+        shown=("misfit", ".4g"),
+        callback=callback,
+        progress=progress,
+        path=path,
+        problem=problem,
+        save_every=save_every,
+    )
 
 
 @dataclass
@@ -223,10 +220,16 @@ class _Run(AbstractRun):
     misfit: SizedMisfit
     check_gradient: bool = False  # the steps are proportional to the gradient in units of the data
     check_misfit: Callable[[PyTree, float], None] | None = None  # of model and value, for a misfit of the user's
+    first_power: Callable[[PyTree], int] | None = None  # finds `power`, if the first step needs it
 
     @property
     def result(self) -> FWIResult:
         return FWIResult(eqx.combine(self.params, self.static), History(*self.rows.T))
+
+    def begin(self) -> None:
+        if self.first_power is not None:
+            with as_raised():
+                self.power = np.array(float(self.first_power(self.params)))
 
     def advance(self, step: Step, setting: Setting, batch_size: int | None, seed: int) -> None:
         """Runs one iteration. Whatever fails names it, and leaves all as it was."""

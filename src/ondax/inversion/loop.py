@@ -15,7 +15,7 @@ from .fingerprint import Problem
 from .interrupt import deferred_interrupt
 from .progress import Progress, say
 from .result import Interrupted
-from .state import load_state, save_state
+from .state import load_state, only_writer, save_state
 
 
 class UnsavedState(UserWarning):
@@ -45,6 +45,10 @@ class AbstractRun(ABC):
     @abstractmethod
     def saved(self) -> dict[str, Any]:
         """What a file has to hold, besides the history."""
+
+    def begin(self) -> None:
+        """Find what the first iteration needs, where no file was there to go on from."""
+        return
 
     @abstractmethod
     def restore(self, saved: dict[str, Any]) -> None:
@@ -87,7 +91,7 @@ def iterate(
     problem: Problem,
     save_every: int,
 ) -> Any:
-    """Runs the iterations that are left, and returns the run's result.
+    """Goes on from the file, if there is one, runs the iterations that are left, and returns the run's result.
 
     Args:
         run: where the inversion stands.
@@ -102,6 +106,7 @@ def iterate(
         save_every: iterations between saves.
 
     Raises:
+        ValueError: the file holds more iterations or belongs to another problem, or another process writes to it.
         Interrupted: after Ctrl-C, once the running iteration is finished and saved.
     """
     label, digits = shown
@@ -122,17 +127,22 @@ def iterate(
             return False
         return True
 
-    with Progress(name, iterations, progress, run.done) as bar, deferred_interrupt() as interrupted:
-        while run.done < iterations:
-            advance()
-            if run.done % save_every == 0 or run.done == iterations:
-                save()
-            bar.update({label: format(run.rows[-1, 0], digits)})
-            if callback is not None:
-                result = run.result
-                callback(run.done, result.found, result.history)
-            if interrupted and run.done < iterations:
-                kept = f"{path} holds the state: make the same call again to go on" if save() else "nothing was saved"
-                message = f"stopped after {run.done} of {iterations} iterations; {kept}"
-                raise Interrupted(message, run.result)
+    with only_writer(path):
+        if not run.resume(path, problem, iterations, progress) and iterations > 0:
+            run.begin()
+        with Progress(name, iterations, progress, run.done) as bar, deferred_interrupt() as interrupted:
+            while run.done < iterations:
+                advance()
+                if run.done % save_every == 0 or run.done == iterations:
+                    save()
+                bar.update({label: format(run.rows[-1, 0], digits)})
+                if callback is not None:
+                    result = run.result
+                    callback(run.done, result.found, result.history)
+                if interrupted and run.done < iterations:
+                    kept = (
+                        f"{path} holds the state: make the same call again to go on" if save() else "nothing was saved"
+                    )
+                    message = f"stopped after {run.done} of {iterations} iterations; {kept}"
+                    raise Interrupted(message, run.result)
     return run.result

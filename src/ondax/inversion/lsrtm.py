@@ -24,7 +24,6 @@ from .linear_steps import LinearNumbers
 from .loop import AbstractRun, iterate
 from .progress import Progress
 from .result import LinearHistory, LSRTMResult
-from .state import only_writer
 
 
 def lsrtm(
@@ -135,20 +134,18 @@ def lsrtm(
     parts |= {"shots": partial(fingerprint, (batch_size, encodings, seed))}
     problem = Problem.of(parts, trust, path)
     run = _Run(method, method.start, np.empty((0, 3)))
-    with only_writer(path):
-        run.resume(path, problem, iterations, progress)
-        return iterate(
-            run,
-            run.advance,
-            iterations,
-            name="lsrtm",
-            shown=("residual", ".4f"),
-            callback=callback,
-            progress=progress,
-            path=path,
-            problem=problem,
-            save_every=save_every,
-        )
+    return iterate(
+        run,
+        run.advance,
+        iterations,
+        name="lsrtm",
+        shown=("residual", ".4f"),
+        callback=callback,
+        progress=progress,
+        path=path,
+        problem=problem,
+        save_every=save_every,
+    )
 
 
 @dataclass
