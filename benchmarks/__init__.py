@@ -1,1 +1,2 @@
-"""Benchmarks of ondax against hand-written Devito, deepwave and plain JAX: `python -m benchmarks`."""
+"""Benchmarks of ondax against hand-written Devito, deepwave and plain JAX: `python -m
+benchmarks`."""

@@ -14,8 +14,23 @@ from .suite import Suite
 def main() -> int:
     """Run what was asked for and print the table. Returns 1 where a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    suite_names = ("A", "B", "C", "D", "E", "T", "lsrtm", "network", "layers", "building", "startup", "memory")
-    parser.add_argument("--case", nargs="+", choices=suite_names, default=suite_names, help="default: all")
+    suite_names = (
+        "A",
+        "B",
+        "C",
+        "D",
+        "E",
+        "T",
+        "lsrtm",
+        "network",
+        "layers",
+        "building",
+        "startup",
+        "memory",
+    )
+    parser.add_argument(
+        "--case", nargs="+", choices=suite_names, default=suite_names, help="default: all"
+    )
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
     parser.add_argument(
         "--deepwave-python",

@@ -1,4 +1,5 @@
-"""The measured problems, in plain Python: every contender reads them, whatever its array library."""
+"""The measured problems, in plain Python: every contender reads them, whatever its array
+library."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from typing import Any
 SPACING = 10.0  # metres, along every axis
 ORDER = 8  # of the spatial derivatives
 FREQUENCY = 10.0  # Hz, of the Ricker wavelet
-DELAY = 0.15  # seconds: with 0.12, the wavelet would begin with a step of 2e-5, too sharp for a history sampled in time
+# seconds: with 0.12, the wavelet would begin with a step of 2e-5, too sharp for a history sampled
+# in time
+DELAY = 0.15
 MAX_VELOCITY = 3000.0  # m/s
 REFLECTION = 1e-4  # of the absorbing layer
 POWER = 2  # of its profile
@@ -57,14 +60,18 @@ class Case:
     @property
     def wavelet(self) -> list[float]:
         """A Ricker wavelet, `samples` long."""
-        arguments = ((math.pi * FREQUENCY * (i * self.dt - DELAY)) ** 2 for i in range(self.samples))
+        arguments = (
+            (math.pi * FREQUENCY * (i * self.dt - DELAY)) ** 2 for i in range(self.samples)
+        )
         return [(1 - 2 * a) * math.exp(-a) for a in arguments]
 
     @property
     def sources(self) -> list[list[int]]:
         """The grid point of each shot's source: near the surface, spread along the first axis."""
         middle = [n // 2 for n in self.shape[1:-1]]
-        return [[(2 * s + 1) * self.shape[0] // (2 * self.shots), *middle, 2] for s in range(self.shots)]
+        return [
+            [(2 * s + 1) * self.shape[0] // (2 * self.shots), *middle, 2] for s in range(self.shots)
+        ]
 
     @property
     def receivers(self) -> list[list[int]]:
@@ -83,7 +90,8 @@ class Case:
         return 1500 + 1200 * depth + 300 / (1 + sum(o * o for o in offsets))
 
     def reflectivity(self, *coordinates: Any) -> Any:
-        """Velocity perturbations in m/s: thin layers in the lower two thirds, in arithmetic that any array library can do.
+        """Velocity perturbations in m/s: thin layers in the lower two thirds, in arithmetic that
+        any array library can do.
 
         Args:
             coordinates: grid indices along each axis, of the grid's full shape.
@@ -92,10 +100,13 @@ class Case:
         return 20.0 * (depth // 8 % 2) * (3 * depth > self.shape[-1])
 
     def damping(self, axis: int) -> list[float]:
-        """Damping profile in 1/s along an axis of the padded grid; the layer damps by the sum over axes."""
+        """Damping profile in 1/s along an axis of the padded grid; the layer damps by the sum over
+        axes."""
         n, length = self.shape[axis], self.width * SPACING
         strongest = (POWER + 1) * MAX_VELOCITY * math.log(1 / REFLECTION) / length
-        beyond = (max(self.width - i, i - (n + self.width - 1), 0) for i in range(n + 2 * self.width))
+        beyond = (
+            max(self.width - i, i - (n + self.width - 1), 0) for i in range(n + 2 * self.width)
+        )
         return [strongest * (cells / self.width) ** POWER for cells in beyond]
 
 

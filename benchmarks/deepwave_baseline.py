@@ -1,4 +1,5 @@
-"""Baseline 2: deepwave's scalar propagator on the same grid, order, layer width, time steps and threads."""
+"""Baseline 2: deepwave's scalar propagator on the same grid, order, layer width, time steps and
+threads."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from .worker import Actions, serve
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     torch.set_num_threads(options["threads"])
     case = CASES[options["case"]]
-    coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij")
+    coordinates = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij"
+    )
     velocity = case.velocity(*coordinates).requires_grad_()
     # deepwave does not divide by the cell volume
     density = torch.tensor(case.wavelet) / SPACING ** len(case.shape)
@@ -23,7 +26,12 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "source_locations": torch.tensor(case.sources)[:, None],
         "receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1),
     }
-    numerics = {"accuracy": ORDER, "pml_width": case.width, "pml_freq": FREQUENCY, "max_vel": MAX_VELOCITY}
+    numerics = {
+        "accuracy": ORDER,
+        "pml_width": case.width,
+        "pml_freq": FREQUENCY,
+        "max_vel": MAX_VELOCITY,
+    }
 
     def model() -> Any:
         return deepwave.scalar(velocity, SPACING, case.dt, **survey, **numerics)

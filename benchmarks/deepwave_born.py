@@ -1,4 +1,5 @@
-"""Baseline: an iteration of least-squares migration with deepwave's `scalar_born`, forward and backward in the scattering potential."""
+"""Baseline: an iteration of least-squares migration with deepwave's `scalar_born`, forward and
+backward in the scattering potential."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from .worker import Actions, serve
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     torch.set_num_threads(options["threads"])
     case = CASES[options["case"]]
-    coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij")
+    coordinates = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij"
+    )
     velocity = case.velocity(*coordinates)
     scatter = case.reflectivity(*coordinates).contiguous().requires_grad_()
     # deepwave does not divide by the cell volume
@@ -24,13 +27,19 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "source_locations": torch.tensor(case.sources)[:, None],
         "sc_receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1),
     }
-    numerics = {"accuracy": ORDER, "pml_width": case.width, "pml_freq": FREQUENCY, "max_vel": MAX_VELOCITY}
+    numerics = {
+        "accuracy": ORDER,
+        "pml_width": case.width,
+        "pml_freq": FREQUENCY,
+        "max_vel": MAX_VELOCITY,
+    }
 
     def model() -> Any:
         return deepwave.scalar_born(velocity, SPACING, case.dt, dv=scatter, **survey, **numerics)
 
     def iteration() -> float:
-        """Half the energy of the Born traces, and its gradient: one product with J and one with J'."""
+        """Half the energy of the Born traces, and its gradient: one product with J and one with
+        J'."""
         scatter.grad = None
         loss = 0.5 * torch.sum(model().sc_receiver_amplitudes ** 2)
         loss.backward()

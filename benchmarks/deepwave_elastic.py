@@ -1,7 +1,9 @@
-"""deepwave's elastic propagator on the elastic case: same grid, steps, source, receivers and threads; its own layer.
+"""deepwave's elastic propagator on the elastic case: same grid, steps, source, receivers and
+threads; its own layer.
 
-Its layer is a CPML, which needs fewer cells than a sponge: `width` is deepwave's default, 20, unless told otherwise. The gradient is by
-lambda, mu and buoyancy, which it averages to the points between the nodes itself.
+Its layer is a CPML, which needs fewer cells than a sponge: `width` is deepwave's default, 20,
+unless told otherwise. The gradient is by lambda, mu and buoyancy, which it averages to the points
+between the nodes itself.
 """
 
 from __future__ import annotations
@@ -21,14 +23,21 @@ DEFAULT_WIDTH = 20
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     torch.set_num_threads(options["threads"])
     case = ELASTIC_CASES[options["case"]]
-    coordinates = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij")
+    coordinates = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij"
+    )
     parameters = case.parameters(*coordinates)
     model = [m.requires_grad_() for m in deepwave.vpvsrho_to_lambmubuoyancy(*parameters.values())]
     # deepwave does not divide by the cell's area, and drives the first step with the first sample
     rate = torch.tensor(case.wavelet[1:]) / SPACING ** len(case.shape)
     receivers = torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1)
     survey = {
-        "sources": {"pressure_rate": (rate[None, None].repeat(case.shots, 1, 1), torch.tensor(case.sources)[:, None])},
+        "sources": {
+            "pressure_rate": (
+                rate[None, None].repeat(case.shots, 1, 1),
+                torch.tensor(case.sources)[:, None],
+            )
+        },
         "receivers": {"y": receivers, "x": receivers},
     }
     numerics = {
@@ -49,7 +58,9 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         for m in model:
             m.grad = None
         out = run()
-        loss = 0.5 * (torch.sum(out.receiver_amplitudes_y**2) + torch.sum(out.receiver_amplitudes_x**2))
+        loss = 0.5 * (
+            torch.sum(out.receiver_amplitudes_y**2) + torch.sum(out.receiver_amplitudes_x**2)
+        )
         loss.backward()
         return float(loss.detach())
 
@@ -57,7 +68,9 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         """By vp, vs and rho, as the other contenders."""
         leaves = [p.detach().requires_grad_() for p in parameters.values()]
         gradient()
-        torch.autograd.backward(deepwave.vpvsrho_to_lambmubuoyancy(*leaves), [m.grad for m in model])
+        torch.autograd.backward(
+            deepwave.vpvsrho_to_lambmubuoyancy(*leaves), [m.grad for m in model]
+        )
         return torch.cat([leaf.grad.flatten() for leaf in leaves]).tolist()
 
     with torch.no_grad():

@@ -1,14 +1,17 @@
-"""Baseline 1: the same scheme written by hand in Devito, adjoint and all, called without Operator.apply.
+"""Baseline 1: the same scheme written by hand in Devito, adjoint and all, called without
+Operator.apply.
 
-As an expert would write it: built once, the whole history kept in a buffer that is reused, damping profiles
-of one axis each, one grid point for each of the sources and receivers, arguments prepared once. The forms chosen
-here were the fastest of those tried (see README.md).
+As an expert would write it: built once, the whole history kept in a buffer that is reused, damping
+profiles of one axis each, one grid point for each of the sources and receivers, arguments prepared
+once. The forms chosen here were the fastest of those tried (see README.md).
 
 Two imaging conditions, equal by summation by parts:
 
-- `gradient`: the textbook's, `grad -= u * v.dt2` in a loop nest of its own, after the residual's injection;
-- `gradient_fused`: the adjoint's own equation gives `m * v.dt2 = laplace(v) + residual`, so Devito can take
-  `grad -= u * laplace(v)` inside the stencil's loop nest; the residual's part is added at the receivers.
+- `gradient`: the textbook's, `grad -= u * v.dt2` in a loop nest of its own, after the residual's
+  injection;
+- `gradient_fused`: the adjoint's own equation gives `m * v.dt2 = laplace(v) + residual`, so Devito
+  can take `grad -= u * laplace(v)` inside the stencil's loop nest; the residual's part is added at
+  the receivers.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ configuration["log-level"] = "ERROR"
 
 
 class DevitoBaseline:
-    """One shot: `forward`, keeping its history; `backward` and `backward_fused`, adding to `grad`; `adjoint`, without.
+    """One shot: `forward`, keeping its history; `backward` and `backward_fused`, adding to `grad`;
+    `adjoint`, without.
 
     Args:
         case: the problem; only its first shot is run.
@@ -45,14 +49,19 @@ class DevitoBaseline:
         self.gamma = 0
         for axis, dimension in enumerate(self.grid.dimensions):
             values = case.damping(axis)
-            profile = Function(name=f"gamma{axis}", dimensions=(dimension,), shape=(len(values),), space_order=0)
+            profile = Function(
+                name=f"gamma{axis}", dimensions=(dimension,), shape=(len(values),), space_order=0
+            )
             plain(profile)[...] = values
             self.gamma += profile
 
-        # Step n makes u[n + 1] and runs at loop index n + 1: u[-1] and u[0] are buffers 0 and 1, always zero.
+        # Step n makes u[n + 1] and runs at loop index n + 1: u[-1] and u[0] are buffers 0 and 1,
+        # always zero.
         self.first, self.last = 1, case.steps
         buffers = case.steps + 2
-        self.u = TimeFunction(name="u", grid=self.grid, time_order=2, space_order=ORDER, save=buffers)
+        self.u = TimeFunction(
+            name="u", grid=self.grid, time_order=2, space_order=ORDER, save=buffers
+        )
         self.v = TimeFunction(name="v", grid=self.grid, time_order=2, space_order=ORDER)
         self.grad = Function(name="grad", grid=self.grid, space_order=0)
         self.at_source = self._points("source", [case.sources[0]])
@@ -71,7 +80,9 @@ class DevitoBaseline:
     def _samples(self, name: str, kind: str, points: int) -> Function:
         dimensions = (self.grid.time_dim, self._point_dimension(kind))
         shape = (self.case.steps + 2, points)
-        return Function(name=name, dimensions=dimensions, shape=shape, space_order=0, dtype=np.float32)
+        return Function(
+            name=name, dimensions=dimensions, shape=shape, space_order=0, dtype=np.float32
+        )
 
     def _point_dimension(self, kind: str) -> Dimension:
         return Dimension(name=f"p_{kind}")
@@ -107,7 +118,9 @@ class DevitoBaseline:
         ]
         step_back = update(v, v.backward, v.forward)
         inject = Inc(v.backward.subs(receivers), self.residual / mass.subs(receivers))
-        time_terms = (v.forward - 2 * v + v.backward) / dt**2 + gamma * (v.backward - v.forward) / (2 * dt)
+        time_terms = (v.forward - 2 * v + v.backward) / dt**2 + gamma * (v.backward - v.forward) / (
+            2 * dt
+        )
         image = Inc(self.grad, -u.forward * time_terms)
         image_fused = Inc(self.grad, -u.forward * v.laplace)
         image_residual = Inc(self.grad.subs(receivers), -u.forward.subs(receivers) * self.residual)
@@ -116,7 +129,9 @@ class DevitoBaseline:
         self.forward = self._prepare("Forward", forward, threads)
         self.adjoint = self._prepare("Adjoint", [step_back, inject, read], threads)
         self.backward = self._prepare("Backward", [step_back, inject, image], threads)
-        self.backward_fused = self._prepare("BackwardFused", [step_back, image_fused, inject, image_residual], threads)
+        self.backward_fused = self._prepare(
+            "BackwardFused", [step_back, image_fused, inject, image_residual], threads
+        )
 
     def _prepare(self, name: str, equations: list[Eq], threads: int) -> Callable[[], None]:
         """The compiled function with all its arguments, ready to be called."""
@@ -136,7 +151,9 @@ class DevitoBaseline:
 
     def gradient(self, fused: bool = False) -> float:
         """Half the energy of the traces; its gradient by m on the padded grid is left in `grad`."""
-        traces, residual, grad, m = (plain(f) for f in (self.traces, self.residual, self.grad, self.m))
+        traces, residual, grad, m = (
+            plain(f) for f in (self.traces, self.residual, self.grad, self.m)
+        )
         self.forward()
         residual[...] = traces
         self._reset()
@@ -173,7 +190,10 @@ class DevitoBaseline:
         self._reset()
         self.adjoint()
         read = plain(self.adjoint_source).astype(np.float64)
-        return float(abs(np.vdot(traces, d) - np.vdot(q, read)) / (np.linalg.norm(traces) * np.linalg.norm(d)))
+        return float(
+            abs(np.vdot(traces, d) - np.vdot(q, read))
+            / (np.linalg.norm(traces) * np.linalg.norm(d))
+        )
 
 
 def plain(function: Function) -> np.ndarray:

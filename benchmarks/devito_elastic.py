@@ -1,24 +1,26 @@
-"""Elastic baseline: velocity and stress on the staggered grid of Virieux (1986), 2-D, by hand in Devito, adjoint and all.
+"""Elastic baseline: velocity and stress on the staggered grid of Virieux (1986), 2-D, by hand in
+Devito, adjoint and all.
 
-As an expert would write it: built once, called without Operator.apply; damping and densities folded into one factor
-for what a point keeps and one for what it gets; stresses overwritten in place.
+As an expert would write it: built once, called without Operator.apply; damping and densities folded
+into one factor for what a point keeps and one for what it gets; stresses overwritten in place.
 
-The adjoint. The forward run is, with A = rho (1/dt +- gamma/2), B = 1/dt +- gamma/2, C the stiffness, E v the strain rate and
-D = -E' the divergence,
+The adjoint. The forward run is, with A = rho (1/dt +- gamma/2), B = 1/dt +- gamma/2, C the
+stiffness, E v the strain rate and D = -E' the divergence,
 
     A+ v[n+1] = A- v[n] + D T[n],    B+ T[n+1] = B- T[n] + C E v[n+1] - q[n].
 
-Written for s = -C a_T in place of the stresses' multiplier a_T, which C commutes with, its adjoint has all factors outside
-of the derivatives, and is the same stencil again:
+Written for s = -C a_T in place of the stresses' multiplier a_T, which C commutes with, its adjoint
+has all factors outside of the derivatives, and is the same stencil again:
 
     B+ s[n] = B- s[n+1] + C E a[n+1],    A+ a[n] = A- a[n+1] + D s[n] - r[n+1].
 
-Imaging: by lambda and mu, products of s and E v of the kept velocities, by trace and deviator, over 2 (lambda + mu) and 2 mu
-after the loop (so mu must not vanish); by rho, v[n+1] (D s[n] - r[n+1]) / rho, by summation by parts in time.
+Imaging: by lambda and mu, products of s and E v of the kept velocities, by trace and deviator, over
+2 (lambda + mu) and 2 mu after the loop (so mu must not vanish); by rho, v[n+1] (D s[n] - r[n+1]) /
+rho, by summation by parts in time.
 
-The forms chosen were the fastest of those tried: damping from profiles of one axis (10 % slower), two buffers in place of
-one (6 % slower), strain rates kept as well as velocities (6 % slower), stresses kept (9 % slower), imaging of the stresses in
-the stencil's loop nest (5 % slower).
+The forms chosen were the fastest of those tried: damping from profiles of one axis (10 % slower),
+two buffers in place of one (6 % slower), strain rates kept as well as velocities (6 % slower),
+stresses kept (9 % slower), imaging of the stresses in the stencil's loop nest (5 % slower).
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from .worker import Actions, serve
 
 
 class DevitoElastic(DevitoShot):
-    """See `DevitoShot`. Turn n of the loop makes step n + 1 of the forward run, and step n of the adjoint."""
+    """See `DevitoShot`. Turn n of the loop makes step n + 1 of the forward run, and step n of the
+    adjoint."""
 
     coefficient_names = ("lam", "mu", "mu_xz", "rho_x", "rho_z")
 
@@ -45,7 +48,9 @@ class DevitoElastic(DevitoShot):
         super().__init__(case, order, threads, dtype)
         x, z = self.grid.dimensions
         self.halves = {NODE: (0.0, 0.0), x: (0.5, 0.0), z: (0.0, 0.5), (x, z): (0.5, 0.5)}
-        kept = {place: self.function(f"kept{i}", staggered=place) for i, place in enumerate(self.halves)}
+        kept = {
+            place: self.function(f"kept{i}", staggered=place) for i, place in enumerate(self.halves)
+        }
         self.kept = kept
         # What the rates are multiplied by: the coefficient over the damped step.
         self.lam, self.lam2mu = self.function("lam"), self.function("lam2mu")
@@ -55,17 +60,26 @@ class DevitoElastic(DevitoShot):
         self.set_coefficients(self.coefficients())
 
         steps = case.steps
-        self.velocity = tuple(self.field(n, staggered=d, save=steps + 1) for n, d in (("vx", x), ("vz", z)))
+        self.velocity = tuple(
+            self.field(n, staggered=d, save=steps + 1) for n, d in (("vx", x), ("vz", z))
+        )
         self.stress = self._stresses("t")
-        self.adjoint_velocity = tuple(self.field(n, staggered=d, save=Buffer(1)) for n, d in (("ax", x), ("az", z)))
+        self.adjoint_velocity = tuple(
+            self.field(n, staggered=d, save=Buffer(1)) for n, d in (("ax", x), ("az", z))
+        )
         self.adjoint_stress = self._stresses("s")
         places = (NODE, NODE, (x, z), x, z)
-        self.images = [self.function(f"image{i}", staggered=place) for i, place in enumerate(places)]
+        self.images = [
+            self.function(f"image{i}", staggered=place) for i, place in enumerate(places)
+        ]
         self.wavelet = self.samples("wavelet", self.source, steps + 1)
         self.read = self.samples("read", self.source, steps + 1)
         self.traces = tuple(self.samples(f"trace_{d}", self.receivers, steps + 1) for d in "xz")
-        self.residuals = tuple(self.samples(f"residual_{d}", self.receivers, steps + 1) for d in "xz")
-        # A sample acts halfway through its turn, where the velocities are half a step behind the stresses.
+        self.residuals = tuple(
+            self.samples(f"residual_{d}", self.receivers, steps + 1) for d in "xz"
+        )
+        # A sample acts halfway through its turn, where the velocities are half a step behind the
+        # stresses.
         plain(self.wavelet)[:steps, 0] = case.wavelet[1:]
         self._build()
 
@@ -122,7 +136,9 @@ class DevitoElastic(DevitoShot):
 
         def accelerate(fields: Any, following: Any, forces: Any) -> list[Eq]:
             terms = zip(fields, following, (x, z), self.buoyancy, forces, strict=True)
-            return [Eq(new, self.kept[place] * old + b * force) for old, new, place, b, force in terms]
+            return [
+                Eq(new, self.kept[place] * old + b * force) for old, new, place, b, force in terms
+            ]
 
         def load(fields: Any, following: Any, rates: Any) -> list[Eq]:
             (xx, zz, xz), (new_xx, new_zz, new_xz), (exx, ezz, exz) = fields, following, rates
@@ -137,7 +153,10 @@ class DevitoElastic(DevitoShot):
         behind = [{**ahead, d: ahead[d] - 1} for d in (x, z)]
 
         source = [
-            Inc(f.forward.subs(self.source), -self.stress_step.subs(self.source) * self.wavelet / self.cell)
+            Inc(
+                f.forward.subs(self.source),
+                -self.stress_step.subs(self.source) * self.wavelet / self.cell,
+            )
             for f in self.stress[:2]
         ]
         record = [
@@ -166,7 +185,9 @@ class DevitoElastic(DevitoShot):
                 inject.append(Inc(a.backward.subs(at), -0.5 * b.subs(at) * residual))
                 image_inject.append(Inc(image.subs(at), -0.5 * v.forward.subs(at) * residual))
         exx, ezz, exz = strain(vx.forward, vz.forward)
-        image_forces = [Inc(i, v.forward * f) for i, v, f in zip(self.images[3:], (vx, vz), forces, strict=True)]
+        image_forces = [
+            Inc(i, v.forward * f) for i, v, f in zip(self.images[3:], (vx, vz), forces, strict=True)
+        ]
         image_stress = [
             Inc(self.images[0], (sxx.backward + szz.backward) * (exx + ezz)),
             Inc(self.images[1], (sxx.backward - szz.backward) * (exx - ezz)),
@@ -175,7 +196,9 @@ class DevitoElastic(DevitoShot):
         backward = [*step_back, *image_forces, *inject, *image_inject, *image_stress]
         self._backward = self.prepare("ElasticBackward", backward, 0, self.case.steps - 1)
         read = Eq(self.read, (sxx.backward + szz.backward).subs(self.source) / self.cell)
-        self._adjoint = self.prepare("ElasticAdjoint", [*step_back, *inject, read], 0, self.case.steps - 1)
+        self._adjoint = self.prepare(
+            "ElasticAdjoint", [*step_back, *inject, read], 0, self.case.steps - 1
+        )
 
     def forward(self) -> None:
         zero(self.stress)
@@ -204,7 +227,9 @@ class DevitoElastic(DevitoShot):
         vp, vs, rho = (self.parameters[n] for n in ("vp", "vs", "rho"))
         mu = rho * vs**2
         mu_xz = self.coefficients()["mu_xz"]
-        by_compliance = half_points_transposed(half_points_transposed(-(mu_xz**2) * g["mu_xz"], 1), 0)
+        by_compliance = half_points_transposed(
+            half_points_transposed(-(mu_xz**2) * g["mu_xz"], 1), 0
+        )
         by_mu = g["mu"] - 2 * g["lam"] - by_compliance / mu**2
         by_rho = half_points_transposed(g["rho_x"], 0) + half_points_transposed(g["rho_z"], 1)
         return {
@@ -219,7 +244,9 @@ class DevitoElastic(DevitoShot):
         zero([*self.adjoint_stress, *self.adjoint_velocity])
         self._adjoint()
         modulus = 2 * (self.values["lam"] + self.values["mu"])[self.source_index]
-        return -plain(self.read) / modulus  # the stresses' multiplier; both fields of the explosion have the factor -1
+        return (
+            -plain(self.read) / modulus
+        )  # the stresses' multiplier; both fields of the explosion have the factor -1
 
 
 def half_points(values: Array, axis: int) -> Array:

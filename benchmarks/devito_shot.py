@@ -1,4 +1,5 @@
-"""What hand-written Devito needs around the equations of one shot: grid, damping, points, calls, and tests of its adjoint."""
+"""What hand-written Devito needs around the equations of one shot: grid, damping, points, calls,
+and tests of its adjoint."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from .devito_baseline import plain
 configuration["log-level"] = "ERROR"
 
 Array = np.ndarray[Any, np.dtype[Any]]
-STATIC = 10**9  # "par-dynamic-work" that no loop reaches: rows stay on the core whose cache has them
+STATIC = (
+    10**9
+)  # "par-dynamic-work" that no loop reaches: rows stay on the core whose cache has them
 
 
 class DevitoShot(ABC):
@@ -40,7 +43,9 @@ class DevitoShot(ABC):
         self.receivers = self.points("receiver", case.receivers)
         self.source_index = tuple(i + case.width for i in case.sources[0])
         inside = case.parameters(*np.indices(case.shape).astype(float))
-        self.parameters = {name: np.pad(values, case.width, mode="edge") for name, values in inside.items()}
+        self.parameters = {
+            name: np.pad(values, case.width, mode="edge") for name, values in inside.items()
+        }
         self.kernel_gradient: dict[str, Array] = {}
 
     # ---------------------------------------------------------------- of each equation
@@ -59,7 +64,8 @@ class DevitoShot(ABC):
 
     @abstractmethod
     def gradient(self) -> float:
-        """Half the energy of the traces; the gradient by each coefficient is left in `kernel_gradient`."""
+        """Half the energy of the traces; the gradient by each coefficient is left in
+        `kernel_gradient`."""
 
     @abstractmethod
     def by_parameters(self, kernel_gradient: Mapping[str, Array]) -> dict[str, Array]:
@@ -67,23 +73,38 @@ class DevitoShot(ABC):
 
     @abstractmethod
     def adjoint_samples(self, data: Sequence[Array]) -> Array:
-        """The adjoint of wavelet to traces, as laid out as `wavelet`, applied to data laid out as `traces`."""
+        """The adjoint of wavelet to traces, as laid out as `wavelet`, applied to data laid out as
+        `traces`."""
 
     wavelet: Function
     traces: tuple[Function, ...]
 
     # ---------------------------------------------------------------- symbols
 
-    def function(self, name: str, values: Any = None, staggered: Any = NODE, halo: int = 0) -> Function:
+    def function(
+        self, name: str, values: Any = None, staggered: Any = NODE, halo: int = 0
+    ) -> Function:
         made = Function(name=name, grid=self.grid, space_order=halo, staggered=staggered)
         if values is not None:
             made.data[:] = values
         return made
 
-    def field(self, name: str, time_order: int = 1, staggered: Any = NODE, save: Any = None, halo: int = -1) -> Any:
+    def field(
+        self,
+        name: str,
+        time_order: int = 1,
+        staggered: Any = NODE,
+        save: Any = None,
+        halo: int = -1,
+    ) -> Any:
         halo = self.order if halo < 0 else halo
         return TimeFunction(
-            name=name, grid=self.grid, time_order=time_order, space_order=halo, staggered=staggered, save=save
+            name=name,
+            grid=self.grid,
+            time_order=time_order,
+            space_order=halo,
+            staggered=staggered,
+            save=save,
         )
 
     def damping(self, *halves: float) -> Array:
@@ -122,7 +143,9 @@ class DevitoShot(ABC):
 
     # ---------------------------------------------------------------- calls
 
-    def prepare(self, name: str, equations: Sequence[Eq], first: int, last: int) -> Callable[[], None]:
+    def prepare(
+        self, name: str, equations: Sequence[Eq], first: int, last: int
+    ) -> Callable[[], None]:
         """The compiled function of a time loop with all its arguments, ready to be called."""
         parallel = self.threads > 1
         operator = Operator(
@@ -132,13 +155,17 @@ class DevitoShot(ABC):
             opt=("advanced", {"par-dynamic-work": STATIC} if parallel else {}),
         )
         options = {"nthreads": self.threads} if parallel else {}
-        arguments = operator.arguments(dt=self.dtype(self.case.dt), time_m=first, time_M=last, **options)
+        arguments = operator.arguments(
+            dt=self.dtype(self.case.dt), time_m=first, time_M=last, **options
+        )
         function = operator.cfunction
         values = [arguments[p.name] for p in operator.parameters]
 
         def call() -> None:
             if function(*values) != 0:
-                raise RuntimeError(f"{operator.name} failed")  # naming it also keeps its arrays alive
+                raise RuntimeError(
+                    f"{operator.name} failed"
+                )  # naming it also keeps its arrays alive
 
         return call
 
@@ -169,12 +196,15 @@ class DevitoShot(ABC):
         traces = np.stack([plain(t) for t in self.traces]).astype(np.float64)
         data = np.random.default_rng(0).standard_normal(traces.shape).astype(self.dtype)
         read = self.adjoint_samples(list(data)).astype(np.float64)
-        mismatch = abs(np.vdot(traces, data) - np.vdot(plain(self.wavelet).astype(np.float64), read))
+        mismatch = abs(
+            np.vdot(traces, data) - np.vdot(plain(self.wavelet).astype(np.float64), read)
+        )
         return float(mismatch / (np.linalg.norm(traces) * np.linalg.norm(data.astype(np.float64))))
 
     def gradient_test(self, step: float = 1e-6) -> float:
-        """The largest relative error of a derivative along a random direction, coefficient by coefficient, in float64
-        against central differences, or of the float32 gradient against the float64 one."""
+        """The largest relative error of a derivative along a random direction, coefficient by
+        coefficient, in float64 against central differences, or of the float32 gradient against the
+        float64 one."""
         twin = type(self)(self.case, self.order, dtype=np.float64)
         self.gradient()
         twin.gradient()
@@ -187,9 +217,14 @@ class DevitoShot(ABC):
                 twin.set_coefficients({**base, name: base[name] + sign * step * direction})
                 twin.forward()
                 energies.append(twin.energy())
-            difference, derivative = (energies[0] - energies[1]) / (2 * step), np.vdot(exact[name], direction)
+            difference, derivative = (
+                (energies[0] - energies[1]) / (2 * step),
+                np.vdot(exact[name], direction),
+            )
             errors.append(abs(difference - derivative) / abs(derivative))
-            rounding = np.linalg.norm(self.kernel_gradient[name] - exact[name]) / np.linalg.norm(exact[name])
+            rounding = np.linalg.norm(self.kernel_gradient[name] - exact[name]) / np.linalg.norm(
+                exact[name]
+            )
             errors.append(float(rounding))
         return float(max(errors))
 

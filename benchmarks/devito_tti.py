@@ -1,22 +1,28 @@
-"""Baseline of tilted transverse isotropy, 2-D, by hand in Devito, adjoint and all; and Devito's own example, forward only.
+"""Baseline of tilted transverse isotropy, 2-D, by hand in Devito, adjoint and all; and Devito's own
+example, forward only.
 
-With L p = laplace(p) - H p, H u = d_x(sin fu) + d_z(cos fu), fu = sin u_x + cos u_z, centred differences on the nodes,
+With L p = laplace(p) - H p, H u = d_x(sin fu) + d_z(cos fu), fu = sin u_x + cos u_z, centred
+differences on the nodes,
 
-    m (p_tt + gamma p_t) = e2 L p + s H r + q,    m (r_tt + gamma r_t) = s L p + H r + q,    e2 = 1 + 2 epsilon, s = sqrt(1 + 2 delta).
+    m (p_tt + gamma p_t) = e2 L p + s H r + q,    m (r_tt + gamma r_t) = s L p + H r + q,    e2 = 1
+    + 2 epsilon, s = sqrt(1 + 2 delta).
 
-L and H are symmetric, so the adjoint applies them to b1 = e2 a + s c and b2 = s a + c for its fields a, c:
+L and H are symmetric, so the adjoint applies them to b1 = e2 a + s c and b2 = s a + c for its
+fields a, c:
 
     m (a_tt + ...) = L b1 + r,    m (c_tt + ...) = H b2.
 
-Imaging: by e2, s and m from the products of a, c with L p, H r; by sin and cos from those of the gradients of b1, b2 and of p, r.
-The forward run calculates all of these on its way, so it keeps them: six fields a step. (From p, r alone e2 and s cannot be
-had otherwise than by calculating L p, H r again: it is not enough to know their combinations where epsilon = delta.)
+Imaging: by e2, s and m from the products of a, c with L p, H r; by sin and cos from those of the
+gradients of b1, b2 and of p, r. The forward run calculates all of these on its way, so it keeps
+them: six fields a step. (From p, r alone e2 and s cannot be had otherwise than by calculating L p,
+H r again: it is not enough to know their combinations where epsilon = delta.)
 
-As an expert would write it: called without Operator.apply; mass, damping and coefficients folded into one factor a term; sin fu
-and cos fu materialised, and b1, b2; fields of two times, the new one over the oldest; products of a, c with the history where b1
-and b2 are made, the others where sin fu and cos fu are. The forms chosen were the fastest of those tried: Devito's own
-nesting of derivatives (32 % slower forward), fu in place of its products (25 %), p and r alone kept (gradient 31 % slower,
-at order 4 49 %), p, r, L p and H r kept (5 to 10 %), b1 and b2 made with a, c (12 %).
+As an expert would write it: called without Operator.apply; mass, damping and coefficients folded
+into one factor a term; sin fu and cos fu materialised, and b1, b2; fields of two times, the new one
+over the oldest; products of a, c with the history where b1 and b2 are made, the others where sin fu
+and cos fu are. The forms chosen were the fastest of those tried: Devito's own nesting of
+derivatives (32 % slower forward), fu in place of its products (25 %), p and r alone kept (gradient
+31 % slower, at order 4 49 %), p, r, L p and H r kept (5 to 10 %), b1 and b2 made with a, c (12 %).
 """
 
 from __future__ import annotations
@@ -36,14 +42,16 @@ from .worker import Actions, serve
 
 
 class DevitoTTI(DevitoShot):
-    """See `DevitoShot`. Turn n of the loop makes step n + 1 of the forward run, and step n of the adjoint."""
+    """See `DevitoShot`. Turn n of the loop makes step n + 1 of the forward run, and step n of the
+    adjoint."""
 
     coefficient_names = ("m", "e2", "s", "sin", "cos")
 
     def __init__(self, case: Any, order: int, threads: int = 1, dtype: type = np.float32) -> None:
         super().__init__(case, order, threads, dtype)
         steps = case.steps
-        # What each term is multiplied by: the new field is `now * field - (now - 1) * field.backward + ...`.
+        # What each term is multiplied by: the new field is `now * field - (now - 1) *
+        # field.backward + ...`.
         self.now, self.by_m, self.e2_by_m, self.s_by_m, self.e2, self.s, self.sin, self.cos = (
             self.function(n) for n in ("now", "by_m", "e2_by_m", "s_by_m", "e2", "s", "sin", "cos")
         )
@@ -64,7 +72,9 @@ class DevitoTTI(DevitoShot):
         self._build()
 
     def coefficients(self) -> dict[str, Array]:
-        vp, epsilon, delta, theta = (self.parameters[n] for n in ("vp", "epsilon", "delta", "theta"))
+        vp, epsilon, delta, theta = (
+            self.parameters[n] for n in ("vp", "epsilon", "delta", "theta")
+        )
         return {
             "m": 1 / vp**2,
             "e2": 1 + 2 * epsilon,
@@ -112,7 +122,10 @@ class DevitoTTI(DevitoShot):
             Eq(along, h_r),
             Eq(p.forward, carry(p, p.backward) + self.e2_by_m * l_p + self.s_by_m * h_r),
             Eq(r.forward, carry(r, r.backward) + self.s_by_m * l_p + self.by_m * h_r),
-            *(Inc(f.forward.subs(source), self.by_m.subs(source) * self.wavelet / self.cell) for f in (p, r)),
+            *(
+                Inc(f.forward.subs(source), self.by_m.subs(source) * self.wavelet / self.cell)
+                for f in (p, r)
+            ),
             Eq(self.traces[0], p.forward.subs(receivers)),
         ]
         self._forward = self.prepare("TiltedForward", forward, 0, last)
@@ -132,7 +145,10 @@ class DevitoTTI(DevitoShot):
         image_axis = [
             Inc(
                 image,
-                Derivative(b1, (d, 1)) * slope_p + slope_1 * p_d - Derivative(b2, (d, 1)) * slope_r - slope_2 * r_d,
+                Derivative(b1, (d, 1)) * slope_p
+                + slope_1 * p_d
+                - Derivative(b2, (d, 1)) * slope_r
+                - slope_2 * r_d,
             )
             for image, d, p_d, r_d in ((self.images[3], x, px, rx), (self.images[4], z, pz, rz))
         ]
@@ -142,7 +158,16 @@ class DevitoTTI(DevitoShot):
         ]
         inject = Inc(a.backward.subs(receivers), self.by_m.subs(receivers) * self.residual)
         read = Eq(self.read, (a.backward.subs(source) + c.backward.subs(source)) / self.cell)
-        backward = [*combine, *image_products, *fill_1, *fill_2, *image_axis, *step_back, inject, read]
+        backward = [
+            *combine,
+            *image_products,
+            *fill_1,
+            *fill_2,
+            *image_axis,
+            *step_back,
+            inject,
+            read,
+        ]
         self._backward = self.prepare("TiltedBackward", backward, 0, last)
         adjoint = [*combine, *fill_1, *fill_2, *step_back, inject, read]
         self._adjoint = self.prepare("TiltedAdjoint", adjoint, 0, last)
@@ -160,7 +185,9 @@ class DevitoTTI(DevitoShot):
         c = self.values
         by_m = -(c["e2"] * by_e2 + c["s"] * by_s + products) / c["m"]
         # The source's part of m (p_tt + ...), which the products leave out.
-        by_m[self.source_index] -= np.vdot(plain(self.read), plain(self.wavelet)) / c["m"][self.source_index]
+        by_m[self.source_index] -= (
+            np.vdot(plain(self.read), plain(self.wavelet)) / c["m"][self.source_index]
+        )
         self.kernel_gradient = {"m": by_m, "e2": by_e2, "s": by_s, "sin": by_sin, "cos": by_cos}
         return self.energy()
 
@@ -182,15 +209,24 @@ class DevitoTTI(DevitoShot):
 
 
 def example_forward(case: Any, order: int) -> Callable[[], None]:
-    """Devito's `examples.seismic.tti` on the same grid, with its own differences, layer, source and receivers; no history."""
+    """Devito's `examples.seismic.tti` on the same grid, with its own differences, layer, source and
+    receivers; no history."""
     from examples.seismic import AcquisitionGeometry, SeismicModel
     from examples.seismic.tti import AnisotropicWaveSolver
 
-    values = {k: v.astype(np.float32) for k, v in case.parameters(*np.indices(case.shape).astype(float)).items()}
+    values = {
+        k: v.astype(np.float32)
+        for k, v in case.parameters(*np.indices(case.shape).astype(float)).items()
+    }
     values["vp"] = values["vp"] / 1000  # km/s and ms
     spacing = (SPACING,) * len(case.shape)
     model = SeismicModel(
-        origin=(0.0,) * len(case.shape), spacing=spacing, shape=case.shape, space_order=order, nbl=case.width, **values
+        origin=(0.0,) * len(case.shape),
+        spacing=spacing,
+        shape=case.shape,
+        space_order=order,
+        nbl=case.width,
+        **values,
     )
     points = (np.asarray(p, np.float32) * SPACING for p in (case.receivers, case.sources[:1]))
     times = {"t0": 0.0, "tn": 1000 * case.dt * case.steps}

@@ -1,4 +1,5 @@
-"""What the machine is, and what else it was doing while we measured. Linux only, as are the benchmarks."""
+"""What the machine is, and what else it was doing while we measured. Linux only, as are the
+benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +12,11 @@ from pathlib import Path
 
 def description() -> str:
     """Processor, cores, memory, load before anything was measured."""
-    named = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    named = [
+        line.split(":")[1].strip()
+        for line in _lines("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
     model = named[0] if named else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
@@ -20,7 +25,8 @@ def description() -> str:
 
 
 class OtherWork:
-    """Cores kept busy by processes that are not ours, on average, between its making and `cores`."""
+    """Cores kept busy by processes that are not ours, on average, between its making and
+    `cores`."""
 
     def __init__(self) -> None:
         self._tick = os.sysconf("SC_CLK_TCK")

@@ -19,7 +19,9 @@ def forward_function(case: Case) -> tuple[Callable[[Any], Any], Any]:
 
     dimensions, width, reach = len(case.shape), case.width, len(WEIGHTS) - 1
     gamma = sum(
-        jnp.expand_dims(jnp.asarray(case.damping(axis)), [a for a in range(dimensions) if a != axis])
+        jnp.expand_dims(
+            jnp.asarray(case.damping(axis)), [a for a in range(dimensions) if a != axis]
+        )
         for axis in range(dimensions)
     )
     source = tuple(i + width for i in case.sources[0])
@@ -59,7 +61,9 @@ def forward_function(case: Case) -> tuple[Callable[[Any], Any], Any]:
 
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[: options["threads"]])  # XLA sizes its thread pool by this, when it starts
+    os.sched_setaffinity(
+        0, cores[: options["threads"]]
+    )  # XLA sizes its thread pool by this, when it starts
     import jax
     import jax.numpy as jnp
 

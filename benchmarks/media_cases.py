@@ -1,4 +1,5 @@
-"""The measured problems of several parameters, in plain Python, as `cases.py`: elastic, and anisotropic with a tilted axis."""
+"""The measured problems of several parameters, in plain Python, as `cases.py`: elastic, and
+anisotropic with a tilted axis."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class MediumCase(Case):
         return [self.amplitude * w for w in super().wavelet]
 
     def damping(self, axis: int, half: float = 0.0) -> list[float]:
-        """As of `Case`, with this case's velocity; `half` is 0.5 at the points half a cell beyond the nodes."""
+        """As of `Case`, with this case's velocity; `half` is 0.5 at the points half a cell beyond
+        the nodes."""
         n, length = self.shape[axis], self.width * SPACING
         strongest = (POWER + 1) * self.max_velocity * math.log(1 / REFLECTION) / length
         places = (i + half for i in range(n + 2 * self.width))
@@ -45,7 +47,8 @@ class ElasticCase(MediumCase):
     """An explosion, recorded by both components of the particle velocity."""
 
     def parameters(self, *coordinates: Any) -> dict[str, Any]:
-        """vp and vs in m/s, rho in kg/m3, at grid indices along each axis, each of the model's full shape."""
+        """vp and vs in m/s, rho in kg/m3, at grid indices along each axis, each of the model's full
+        shape."""
         vp = 1000 + 2 / 3 * self.velocity(*coordinates)
         return {"vp": vp, "vs": vp / (1.8 - 0.1 * self.lens(*coordinates)), "rho": 310 * vp**0.25}
 
@@ -54,7 +57,8 @@ class TiltedCase(MediumCase):
     """A source in both stresses, recorded by one of them."""
 
     def parameters(self, *coordinates: Any) -> dict[str, Any]:
-        """vp in m/s, Thomsen's epsilon and delta, theta in radians, at grid indices along each axis, as above."""
+        """vp in m/s, Thomsen's epsilon and delta, theta in radians, at grid indices along each
+        axis, as above."""
         lens, depth = self.lens(*coordinates), coordinates[-1] / (self.shape[-1] - 1)
         return {
             "vp": self.velocity(*coordinates),

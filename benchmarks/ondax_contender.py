@@ -1,4 +1,5 @@
-"""ondax itself, as a user would call it: jitted, from the velocity to the traces or to the gradient."""
+"""ondax itself, as a user would call it: jitted, from the velocity to the traces or to the
+gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from .cases import CASES, MAX_VELOCITY, ORDER, POWER, REFLECTION, SPACING, Case
 from .worker import Actions, serve
 
 
-def propagator(case: Case, settings: ox.Settings, shift: float = 0.0) -> tuple[ox.Propagator, jax.Array]:
+def propagator(
+    case: Case, settings: ox.Settings, shift: float = 0.0
+) -> tuple[ox.Propagator, jax.Array]:
     """The case's propagator and velocity.
 
     Args:

@@ -1,4 +1,5 @@
-"""ondax on the cases of several parameters, and acoustic with another absorbing layer, as a user would call it: jitted."""
+"""ondax on the cases of several parameters, and acoustic with another absorbing layer, as a user
+would call it: jitted."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def _problem(options: dict[str, Any]) -> tuple[ox.Propagator, dict[str, jax.Arra
         survey,
         max_velocity=getattr(case, "max_velocity", MAX_VELOCITY),
         boundary=ox.CPML(width=case.width) if options.get("cpml") else sponge,
-        interpolation="linear",  # the baselines read velocities at nodes as the mean of two neighbours
+        # the baselines read velocities at nodes as the mean of two neighbours
+        interpolation="linear",
         settings=ox.Settings(threads=options["threads"]),
         min_points_per_wavelength=1.0,
         time_dispersion="raw",  # as the baselines are
@@ -61,14 +63,18 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         host = F._operators.host(jnp.float32)
         scheme, grid = host.programs.scheme, host.grid
         confined = [f for f in scheme.system.fields if scheme.symbols.traits_of(f).region]
-        stored = sum(np.prod(allocated(f, box(f, scheme.symbols, grid).shape, grid.dtype)) for f in confined)
+        stored = sum(
+            np.prod(allocated(f, box(f, scheme.symbols, grid).shape, grid.dtype)) for f in confined
+        )
         whole = sum(np.prod(allocated(f, grid.shape, grid.dtype)) for f in confined)
         return {"stored": int(8 * stored), "whole": int(8 * whole)}  # two times of four bytes
 
     actions = {
         "forward": lambda: jax.block_until_ready(forward(model)) is None,
         "gradient": lambda: float(jax.block_until_ready(gradient(model))[0]),
-        "gradient_array": lambda: np.concatenate([np.ravel(gradient(model)[1][n]) for n in names]).tolist(),
+        "gradient_array": lambda: np.concatenate(
+            [np.ravel(gradient(model)[1][n]) for n in names]
+        ).tolist(),
         "memory_bytes": memory_bytes,
     }
     return {"jax": jax.__version__}, actions

@@ -19,7 +19,9 @@ from .worker import Actions, serve
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     case = CASES[options["case"]]
     points, velocity = propagator(case, ox.Settings(threads=options["threads"]))
-    survey = ox.Survey(ox.Extended(1), np.asarray(case.receivers) * SPACING, np.asarray(case.wavelet), case.dt)
+    survey = ox.Survey(
+        ox.Extended(1), np.asarray(case.receivers) * SPACING, np.asarray(case.wavelet), case.dt
+    )
     F = points.with_survey(survey)
     keys = jax.random.split(jax.random.key(0), 6)
     conv = {"kernel_size": 3, "padding": "SAME"}
@@ -46,10 +48,15 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         conv, traces = both
         return 0.5 * jnp.sum((conv(traces) - target) ** 2)
 
-    forward, adjoint = jax.jit(lambda w: F(velocity, weights=w)), jax.jit(lambda d: F.adjoint(velocity, d))
+    forward, adjoint = (
+        jax.jit(lambda w: F(velocity, weights=w)),
+        jax.jit(lambda d: F.adjoint(velocity, d)),
+    )
     return {"jax": jax.__version__}, {
         "step": lambda: float(step(network, x)[0]),
-        "convolutions": lambda: jax.block_until_ready((before(first, x), after((second, traces)))) and 0.0,
+        "convolutions": lambda: (
+            jax.block_until_ready((before(first, x), after((second, traces)))) and 0.0
+        ),
         "solves": lambda: jax.block_until_ready((forward(x), adjoint(target))) and 0.0,
     }
 

@@ -63,7 +63,15 @@ class Row:
         figure = f"{self.value:.1e}" if 0 < abs(self.value) < 1e-2 else f"{self.value:.2f}"
         verdict = "" if self.limit is None else "MISS" if self.missed else "pass"
         target = "reported" if self.limit is None else f"{self.limit} {self.unit}"
-        return (self.case, self.what, self.ours, self.theirs, f"{figure} {self.unit}", target, verdict)
+        return (
+            self.case,
+            self.what,
+            self.ours,
+            self.theirs,
+            f"{figure} {self.unit}",
+            target,
+            verdict,
+        )
 
 
 HEADER = ("case", "what", "ondax", "other", "result", "target", "")

@@ -1,4 +1,5 @@
-"""Run by itself: seconds from `import ondax` to the first gradient of case A, on standard output."""
+"""Run by itself: seconds from `import ondax` to the first gradient of case A, on standard
+output."""
 
 from __future__ import annotations
 

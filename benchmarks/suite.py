@@ -31,7 +31,8 @@ class Suite:
     """The measurements, and what they have in common.
 
     Attributes:
-        rounds: how often each contender is measured; a third of it where one round takes many seconds.
+        rounds: how often each contender is measured; a third of it where one round takes many
+            seconds.
         deepwave_python: an interpreter that has deepwave.
         notes: what the reader of the table should know.
         versions: of the packages measured.
@@ -62,7 +63,9 @@ class Suite:
             rows.append(_difference("A", "JAX's", g, _gradient(plain), SAME))
             rows.append(_difference("A", "itself with every 4th step", _gradient(sparse), g))
             if peer:
-                rows.append(_difference("A", "deepwave's (another absorbing layer)", g, _gradient(peer)))
+                rows.append(
+                    _difference("A", "deepwave's (another absorbing layer)", g, _gradient(peer))
+                )
             contenders = _both(ours, peer) | {
                 "every 4th": Contender(sparse, "gradient"),
                 "off grid": Contender(off_grid, "gradient"),
@@ -75,9 +78,25 @@ class Suite:
             t = in_turns(contenders, self.rounds)
             rows += [
                 _cost("A", "gradient / Devito's", t["gradient"], t["devito"], at_most(1.10)),
-                _cost("A", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]),
-                _cost("A", "gradient, every 4th step / Devito's", t["every 4th"], t["devito"], at_most(0.9)),
-                _cost("A", "gradient, points off the grid / Devito's on it", t["off grid"], t["devito"]),
+                _cost(
+                    "A",
+                    "gradient / Devito's, imaging fused by hand",
+                    t["gradient"],
+                    t["devito fused"],
+                ),
+                _cost(
+                    "A",
+                    "gradient, every 4th step / Devito's",
+                    t["every 4th"],
+                    t["devito"],
+                    at_most(0.9),
+                ),
+                _cost(
+                    "A",
+                    "gradient, points off the grid / Devito's on it",
+                    t["off grid"],
+                    t["devito"],
+                ),
                 _cost("A", "forward / Devito's with history", t["forward"], t["devito forward"]),
                 _gain("A", "gradient: faster than plain JAX", t["gradient"], t["jax"]),
                 _gain("A", "forward: faster than plain JAX", t["forward"], t["jax forward"]),
@@ -98,12 +117,20 @@ class Suite:
         with self._workers("B") as start:
             two, one = start("ondax_contender", threads=2), start("ondax_contender", threads=1)
             peer = self._deepwave(start, threads=2)
-            t = in_turns(_both(two, peer) | {"one thread": Contender(one, "gradient")}, self.few_rounds)
+            t = in_turns(
+                _both(two, peer) | {"one thread": Contender(one, "gradient")}, self.few_rounds
+            )
             if peer:
                 rows += _against_deepwave("B", "two threads", t, DEEPWAVE_LIMITS)
             alone, disturbed = alone_and_disturbed(Contender(two, "gradient"), self.rounds)
             rows += [
-                _gain("B", "gradient: two threads over one", t["gradient"], t["one thread"], at_least(1.8)),
+                _gain(
+                    "B",
+                    "gradient: two threads over one",
+                    t["gradient"],
+                    t["one thread"],
+                    at_least(1.8),
+                ),
                 _cost("B", "gradient: one core busy / alone", disturbed, alone, at_most(1.8)),
             ]
         return rows
@@ -113,12 +140,19 @@ class Suite:
             ours = start("ondax_contender", threads=1, clock=True)
             devito = start("devito_baseline", threads=1)
             rows = _devito_agrees("C", ours, devito)
-            contenders = {"gradient": Contender(ours, "gradient"), "devito": Contender(devito, "gradient")}
+            contenders = {
+                "gradient": Contender(ours, "gradient"),
+                "devito": Contender(devito, "gradient"),
+            }
             t = in_turns(contenders, self.rounds)
             rows.append(_cost("C", "gradient / Devito's", t["gradient"], t["devito"]))
             for action in ("forward", "gradient"):
-                outside = statistics.median(ours.run(f"{action}_overhead")[1] for _ in range(3 * self.rounds))
-                rows.append(Row("C", f"{action}: outside the kernels", 1000 * outside, "ms", at_most(1)))
+                outside = statistics.median(
+                    ours.run(f"{action}_overhead")[1] for _ in range(3 * self.rounds)
+                )
+                rows.append(
+                    Row("C", f"{action}: outside the kernels", 1000 * outside, "ms", at_most(1))
+                )
         return rows
 
     def case_d(self) -> list[Row]:
@@ -134,7 +168,9 @@ class Suite:
         return [
             *rows,
             _cost("D", "gradient / Devito's", t["gradient"], t["devito"], at_most(1.10)),
-            _cost("D", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]),
+            _cost(
+                "D", "gradient / Devito's, imaging fused by hand", t["gradient"], t["devito fused"]
+            ),
         ]
 
     def case_e(self) -> list[Row]:
@@ -144,21 +180,45 @@ class Suite:
         return self._media("T", "devito_tti", peers=False)
 
     def _media(self, case: str, baseline: str, peers: bool) -> list[Row]:
-        """Gradients in all parameters, against the best by hand and, for elastic waves, deepwave's."""
+        """Gradients in all parameters, against the best by hand and, for elastic waves,
+        deepwave's."""
         rows: list[Row] = []
         for order in ORDERS:
             with self._workers(case) as start:
                 ours = start("ondax_media", threads=1, order=order)
                 devito = start(baseline, threads=1, order=order)
-                peer = self._deepwave(start, 1, "deepwave_elastic", order=order) if peers and order == 4 else None
-                rows.append(Row(case, f"check: dot test, order {order}", devito.run("dot_test")[1], "", at_most(1e-5)))
+                peer = (
+                    self._deepwave(start, 1, "deepwave_elastic", order=order)
+                    if peers and order == 4
+                    else None
+                )
+                rows.append(
+                    Row(
+                        case,
+                        f"check: dot test, order {order}",
+                        devito.run("dot_test")[1],
+                        "",
+                        at_most(1e-5),
+                    )
+                )
                 name = "Devito's" if peers else "Devito's (whose H is blind to a checkerboard)"
                 parts = (np.split(_gradient(w), 3 if peers else 4) for w in (ours, devito))
-                worst = max((_difference(case, name, a, b) for a, b in zip(*parts, strict=True)), key=lambda r: r.value)
+                worst = max(
+                    (_difference(case, name, a, b) for a, b in zip(*parts, strict=True)),
+                    key=lambda r: r.value,
+                )
                 rows.append(worst)
-                t = in_turns(_both(ours, peer) | {"devito": Contender(devito, "gradient")}, self.rounds)
+                t = in_turns(
+                    _both(ours, peer) | {"devito": Contender(devito, "gradient")}, self.rounds
+                )
                 rows.append(
-                    _cost(case, f"gradient / Devito's, order {order}", t["gradient"], t["devito"], at_most(1.25))
+                    _cost(
+                        case,
+                        f"gradient / Devito's, order {order}",
+                        t["gradient"],
+                        t["devito"],
+                        at_most(1.25),
+                    )
                 )
                 if peer:
                     rows += _against_deepwave(case, f"order {order}", t, {"gradient": at_least(4)})
@@ -168,13 +228,25 @@ class Suite:
         """A perfectly matched layer against a sponge of equal width."""
         with self._workers("A") as start:
             sponge, layer = (start("ondax_media", threads=1, cpml=c) for c in (False, True))
-            contenders = {"sponge": Contender(sponge, "gradient"), "layer": Contender(layer, "gradient")}
+            contenders = {
+                "sponge": Contender(sponge, "gradient"),
+                "layer": Contender(layer, "gradient"),
+            }
             t = in_turns(contenders, self.rounds)
             sizes = layer.run("memory_bytes")[1]
         ratio = sizes["stored"] / sizes["whole"]
-        shown = {"ours": f"{sizes['stored'] / 1e6:.1f} MB", "theirs": f"{sizes['whole'] / 1e6:.1f} MB"}
+        shown = {
+            "ours": f"{sizes['stored'] / 1e6:.1f} MB",
+            "theirs": f"{sizes['whole'] / 1e6:.1f} MB",
+        }
         return [
-            _cost("layers", "gradient: CPML / sponge of 40 cells", t["layer"], t["sponge"], at_most(1.35)),
+            _cost(
+                "layers",
+                "gradient: CPML / sponge of 40 cells",
+                t["layer"],
+                t["sponge"],
+                at_most(1.35),
+            ),
             Row("layers", "CPML's memory / on the whole grid", ratio, **shown),
         ]
 
@@ -189,14 +261,27 @@ class Suite:
                     break
                 if not rows:
                     name = "deepwave's, 20 cells from the edges (another absorbing layer)"
-                    rows.append(_difference("lsrtm", name, *(_inside("B", _gradient(w)) for w in (ours, peer))))
+                    rows.append(
+                        _difference(
+                            "lsrtm", name, *(_inside("B", _gradient(w)) for w in (ours, peer))
+                        )
+                    )
                 contenders = {name: Contender(ours, name) for name in ("iteration", "afresh")}
-                t = in_turns(contenders | {"deepwave": Contender(peer, "iteration")}, self.few_rounds)
+                t = in_turns(
+                    contenders | {"deepwave": Contender(peer, "iteration")}, self.few_rounds
+                )
             shared = Times([s / LSRTM_ITERATIONS for s in t["afresh"].seconds])
-            what = f"one of {LSRTM_ITERATIONS} iterations, background included: faster than deepwave, {words}"
+            what = (
+                f"one of {LSRTM_ITERATIONS} iterations, background included: "
+                f"faster than deepwave, {words}"
+            )
             rows += [
                 _gain(
-                    "lsrtm", f"iteration: faster than deepwave, {words}", t["iteration"], t["deepwave"], at_least(12)
+                    "lsrtm",
+                    f"iteration: faster than deepwave, {words}",
+                    t["iteration"],
+                    t["deepwave"],
+                    at_least(12),
                 ),
                 _gain("lsrtm", what, shared, t["deepwave"]),
             ]
@@ -208,9 +293,17 @@ class Suite:
             ours = start("ondax_network", threads=1)
             names = ("step", "convolutions", "solves")
             t = in_turns({name: Contender(ours, name) for name in names}, self.rounds)
-        parts = Times([a + b for a, b in zip(t["convolutions"].seconds, t["solves"].seconds, strict=True)])
+        parts = Times(
+            [a + b for a, b in zip(t["convolutions"].seconds, t["solves"].seconds, strict=True)]
+        )
         return [
-            _cost("network", "training step / its convolutions and two wave solves", t["step"], parts, at_most(1.1))
+            _cost(
+                "network",
+                "training step / its convolutions and two wave solves",
+                t["step"],
+                parts,
+                at_most(1.1),
+            )
         ]
 
     def building(self) -> list[Row]:
@@ -221,7 +314,15 @@ class Suite:
                 environment = {"ONDAX_CACHE_DIR": f"{empty}/ondax", "TMPDIR": empty}
                 for kind, limit in (("cold", 8), ("warm", 0.5)):
                     spent = float(_printed("building", environment, name))
-                    rows.append(Row("building", f"first gradient of {name}, cache {kind}", spent, "s", at_most(limit)))
+                    rows.append(
+                        Row(
+                            "building",
+                            f"first gradient of {name}, cache {kind}",
+                            spent,
+                            "s",
+                            at_most(limit),
+                        )
+                    )
         return rows
 
     def startup(self) -> list[Row]:
@@ -252,7 +353,8 @@ class Suite:
 
     @contextmanager
     def _workers(self, case: str) -> Iterator[Callable[..., Worker]]:
-        """Gives a function that starts workers, ends them, and notes what else kept the machine busy."""
+        """Gives a function that starts workers, ends them, and notes what else kept the machine
+        busy."""
         workers: list[Worker] = []
         with ExitStack() as stack:
 
@@ -266,10 +368,16 @@ class Suite:
             yield start
             busy = others.cores([w.pid for w in workers])
         if busy > 0.1:
-            self._note(f"case {case} is noisy: other processes kept {busy:.1f} cores busy meanwhile")
+            self._note(
+                f"case {case} is noisy: other processes kept {busy:.1f} cores busy meanwhile"
+            )
 
     def _deepwave(
-        self, start: Callable[..., Worker], threads: int, module: str = "deepwave_baseline", **options: Any
+        self,
+        start: Callable[..., Worker],
+        threads: int,
+        module: str = "deepwave_baseline",
+        **options: Any,
     ) -> Worker | None:
         try:
             return start(module, python=self.deepwave_python, threads=threads, **options)
@@ -285,31 +393,45 @@ class Suite:
 def _both(ours: Worker, peer: Worker | None) -> dict[str, Contender]:
     prefixes = {"": ours} | ({"deepwave ": peer} if peer else {})
     actions = ("gradient", "forward")
-    return {prefix + action: Contender(w, action) for prefix, w in prefixes.items() for action in actions}
+    return {
+        prefix + action: Contender(w, action)
+        for prefix, w in prefixes.items()
+        for action in actions
+    }
 
 
-def _against_deepwave(case: str, threads: str, t: Mapping[str, Times], limits: Mapping[str, Limit | None]) -> list[Row]:
+def _against_deepwave(
+    case: str, threads: str, t: Mapping[str, Times], limits: Mapping[str, Limit | None]
+) -> list[Row]:
     return [
-        _gain(case, f"{what}: faster than deepwave, {threads}", t[what], t[f"deepwave {what}"], limit)
+        _gain(
+            case, f"{what}: faster than deepwave, {threads}", t[what], t[f"deepwave {what}"], limit
+        )
         for what, limit in limits.items()
     ]
 
 
 def _cost(case: str, what: str, ours: Times, theirs: Times, limit: Limit | None = None) -> Row:
     """Our time over theirs."""
-    return Row(case, what, ours.over(theirs), "x", limit, seconds(ours.median), seconds(theirs.median))
+    return Row(
+        case, what, ours.over(theirs), "x", limit, seconds(ours.median), seconds(theirs.median)
+    )
 
 
 def _gain(case: str, what: str, ours: Times, theirs: Times, limit: Limit | None = None) -> Row:
     """Their time over ours."""
-    return Row(case, what, theirs.over(ours), "x", limit, seconds(ours.median), seconds(theirs.median))
+    return Row(
+        case, what, theirs.over(ours), "x", limit, seconds(ours.median), seconds(theirs.median)
+    )
 
 
 def _gradient(worker: Worker, action: str = "gradient_array") -> np.ndarray:
     return np.asarray(worker.run(action)[1])
 
 
-def _difference(case: str, name: str, ours: np.ndarray, theirs: np.ndarray, limit: Limit | None = None) -> Row:
+def _difference(
+    case: str, name: str, ours: np.ndarray, theirs: np.ndarray, limit: Limit | None = None
+) -> Row:
     relative = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
     return Row(case, f"check: gradient differs from {name}", relative, "", limit)
 
@@ -323,9 +445,17 @@ def _devito_agrees(case: str, ours: Worker, devito: Worker) -> list[Row]:
     """That the baseline's adjoint is one, and that it calculates what we do."""
     g = _gradient(ours)
     return [
-        Row(case, "check: dot test of the Devito baseline", devito.run("dot_test")[1], "", at_most(1e-5)),
+        Row(
+            case,
+            "check: dot test of the Devito baseline",
+            devito.run("dot_test")[1],
+            "",
+            at_most(1e-5),
+        ),
         _difference(case, "Devito's", g, _gradient(devito), SAME),
-        _difference(case, "Devito's, imaging fused", g, _gradient(devito, "gradient_fused_array"), SAME),
+        _difference(
+            case, "Devito's, imaging fused", g, _gradient(devito, "gradient_fused_array"), SAME
+        ),
     ]
 
 
@@ -333,5 +463,7 @@ def _printed(module: str, environment: Mapping[str, str], *arguments: str) -> st
     """What a module of this package prints when it runs in a process of its own."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     variables = os.environ | environment
-    done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True
+    )
     return done.stdout.strip().splitlines()[-1]

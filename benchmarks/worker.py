@@ -1,6 +1,7 @@
 """Each contender runs in a process of its own: its threads, memory and libraries disturb no other.
 
-The parent asks for one action at a time, so contenders can be measured in turns. Messages are lines of JSON.
+The parent asks for one action at a time, so contenders can be measured in turns. Messages are lines
+of JSON.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class Worker:
             return json.loads(line)
         self._process.communicate()
         self._errors.seek(0)
-        last = self._errors.read().strip().splitlines()[-1:] or [f"exit status {self._process.returncode}"]
+        last = self._errors.read().strip().splitlines()[-1:] or [
+            f"exit status {self._process.returncode}"
+        ]
         raise WorkerError(f"{self.module}: {last[0]}")
 
 
@@ -95,8 +98,8 @@ def serve(start: Callable[[dict[str, Any]], tuple[dict[str, Any], Actions]]) -> 
     """A contender's main loop.
 
     Args:
-        start: from settings to facts worth telling and the actions by name. What an action returns must be
-            representable in JSON.
+        start: from settings to facts worth telling and the actions by name. What an action returns
+            must be representable in JSON.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever libraries print must not mix with the answers

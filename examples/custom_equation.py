@@ -1,4 +1,5 @@
-"""Ground-penetrating radar, an equation that ondax does not ship: modelled, differentiated, imaged. It writes gpr.png."""
+"""Ground-penetrating radar, an equation that ondax does not ship: modelled, differentiated, imaged.
+It writes gpr.png."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ VACUUM_PERMITTIVITY, VACUUM_PERMEABILITY = 8.8541878128e-12, 4e-7 * jnp.pi
 
 
 class Radar(ox.AbstractWaveEquation):
-    """2-D TM mode: `eps E_tt + sigma E_t - laplace(E) / mu0 = w(t) delta(x - xs)`, E across the section."""
+    """2-D TM mode: `eps E_tt + sigma E_t - laplace(E) / mu0 = w(t) delta(x - xs)`, E across the
+    section."""
 
     parameter_names = ("permittivity", "conductivity")  # relative; S/m
     positive_parameters = ("permittivity",)
@@ -22,15 +24,26 @@ class Radar(ox.AbstractWaveEquation):
         dt, E = symbols.dt, symbols.field("E")
         eps, sigma = symbols.coefficient("eps"), symbols.coefficient("sigma")
         loss = (eps * boundary.damping(symbols, E) + sigma) / (2 * dt)
-        rhs = E.laplace / VACUUM_PERMEABILITY + 2 * eps / dt**2 * E - (eps / dt**2 - loss) * E.backward
+        rhs = (
+            E.laplace / VACUUM_PERMEABILITY
+            + 2 * eps / dt**2 * E
+            - (eps / dt**2 - loss) * E.backward
+        )
         source, receiver = ox.Port("source", ((E, 1.0),)), ox.Port("receiver", ((E, 1.0),))
-        return ox.System(symbols, (eps, sigma), (ox.Update(E, eps / dt**2 + loss, rhs),), (source,), (receiver,))
+        return ox.System(
+            symbols, (eps, sigma), (ox.Update(E, eps / dt**2 + loss, rhs),), (source,), (receiver,)
+        )
 
     def coefficients(self, parameters):
-        return {"eps": VACUUM_PERMITTIVITY * parameters["permittivity"], "sigma": parameters["conductivity"]}
+        return {
+            "eps": VACUUM_PERMITTIVITY * parameters["permittivity"],
+            "sigma": parameters["conductivity"],
+        }
 
     def speeds(self, parameters):
-        speed = 1.0 / jnp.sqrt(VACUUM_PERMITTIVITY * VACUUM_PERMEABILITY * parameters["permittivity"])
+        speed = 1.0 / jnp.sqrt(
+            VACUUM_PERMITTIVITY * VACUUM_PERMEABILITY * parameters["permittivity"]
+        )
         return jnp.min(speed), jnp.max(speed)
 
     def largest_step(self, spacing, max_velocity):
@@ -39,7 +52,10 @@ class Radar(ox.AbstractWaveEquation):
 
 grid = ox.Grid(shape=(201, 101), spacing=0.02)  # 4 m by 2 m
 survey = ox.Survey(
-    ox.line((0.2, 0.1), (3.8, 0.1), 10), ox.line((0.1, 0.1), (3.9, 0.1), 96), ox.ricker(250e6, 240, 2e-10), 2e-10
+    ox.line((0.2, 0.1), (3.8, 0.1), 10),
+    ox.line((0.1, 0.1), (3.9, 0.1), 96),
+    ox.ricker(250e6, 240, 2e-10),
+    2e-10,
 )
 F = ox.Propagator(Radar(), grid, survey, max_velocity=1.2e8, boundary=ox.CPML(20))
 
@@ -49,12 +65,18 @@ pipe = jnp.hypot(x - 2.2, z - 1.0) < 0.12
 ground = {"permittivity": jnp.where(pipe, 16.0, 9.0), "conductivity": jnp.where(pipe, 2e-2, 2e-3)}
 observed, direct = F(ground), F(soil)
 
-value, gradient = jax.jit(jax.value_and_grad(lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)))(soil)  # in both
+value, gradient = jax.jit(jax.value_and_grad(lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)))(
+    soil
+)  # in both
 J, change = F.jacobian(soil), jax.tree.map(jnp.subtract, ground, soil)
-print(f"misfit {value:.3g}, dot test of J {ox.dot_test(J.mv, J.T.mv, change, observed - direct):.1e}")
+print(
+    f"misfit {value:.3g}, dot test of J {ox.dot_test(J.mv, J.T.mv, change, observed - direct):.1e}"
+)
 axes = figure(12.0, 4.0).subplots(1, 3)
 gather(axes[0], (observed - direct)[5], survey.dt, title="reflections of a pipe")
 gather(axes[1], J.mv(change)[5], survey.dt, title="Born data")
-axes[2].imshow(-gradient["permittivity"].T, cmap="seismic", norm=CenteredNorm(), extent=(0, 4, 2, 0))
+axes[2].imshow(
+    -gradient["permittivity"].T, cmap="seismic", norm=CenteredNorm(), extent=(0, 4, 2, 0)
+)
 axes[2].set(title="minus the gradient in permittivity", xlabel="distance (m)", ylabel="depth (m)")
 axes[0].figure.savefig("gpr.png", dpi=110)

@@ -1,4 +1,5 @@
-"""Elastic waves below a free surface: a vertical force, two components, and gradients in vp, vs and rho.
+"""Elastic waves below a free surface: a vertical force, two components, and gradients in vp, vs and
+rho.
 
 Run `python examples/elastic.py`; it writes elastic.png and takes about half a minute.
 """
@@ -22,7 +23,9 @@ def main() -> None:
         receiver=("velocity_x", "velocity_z"),
     )
     boundary = ox.Faces(ox.CPML(20), top=ox.FreeSurface())
-    F = ox.Propagator(ox.Elastic(space_order=4), grid, survey, max_velocity=2600.0, boundary=boundary)
+    F = ox.Propagator(
+        ox.Elastic(space_order=4), grid, survey, max_velocity=2600.0, boundary=boundary
+    )
 
     x, z = jnp.meshgrid(*(5.0 * jnp.arange(n) for n in grid.shape), indexing="ij")
     smooth = {"vp": 1800.0 + 1.2 * z, "vs": 1000.0 + 0.7 * z, "rho": jnp.full(grid.shape, 2000.0)}
@@ -35,11 +38,24 @@ def main() -> None:
     axes = figure(15.0, 7.0).subplots(2, 3)
     for row, name in enumerate(("horizontal", "vertical")):
         traces = np.asarray(observed[0, row])
-        gather(axes[row, 0], traces, survey.dt, clip=float(np.percentile(np.abs(traces), 98)), title=f"{name} velocity")
+        gather(
+            axes[row, 0],
+            traces,
+            survey.dt,
+            clip=float(np.percentile(np.abs(traces), 98)),
+            title=f"{name} velocity",
+        )
     section(axes[0, 1], true["vs"], grid.spacing, title="true vs")
     shown = (axes[1, 1], axes[0, 2], axes[1, 2])
     for where, name in zip(shown, ("vp", "vs", "rho"), strict=True):
-        section(where, -gradient[name], grid.spacing, signed=True, label="", title=f"minus the gradient in {name}")
+        section(
+            where,
+            -gradient[name],
+            grid.spacing,
+            signed=True,
+            label="",
+            title=f"minus the gradient in {name}",
+        )
     axes[0, 0].figure.savefig("elastic.png", dpi=110)
     print("wrote elastic.png")
 

@@ -1,7 +1,8 @@
-"""Full-waveform inversion with L-BFGS, bounds, a water mask, and a state that survives interruption.
+"""Full-waveform inversion with L-BFGS, bounds, a water mask, and a state that survives
+interruption.
 
-Run it, press Ctrl-C (or kill it), and run it again: it goes on where it was. Delete fwi-state.npz to start
-afresh.
+Run it, press Ctrl-C (or kill it), and run it again: it goes on where it was. Delete fwi-state.npz
+to start afresh.
 """
 
 import jax.numpy as jnp
@@ -16,9 +17,9 @@ grid = ox.Grid(shape=(101, 51), spacing=20.0)
 x, z = np.meshgrid(np.linspace(0.0, 2000.0, 101), np.linspace(0.0, 1000.0, 51), indexing="ij")
 water = z < 100.0
 background = np.where(water, 1500.0, 1700.0 + 0.8 * z).astype(np.float32)
-true = background + np.where(((x - 1000.0) / 350.0) ** 2 + ((z - 500.0) / 150.0) ** 2 < 1.0, 250.0, 0.0).astype(
-    np.float32
-)
+true = background + np.where(
+    ((x - 1000.0) / 350.0) ** 2 + ((z - 500.0) / 150.0) ** 2 < 1.0, 250.0, 0.0
+).astype(np.float32)
 
 survey = ox.Survey(
     sources=ox.line((50.0, 20.0), (1950.0, 20.0), 8),
@@ -33,7 +34,8 @@ result = ox.fwi(
     F,
     observed,
     background,
-    # Its first step has length 1 in the units of the model, over all grid points together: make it 300.
+    # Its first step has length 1 in the units of the model, over all grid points together: make it
+    # 300.
     optimizer=optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 / 300.0})),
     iterations=20,
     bounds=(1450.0, 3000.0),

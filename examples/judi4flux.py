@@ -1,11 +1,12 @@
-"""The two networks of the JUDI4Flux page, in equinox: wave operators between a dense layer and convolutions.
+"""The two networks of the JUDI4Flux page, in equinox: wave operators between a dense layer and
+convolutions.
 
-JUDI4Flux (Witte and Herrmann, 2020) made JUDI's operators layers of Flux networks in Julia. Here both of its examples,
-jitted, every gradient checked against centred differences in float64:
+JUDI4Flux (Witte and Herrmann, 2020) made JUDI's operators layers of Flux networks in Julia. Here
+both of its examples, jitted, every gradient checked against centred differences in float64:
 
 1. `W (J x) + b`: Born modelling of a perturbation x, then a dense layer; gradients in x, W and b;
-2. convolution -> modelling with an extended source -> convolution; gradients in the source x, the model m, and the
-   kernels of both convolutions.
+2. convolution -> modelling with an extended source -> convolution; gradients in the source x, the
+   model m, and the kernels of both convolutions.
 
     python examples/judi4flux.py        # half a minute
 """
@@ -25,7 +26,9 @@ def propagator(sources: np.ndarray | ox.Extended) -> tuple[ox.Propagator, jax.Ar
     """A small two-layer model in m/s, and a propagator over it."""
     grid = ox.Grid(shape=(41, 31), spacing=10.0)
     vp = jnp.full(grid.shape, 1500.0).at[:, 15:].set(1800.0)
-    survey = ox.Survey(sources, ox.line((20.0, 20.0), (380.0, 20.0), 12), ox.ricker(12.0, nt=180, dt=0.002), 0.002)
+    survey = ox.Survey(
+        sources, ox.line((20.0, 20.0), (380.0, 20.0), 12), ox.ricker(12.0, nt=180, dt=0.002), 0.002
+    )
     return ox.Propagator(ox.Acoustic(space_order=4), grid, survey, max_velocity=2200.0), vp
 
 
@@ -36,10 +39,15 @@ def check(loss, inputs: dict[str, jax.Array]) -> None:
     for name, at in inputs.items():
         direction = jax.random.normal(next(KEYS), at.shape) * jnp.abs(at).max()
         h = 1e-6  # errors of h^2 and of rounding over h
-        slope = (value(inputs | {name: at + h * direction}) - value(inputs | {name: at - h * direction})) / (2 * h)
+        slope = (
+            value(inputs | {name: at + h * direction}) - value(inputs | {name: at - h * direction})
+        ) / (2 * h)
         exact = jnp.vdot(gradient[name], direction)
         error = float(jnp.abs(slope - exact) / jnp.abs(exact))
-        print(f"  gradient in {name:9} {gradient[name].shape!s:20} differs by {error:.1e} from differences")
+        print(
+            f"  gradient in {name:9} {gradient[name].shape!s:20} differs by {error:.1e} from "
+            "differences"
+        )
         assert error < 1e-5, name
 
 
@@ -53,7 +61,9 @@ def born_and_dense() -> None:
     target = jax.random.normal(next(KEYS), (10,))
 
     def loss(inputs: dict[str, jax.Array]) -> jax.Array:
-        network = eqx.tree_at(lambda layer: (layer.weight, layer.bias), dense, (inputs["W"], inputs["b"]))
+        network = eqx.tree_at(
+            lambda layer: (layer.weight, layer.bias), dense, (inputs["W"], inputs["b"])
+        )
         return 0.5 * jnp.sum((network(J(inputs["x"]).ravel()) - target) ** 2)
 
     print("W (J x) + b")

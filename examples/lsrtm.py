@@ -1,7 +1,9 @@
-"""Least-squares RTM of the Overthrust section, against RTM, with preconditioners and a state that survives interruption.
+"""Least-squares RTM of the Overthrust section, against RTM, with preconditioners and a state that
+survives interruption.
 
-Run it, press Ctrl-C (or kill it), and run it again: it goes on where it was. Delete lsrtm-state.npz to start afresh.
-Run `python examples/lsrtm.py`; it writes lsrtm.png (see pictures/lsrtm.png) and takes about half a minute.
+Run it, press Ctrl-C (or kill it), and run it again: it goes on where it was. Delete lsrtm-state.npz
+to start afresh. Run `python examples/lsrtm.py`; it writes lsrtm.png (see pictures/lsrtm.png) and
+takes about half a minute.
 """
 
 import jax.numpy as jnp
@@ -24,22 +26,30 @@ survey = ox.Survey(
     dt=DT,
 )
 # 50 m cells are coarse for the highest frequencies in the slowest layer: good enough for a picture.
-F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=float(true.max()), min_points_per_wavelength=1.8)
+F = ox.Propagator(
+    ox.Acoustic(), grid, survey, max_velocity=float(true.max()), min_points_per_wavelength=1.8
+)
 
 top = ox.preconditioners.top_mute(grid, 2 * depth, 4 * depth)
 reflectivity = top.mv(true - smooth)
 J = F.jacobian(smooth)
 observed = J.mv(reflectivity)  # the reflections: linearised data, without direct waves
 
-L = ox.preconditioners.mute_direct(survey, velocity=2400.0, taper=0.2)  # diving waves say little about reflectors
+L = ox.preconditioners.mute_direct(
+    survey, velocity=2400.0, taper=0.2
+)  # diving waves say little about reflectors
 R = top @ ox.preconditioners.illumination(F, smooth, left=L)
 rtm = J.T.mv((L @ L).mv(observed))
-result = ox.lsrtm(F, observed, smooth, iterations=ITERATIONS, left=L, right=R, save="lsrtm-state.npz")
+result = ox.lsrtm(
+    F, observed, smooth, iterations=ITERATIONS, left=L, right=R, save="lsrtm-state.npz"
+)
 
 
 def likeness(image: np.ndarray) -> float:
     """Correlation with the true reflectivity, whatever the scale."""
-    return float(np.vdot(image, reflectivity) / (np.linalg.norm(image) * np.linalg.norm(reflectivity)))
+    return float(
+        np.vdot(image, reflectivity) / (np.linalg.norm(image) * np.linalg.norm(reflectivity))
+    )
 
 
 residual = result.history.data_residual
@@ -48,7 +58,10 @@ images = {
     f"RTM: correlation {likeness(rtm):.2f}": rtm * 1e3 * np.arange(grid.shape[1]),
     f"least-squares RTM: correlation {likeness(result.image):.2f}": result.image,
 }
-print(f"data residual {residual[0]:.2f} -> {residual[-1]:.3f} in {ITERATIONS} iterations; of 1 at the start")
+print(
+    f"data residual {residual[0]:.2f} -> {residual[-1]:.3f} in {ITERATIONS} iterations; of 1 at "
+    "the start"
+)
 print("\n".join(images))
 
 picture = figure(12.0, 6.0)

@@ -18,7 +18,9 @@ def main() -> None:
     length = grid.extent[0][1]
     survey = ox.Survey(
         sources=[(0.5 * length, 2.0 * grid.spacing[1])],
-        receivers=ox.line((0.0, 40.0), (length, 40.0), 2 * grid.shape[0]),  # between grid points, which is fine
+        receivers=ox.line(
+            (0.0, 40.0), (length, 40.0), 2 * grid.shape[0]
+        ),  # between grid points, which is fine
         wavelet=ox.ricker(6.0, NT, DT),
         dt=DT,
     )
@@ -26,7 +28,10 @@ def main() -> None:
     rho = 310.0 * vp**0.25  # Gardner's relation
 
     acoustic = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=float(vp.max()))
-    print(f"internal time step {1e3 * acoustic.dt:.3f} ms, {acoustic.steps_per_sample} steps per sample")
+    print(
+        f"internal time step {1e3 * acoustic.dt:.3f} ms, {acoustic.steps_per_sample} steps per "
+        "sample"
+    )
     traces = jax.jit(acoustic)(vp)
     density = ox.Propagator(ox.AcousticDensity(), grid, survey, max_velocity=float(vp.max()))
     # Both measure w(t) delta(x - xs): multiplied by a reference density, their direct waves agree.
@@ -37,7 +42,9 @@ def main() -> None:
     for axes, gather, title in zip(
         figure.subplots(1, 2), (traces, dense), ("constant density", "Gardner density"), strict=True
     ):
-        ox.plotting.gather(axes, np.asarray(gather[0]), DT, offsets=(0.0, length), clip=clip, title=title)
+        ox.plotting.gather(
+            axes, np.asarray(gather[0]), DT, offsets=(0.0, length), clip=clip, title=title
+        )
     figure.savefig("modelling.png", dpi=120)
     print("wrote modelling.png")
 

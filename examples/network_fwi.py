@@ -1,10 +1,12 @@
 """Full-waveform inversion for the weights of a network instead of the velocities themselves.
 
-The data hold nothing useful below 4 Hz and the initial model is v(z) from 2800 to 5800 m/s. Inversions for every
-grid point skip cycles and end hardly nearer the truth. Here the velocity is `start + 1000 * network(x, z)`, the network
-a SIREN (Sitzmann et al. 2020), trained through the propagator as Sun et al. (2023) do: it is smooth before it is rough,
-and finds wavelengths that the data lack. Model errors of three seeds: 9.5, 9.6, 9.7 %; the start has 11.4, plain Adam
-12.6, 12.6, 12.7, plain L-BFGS 11.3 %; with the best constant added, the start would have 10.1 %. More: examples/README.md.
+The data hold nothing useful below 4 Hz and the initial model is v(z) from 2800 to 5800 m/s.
+Inversions for every grid point skip cycles and end hardly nearer the truth. Here the velocity is
+`start + 1000 * network(x, z)`, the network a SIREN (Sitzmann et al. 2020), trained through the
+propagator as Sun et al. (2023) do: it is smooth before it is rough, and finds wavelengths that the
+data lack. Model errors of three seeds: 9.5, 9.6, 9.7 %; the start has 11.4, plain Adam 12.6, 12.6,
+12.7, plain L-BFGS 11.3 %; with the best constant added, the start would have 10.1 %. More:
+examples/README.md.
 """
 
 import argparse
@@ -27,14 +29,17 @@ SHOTS, BATCH, BOUNDS = 12, 4, (2400.0, 6500.0)  # m/s, somewhat wider than the m
 class Siren(eqx.Module):
     """Sines of weighted sums of sines: a smooth function of position, `network(points) -> values`.
 
-    Weights are drawn as in the paper; `omega`, how fast the function may vary, is 30 there, for photographs. The last
-    layer starts small: the first model is nearly the initial one without training beforehand.
+    Weights are drawn as in the paper; `omega`, how fast the function may vary, is 30 there, for
+    photographs. The last layer starts small: the first model is nearly the initial one without
+    training beforehand.
     """
 
     layers: list[eqx.nn.Linear]
     omega: float = eqx.field(static=True)
 
-    def __init__(self, key: jax.Array, width: int = 64, hidden: int = 3, omega: float = 15.0) -> None:
+    def __init__(
+        self, key: jax.Array, width: int = 64, hidden: int = 3, omega: float = 15.0
+    ) -> None:
         sizes = [2, *[width] * hidden, 1]
         self.omega = omega
         self.layers = []
@@ -52,7 +57,9 @@ class Siren(eqx.Module):
         return (points @ last.weight.T + last.bias)[..., 0]
 
 
-def setup(vp: np.ndarray, spacing: float, shots: int) -> tuple[ox.Propagator, jax.Array, np.ndarray]:
+def setup(
+    vp: np.ndarray, spacing: float, shots: int
+) -> tuple[ox.Propagator, jax.Array, np.ndarray]:
     """The propagator, its traces in the true model `vp`, and the initial model."""
     (left, right), _ = (grid := ox.Grid(vp.shape, spacing)).extent
     survey = ox.Survey(
@@ -83,35 +90,55 @@ def smooth(values: jax.Array, points: float) -> jax.Array:
     return jax.scipy.signal.convolve(jnp.pad(values, reach, mode="edge"), window, mode="valid")
 
 
-def invert(F: Any, observed: jax.Array, velocity: Any, model: Any, optimizer: Any, **options: Any) -> tuple[Any, Any]:
-    """Inverts for `model`, from which `velocity` makes m/s; returns the velocity, and (wave solves, seconds)."""
+def invert(
+    F: Any, observed: jax.Array, velocity: Any, model: Any, optimizer: Any, **options: Any
+) -> tuple[Any, Any]:
+    """Inverts for `model`, from which `velocity` makes m/s; returns the velocity, and (wave solves,
+    seconds)."""
     shots_solved = []
 
     def predict(model, shots=None):
         n = observed.shape[0] if shots is None else shots.shape[0]
-        jax.debug.callback(lambda: shots_solved.append(n))  # a line search decides as it runs how often it solves
+        jax.debug.callback(
+            lambda: shots_solved.append(n)
+        )  # a line search decides as it runs how often it solves
         return F(velocity(model)) if shots is None else F(velocity(model), shots=shots)
 
     power = jnp.mean(observed**2)  # so that Adam's epsilon is small beside the gradients
     started = time.perf_counter()
     result = ox.fwi(
-        predict, observed, model, optimizer=optimizer, misfit=lambda p, o: jnp.sum((p - o) ** 2) / power, **options
+        predict,
+        observed,
+        model,
+        optimizer=optimizer,
+        misfit=lambda p, o: jnp.sum((p - o) ** 2) / power,
+        **options,
     )
     jax.effects_barrier()  # every evaluation is a forward and an adjoint solve a shot
-    return np.asarray(velocity(result.model)), (2 * sum(shots_solved), time.perf_counter() - started)
+    return np.asarray(velocity(result.model)), (
+        2 * sum(shots_solved),
+        time.perf_counter() - started,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=200, help=f"of Adam, {BATCH} of {SHOTS} shots each")
-    parser.add_argument("--seed", type=int, default=0, help="of the network's first weights and the order of shots")
+    parser.add_argument(
+        "--iterations", type=int, default=200, help=f"of Adam, {BATCH} of {SHOTS} shots each"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the network's first weights and the order of shots"
+    )
     parser.add_argument("--save", default="network_fwi.png", help="path of the picture")
     args = parser.parse_args()
 
     model = overthrust(decimate=4)
     F, observed, start = setup(model.vp, model.spacing, SHOTS)
     velocity, siren = network_velocity(start), Siren(jax.random.key(args.seed))
-    adam = lambda step: optax.adam(optax.linear_schedule(step, 0.2 * step, args.iterations), b2=0.99)  # noqa: E731
+
+    def adam(step):
+        return optax.adam(optax.linear_schedule(step, 0.2 * step, args.iterations), b2=0.99)
+
     batches = {"iterations": args.iterations, "batch_size": BATCH, "seed": args.seed}
     # L-BFGS needs all shots at once; its line search solves 1.1 times an iteration.
     full = {"iterations": max(1, round(0.9 * args.iterations * BATCH / SHOTS))}
@@ -119,7 +146,9 @@ def main() -> None:
     smoothed = lambda change: jnp.clip(start + smooth(change, 1.5), *BOUNDS)  # noqa: E731
     runs = {
         "start": (start, (0, 0.0)),
-        "plain, Adam": invert(F, observed, lambda vp: vp, start, adam(20.0), bounds=BOUNDS, **batches),
+        "plain, Adam": invert(
+            F, observed, lambda vp: vp, start, adam(20.0), bounds=BOUNDS, **batches
+        ),
         "plain, L-BFGS": invert(F, observed, smoothed, np.zeros_like(start), lbfgs, **full),
         "network": invert(F, observed, velocity, siren, adam(1e-3), **batches),
     }
@@ -137,8 +166,14 @@ def main() -> None:
     for axes, (name, (vp, _)) in zip(panels.flat[1:5], runs.items(), strict=True):
         section(axes, vp, model.spacing, limits=limits, title=f"{name}: {errors[name]:.1%} off")
     for name, vp in {"true": model.vp, **{name: run[0] for name, run in runs.items()}}.items():
-        panels[2, 1].plot(1e-3 * model.spacing * np.arange(vp.shape[1]), smooth(vp, 5.0)[vp.shape[0] // 2], label=name)
-    panels[2, 1].set(xlabel="depth (km)", ylabel="velocity (m/s)", title="at 5 km, averaged over some 1 km")
+        panels[2, 1].plot(
+            1e-3 * model.spacing * np.arange(vp.shape[1]),
+            smooth(vp, 5.0)[vp.shape[0] // 2],
+            label=name,
+        )
+    panels[2, 1].set(
+        xlabel="depth (km)", ylabel="velocity (m/s)", title="at 5 km, averaged over some 1 km"
+    )
     panels[2, 1].legend(fontsize="x-small")
     picture.savefig(args.save, dpi=100)
     if args.iterations >= 200:

@@ -1,7 +1,8 @@
 """Reverse-time migration and demigration of the Overthrust section with the Jacobian.
 
-`J = F.jacobian(smooth)` maps model perturbations to Born data (demigration) and its transpose maps data to an image
-(RTM). Run `python examples/rtm.py`; it writes rtm.png and takes about half a minute.
+`J = F.jacobian(smooth)` maps model perturbations to Born data (demigration) and its transpose maps
+data to an image (RTM). Run `python examples/rtm.py`; it writes rtm.png and takes about half a
+minute.
 """
 
 import jax
@@ -15,15 +16,19 @@ NT, DT, FREQUENCY, SHOTS = 701, 0.004, 9.0, 20
 
 
 def filtered(image: jax.Array) -> jax.Array:
-    """The usual remedies for two-way images: a Laplacian against the low-wavenumber smear, a mute, a gain with depth."""
+    """The usual remedies for two-way images: a Laplacian against the low-wavenumber smear, a mute,
+    a gain with depth."""
     padded = jnp.pad(image, 1, mode="edge")
-    laplacian = 4 * image - padded[2:, 1:-1] - padded[:-2, 1:-1] - padded[1:-1, 2:] - padded[1:-1, :-2]
+    laplacian = (
+        4 * image - padded[2:, 1:-1] - padded[:-2, 1:-1] - padded[1:-1, 2:] - padded[1:-1, :-2]
+    )
     depth = jnp.arange(image.shape[1])
     return laplacian * jnp.where(depth < 5, 0.0, depth)
 
 
 def below_direct_wave(survey: ox.Survey, speed: float) -> jax.Array:
-    """A mute of the direct and diving waves: 0 before `offset / speed`, 1 a third of a second later."""
+    """A mute of the direct and diving waves: 0 before `offset / speed`, 1 a third of a second
+    later."""
     offset = np.abs(survey.receivers[:, :, 0] - survey.sources[:, :1, 0])
     since = np.arange(survey.nt) * survey.dt - offset[:, :, None] / speed - 1.5 / FREQUENCY
     return jnp.asarray(np.clip(since / 0.3, 0.0, 1.0), jnp.float32)
@@ -41,7 +46,11 @@ def main() -> None:
         dt=DT,
     )
     F = ox.Propagator(
-        ox.Acoustic(), grid, survey, max_velocity=float(model.vp.max()), min_points_per_wavelength=1.8
+        ox.Acoustic(),
+        grid,
+        survey,
+        max_velocity=float(model.vp.max()),
+        min_points_per_wavelength=1.8,
     )  # 50 m cells are coarse for 9 Hz in the slowest layer: good enough for a picture
     smooth, true = jnp.asarray(model.vp_smooth), jnp.asarray(model.vp)
 
@@ -50,16 +59,34 @@ def main() -> None:
     scattered = F(true) - F(smooth)  # what the wave equation says
     image = J.T.mv(below_direct_wave(survey, speed=2400.0) * scattered)  # RTM
 
-    check = ox.dot_test(J.mv, J.T.mv, true - smooth, jax.random.normal(jax.random.key(0), born.shape))
+    check = ox.dot_test(
+        J.mv, J.T.mv, true - smooth, jax.random.normal(jax.random.key(0), born.shape)
+    )
     print(f"dot test of J and J': {check:.1e} (float32)")
 
     picture = figure(13.0, 8.0)
     top, bottom = picture.subplots(2, 2)
-    section(top[0], true - smooth, grid.spacing, signed=True, label="m/s", title="true minus smooth velocity")
-    section(top[1], filtered(image), grid.spacing, signed=True, label="filtered gradient", title="RTM image")
+    section(
+        top[0],
+        true - smooth,
+        grid.spacing,
+        signed=True,
+        label="m/s",
+        title="true minus smooth velocity",
+    )
+    section(
+        top[1],
+        filtered(image),
+        grid.spacing,
+        signed=True,
+        label="filtered gradient",
+        title="RTM image",
+    )
     shot = SHOTS // 2
     clip = float(np.percentile(np.abs(scattered[shot]), 98))
-    for axes, traces, title in zip(bottom, (scattered, born), ("scattered field", "Born data"), strict=True):
+    for axes, traces, title in zip(
+        bottom, (scattered, born), ("scattered field", "Born data"), strict=True
+    ):
         gather(axes, np.asarray(traces[shot]), DT, offsets=(left, right), clip=clip, title=title)
     picture.savefig("rtm.png", dpi=110)
     print("wrote rtm.png")

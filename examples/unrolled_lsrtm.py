@@ -1,21 +1,24 @@
-"""Loop-unrolled least-squares migration of single simultaneous shots, with the wave equation inside a network.
+"""Loop-unrolled least-squares migration of single simultaneous shots, with the wave equation inside
+a network.
 
-    python examples/unrolled_lsrtm.py            # evaluates the shipped weights: a table and a picture
-    python examples/unrolled_lsrtm.py --train    # trains them anew; Ctrl-C, run it again, and it goes on
+    python examples/unrolled_lsrtm.py            # evaluates the shipped weights: a table and a
+    picture python examples/unrolled_lsrtm.py --train    # trains them anew; Ctrl-C, run it again,
+    and it goes on
 
-The network alternates preconditioned gradients `P J' (J x - d)` with learned residual blocks; JAX differentiates through
-both (see `unrolled/network.py` for the sources). One record `d` is all it gets: sixteen sources fired at once with random
-time shifts, polarities and weights, Born data, and Gaussian noise with the wavelet's spectrum, 6 dB below the data.
-The images are relative velocity perturbations of known, smooth backgrounds, which the blocks do not read: they act
-through the wave equation only. Born data have no direct wave, and the rows next to the sources are known (muted in
+The network alternates preconditioned gradients `P J' (J x - d)` with learned residual blocks; JAX
+differentiates through both (see `unrolled/network.py` for the sources). One record `d` is all it
+gets: sixteen sources fired at once with random time shifts, polarities and weights, Born data, and
+Gaussian noise with the wavelet's spectrum, 6 dB below the data. The images are relative velocity
+perturbations of known, smooth backgrounds, which the blocks do not read: they act through the wave
+equation only. Born data have no direct wave, and the rows next to the sources are known (muted in
 every method). A control runs the network on the record of another model.
 
-Held out: the training windows of the Overthrust section lie in its first 6 km, those for evaluation beyond 6.25 km;
-layered models come from other seeds; evaluation uses source encodings that training never fires. The windows for
-evaluation share 3.75 km of section, so they overlap one another.
+Held out: the training windows of the Overthrust section lie in its first 6 km, those for evaluation
+beyond 6.25 km; layered models come from other seeds; evaluation uses source encodings that training
+never fires. The windows for evaluation share 3.75 km of section, so they overlap one another.
 
-What the shipped weights reach, after 300 steps of four models each, is in pictures/unrolled_lsrtm.txt and
-pictures/unrolled_lsrtm.png.
+What the shipped weights reach, after 300 steps of four models each, is in
+pictures/unrolled_lsrtm.txt and pictures/unrolled_lsrtm.png.
 """
 
 from __future__ import annotations
@@ -70,20 +73,34 @@ def draw(outcome: Outcome, layout: Layout, output: Path) -> None:
         scores = [None, *(outcome.scores[name][i] for name in (RTM, CONJUGATE, UNROLLED))]
         solves = [None, *(outcome.solves[name] for name in (RTM, CONJUGATE, UNROLLED))]
         clip = 100 * UNIT * float(np.percentile(np.abs(outcome.true[i]), 99))
-        for axes, (title, image), score, count in zip(panels[row], shown.items(), scores, solves, strict=True):
+        for axes, (title, image), score, count in zip(
+            panels[row], shown.items(), scores, solves, strict=True
+        ):
             if score is not None:
-                title += f"\n{count} solve{'s' if count > 1 else ''}: {score[0]:.1f} dB, SSIM {score[1]:.2f}"
+                solves = f"{count} solve{'s' if count > 1 else ''}"
+                title += f"\n{solves}: {score[0]:.1f} dB, SSIM {score[1]:.2f}"
             last = section(
-                axes, 100 * UNIT * image, layout.spacing, limits=(-clip, clip), signed=True, label="", title=title
+                axes,
+                100 * UNIT * image,
+                layout.spacing,
+                limits=(-clip, clip),
+                signed=True,
+                label="",
+                title=title,
             )
             axes.label_outer()
-        picture.colorbar(last, ax=panels[row], label="velocity perturbation (%)", pad=0.01, aspect=12)
+        picture.colorbar(
+            last, ax=panels[row], label="velocity perturbation (%)", pad=0.01, aspect=12
+        )
     picture.suptitle(
-        f"From one record of {layout.n_sources} sources fired at once, noise {layout.snr:g} dB below the data; "
+        f"From one record of {layout.n_sources} sources fired at once, noise {layout.snr:g} dB "
+        "below the data; "
         "models and encodings never seen in training",
         fontsize="medium",
     )
-    picture.supxlabel(ox.datasets.overthrust().attribution, fontsize="x-small", color="0.4", x=0.01, ha="left")
+    picture.supxlabel(
+        ox.datasets.overthrust().attribution, fontsize="x-small", color="0.4", x=0.01, ha="left"
+    )
     picture.savefig(output, dpi=80)
     with Image.open(output) as full:  # a palette: a third of the size
         small = full.convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -91,13 +108,27 @@ def draw(outcome: Outcome, layout: Layout, output: Path) -> None:
 
 
 def main(arguments: Any = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", action="store_true", help="train from random weights, then evaluate")
-    parser.add_argument("--steps", type=int, default=Plan.steps, help="of training (default %(default)s)")
-    parser.add_argument("--state", type=Path, default=Path("unrolled-state.eqx"), help="of training, to resume from")
-    parser.add_argument("--weights", type=Path, help="read or, when training, written (default: the shipped / here)")
-    parser.add_argument("--models", type=int, default=24, help="unseen models to evaluate on (default %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("unrolled_lsrtm"), help="table .txt and picture .png")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--train", action="store_true", help="train from random weights, then evaluate"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=Plan.steps, help="of training (default %(default)s)"
+    )
+    parser.add_argument(
+        "--state", type=Path, default=Path("unrolled-state.eqx"), help="of training, to resume from"
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="read or, when training, written (default: the shipped / here)"
+    )
+    parser.add_argument(
+        "--models", type=int, default=24, help="unseen models to evaluate on (default %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("unrolled_lsrtm"), help="table .txt and picture .png"
+    )
     given = parser.parse_args(arguments)
     if given.steps < 1 or given.models < 4:
         parser.error(f"--steps {given.steps} --models {given.models}: at least 1 step and 4 models")
@@ -109,12 +140,16 @@ def main(arguments: Any = None) -> None:
         network = train(problem, network, plan, given.state, tell=print).network
         weights = given.weights or Path("unrolled-weights.eqx")
         save_weights(weights, network)
-        print(f"wrote {weights}; training took {time.perf_counter() - started:.0f} s since this start")
+        print(
+            f"wrote {weights}; training took {time.perf_counter() - started:.0f} s since this start"
+        )
     network = load_weights(given.weights or (weights if given.train else WEIGHTS), network)
     text = evaluate(problem, network, given.models, given.output)
     given.output.with_suffix(".txt").write_text(text)
     print(text)
-    print(f"wrote {given.output.with_suffix('.png')} and .txt; {time.perf_counter() - started:.0f} s")
+    print(
+        f"wrote {given.output.with_suffix('.png')} and .txt; {time.perf_counter() - started:.0f} s"
+    )
 
 
 if __name__ == "__main__":

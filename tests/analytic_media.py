@@ -1,7 +1,9 @@
-"""Exact solutions beside a free surface, in anisotropic, viscoacoustic and conducting media, and between two fluids.
+"""Exact solutions beside a free surface, in anisotropic, viscoacoustic and conducting media, and
+between two fluids.
 
-Everything is in SI units and for exp(+i omega t). Wavelets given as samples must be band-limited and vanish at both
-ends. Positions and offsets (receiver minus source) are (x, z) or (x, y, z), depth last.
+Everything is in SI units and for exp(+i omega t). Wavelets given as samples must be band-limited
+and vanish at both ends. Positions and offsets (receiver minus source) are (x, z) or (x, y, z),
+depth last.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +29,8 @@ def wave(
     wavenumber: Callable[[Complex[np.ndarray, " f"]], Complex[np.ndarray, " f"]],
     ndim: int,
 ) -> Float[np.ndarray, " time"]:
-    """Trace of lap u + k(omega)^2 u = -w delta: `analytic.green` for any causal wavenumber (Im k < 0: attenuation)."""
+    """Trace of lap u + k(omega)^2 u = -w delta: `analytic.green` for any causal wavenumber (Im k <
+    0: attenuation)."""
 
     def response(omega: np.ndarray) -> np.ndarray:
         k = wavenumber(omega)
@@ -44,11 +47,18 @@ def wave(
 
 
 def green_below_surface(
-    w: Float[np.ndarray, " time"], dt: float, source: Vector, receiver: Vector, velocity: float, surface: float = 0.0
+    w: Float[np.ndarray, " time"],
+    dt: float,
+    source: Vector,
+    receiver: Vector,
+    velocity: float,
+    surface: float = 0.0,
 ) -> Float[np.ndarray, " time"]:
-    """u = 0 at depth `surface`, the last axis, above a homogeneous half-space: the source less its mirror image.
+    """u = 0 at depth `surface`, the last axis, above a homogeneous half-space: the source less its
+    mirror image.
 
-    (1/v^2) u_tt - lap u = w delta, as `analytic.green`, in as many dimensions as the positions have.
+    (1/v^2) u_tt - lap u = w delta, as `analytic.green`, in as many dimensions as the positions
+    have.
     """
     source, receiver = np.asarray(source, dtype=float), np.asarray(receiver, dtype=float)
     image = np.append(source[:-1], 2 * surface - source[-1])
@@ -56,15 +66,15 @@ def green_below_surface(
     return green(w, dt, direct, velocity, len(source)) - green(w, dt, ghost, velocity, len(source))
 
 
-# Vertical and tilted transverse isotropy, pseudo-acoustic:
-#     (1/v^2) p_tt = (1 + 2 epsilon) H_perp p + sqrt(1 + 2 delta) H_axis r
-#     (1/v^2) r_tt = sqrt(1 + 2 delta) H_perp p + H_axis r
-# with H_axis the second derivative along the symmetry axis and H_perp the Laplacian less it; v is along the axis.
+# Vertical and tilted transverse isotropy, pseudo-acoustic: (1/v^2) p_tt = (1 + 2 epsilon) H_perp p
+# + sqrt(1 + 2 delta) H_axis r (1/v^2) r_tt = sqrt(1 + 2 delta) H_perp p + H_axis r with H_axis the
+# second derivative along the symmetry axis and H_perp the Laplacian less it; v is along the axis.
 # Angles are from the axis.
 
 
 def tilted_axis(tilt: float, azimuth: float | None = None) -> Float[np.ndarray, " axis"]:
-    """Unit vector of the symmetry axis: vertical for tilt 0; it leans towards +x, in 3-D towards `azimuth` from x.
+    """Unit vector of the symmetry axis: vertical for tilt 0; it leans towards +x, in 3-D towards
+    `azimuth` from x.
 
     In radians: (sin t, cos t) in (x, z), (sin t cos a, sin t sin a, cos t) in (x, y, z).
     """
@@ -76,9 +86,9 @@ def tilted_axis(tilt: float, azimuth: float | None = None) -> Float[np.ndarray, 
 def _squared(theta: Array, epsilon: float, delta: float) -> tuple[np.ndarray, np.ndarray]:
     """(V / v)^2 and its derivative in theta.
 
-    With X = sin^2 and Z = cos^2, the determinant of [[(1 + 2 e) X - l, s Z], [s X, Z - l]], s^2 = 1 + 2 d, is
-    l^2 - l a + 2 (e - d) X Z, a = (1 + 2 e) X + Z, of which l is the larger root (Alkhalifah 2000, Geophysics 65,
-    1239).
+    With X = sin^2 and Z = cos^2, the determinant of [[(1 + 2 e) X - l, s Z], [s X, Z - l]], s^2 = 1
+    + 2 d, is l^2 - l a + 2 (e - d) X Z, a = (1 + 2 e) X + Z, of which l is the larger root
+    (Alkhalifah 2000, Geophysics 65, 1239).
     """
     x = np.sin(theta) ** 2
     a, b = 1 + 2 * epsilon * x, 8 * (epsilon - delta) * x * (1 - x)
@@ -92,10 +102,14 @@ def phase_velocity(theta: Array, vp: float, epsilon: float, delta: float) -> np.
     return vp * np.sqrt(_squared(theta, epsilon, delta)[0])
 
 
-def group_velocity(theta: Array, vp: float, epsilon: float, delta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Speed and angle to the axis of the energy of the P wave whose wavenumber is at the angle theta.
+def group_velocity(
+    theta: Array, vp: float, epsilon: float, delta: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Speed and angle to the axis of the energy of the P wave whose wavenumber is at the angle
+    theta.
 
-    The vector has the components V along the wavenumber and dV / dtheta across it (Thomsen 1986, 13 and 14).
+    The vector has the components V along the wavenumber and dV / dtheta across it (Thomsen 1986, 13
+    and 14).
     """
     squared, slope = _squared(theta, epsilon, delta)
     along = vp * np.sqrt(squared)
@@ -103,14 +117,23 @@ def group_velocity(theta: Array, vp: float, epsilon: float, delta: float) -> tup
     return np.hypot(along, across), theta + np.arctan2(across, along)
 
 
-def arrival_time(offset: Vector, vp: float, epsilon: float, delta: float, axis: Vector | None = None) -> float:
-    """Travel time of the P wave's energy over `offset`, in any number of dimensions; `axis` is vertical by default."""
+def arrival_time(
+    offset: Vector, vp: float, epsilon: float, delta: float, axis: Vector | None = None
+) -> float:
+    """Travel time of the P wave's energy over `offset`, in any number of dimensions; `axis` is
+    vertical by default."""
     offset = np.asarray(offset, dtype=float)
-    axis = np.eye(len(offset))[-1] if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+    axis = (
+        np.eye(len(offset))[-1]
+        if axis is None
+        else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+    )
     distance, along = float(np.linalg.norm(offset)), float(offset @ axis)
     angle = float(np.arctan2(np.linalg.norm(offset - along * axis), abs(along)))
     excess = lambda theta: float(group_velocity(theta, vp, epsilon, delta)[1]) - angle  # noqa: E731
-    if excess(0.0) >= 0 or excess(np.pi / 2) <= 0:  # along or across the axis, where both velocities are parallel
+    if (
+        excess(0.0) >= 0 or excess(np.pi / 2) <= 0
+    ):  # along or across the axis, where both velocities are parallel
         return distance / float(phase_velocity(0.0 if angle < 1 else np.pi / 2, vp, epsilon, delta))
     theta = brentq(excess, 0.0, np.pi / 2, xtol=1e-14)
     return distance / float(group_velocity(theta, vp, epsilon, delta)[0])
@@ -127,14 +150,17 @@ def elliptic_waves(
 ) -> tuple[Float[np.ndarray, " time"], Float[np.ndarray, " time"]]:
     """p and r of the system above for delta = epsilon, 2-D or 3-D, away from the source.
 
-    a w delta is added to the first right-hand side and b w delta to the second, (a, b) = `into`. With
-    s^2 = 1 + 2 epsilon, p - s r only ever feels its own source, (a - s b) w delta, so that it is
-    -(v / omega)^2 (a - s b) w delta, and p obeys (1/v^2) p_tt = s^2 H_perp p + H_axis p + a w delta - H_axis (p - s r).
-    Distances across the axis divided by s make that isotropic. The last term leaves its mark if a differs from s b.
+    a w delta is added to the first right-hand side and b w delta to the second, (a, b) = `into`.
+    With s^2 = 1 + 2 epsilon, p - s r only ever feels its own source, (a - s b) w delta, so that it
+    is -(v / omega)^2 (a - s b) w delta, and p obeys (1/v^2) p_tt = s^2 H_perp p + H_axis p + a w
+    delta - H_axis (p - s r). Distances across the axis divided by s make that isotropic. The last
+    term leaves its mark if a differs from s b.
     """
     offset = np.asarray(offset, dtype=float)
     ndim = len(offset)
-    axis = np.eye(ndim)[-1] if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+    axis = (
+        np.eye(ndim)[-1] if axis is None else np.asarray(axis, dtype=float) / np.linalg.norm(axis)
+    )
     s, z = np.sqrt(1 + 2 * epsilon), float(offset @ axis)
     d = float(np.hypot(np.linalg.norm(offset - z * axis) / s, z))
     left = into[0] - s * into[1]
@@ -147,18 +173,21 @@ def elliptic_waves(
             g = np.exp(-1j * k * d) / (4 * np.pi * d)
             g1 = -(1j * k + 1 / d) * g
         g2 = -(k**2) * g - (ndim - 1) * g1 / d
-        return (into[0] * g + left / k**2 * ((z / d) ** 2 * (g2 - g1 / d) + g1 / d)) / s ** (ndim - 1)
+        return (into[0] * g + left / k**2 * ((z / d) ** 2 * (g2 - g1 / d) + g1 / d)) / s ** (
+            ndim - 1
+        )
 
     p = filtered(w, dt, response)
     return p, p / s
 
 
-# The standard linear solid: M = kR (1 + i omega tau_eps) / (1 + i omega tau_sigma), with 1 / Q largest at `frequency`,
-# where it is 1 / q and where the phase velocity is vp.
+# The standard linear solid: M = kR (1 + i omega tau_eps) / (1 + i omega tau_sigma), with 1 / Q
+# largest at `frequency`, where it is 1 / q and where the phase velocity is vp.
 
 
 def relaxation_times(q: float, frequency: float) -> tuple[float, float]:
-    """tau_sigma = (sqrt(1 + 1/Q^2) - 1/Q) / w0 and tau_eps = 1 / (w0^2 tau_sigma) (Blanch et al. 1995)."""
+    """tau_sigma = (sqrt(1 + 1/Q^2) - 1/Q) / w0 and tau_eps = 1 / (w0^2 tau_sigma) (Blanch et al.
+    1995)."""
     w0 = 2 * np.pi * frequency
     tau_sigma = (np.sqrt(1 + 1 / q**2) - 1 / q) / w0
     return tau_sigma, 1 / (w0**2 * tau_sigma)
@@ -177,7 +206,11 @@ def sls_modulus(omega: Array, vp: float, rho: float, q: float, frequency: float)
     """Complex bulk modulus."""
     tau_sigma, tau_eps = relaxation_times(q, frequency)
     omega = np.asarray(omega)
-    return relaxed_modulus(vp, rho, q, frequency) * (1 + 1j * omega * tau_eps) / (1 + 1j * omega * tau_sigma)
+    return (
+        relaxed_modulus(vp, rho, q, frequency)
+        * (1 + 1j * omega * tau_eps)
+        / (1 + 1j * omega * tau_sigma)
+    )
 
 
 def sls_velocity(omega: Array, vp: float, q: float, frequency: float) -> np.ndarray:
@@ -211,18 +244,22 @@ def viscoacoustic_green(
     frequency: float,
     ndim: int,
 ) -> Float[np.ndarray, " time"]:
-    """Pressure for -omega^2 p / M - div(grad(p) / rho) = w delta: a sheet (1-D), line (2-D) or point (3-D) source.
+    """Pressure for -omega^2 p / M - div(grad(p) / rho) = w delta: a sheet (1-D), line (2-D) or
+    point (3-D) source.
 
     It is `AcousticDensity`'s convention: M = rho vp^2 gives rho times `analytic.green`.
     """
-    return rho * wave(w, dt, distance, lambda omega: omega / sls_velocity(omega, vp, q, frequency), ndim)
+    return rho * wave(
+        w, dt, distance, lambda omega: omega / sls_velocity(omega, vp, q, frequency), ndim
+    )
 
 
 # Ground-penetrating radar, 2-D TM: epsilon E_tt + sigma E_t - lap E / mu0 = w delta.
 
 
 def radar_wavenumber(omega: Array, relative_permittivity: float, conductivity: float) -> np.ndarray:
-    """k = omega sqrt(mu0 (epsilon - i sigma / omega)): phase velocity omega / Re k, attenuation -Im k per metre."""
+    """k = omega sqrt(mu0 (epsilon - i sigma / omega)): phase velocity omega / Re k, attenuation -Im
+    k per metre."""
     omega = np.asarray(omega)
     epsilon = relative_permittivity * VACUUM_PERMITTIVITY
     return omega * np.sqrt(VACUUM_PERMEABILITY * (epsilon - 1j * conductivity / omega))
@@ -236,7 +273,8 @@ def radar_green(
     conductivity: float,
     ndim: int = 2,
 ) -> Float[np.ndarray, " time"]:
-    """E at a distance from a line source. w is -dJ/dt, if J is the density of current in Maxwell's equations."""
+    """E at a distance from a line source. w is -dJ/dt, if J is the density of current in Maxwell's
+    equations."""
     wavenumber = lambda omega: radar_wavenumber(omega, relative_permittivity, conductivity)  # noqa: E731
     return VACUUM_PERMEABILITY * wave(w, dt, distance, wavenumber, ndim)
 
@@ -250,9 +288,10 @@ def radar_green_in_time(
 ) -> Float[np.ndarray, " time"]:
     """The same in 2-D from the time domain, sharing nothing with it.
 
-    E = exp(-a t) F, a = sigma / (2 epsilon), turns the telegraph equation into F_tt - c^2 lap F - a^2 F = 0, whose line
-    source answers with cosh(a s) / (2 pi s), s^2 = t^2 - (r / c)^2 (Morse and Feshbach 1953, chapter 7). With
-    t = r / c cosh(theta), dt / s is dtheta and the trapezium rule converges faster than any power.
+    E = exp(-a t) F, a = sigma / (2 epsilon), turns the telegraph equation into F_tt - c^2 lap F -
+    a^2 F = 0, whose line source answers with cosh(a s) / (2 pi s), s^2 = t^2 - (r / c)^2 (Morse and
+    Feshbach 1953, chapter 7). With t = r / c cosh(theta), dt / s is dtheta and the trapezium rule
+    converges faster than any power.
     """
     epsilon = relative_permittivity * VACUUM_PERMITTIVITY
     a, delay = conductivity / (2 * epsilon), distance * np.sqrt(VACUUM_PERMEABILITY * epsilon)
@@ -266,10 +305,11 @@ def radar_green_in_time(
 
 
 def fluid_reflection(angle: Array, vp1: float, rho1: float, vp2: float, rho2: float) -> np.ndarray:
-    """Ratio of reflected to incident pressure of a plane wave from fluid 1, up to the critical angle (radians).
+    """Ratio of reflected to incident pressure of a plane wave from fluid 1, up to the critical
+    angle (radians).
 
-    R = (Z2 - Z1) / (Z2 + Z1), Z = rho v / cos(angle), with Snell's law (Brekhovskikh and Godin 1990, chapter 2). What
-    goes through is 1 + R.
+    R = (Z2 - Z1) / (Z2 + Z1), Z = rho v / cos(angle), with Snell's law (Brekhovskikh and Godin
+    1990, chapter 2). What goes through is 1 + R.
     """
     sine = np.sin(angle) * vp2 / vp1
     if np.any(np.abs(sine) >= 1):
@@ -282,11 +322,13 @@ def _quasi_p(
     w: Callable[[np.ndarray], np.ndarray], t: Float[np.ndarray, " time"], offset: Vector, vp: float, epsilon: float,
     delta: float, axis: Vector, into: tuple[float, float] = (1.0, 1.0),
 ) -> Float[np.ndarray, " time"]:  # fmt: skip
-    """p of the P branch of the pseudo-acoustic system in 2-D, by a sum over plane waves; t evenly spaced.
+    """p of the P branch of the pseudo-acoustic system in 2-D, by a sum over plane waves; t evenly
+    spaced.
 
-    p = (1 / 4 pi^2) int Omega h(Omega, t) S(Omega) dOmega, where h is the response of an oscillator of frequency Omega,
-    S = int C cos(Omega n.r / V) / V^2 dtheta, and C is the part of the source in the branch, (A - l_minus) / (l_plus -
-    l_minus) times `into`. The other branch is a slow wave, and a near field while the wavelet lasts.
+    p = (1 / 4 pi^2) int Omega h(Omega, t) S(Omega) dOmega, where h is the response of an oscillator
+    of frequency Omega, S = int C cos(Omega n.r / V) / V^2 dtheta, and C is the part of the source
+    in the branch, (A - l_minus) / (l_plus - l_minus) times `into`. The other branch is a slow wave,
+    and a near field while the wavelet lasts.
     """
     refine = 10
     fine = np.linspace(t[0], t[-1], refine * (len(t) - 1) + 1)
@@ -302,7 +344,9 @@ def _quasi_p(
     squared = _squared(theta, epsilon, delta)[0]
     horizontal, vertical, s = np.sin(theta) ** 2, np.cos(theta) ** 2, np.sqrt(1 + 2 * delta)
     other = (1 + 2 * epsilon) * horizontal + vertical - squared
-    part = (((1 + 2 * epsilon) * horizontal - other) * into[0] + s * vertical * into[1]) / (squared - other)
+    part = (((1 + 2 * epsilon) * horizontal - other) * into[0] + s * vertical * into[1]) / (
+        squared - other
+    )
     slowness = (np.asarray(offset) @ normals) / (vp * np.sqrt(squared))
     sums = np.cos(np.outer(cycles, slowness)) @ (part / (vp**2 * squared)) * (2 * np.pi / 2048)
     out = np.zeros(len(t))
@@ -314,7 +358,8 @@ def _quasi_p(
 
 
 def _check() -> None:
-    """Every function against another one that shares no formula with it, or against a limit that is known."""
+    """Every function against another one that shares no formula with it, or against a limit that is
+    known."""
     vp, rho, f, delay, dt = 2000.0, 1300.0, 15.0, 2 / 15, 1e-3
     t = dt * np.arange(600)
     w, wavelet = ricker(t, f, delay), lambda s: ricker(s, f, delay)
@@ -324,11 +369,14 @@ def _check() -> None:
         print(f"{name}: {error:.1e}")
         assert error < tolerance, name
 
-    # Free surface: zero there, with twice the gradient of the source alone, and symmetric in source and receiver.
+    # Free surface: zero there, with twice the gradient of the source alone, and symmetric in source
+    # and receiver.
     for source in ((0.0, 60.0), (0.0, 10.0, 60.0)):
         ndim = len(source)
         at, h = (80.0, 30.0)[: ndim - 1] + (0.0,), 0.01
-        strength = np.abs(green(w, dt, float(np.linalg.norm(np.subtract(at, source))), vp, ndim)).max()
+        strength = np.abs(
+            green(w, dt, float(np.linalg.norm(np.subtract(at, source))), vp, ndim)
+        ).max()
         assert np.abs(green_below_surface(w, dt, source, at, vp)).max() < 1e-14 * strength
         below, above = (np.append(at[:-1], q * h) for q in (1, -1))
         alone = [green(w, dt, float(np.linalg.norm(x - source)), vp, ndim) for x in (below, above)]
@@ -340,14 +388,20 @@ def _check() -> None:
     pulses = wavelet(t - 0.04) - wavelet(t - 0.1)
     compare("1-D ghost", near, vp / 2 * cumulative_simpson(pulses, x=t, initial=0), 1e-4)
 
-    # Anisotropy: the determinant, the derivative, the duality of slowness and arrival, and known limits.
+    # Anisotropy: the determinant, the derivative, the duality of slowness and arrival, and known
+    # limits.
     theta = np.linspace(0, np.pi / 2, 91)
     for epsilon, delta in ((0.25, 0.1), (0.1, 0.1), (0.2, -0.1), (0.0, 0.0), (0.05, 0.12)):
         media = vp, epsilon, delta
         s, x = np.sqrt(1 + 2 * delta), np.sin(theta) ** 2
         a = np.array([[(1 + 2 * epsilon) * x, s * (1 - x)], [s * x, 1 - x]]).transpose(2, 0, 1)
         print(f"epsilon {epsilon}, delta {delta}")
-        compare("  phase velocity", phase_velocity(theta, *media), vp * np.sqrt(np.linalg.eigvals(a).real.max(1)), 1e-9)
+        compare(
+            "  phase velocity",
+            phase_velocity(theta, *media),
+            vp * np.sqrt(np.linalg.eigvals(a).real.max(1)),
+            1e-9,
+        )
         v, h = phase_velocity(theta, *media), 1e-5
         slope = (phase_velocity(theta + h, *media) - phase_velocity(theta - h, *media)) / (2 * h)
         compare("  group velocity", group_velocity(theta, *media)[0], np.hypot(v, slope), 1e-9)
@@ -357,9 +411,16 @@ def _check() -> None:
         times = [arrival_time(o, *media) for o in offsets]
         # The arrival is the support function of the (convex) slowness curve.
         compare("  arrival", times, np.array([(o @ rows).max() for o in offsets]), 1e-10)
-        compare("  along and across", [times[0], times[-1]], [700 / vp, 700 / (vp * np.sqrt(1 + 2 * epsilon))], 1e-14)
+        compare(
+            "  along and across",
+            [times[0], times[-1]],
+            [700 / vp, 700 / (vp * np.sqrt(1 + 2 * epsilon))],
+            1e-14,
+        )
         normal = (arrival_time((7.0, 700.0), *media) ** 2 - (700 / vp) ** 2) / 7**2
-        compare("  normal moveout 1 / (v^2 (1 + 2 delta))", normal, 1 / (vp**2 * (1 + 2 * delta)), 2e-3)
+        compare(
+            "  normal moveout 1 / (v^2 (1 + 2 delta))", normal, 1 / (vp**2 * (1 + 2 * delta)), 2e-3
+        )
     axis = tilted_axis(0.4)
     turned = np.array([[axis[1], axis[0]], [-axis[0], axis[1]]])  # takes the vertical to the axis
     assert np.allclose(turned @ [0, 1], axis)
@@ -371,14 +432,20 @@ def _check() -> None:
     compare("tilt in 3-D", arrival_time(300 * across - 500 * axis, vp, 0.25, 0.1, axis),
             arrival_time((300.0, 500.0), vp, 0.25, 0.1), 1e-13)  # fmt: skip
 
-    # The waves themselves, by plane waves: where delta = epsilon exactly, elsewhere in their time far away.
+    # The waves themselves, by plane waves: where delta = epsilon exactly, elsewhere in their time
+    # far away.
     late = t > 2 * delay  # the near field of the wavelet's double integral is over
     for into in ((1.0, 1.0), (1.0, 0.0), (0.3, 1.2)):
         axis = tilted_axis(0.4)
         exact = elliptic_waves(w, dt, (150.0, 220.0), vp, 0.2, axis, into)[0]
         compare(f"elliptic, into {into}", _quasi_p(wavelet, t, (150.0, 220.0), vp, 0.2, 0.2, axis, into)[late],
                 exact[late], 1e-6)  # fmt: skip
-    compare("isotropic", elliptic_waves(w, dt, (30.0, -40.0), vp, 0.0)[0], green(w, dt, 50.0, vp, 2), 1e-12)
+    compare(
+        "isotropic",
+        elliptic_waves(w, dt, (30.0, -40.0), vp, 0.0)[0],
+        green(w, dt, 50.0, vp, 2),
+        1e-12,
+    )
     # A line of 3-D points across the plane of the axis makes the 2-D wave, as in analytic_elastic.
     short, offset, axis, epsilon = w[:350], np.array([150.0, 220.0]), tilted_axis(0.4), 0.2
     along = offset @ axis
@@ -391,7 +458,12 @@ def _check() -> None:
         points = [(offset[0], stretch * d * np.sinh(x), offset[1]) for x in theta]
         line = sum(c * elliptic_waves(short, dt, x, vp, epsilon, tilted_axis(0.4, 0.0), into)[1]
                    for c, x in zip(weight, points, strict=True))  # fmt: skip
-        compare(f"elliptic, 3-D into {into}", line, elliptic_waves(short, dt, offset, vp, epsilon, axis, into)[1], 1e-8)
+        compare(
+            f"elliptic, 3-D into {into}",
+            line,
+            elliptic_waves(short, dt, offset, vp, epsilon, axis, into)[1],
+            1e-8,
+        )
     for epsilon, delta in ((0.25, 0.1), (0.2, -0.05)):
         for angle in (0.2, 0.8, 1.3):
             axis, window = tilted_axis(0.3), dt * np.arange(1600)
@@ -421,19 +493,26 @@ def _check() -> None:
     for ndim in (1, 2, 3):
         compare(f"{ndim}-D without loss", viscoacoustic_green(w, dt, 120.0, vp, rho, 1e9, f, ndim),
                 rho * green(w, dt, 120.0, vp, ndim), 1e-6)  # fmt: skip
-    # By plane waves that obey the differential equation in time, through the three roots of its polynomial.
+    # By plane waves that obey the differential equation in time, through the three roots of its
+    # polynomial.
     tau_sigma, tau_eps = relaxation_times(q, f)
     kr = relaxed_modulus(vp, rho, q, f)
     x, weights = np.polynomial.legendre.leggauss(1500)
     ks, weights = (x + 1) / 2 * 1.2, weights / 2 * 1.2
-    ends = np.array([300, 340, 400, 450])  # after the wavelet, whose samples are then summed to all orders
+    ends = np.array(
+        [300, 340, 400, 450]
+    )  # after the wavelet, whose samples are then summed to all orders
     waves = np.zeros((len(ks), len(ends)))
     for row, k in zip(waves, ks, strict=True):
         b = kr * k**2 / rho
         s = np.roots([tau_sigma, 1, b * tau_eps, b])
         residues = kr * (1 + s * tau_eps) / (3 * tau_sigma * s**2 + 2 * s + b * tau_eps)
         for i, end in enumerate(ends):
-            row[i] = (np.exp(np.outer(s, t[end] - t[: end + 1])) @ w[: end + 1] * dt * residues).sum().real
+            row[i] = (
+                (np.exp(np.outer(s, t[end] - t[: end + 1])) @ w[: end + 1] * dt * residues)
+                .sum()
+                .real
+            )
     r = 150.0
     compare("1-D standard linear solid", viscoacoustic_green(w, dt, r, vp, rho, q, f, 1)[ends],
             (weights * np.cos(ks * r)) @ waves / np.pi, 1e-7)  # fmt: skip
@@ -443,7 +522,9 @@ def _check() -> None:
     front = 600 / np.sqrt(kr * tau_eps / tau_sigma / rho)  # at the unrelaxed velocity
     early = np.abs(d[t < front + delay - 2 / f + 0.02]).max() / np.abs(d).max()
     lost = 1 - np.abs(d).max() / np.abs(rho * green(w, dt, 600.0, vp, 2)).max()
-    print(f"2-D: before r / (unrelaxed velocity) {early:.1e}; loses {lost:.0%} of its peak over 600 m")
+    print(
+        f"2-D: before r / (unrelaxed velocity) {early:.1e}; loses {lost:.0%} of its peak over 600 m"
+    )
     assert early < 1e-9
 
     # Radar at 100 MHz.
@@ -452,9 +533,13 @@ def _check() -> None:
     w, wavelet = ricker(t, f, delay), lambda s: ricker(s, f, delay)
     for permittivity, conductivity in ((9.0, 0.0), (9.0, 0.01), (16.0, 0.05)):
         for distance in (0.5, 2.0):
-            compare(f"radar, {permittivity}, {conductivity} S/m at {distance} m",
-                    radar_green(w, dt, distance, permittivity, conductivity),
-                    radar_green_in_time(wavelet, t, distance, permittivity, conductivity), 1e-9)  # fmt: skip
+            compare(
+                f"radar, {permittivity}, {conductivity} S/m at {distance} m",
+                radar_green(w, dt, distance, permittivity, conductivity),
+                # fmt: skip
+                radar_green_in_time(wavelet, t, distance, permittivity, conductivity),
+                1e-9,
+            )
     speed = 1 / np.sqrt(9 * VACUUM_PERMITTIVITY * VACUUM_PERMEABILITY)
     compare("radar without loss", radar_green(w, dt, 2.0, 9.0, 0.0), VACUUM_PERMEABILITY * green(w, dt, 2.0, speed, 2),
             1e-11)  # fmt: skip
@@ -471,7 +556,12 @@ def _check() -> None:
         reflected = fluid_reflection(angle, v1, rho1, v2, rho2)
         compare(f"reflection at {angle}", reflected, solved[0], 1e-13)
         compare("  energy", reflected**2 + y2 / y1 * (1 + reflected) ** 2, 1.0, 1e-13)
-    compare("same velocity, any angle", fluid_reflection(1.2, 1500.0, 1000.0, 1500.0, 2000.0), 1 / 3, 1e-13)
+    compare(
+        "same velocity, any angle",
+        fluid_reflection(1.2, 1500.0, 1000.0, 1500.0, 2000.0),
+        1 / 3,
+        1e-13,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a test asks for it."""
+"""A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a
+test asks for it."""
 
 import atexit
 import os
@@ -13,14 +14,16 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a script's background job: some tests press Ctrl-C
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # as in a script's background job: some tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 install_import_hook("ondax", "typechecking.checked")  # checks shapes and dtypes of public calls
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Most tests make propagators of the same few shapes: XLA compiles a program once for all of them, and for all workers,
-# which inherit the environment.
+# Most tests make propagators of the same few shapes: XLA compiles a program once for all of them,
+# and for all workers, which inherit the environment.
 if "ONDAX_TEST_PROGRAMS" not in os.environ:
     os.environ["ONDAX_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="programs-")
     atexit.register(shutil.rmtree, os.environ["ONDAX_TEST_PROGRAMS"], ignore_errors=True)
@@ -31,9 +34,12 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 import ondax as ox  # noqa: E402  (behind the hook)
 from ondax.engine import settings as engine_settings  # noqa: E402
 
-engine_settings.MEMORY_SHARE /= int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # they share the machine
+engine_settings.MEMORY_SHARE /= int(
+    os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+)  # they share the machine
 
-# The gate must be reproducible and must not time a compiler: the same examples every run, and no deadline.
+# The gate must be reproducible and must not time a compiler: the same examples every run, and no
+# deadline.
 settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("ondax")
 
@@ -41,8 +47,8 @@ settings.load_profile("ondax")
 OPTIMISED = ("engine", "demo", "readme", "physics")  # tested as users run them
 
 
-# Run with `-m slow` only: each repeats, in another dimension, precision or method, what a quicker one has shown, and the
-# gate has to end within minutes on two cores.
+# Run with `-m slow` only: each repeats, in another dimension, precision or method, what a quicker
+# one has shown, and the gate has to end within minutes on two cores.
 SLOW = [
     r"test_equations.*::test_2d\[(TTI|Viscoacoustic)\]",
     r"test_(oracle|adjoint).*\[(density-3d|.*order16|acoustic-3d.*(float32|linear|layer)|density-1d|density-2d.*float32)",
@@ -110,7 +116,8 @@ SLOW = [
 ]
 
 
-# Files of which one worker works longest come first, so that none is left with one of them at the end.
+# Files of which one worker works longest come first, so that none is left with one of them at the
+# end.
 LONGEST = (
     "readme",
     "demo",
@@ -169,7 +176,8 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def kernel_runs(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every run of a kernel: a whole shot forward, Born or backward, as all histories fit into memory here."""
+    """Every run of a kernel: a whole shot forward, Born or backward, as all histories fit into
+    memory here."""
     from ondax.engine.kernel import Kernel  # after the import hook
 
     seen: list[object] = []

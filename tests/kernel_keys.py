@@ -1,4 +1,5 @@
-"""Prints the keys of kernels in every boundary: `python tests/kernel_keys.py NDIM [EQUATION]`, for the tests of the cache."""
+"""Prints the keys of kernels in every boundary: `python tests/kernel_keys.py NDIM [EQUATION]`, for
+the tests of the cache."""
 
 import sys
 
@@ -12,14 +13,24 @@ from ondax.equations import AXIS_NAMES, Symbols
 
 
 def keys(name: str, boundary: object, ndim: int) -> list[str]:
-    """Of the kernels that run forward, Born and backward, in the order in which a gradient asks for them."""
+    """Of the kernels that run forward, Born and backward, in the order in which a gradient asks for
+    them."""
     order = 4 if name == "TTI" else 2
     symbols = Symbols(ndim, order)
     faces = [(axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high")]
     layers = [f for f in faces if boundary.face(*f).stretches]
-    scheme = Scheme(stretched(EQUATIONS[name].make(order).system(symbols, boundary), layers), boundary.free_surface)
+    scheme = Scheme(
+        stretched(EQUATIONS[name].make(order).system(symbols, boundary), layers),
+        boundary.free_surface,
+    )
     kept = scheme.coupling(tuple(c.name for c in scheme.system.coefficients))
-    runs = (scheme.forward(), scheme.forward(kept), scheme.born(kept), scheme.adjoint(kept), scheme.adjoint(None))
+    runs = (
+        scheme.forward(),
+        scheme.forward(kept),
+        scheme.born(kept),
+        scheme.adjoint(kept),
+        scheme.adjoint(None),
+    )
     return [key_of(equations, "float32", False, toolchain()) for equations in runs]
 
 

@@ -32,10 +32,15 @@ def shoot(
     dtype: str = "float64",
     **options: Any,
 ) -> np.ndarray:
-    """Traces of all shots; the default boundary is for grids whose edges are out of reach. `options` of the propagator."""
+    """Traces of all shots; the default boundary is for grids whose edges are out of reach.
+    `options` of the propagator."""
     boundary = ox.Sponge(width=4) if boundary is None else boundary
-    F = ox.Propagator(equation, grid, survey, max_velocity=max_velocity, boundary=boundary, **options)
-    return np.asarray(F({k: jnp.broadcast_to(jnp.asarray(v, dtype), grid.shape) for k, v in medium.items()}))
+    F = ox.Propagator(
+        equation, grid, survey, max_velocity=max_velocity, boundary=boundary, **options
+    )
+    return np.asarray(
+        F({k: jnp.broadcast_to(jnp.asarray(v, dtype), grid.shape) for k, v in medium.items()})
+    )
 
 
 def square(half_width: float, spacing: float, ndim: int = 2) -> ox.Grid:
@@ -52,14 +57,17 @@ def reach(duration: float, distance: float, max_velocity: float) -> float:
     return ((duration - DELAY + 1.5 / FREQUENCY) * max_velocity + distance) / 2
 
 
-def relative(d: np.ndarray, exact: np.ndarray, axis: int | Sequence[int] | None = None) -> np.ndarray:
+def relative(
+    d: np.ndarray, exact: np.ndarray, axis: int | Sequence[int] | None = None
+) -> np.ndarray:
     """Relative error, of all together or along axes."""
     axis = axis if axis is None or isinstance(axis, int) else tuple(axis)
     return np.sqrt(np.sum((d - exact) ** 2, axis) / np.sum(exact**2, axis))
 
 
 def lag(d: np.ndarray, like: np.ndarray, dt: float) -> float:
-    """How much later a trace is than another one like it, in s: the maximum of their correlation, refined."""
+    """How much later a trace is than another one like it, in s: the maximum of their correlation,
+    refined."""
     n, finer = 2 * len(d), 20
     product = np.fft.irfft(np.fft.rfft(d, n) * np.fft.rfft(like, n).conj(), finer * n)
     at = int(np.argmax(product))

@@ -1,7 +1,9 @@
-"""Runs a part of the tests with the oldest versions that `pyproject.toml` allows: `python tests/oldest.py`.
+"""Runs a part of the tests with the oldest versions that `pyproject.toml` allows: `python
+tests/oldest.py`.
 
-It makes an environment in a temporary folder, with every dependency pinned to its lower bound, and tries what touches
-JAX, Devito and NumPy: derivatives, transforms, layers, inversions. Minutes, most of them compiling.
+It makes an environment in a temporary folder, with every dependency pinned to its lower bound, and
+tries what touches JAX, Devito and NumPy: derivatives, transforms, layers, inversions. Minutes, most
+of them compiling.
 """
 
 from __future__ import annotations
@@ -32,9 +34,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         venv.create(scratch, with_pip=True)
         python = f"{scratch}/bin/python"
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *pins, "matplotlib", "-e", str(ROOT)], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", *pins, "matplotlib", "-e", str(ROOT)],
+            check=True,
+        )
         files = [str(ROOT / "tests" / name) for name in TRIED if (ROOT / "tests" / name).exists()]
-        return subprocess.run([python, "-m", "pytest", "-p", "no:cacheprovider", *files], cwd=ROOT).returncode
+        return subprocess.run(
+            [python, "-m", "pytest", "-p", "no:cacheprovider", *files], cwd=ROOT
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""An independent reference: the schemes of both acoustic equations in plain JAX, differentiated by JAX itself.
+"""An independent reference: the schemes of both acoustic equations in plain JAX, differentiated by
+JAX itself.
 
-Nothing here is shared with the package: finite-difference weights come from Fornberg's recursion in exact rational
-arithmetic, derivatives are sums of shifted slices, points are dense matrices over the whole padded grid, and time is a
-`lax.scan`. It is slow, it keeps everything, and it is short enough to check by eye against the equations:
+Nothing here is shared with the package: finite-difference weights come from Fornberg's recursion in
+exact rational arithmetic, derivatives are sums of shifted slices, points are dense matrices over
+the whole padded grid, and time is a `lax.scan`. It is slow, it keeps everything, and it is short
+enough to check by eye against the equations:
 
-    acoustic:  m [ D_tt u + gamma D_t u ] = lap(u) + sum_s q_s W_s / cell volume,                 m = 1 / vp^2
-    density:   k [ D_tt p + gamma D_t p ] = sum_d D-_d( b_d D+_d p ) + sum_s q_s W_s / cell volume, k = 1 / (rho vp^2)
+    acoustic:  m [ D_tt u + gamma D_t u ] = lap(u) + sum_s q_s W_s / cell volume,                 m
+        = 1 / vp^2
+    density:   k [ D_tt p + gamma D_t p ] = sum_d D-_d( b_d D+_d p ) + sum_s q_s W_s / cell volume,
+        k = 1 / (rho vp^2)
 """
 
 from collections.abc import Sequence
@@ -22,7 +26,11 @@ from jaxtyping import Array, Float
 
 # These programs run for milliseconds and take seconds to optimise.
 quick_jit = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
 )
 
 
@@ -37,10 +45,14 @@ def fornberg(nodes: Sequence[Fraction], derivative: int) -> list[Fraction]:
         for j in range(i):
             distance = nodes[i] - nodes[j]
             spread *= distance
-            if j == i - 1:  # the new node's weights come from the last node's, before that one is updated
+            if (
+                j == i - 1
+            ):  # the new node's weights come from the last node's, before that one is updated
                 for m in range(min(i, derivative), -1, -1):
                     lower = m * weights[m - 1][i - 1] if m else Fraction(0)
-                    weights[m][i] = previous_spread / spread * (lower - nodes[i - 1] * weights[m][i - 1])
+                    weights[m][i] = (
+                        previous_spread / spread * (lower - nodes[i - 1] * weights[m][i - 1])
+                    )
             for m in range(min(i, derivative), -1, -1):
                 lower = m * weights[m - 1][j] if m else Fraction(0)
                 weights[m][j] = (nodes[i] * weights[m][j] - lower) / distance
@@ -62,7 +74,8 @@ def staggered_first(order: int) -> tuple[list[int], list[Fraction]]:
 def correlate(u: Array, offsets: Sequence[int], weights: Sequence[float], axis: int) -> Array:
     """`out[i] = sum_j weights[j] u[i + offsets[j]]` along an axis, with `u` zero outside.
 
-    As a dense matrix: a slice for each offset says the same and takes XLA ten times as long to compile.
+    As a dense matrix: a slice for each offset says the same and takes XLA ten times as long to
+    compile.
     """
     n = u.shape[axis]
     matrix = sum(c * np.eye(n, k=i) for i, c in zip(offsets, weights, strict=True))
@@ -70,13 +83,17 @@ def correlate(u: Array, offsets: Sequence[int], weights: Sequence[float], axis: 
 
 
 def kernel(t: Array, interpolation: str) -> Array:
-    """Weight of a grid point at a distance of `t` cells (Hicks, 2002, Geophysics 67, for the sinc)."""
+    """Weight of a grid point at a distance of `t` cells (Hicks, 2002, Geophysics 67, for the
+    sinc)."""
     if interpolation == "linear":
         return jnp.maximum(0.0, 1.0 - jnp.abs(t))
     radius, b = 4, 6.31
     inside = jnp.abs(t) < radius
-    t = jnp.where(inside, t, 0.5)  # any point of the window: keeps the unused branch finite, derivatives included
-    # I0(b sqrt(s)) is the entire function sum_k (b^2 s / 4)^k / k!^2 of s: no square root, so no singular derivative.
+    t = jnp.where(
+        inside, t, 0.5
+    )  # any point of the window: keeps the unused branch finite, derivatives included
+    # I0(b sqrt(s)) is the entire function sum_k (b^2 s / 4)^k / k!^2 of s: no square root, so no
+    # singular derivative.
     s = 1.0 - (t / radius) ** 2
     terms = [(b * b / 4) ** k / factorial(k) ** 2 for k in reversed(range(30))]  # the next is 2e-35
     bessel = jnp.polyval(jnp.asarray(terms, s.dtype), s, unroll=1)
@@ -143,7 +160,8 @@ class Oracle:
         if k == 1:
             return wavelet[:, :steps]
         spectrum = jnp.fft.rfft(jnp.pad(wavelet, ((0, 0), (0, nt))))
-        # The Nyquist bin stands for two halves, at + and - the frequency; on the finer axis each has its own bin.
+        # The Nyquist bin stands for two halves, at + and - the frequency; on the finer axis each
+        # has its own bin.
         spectrum = spectrum.at[:, -1].multiply(0.5)
         spectrum = jnp.pad(spectrum, ((0, 0), (0, nt * k - nt)))
         return k * jnp.fft.irfft(spectrum, 2 * nt * k)[:, :steps]
@@ -152,7 +170,9 @@ class Oracle:
         """Weights of each point over every cell of the padded grid."""
         weights = jnp.ones((positions.shape[0], 1), positions.dtype)
         for d, (n, h, start) in enumerate(zip(self.shape, self.spacing, self.origin, strict=True)):
-            x = jnp.asarray(start + h * (np.arange(n + 2 * self.width) - self.width), positions.dtype)
+            x = jnp.asarray(
+                start + h * (np.arange(n + 2 * self.width) - self.width), positions.dtype
+            )
             axis = kernel((x[None, :] - positions[:, d, None]) / h, self.interpolation)
             weights = (weights[:, :, None] * axis[:, None, :]).reshape(positions.shape[0], -1)
         return weights
@@ -164,18 +184,27 @@ class Oracle:
             offsets, exact = centred_second(self.order)
 
             def laplacian(u: Array) -> Array:
-                parts = [correlate(u, offsets, [float(c) / h**2 for c in exact], d) for d, h in enumerate(self.spacing)]
+                parts = [
+                    correlate(u, offsets, [float(c) / h**2 for c in exact], d)
+                    for d, h in enumerate(self.spacing)
+                ]
                 return sum(parts[1:], parts[0])
 
             return 1.0 / vp**2, laplacian
 
         vp, rho = (jnp.pad(model[name], self.width, mode="edge") for name in ("vp", "rho"))
         offsets, exact = staggered_first(self.order)
-        back = [i - 1 for i in offsets]  # the same weights, read from points at +1/2 to the point between them
+        back = [
+            i - 1 for i in offsets
+        ]  # the same weights, read from points at +1/2 to the point between them
 
         def halfway(d: int) -> Array:
             following = jnp.concatenate(
-                [jax.lax.slice_in_dim(rho, 1, None, axis=d), jax.lax.slice_in_dim(rho, -1, None, axis=d)], axis=d
+                [
+                    jax.lax.slice_in_dim(rho, 1, None, axis=d),
+                    jax.lax.slice_in_dim(rho, -1, None, axis=d),
+                ],
+                axis=d,
             )
             return 2.0 / (rho + following)
 
@@ -185,7 +214,9 @@ class Oracle:
             parts = []
             for d, h in enumerate(self.spacing):
                 weights = [float(c) / h for c in exact]
-                parts.append(correlate(buoyancy[d] * correlate(p, offsets, weights, d), back, weights, d))
+                parts.append(
+                    correlate(buoyancy[d] * correlate(p, offsets, weights, d), back, weights, d)
+                )
             return sum(parts[1:], parts[0])
 
         return 1.0 / (rho * vp**2), divergence
@@ -211,7 +242,9 @@ class Oracle:
             def step(carry: tuple[Array, Array], q_n: Array) -> tuple[tuple[Array, Array], Array]:
                 u, last = carry
                 source = (q_n @ inject).reshape(u.shape) / cell
-                following = (operator(u) + source + mass * (2 / h_t**2 * u - at_last * last)) / (mass * at_next)
+                following = (operator(u) + source + mass * (2 / h_t**2 * u - at_last * last)) / (
+                    mass * at_next
+                )
                 return (following, u), sample @ following.ravel()
 
             rest = jnp.zeros_like(mass)

@@ -1,4 +1,5 @@
-"""Every wave equation of the package, with models to test it on. A new equation joins the suite by an entry here."""
+"""Every wave equation of the package, with models to test it on. A new equation joins the suite by
+an entry here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,11 @@ class Entry:
         return {n: jnp.asarray(rng.uniform(*bounds, shape), dtype) for n, bounds in ranges.items()}
 
 
-VP, RHO, THOMSEN = (1700.0, 2100.0), (1000.0, 1800.0), {"epsilon": (0.12, 0.2), "delta": (-0.05, 0.1)}
+VP, RHO, THOMSEN = (
+    (1700.0, 2100.0),
+    (1000.0, 1800.0),
+    {"epsilon": (0.12, 0.2), "delta": (-0.05, 0.1)},
+)
 
 EQUATIONS = {
     "Acoustic": Entry(ox.Acoustic, {"vp": VP}),
@@ -49,10 +54,15 @@ EQUATIONS = {
     ),
     "VTI": Entry(ox.VTI, {"vp": VP, **THOMSEN}),
     "TTI": Entry(
-        ox.TTI, {"vp": VP, **THOMSEN, "theta": (0.2, 0.6)}, order=4, in_3d=(("phi", (-0.5, 0.5)),), layers=False
+        ox.TTI,
+        {"vp": VP, **THOMSEN, "theta": (0.2, 0.6)},
+        order=4,
+        in_3d=(("phi", (-0.5, 0.5)),),
+        layers=False,
     ),
     "Viscoacoustic": Entry(
-        lambda order: ox.Viscoacoustic(order, frequency=15.0), {"vp": VP, "rho": RHO, "Q": (20.0, 60.0)}
+        lambda order: ox.Viscoacoustic(order, frequency=15.0),
+        {"vp": VP, "rho": RHO, "Q": (20.0, 60.0)},
     ),
 }
 
@@ -62,19 +72,24 @@ ENCLOSED = ox.CPML(width=4)
 
 def mixed(name: str) -> ox.Faces:
     """A free surface, a perfectly matched layer if the equation takes one, and sponges."""
-    return ox.Faces(SPONGE, top=ox.FreeSurface(), right=ENCLOSED if EQUATIONS[name].layers else None)
+    return ox.Faces(
+        SPONGE, top=ox.FreeSurface(), right=ENCLOSED if EQUATIONS[name].layers else None
+    )
 
 
 def support_table() -> str:
-    """What `test_equations.py` exercises, as Markdown. `python tests/registry.py` prints it for the README."""
+    """What `test_equations.py` exercises, as Markdown. `python tests/registry.py` prints it for the
+    README."""
     rows = [
-        "| equation | 2-D | 3-D | gradients, Born, adjoint in | Hessian | sponge | CPML | free surface |",
+        "| equation | 2-D | 3-D | gradients, Born, adjoint in | Hessian | sponge | CPML | free "
+        "surface |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in EQUATIONS.items():
         parameters = ", ".join(entry.ranges) + "".join(f", {n} (3-D)" for n, _ in entry.in_3d)
         rows.append(
-            f"| `{name}` | yes | yes | {parameters} | yes | yes | {'yes' if entry.layers else 'unstable'} | yes |"
+            f"| `{name}` | yes | yes | {parameters} | yes | yes | "
+            f"{'yes' if entry.layers else 'unstable'} | yes |"
         )
     return "\n".join(rows)
 

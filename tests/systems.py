@@ -1,6 +1,8 @@
-"""First-order systems that keep the calculus honest: several fields, staggering, and coefficients in awkward places.
+"""First-order systems that keep the calculus honest: several fields, staggering, and coefficients
+in awkward places.
 
-Units are natural ones: a grid spacing, density and wave speeds of about one, so that no field is lost in another's size.
+Units are natural ones: a grid spacing, density and wave speeds of about one, so that no field is
+lost in another's size.
 """
 
 import zlib
@@ -20,8 +22,8 @@ from ondax.equations.schemes import first_order_in_time, second_order_in_time, t
 
 @contextmanager
 def float64_everywhere() -> Iterator[None]:
-    """Turns float64 on for all threads, as `jax.enable_x64` does not: JAX runs some callbacks in threads of its own, where
-    it would take their float64 results for float32."""
+    """Turns float64 on for all threads, as `jax.enable_x64` does not: JAX runs some callbacks in
+    threads of its own, where it would take their float64 results for float32."""
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)
     try:
@@ -48,12 +50,17 @@ def mass_form(symbols: Symbols) -> System:
     divergence = sum(to_node(v.forward, d) for v, d in zip(vs, symbols.dimensions, strict=True))
     updates.append(first_order_in_time(symbols, SPONGE, p, kappa, -divergence))
     return System(
-        symbols, (*rhos, kappa), tuple(updates), (Port("source", ((p, 1.0),)),), (Port("receiver", ((p, 1.0),)),)
+        symbols,
+        (*rhos, kappa),
+        tuple(updates),
+        (Port("source", ((p, 1.0),)),),
+        (Port("receiver", ((p, 1.0),)),),
     )
 
 
 def right_hand_form(symbols: Symbols) -> System:
-    """`v_t = -b^2 grad p`, `p_t = -div (k v)`: a coefficient squared, another inside a derivative and at half points."""
+    """`v_t = -b^2 grad p`, `p_t = -div (k v)`: a coefficient squared, another inside a derivative
+    and at half points."""
     p = symbols.field("p", time_order=1)
     vs = [symbols.field(f"v_{d.name}", time_order=1, staggered=d) for d in symbols.dimensions]
     bs = [symbols.coefficient(f"b_{d.name}", staggered=d) for d in symbols.dimensions]
@@ -62,14 +69,23 @@ def right_hand_form(symbols: Symbols) -> System:
         first_order_in_time(symbols, SPONGE, v, 1, -(b**2) * to_half(p, d))
         for v, b, d in zip(vs, bs, symbols.dimensions, strict=True)
     ]
-    divergence = sum(to_node(k * v.forward, d) for v, k, d in zip(vs, ks, symbols.dimensions, strict=True))
+    divergence = sum(
+        to_node(k * v.forward, d) for v, k, d in zip(vs, ks, symbols.dimensions, strict=True)
+    )
     updates.append(first_order_in_time(symbols, SPONGE, p, 1, -divergence))
     reads = ((vs[0], 0.5), (p, 1.0))  # of different staggering
-    return System(symbols, (*bs, *ks), tuple(updates), (Port("source", ((p, 1.0),)),), (Port("receiver", reads),))
+    return System(
+        symbols,
+        (*bs, *ks),
+        tuple(updates),
+        (Port("source", ((p, 1.0),)),),
+        (Port("receiver", reads),),
+    )
 
 
 def elastic(symbols: Symbols) -> System:
-    """The velocity-stress system of Virieux (1986), with an explosive source and receivers of both velocities."""
+    """The velocity-stress system of Virieux (1986), with an explosive source and receivers of both
+    velocities."""
     x, z = symbols.dimensions
     vx, vz = (symbols.field(f"v_{d.name}", time_order=1, staggered=d) for d in (x, z))
     txx, tzz = (symbols.field(n, time_order=1) for n in ("txx", "tzz"))
@@ -91,21 +107,32 @@ def elastic(symbols: Symbols) -> System:
     updates = tuple(first_order_in_time(symbols, SPONGE, f, 1, force) for f, force in forces)
     explosion = Port("source", ((txx, 1.0), (tzz, 1.0)))
     return System(
-        symbols, (bx, bz, lam, mu, mu_xz), updates, (explosion,), (Port("receiver", ((vx, 1.0), (vz, -0.5))),)
+        symbols,
+        (bx, bz, lam, mu, mu_xz),
+        updates,
+        (explosion,),
+        (Port("receiver", ((vx, 1.0), (vz, -0.5))),),
     )
 
 
 def second_order(symbols: Symbols) -> System:
-    """Two coupled waves of second order in time: `u` with viscous losses (a derivative of the previous step), `w` driven
-    by `u` at the previous and at the next step. The engine may overwrite the previous `w`, but not the previous `u`."""
+    """Two coupled waves of second order in time: `u` with viscous losses (a derivative of the
+    previous step), `w` driven by `u` at the previous and at the next step. The engine may overwrite
+    the previous `w`, but not the previous `u`."""
     (z,) = symbols.dimensions
     u, w = symbols.field("u"), symbols.field("w")
-    m, eta, b = symbols.coefficient("m"), symbols.coefficient("eta"), symbols.coefficient("b", staggered=z)
+    m, eta, b = (
+        symbols.coefficient("m"),
+        symbols.coefficient("eta"),
+        symbols.coefficient("b", staggered=z),
+    )
     dt = symbols.dt
     losses = eta * to_node(b * to_half(u - u.backward, z), z) / dt
     updates = (
         second_order_in_time(symbols, SPONGE, u, m, u.laplace + losses),
-        second_order_in_time(symbols, SPONGE, w, m, to_node(b * to_half(w, z), z) + eta * (u.forward + u.backward)),
+        second_order_in_time(
+            symbols, SPONGE, w, m, to_node(b * to_half(w, z), z) + eta * (u.forward + u.backward)
+        ),
     )
     reads = Port("receiver", ((u, 0.3), (w, 1.0)))
     return System(symbols, (m, eta, b), updates, (Port("source", ((u, 1.0), (w, 0.5))),), (reads,))
@@ -121,12 +148,13 @@ RANGES = {
     "lam": (0.3, 0.5),
     "mu": (0.3, 0.45),
 }
-"""Of every coefficient, by the first part of its name, such that no wave is faster than FASTEST: elastic waves, the
-fastest, have b (lam + 2 mu) < 1.05 * 1.4 = 1.21^2."""
+"""Of every coefficient, by the first part of its name, such that no wave is faster than FASTEST:
+elastic waves, the fastest, have b (lam + 2 mu) < 1.05 * 1.4 = 1.21^2."""
 
 
 class ForcedScheme(Scheme):
-    """A scheme that keeps products, or the fields they are made of, as told rather than whichever are fewer."""
+    """A scheme that keeps products, or the fields they are made of, as told rather than whichever
+    are fewer."""
 
     def __init__(self, system: System, keep_products: bool) -> None:
         super().__init__(system)
@@ -151,8 +179,9 @@ def between(system: System, source: str, receiver: str) -> System:
 class Rig:
     """A system on a small rough medium, run by the engine without JAX.
 
-    One shot of two sources into three receivers, off the grid, some of them in the absorbing layer, recorded at every
-    second step. Two rigs of the same coefficients and dtype hold the same numbers.
+    One shot of two sources into three receivers, off the grid, some of them in the absorbing layer,
+    recorded at every second step. Two rigs of the same coefficients and dtype hold the same
+    numbers.
 
     Args:
         system: with one input and one output.
@@ -188,43 +217,68 @@ class Rig:
         )
         self.names = tuple(c.name for c in system.coefficients)
         self.wanted = Wanted(self.names)
-        self.solver = Solver(Programs(scheme, symbols.dtype.name), self.grid, settings or Settings(threads=1))
+        self.solver = Solver(
+            Programs(scheme, symbols.dtype.name), self.grid, settings or Settings(threads=1)
+        )
         self.coefficients = tuple(self._coefficient(name) for name in self.names)
         self.source = self.random("source", 1, 2, self.steps)
-        fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[:, -ndim:]
+        fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[
+            :, -ndim:
+        ]
         points = np.array(self.grid.origin) + fractions * (np.array(shape) - 1) * np.array(spacing)
         self.sources, self.receivers = points[None, :2], points[None, 2:]
 
     def random(self, name: str, *shape: int) -> np.ndarray:
         """Normal numbers, always the same for a name."""
-        return np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape).astype(self.grid.dtype)
+        return (
+            np.random.default_rng(zlib.crc32(name.encode()))
+            .normal(size=shape)
+            .astype(self.grid.dtype)
+        )
 
     def _coefficient(self, name: str) -> np.ndarray:
-        """A medium in the range of its kind; a tangent, whose name begins otherwise, has either sign and is small."""
+        """A medium in the range of its kind; a tangent, whose name begins otherwise, has either
+        sign and is small."""
         low, high = RANGES.get(name.split("_")[0], (-0.1, 0.1))
-        uniform = np.random.default_rng(zlib.crc32(name.encode())).uniform(low, high, self.grid.shape)
+        uniform = np.random.default_rng(zlib.crc32(name.encode())).uniform(
+            low, high, self.grid.shape
+        )
         return uniform.astype(self.grid.dtype)
 
     def perturbation(self) -> tuple[np.ndarray, ...]:
         tenth = np.asarray(0.1, self.grid.dtype)
-        return tuple(tenth * self.random("perturbed " + name, *self.grid.shape) for name in self.names)
+        return tuple(
+            tenth * self.random("perturbed " + name, *self.grid.shape) for name in self.names
+        )
 
     def residual(self) -> np.ndarray:
         return self.random("residual", 1, 3, self.grid.samples)
 
     def _experiment(self, coefficients: Any, source: Any) -> Experiment:
         c = self.coefficients if coefficients is None else coefficients
-        return Experiment(tuple(c), self.source if source is None else source, self.sources, self.receivers)
+        return Experiment(
+            tuple(c), self.source if source is None else source, self.sources, self.receivers
+        )
 
-    def forward(self, coefficients: Any = None, source: Any = None, keep: bool = True) -> np.ndarray:
+    def forward(
+        self, coefficients: Any = None, source: Any = None, keep: bool = True
+    ) -> np.ndarray:
         wanted = self.wanted if keep else None
         return self.solver.forward((), self._experiment(coefficients, source), wanted, False)[0]
 
-    def born(self, perturbation: Any, source: np.ndarray | None = None, coefficients: Any = None) -> np.ndarray:
-        return self.solver.born((), self._experiment(coefficients, None), self.wanted, perturbation, source)
+    def born(
+        self, perturbation: Any, source: np.ndarray | None = None, coefficients: Any = None
+    ) -> np.ndarray:
+        return self.solver.born(
+            (), self._experiment(coefficients, None), self.wanted, perturbation, source
+        )
 
-    def adjoint(self, residual: np.ndarray, coefficients: Any = None) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    def adjoint(
+        self, residual: np.ndarray, coefficients: Any = None
+    ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Gradients of the coefficients, and that of the source samples."""
         e = self._experiment(coefficients, None)
-        *gradients, source = self.solver.adjoint((), e, self.wanted, residual, source=True, last_use=False)
+        *gradients, source = self.solver.adjoint(
+            (), e, self.wanted, residual, source=True, last_use=False
+        )
         return tuple(gradients), source

@@ -1,4 +1,5 @@
-"""The operators against each other: dot tests, Taylor tests, and every JAX transform against a plain loop."""
+"""The operators against each other: dot tests, Taylor tests, and every JAX transform against a
+plain loop."""
 
 import itertools
 
@@ -13,19 +14,27 @@ DOT = {"float32": 1e-5, "float64": 1e-12}
 DIMENSIONS = [("acoustic", 1, 4), ("acoustic", 2, 8), ("acoustic", 3, 4),
               ("density", 1, 4), ("density", 2, 4), ("density", 3, 2)]  # fmt: skip
 PLACES = [("off", "sinc", 0.9), ("edge", "linear", 0.9), ("layer", "sinc", 1.7)]
-DOTS = [Problem(*dimension, ratio=ratio, interpolation=interpolation, where=where, dtype=dtype)
-        for dimension, (where, interpolation, ratio), dtype in itertools.product(DIMENSIONS, PLACES, DOT)]  # fmt: skip
+DOTS = [
+    Problem(*dimension, ratio=ratio, interpolation=interpolation, where=where, dtype=dtype)
+    # fmt: skip
+    for dimension, (where, interpolation, ratio), dtype in itertools.product(
+        DIMENSIONS, PLACES, DOT
+    )
+]
 
 
 @pytest.mark.parametrize("problem", DOTS, ids=str)
 def test_dot(problem: Problem):
     """<A x, y> = <x, A' y> for F in the wavelet and for its Jacobian in the model.
 
-    Normalised by ||A x|| ||y||, which Cauchy and Schwarz say is the scale of the two numbers' rounding errors.
+    Normalised by ||A x|| ||y||, which Cauchy and Schwarz say is the scale of the two numbers'
+    rounding errors.
     """
     with jax.enable_x64(problem.dtype == "float64"):
         F, model, y = problem.propagator(), problem.model(), problem.cotangent()
-        q = jnp.asarray(np.random.default_rng(3).normal(size=problem.wavelet().shape).astype(problem.dtype))
+        q = jnp.asarray(
+            np.random.default_rng(3).normal(size=problem.wavelet().shape).astype(problem.dtype)
+        )
         d, adjoint = F(model, wavelet=q), F.adjoint(model, y)
         assert norm(d) > 0
         assert abs(dot(d, y) - dot(q, adjoint)) < DOT[problem.dtype] * norm(d) * norm(y)
@@ -46,8 +55,9 @@ HALVINGS = 0.5 ** np.arange(5)  # four halvings
 
 
 def assert_second_order(remainders: list[float], rounding: float) -> None:
-    """A remainder a h^2 + b h^3 has slopes 2 + b h / (a ln 4) on halving: steps are chosen so that the second term is
-    below 0.05, and the last remainder must stand clear of rounding, or the slope would test nothing."""
+    """A remainder a h^2 + b h^3 has slopes 2 + b h / (a ln 4) on halving: steps are chosen so that
+    the second term is below 0.05, and the last remainder must stand clear of rounding, or the slope
+    would test nothing."""
     assert remainders[-1] > 100 * rounding, "the remainder has sunk into rounding"
     assert np.all(np.abs(slopes(remainders) - 2) < 0.05), slopes(remainders)
 
@@ -59,9 +69,12 @@ def test_taylor_of_jacobian(x64: None, equation: str, ndim: int, order: int):
     d, J = F(model), F.jacobian(model)
     directions = [x]
     if isinstance(x, dict):  # one parameter at a time
-        directions = [{k: v if k == name else jnp.zeros_like(v) for k, v in x.items()} for name in x]
+        directions = [
+            {k: v if k == name else jnp.zeros_like(v) for k, v in x.items()} for name in x
+        ]
     for direction in directions:
-        # A hundredth of the direction, so a thousandth of the model, keeps the third order below the second by 1e-2.
+        # A hundredth of the direction, so a thousandth of the model, keeps the third order below
+        # the second by 1e-2.
         direction = jax.tree.map(lambda a: a * 1e-2, direction)
         born = J.mv(direction)
         remainders = []
@@ -87,7 +100,8 @@ def test_taylor_of_misfit(x64: None, equation: str, which: str):
         return 0.5 * jnp.sum((call(F)(*arguments) - observed) ** 2)
 
     rng = np.random.default_rng(5)
-    # Sizes: a thousandth of a parameter, a tenth of the wavelet (whose remainder is exactly quadratic), a few cm.
+    # Sizes: a thousandth of a parameter, a tenth of the wavelet (whose remainder is exactly
+    # quadratic), a few cm.
     if which in ("vp", "rho"):
         x = jax.tree.map(lambda a: 1e-2 * a, problem.perturbation())
         if isinstance(x, dict):
@@ -101,18 +115,22 @@ def test_taylor_of_misfit(x64: None, equation: str, which: str):
     remainders = []
     for h in HALVINGS:
         moved = jax.tree.map(lambda a, b, h=h: a + h * b, inputs[index], x)
-        remainders.append(abs(float(misfit(*inputs[:index], moved, *inputs[index + 1 :]) - value) - h * slope))
+        remainders.append(
+            abs(float(misfit(*inputs[:index], moved, *inputs[index + 1 :]) - value) - h * slope)
+        )
     assert_second_order(remainders, 1e-15 * float(value))
 
 
 TRANSFORMED = [("acoustic", 8), ("density", 4)]
-# jit fuses the pointwise algebra before the time loop and so rounds coefficients differently, by an ulp or two; batching
-# reassociates sums over shots. Sixty steps and a misfit of order one carry 2e-16 to 1e-14; exact where nothing differs.
+# jit fuses the pointwise algebra before the time loop and so rounds coefficients differently, by an
+# ulp or two; batching reassociates sums over shots. Sixty steps and a misfit of order one carry
+# 2e-16 to 1e-14; exact where nothing differs.
 REASSOCIATION = 1e-12
 
 
 def scalar(problem: Problem, F):
-    """A misfit of all four inputs that is not quadratic, so cotangents depend on the data, of size one in them."""
+    """A misfit of all four inputs that is not quadratic, so cotangents depend on the data, of size
+    one in them."""
     size = norm(F(problem.model())) / np.sqrt(problem.cotangent().size)
     return lambda *inputs: jnp.sum(jnp.sin(call(F)(*inputs) / size))
 
@@ -127,7 +145,9 @@ class TestTransforms:
     def test_jit(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
         plain = self.gradient(problem)
-        assert difference(jax.jit(plain)(*problem.inputs()), plain(*problem.inputs())) < REASSOCIATION
+        assert (
+            difference(jax.jit(plain)(*problem.inputs()), plain(*problem.inputs())) < REASSOCIATION
+        )
 
     def test_propagator_is_a_static_pytree(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
@@ -160,20 +180,32 @@ class TestTransforms:
             looped = step(looped, None)[0]
         scanned = jax.jit(lambda m: jax.lax.scan(step, m, length=3)[0])(model)
         moved = jax.tree.map(jnp.subtract, looped, model)
-        assert difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11  # cancellation: model / move = 1e2
+        assert (
+            difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11
+        )  # cancellation: model / move = 1e2
 
     @pytest.mark.parametrize(
-        "axes", [(0, None, None, None), (None, 0, None, None), (0, 0, None, None), (None, None, 0, 0), (0, 0, 0, 0)]
+        "axes",
+        [
+            (0, None, None, None),
+            (None, 0, None, None),
+            (0, 0, None, None),
+            (None, None, 0, 0),
+            (0, 0, 0, 0),
+        ],
     )
     def test_vmap(self, x64: None, equation: str, order: int, axes: tuple):
         problem = Problem(equation, 2, order)
         inputs = problem.inputs()
         three = [jax.tree.map(lambda a, s=s: a * s, inputs) for s in (1.0, 0.99, 0.98)]
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *three)
-        arguments = [s if axis == 0 else a for s, a, axis in zip(stacked, inputs, axes, strict=True)]
+        arguments = [
+            s if axis == 0 else a for s, a, axis in zip(stacked, inputs, axes, strict=True)
+        ]
         gradient = self.gradient(problem)
         looped = [
-            gradient(*[t if axis == 0 else a for t, a, axis in zip(one, inputs, axes, strict=True)]) for one in three
+            gradient(*[t if axis == 0 else a for t, a, axis in zip(one, inputs, axes, strict=True)])
+            for one in three
         ]
         looped = jax.tree.map(lambda *a: jnp.stack(a), *looped)
         batched = jax.vmap(gradient, in_axes=axes)
@@ -191,7 +223,9 @@ class TestTransforms:
         inner = jax.vmap(gradient, in_axes=(None, 0, None, None))
         got = jax.vmap(inner, in_axes=(0, None, None, None))(models, wavelets, sources, receivers)
         for i, j in itertools.product(range(2), range(3)):
-            one = gradient(jax.tree.map(lambda a, i=i: a[i], models), wavelets[j], sources, receivers)
+            one = gradient(
+                jax.tree.map(lambda a, i=i: a[i], models), wavelets[j], sources, receivers
+            )
             picked = jax.tree.map(lambda a, i=i, j=j: a[i, j], got)
             for a, b in zip(jax.tree.leaves(picked), jax.tree.leaves(one), strict=True):
                 assert difference(a, b) < REASSOCIATION
@@ -205,7 +239,9 @@ class TestTransforms:
 
         d = jax.vmap(shot, in_axes=(None, 0))(model, jnp.arange(2))
         assert difference(d, F(model)) == 0.0
-        total = jax.grad(lambda m: jnp.sum(jax.vmap(shot, in_axes=(None, 0))(m, jnp.arange(2)) ** 3))(model)
+        total = jax.grad(
+            lambda m: jnp.sum(jax.vmap(shot, in_axes=(None, 0))(m, jnp.arange(2)) ** 3)
+        )(model)
         assert difference(total, jax.grad(lambda m: jnp.sum(F(m) ** 3))(model)) < REASSOCIATION
 
     def test_jacobian_under_transforms(self, x64: None, equation: str, order: int):
@@ -217,7 +253,10 @@ class TestTransforms:
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *xs)
         for got, want in (
             (jax.vmap(J.mv)(stacked), [J.mv(x) for x in xs]),
-            (jax.jit(lambda m, s: jax.vmap(F.jacobian(m).mv)(s))(model, stacked), [J.mv(x) for x in xs]),
+            (
+                jax.jit(lambda m, s: jax.vmap(F.jacobian(m).mv)(s))(model, stacked),
+                [J.mv(x) for x in xs],
+            ),
             (jax.vmap(J.T.mv)(ys), [J.T.mv(one) for one in ys]),
         ):
             assert difference(got, jax.tree.map(lambda *a: jnp.stack(a), *want)) < REASSOCIATION
@@ -245,7 +284,8 @@ def test_gradient_of_a_minibatch(x64: None):
 
 
 def test_position_gradients_move_with_the_moveout(x64: None):
-    """Moving one receiver changes only its own traces: the gradient of the others' misfit in its position is zero."""
+    """Moving one receiver changes only its own traces: the gradient of the others' misfit in its
+    position is zero."""
     problem = Problem()
     F, inputs = problem.propagator(), problem.inputs()
     g = jax.grad(lambda r: jnp.sum(call(F)(*inputs[:3], r)[0, 2] ** 2))(inputs[3])

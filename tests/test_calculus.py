@@ -1,4 +1,5 @@
-"""The calculus on systems that it was not written for: what it returns, what it refuses, and whether it is exact."""
+"""The calculus on systems that it was not written for: what it returns, what it refuses, and
+whether it is exact."""
 
 import functools
 from collections.abc import Callable
@@ -24,14 +25,18 @@ def assert_same_scheme(system: System, other: System) -> None:
     own = dict(zip(other.fields, system.fields, strict=True))
 
     def renamed(expr):
-        return map_accesses(expr, lambda a: replace_function(a, own[a.function]) if a.function in own else a)
+        return map_accesses(
+            expr, lambda a: replace_function(a, own[a.function]) if a.function in own else a
+        )
 
     for update, twin in zip(checked(system).updates, other.updates, strict=True):
         assert (update.mass - twin.mass).expand() == 0, update.field
         difference = sympy.sympify(update.rhs - renamed(twin.rhs))
         assert getattr(difference, "evaluate", difference).expand() == 0, update.field
     for ports, twins in ((system.inputs, other.inputs), (system.outputs, other.outputs)):
-        assert ports == tuple(Port(p.name, tuple((own[f], factor) for f, factor in p.terms)) for p in twins)
+        assert ports == tuple(
+            Port(p.name, tuple((own[f], factor) for f, factor in p.terms)) for p in twins
+        )
 
 
 SYSTEMS: dict[str, Callable[[], System]] = {
@@ -52,14 +57,22 @@ def test_transpose_is_an_involution(name: str):
 @pytest.mark.parametrize("name", ["acoustic", "density"])
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_self_adjoint_stencils_come_back(name: str, ndim: int):
-    """The adjoint of a symmetric scheme is the scheme: no coefficient has slipped into one more derivative."""
+    """The adjoint of a symmetric scheme is the scheme: no coefficient has slipped into one more
+    derivative."""
     equation = {"acoustic": ox.Acoustic, "density": ox.AcousticDensity}[name](space_order=8)
     system = equation.system(Symbols(ndim, 8), ox.Sponge(width=4))
     adjoint = transpose(system)
 
     def differentiated(s: System) -> list[tuple[str, list[str]]]:
-        found = [d for u in checked(s).updates for d in sympy.preorder_traversal(u.rhs) if isinstance(d, Derivative)]
-        return sorted((str(d.dims), sorted(a.name.removeprefix("a") for a in accesses(d.expr))) for d in found)
+        found = [
+            d
+            for u in checked(s).updates
+            for d in sympy.preorder_traversal(u.rhs)
+            if isinstance(d, Derivative)
+        ]
+        return sorted(
+            (str(d.dims), sorted(a.name.removeprefix("a") for a in accesses(d.expr))) for d in found
+        )
 
     assert differentiated(adjoint) == differentiated(system)
     if ndim == 1:  # expanded, larger stencils only say it again, slowly
@@ -73,8 +86,12 @@ def test_an_adjoint_runs_in_reverse_order_between_exchanged_ports():
     system = elastic(Symbols(2, ORDER))
     adjoint = transpose(system)
     assert [f.name for f in adjoint.fields] == ["a" + f.name for f in reversed(system.fields)]
-    assert [(p.name, [f.name for f, _ in p.terms]) for p in adjoint.inputs] == [("receiver", ["av_x", "av_z"])]
-    assert [(p.name, [f.name for f, _ in p.terms]) for p in adjoint.outputs] == [("source", ["atxx", "atzz"])]
+    assert [(p.name, [f.name for f, _ in p.terms]) for p in adjoint.inputs] == [
+        ("receiver", ["av_x", "av_z"])
+    ]
+    assert [(p.name, [f.name for f, _ in p.terms]) for p in adjoint.outputs] == [
+        ("source", ["atxx", "atzz"])
+    ]
 
 
 def names_of(system: System) -> list[str]:
@@ -123,7 +140,8 @@ def test_two_symbols_of_one_name_are_refused():
 
 
 class Alphabet:
-    """The symbols that the equations below are spelt with: 1-D, `u`, `w` and `c` at the nodes, `v` and `b` between."""
+    """The symbols that the equations below are spelt with: 1-D, `u`, `w` and `c` at the nodes, `v`
+    and `b` between."""
 
     def __init__(self) -> None:
         self.symbols = symbols = Symbols(1, 4)
@@ -136,15 +154,27 @@ class Alphabet:
         self.gamma = symbols.profile("gamma", self.z)
 
     def system(self, *updates: Update) -> System:
-        return System(self.symbols, (self.c, self.b), updates, (Port("source", ((updates[0].field, 1.0),)),), ())
+        return System(
+            self.symbols,
+            (self.c, self.b),
+            updates,
+            (Port("source", ((updates[0].field, 1.0),)),),
+            (),
+        )
 
 
 Rhs = Callable[[Alphabet], object]
 
 REFUSED_RIGHT_HAND_SIDES: dict[str, tuple[Rhs, str]] = {
     # not linear in the fields
-    "square": (lambda s: s.u + s.c * s.u * s.u, r"the term u\(t, z\)\*\*2 is not linear in the fields"),
-    "two fields": (lambda s: s.u * s.w + s.u, r"not linear in the fields: the term u\(t, z\)\*w\(t, z\)"),
+    "square": (
+        lambda s: s.u + s.c * s.u * s.u,
+        r"the term u\(t, z\)\*\*2 is not linear in the fields",
+    ),
+    "two fields": (
+        lambda s: s.u * s.w + s.u,
+        r"not linear in the fields: the term u\(t, z\)\*w\(t, z\)",
+    ),
     "constant": (lambda s: s.u + 3, r"not linear in the fields: the term 3 "),
     "forcing": (lambda s: s.u + s.c, r"not linear in the fields: the term c\(z\)"),
     "hidden forcing": (lambda s: s.c * (s.u + 1), r"the term .*u\(t, z\).* is not linear"),
@@ -162,25 +192,43 @@ REFUSED_RIGHT_HAND_SIDES: dict[str, tuple[Rhs, str]] = {
     # staggering
     "sum across points": (lambda s: s.u + s.v, r"inconsistent staggering .*v\(t, z \+ h_z/2\)"),
     "product across points": (lambda s: s.b * s.u, r"inconsistent staggering .*b\(z \+ h_z/2\)\*u"),
-    "product inside a derivative": (lambda s: to_node(s.b * s.u, s.z), r"inconsistent staggering .*b\(z \+ h_z/2\)\*u"),
-    "derivative at the wrong points": (lambda s: to_half(s.u, s.z), r"inconsistent staggering .*update of u"),
+    "product inside a derivative": (
+        lambda s: to_node(s.b * s.u, s.z),
+        r"inconsistent staggering .*b\(z \+ h_z/2\)\*u",
+    ),
+    "derivative at the wrong points": (
+        lambda s: to_half(s.u, s.z),
+        r"inconsistent staggering .*update of u",
+    ),
     "quarter point": (
         lambda s: Derivative(s.u, (s.z, 1), x0={s.z: s.z + s.h / 4}),
         r"z \+ h_z/4 is neither a node nor half a cell",
     ),
     # not explicit
     "its own next step": (lambda s: s.u.forward, r"u\(t \+ dt, z\), which is not known yet"),
-    "a later field's next step": (lambda s: s.w.forward, r"w\(t \+ dt, z\), which is not known yet"),
+    "a later field's next step": (
+        lambda s: s.w.forward,
+        r"w\(t \+ dt, z\), which is not known yet",
+    ),
     # derivatives that have no transpose here
     "time derivative": (lambda s: s.u.dt, r"Derivative\(u\(t, z\), t\).*field\.forward"),
-    "second time derivative": (lambda s: s.u.dt2, r"Derivative\(u\(t, z\), \(t, 2\)\).*field\.forward"),
+    "second time derivative": (
+        lambda s: s.u.dt2,
+        r"Derivative\(u\(t, z\), \(t, 2\)\).*field\.forward",
+    ),
     "left derivative": (lambda s: s.u.dzl, r"only centred finite differences"),
     "right derivative": (lambda s: s.c * s.u.dzr, r"only centred finite differences"),
     # accesses
-    "undeclared": (lambda s: s.stranger * s.u, r"stranger\(z\) is neither a field nor a coefficient"),
+    "undeclared": (
+        lambda s: s.stranger * s.u,
+        r"stranger\(z\) is neither a field nor a coefficient",
+    ),
     "two steps ahead": (lambda s: s.u.forward.forward, r"u\(t \+ 2\*dt, z\) reaches beyond"),
     "two steps back": (lambda s: s.u.backward.backward, r"u\(t - 2\*dt, z\) reaches beyond"),
-    "shifted in space": (lambda s: s.u.subs({s.z: s.z + s.h}), r"u\(t, z \+ h_z\)|z \+ h_z is neither"),
+    "shifted in space": (
+        lambda s: s.u.subs({s.z: s.z + s.h}),
+        r"u\(t, z \+ h_z\)|z \+ h_z is neither",
+    ),
 }
 
 
@@ -189,7 +237,9 @@ def test_refused_right_hand_side(case: str):
     rhs, message = REFUSED_RIGHT_HAND_SIDES[case]
     s = Alphabet()
     # The other fields are advanced after u, so that they count as fields.
-    system = s.system(Update(s.u, 1 / s.dt, rhs(s)), Update(s.w, 1 / s.dt, s.w), Update(s.v, 1 / s.dt, s.v))
+    system = s.system(
+        Update(s.u, 1 / s.dt, rhs(s)), Update(s.w, 1 / s.dt, s.w), Update(s.v, 1 / s.dt, s.v)
+    )
     for transform in (checked, transpose, linearize):
         with pytest.raises(EquationError, match=message) as caught:
             transform(system)
@@ -198,9 +248,15 @@ def test_refused_right_hand_side(case: str):
 
 REFUSED_MASSES: dict[str, tuple[Rhs, str]] = {
     "field": (lambda s: 1 + s.u, r"the mass of u, u\(t, z\) \+ 1, contains a field"),
-    "derivative": (lambda s: 1 + Derivative(s.c, (s.z, 1)), r"the mass of u, .*Derivative.* contains a derivative"),
+    "derivative": (
+        lambda s: 1 + Derivative(s.c, (s.z, 1)),
+        r"the mass of u, .*Derivative.* contains a derivative",
+    ),
     "reciprocal": (lambda s: 1 / s.c, r"1/c\(z\) is not polynomial"),
-    "wrong points": (lambda s: s.b, r"inconsistent staggering .*b\(z \+ h_z/2\) lives at another point"),
+    "wrong points": (
+        lambda s: s.b,
+        r"inconsistent staggering .*b\(z \+ h_z/2\) lives at another point",
+    ),
     "undeclared": (lambda s: s.stranger, r"stranger\(z\) is neither a field nor a coefficient"),
 }
 
@@ -223,13 +279,20 @@ def test_a_field_updated_twice_is_refused():
 def test_a_port_of_an_unknown_field_is_refused():
     s = Alphabet()
     system = s.system(Update(s.u, 1 / s.dt, s.u))
-    stray = System(s.symbols, system.coefficients, system.updates, system.inputs, (Port("receiver", ((s.w, 1.0),)),))
+    stray = System(
+        s.symbols,
+        system.coefficients,
+        system.updates,
+        system.inputs,
+        (Port("receiver", ((s.w, 1.0),)),),
+    )
     with pytest.raises(EquationError, match=r"port receiver refers to w\(t, z\)"):
         checked(stray)
 
 
 def test_what_is_accepted():
-    """Neighbours of the refused: powers, sums of coefficients, profiles, and fields advanced earlier in the step."""
+    """Neighbours of the refused: powers, sums of coefficients, profiles, and fields advanced
+    earlier in the step."""
     s = Alphabet()
     rhs = (1 + s.c) ** 2 * s.u + s.gamma * s.u.backward + to_node(s.b**3 * to_half(s.u, s.z), s.z)
     system = checked(s.system(Update(s.u, s.c / s.dt**2, rhs), Update(s.w, s.c, s.u.forward + s.w)))
@@ -260,7 +323,8 @@ def rig(name: str) -> Rig:
 
 
 def assert_dots(r: Rig) -> None:
-    """<A x, y> = <x, A' y>, for A the run as a function of its source and its tangent in source and coefficients.
+    """<A x, y> = <x, A' y>, for A the run as a function of its source and its tangent in source and
+    coefficients.
 
     Normalised by ||A x|| ||y||, the scale of the rounding errors of both numbers.
     """
@@ -269,14 +333,20 @@ def assert_dots(r: Rig) -> None:
     gradients, at_source = r.adjoint(y)
     assert norm(traces) > 0
     assert abs(dot(traces, y) - dot(r.source, at_source)) < tolerance * norm(traces) * norm(y)
-    for i, x in enumerate(r.perturbation()):  # one coefficient at a time: none may hide behind a larger one
+    for i, x in enumerate(
+        r.perturbation()
+    ):  # one coefficient at a time: none may hide behind a larger one
         only = [x if j == i else np.zeros_like(x) for j in range(len(r.names))]
         born = r.born(only)
         assert norm(born) > 0, r.names[i]
-        assert abs(dot(born, y) - dot(x, gradients[i])) < tolerance * norm(born) * norm(y), r.names[i]
+        assert abs(dot(born, y) - dot(x, gradients[i])) < tolerance * norm(born) * norm(y), r.names[
+            i
+        ]
     x, q = r.perturbation(), r.random("perturbed source", *r.source.shape)
     born = r.born(x, q)
-    assert abs(dot(born, y) - dot(x, gradients) - dot(q, at_source)) < tolerance * norm(born) * norm(y)
+    assert abs(dot(born, y) - dot(x, gradients) - dot(q, at_source)) < tolerance * norm(
+        born
+    ) * norm(y)
 
 
 @pytest.mark.parametrize("name", RIGS)
@@ -287,8 +357,9 @@ def test_dots(name: str):
 def assert_taylor(r: Rig) -> None:
     """The remainder of the tangent falls as h^2 over four halvings.
 
-    Perturbations of 1e-3 keep the third order, relative to the second, below some 1e-2 (waves of 36 steps have phase
-    errors of 36e-3 at most), so slopes stay within 0.05 of 2; the last remainder must stand clear of rounding.
+    Perturbations of 1e-3 keep the third order, relative to the second, below some 1e-2 (waves of 36
+    steps have phase errors of 36e-3 at most), so slopes stay within 0.05 of 2; the last remainder
+    must stand clear of rounding.
     """
     x = [1e-2 * a for a in r.perturbation()]
     traces, born = r.forward(), r.born(x)
@@ -307,9 +378,13 @@ def test_taylor(name: str):
 
 @pytest.mark.parametrize("system", ["right-hand-1d", "second-order", "elastic"])
 def test_both_forms_of_history_agree(system: str):
-    """Products, or the fields that they are made of: the same numbers, but for the order of a few operations."""
+    """Products, or the fields that they are made of: the same numbers, but for the order of a few
+    operations."""
     products, fields = rig(f"{system}-products"), rig(f"{system}-fields")
-    kept = [[q.at_next for q in r.solver.programs.coupling(r.wanted).quantities] for r in (products, fields)]
+    kept = [
+        [q.at_next for q in r.solver.programs.coupling(r.wanted).quantities]
+        for r in (products, fields)
+    ]
     assert not any(kept[0])
     assert all(kept[1])
     x, y = products.perturbation(), products.residual()
@@ -318,29 +393,40 @@ def test_both_forms_of_history_agree(system: str):
 
 
 def test_fields_are_overwritten_where_that_is_safe():
-    """A field of second order needs two times only, unless something else reads the older one, or at other points."""
+    """A field of second order needs two times only, unless something else reads the older one, or
+    at other points."""
     scheme = rig("second-order-products").solver.programs.scheme
     assert {f.name: scheme.levels(f) for f in scheme.system.fields} == {"u": 3, "w": 2}
 
 
 def test_the_calculus_keeps_the_smaller_history():
-    assert len(rig("elastic-float32").solver.programs.coupling(rig("elastic-float32").wanted).quantities) == 5  # fields
+    assert (
+        len(
+            rig("elastic-float32")
+            .solver.programs.coupling(rig("elastic-float32").wanted)
+            .quantities
+        )
+        == 5
+    )  # fields
     assert len(rig("mass-2d").solver.programs.coupling(rig("mass-2d").wanted).quantities) == 3
 
 
-# ---------------------------------------------------------------- compositions, run as systems of their own
+# ---------------------------------------------------------------- compositions, run as systems of
+# their own
 
 PLAIN = "right-hand-1d-products"
 
 
 @functools.cache
 def linear_rig() -> Rig:
-    """`linearize(S)`, from the source to the tangent's receivers: Born modelling, as a function of b, k, eb and ek."""
+    """`linearize(S)`, from the source to the tangent's receivers: Born modelling, as a function of
+    b, k, eb and ek."""
     return Rig(between(linearize(rig(PLAIN).system, prefix="e"), "source", "ereceiver"))
 
 
 def test_linearize_is_born_modelling():
-    """The engine's Born kernel and the linearised system are two derivations of the same numbers."""
+    """The engine's Born kernel and the linearised system are two derivations of the same
+    numbers."""
     plain, linear = rig(PLAIN), linear_rig()
     tangents = linear.coefficients[2:]
     assert difference(linear.coefficients[:2], plain.coefficients) == 0.0
@@ -351,7 +437,8 @@ def test_linearize_is_born_modelling():
 
 
 def test_linearize_with_its_own_prefix_runs():
-    """The engine's names of tangents and adjoints must not clash with those that `linearize` gives by default."""
+    """The engine's names of tangents and adjoints must not clash with those that `linearize` gives
+    by default."""
     linear = Rig(between(linearize(rig(PLAIN).system), "source", "dreceiver"))
     assert norm(linear.born(linear.perturbation())) > 0
 
@@ -365,7 +452,11 @@ def test_linearize_can_be_differentiated():
 def test_linearize_twice():
     """The tangent of the linearised system, as a system and by the engine's Born kernel."""
     linear = linear_rig()
-    twice = Rig(between(linearize(linearize(rig(PLAIN).system, prefix="e"), prefix="f"), "source", "fereceiver"))
+    twice = Rig(
+        between(
+            linearize(linearize(rig(PLAIN).system, prefix="e"), prefix="f"), "source", "fereceiver"
+        )
+    )
     assert difference(twice.coefficients[:4], linear.coefficients) == 0.0
     born = linear.born(twice.coefficients[4:])
     assert difference(twice.forward(source=linear.source, keep=False), born) < 1e-13

@@ -1,4 +1,5 @@
-"""Checkpointing by itself: plans within a budget, and schedules that visit every step once, backward."""
+"""Checkpointing by itself: plans within a budget, and schedules that visit every step once,
+backward."""
 
 import re
 
@@ -61,7 +62,8 @@ class Walker:
 
 
 @pytest.mark.parametrize(
-    ("steps", "stretch", "checkpoints"), [(1, 1, 1), (36, 5, 1), (36, 5, 3), (37, 7, 2), (64, 1, 4), (10, 10, 1)]
+    ("steps", "stretch", "checkpoints"),
+    [(1, 1, 1), (36, 5, 1), (36, 5, 3), (37, 7, 2), (64, 1, 4), (10, 10, 1)],
 )
 def test_the_schedule_visits_every_step_once_backward(steps: int, stretch: int, checkpoints: int):
     walker = Walker(steps, checkpoints)

@@ -1,4 +1,5 @@
-"""Wavelets too high in frequency: for the survey's samples, beside louder ones, or given with a call."""
+"""Wavelets too high in frequency: for the survey's samples, beside louder ones, or given with a
+call."""
 
 import warnings
 
@@ -37,7 +38,8 @@ def test_given_wavelets_are_looked_at(own: float, jitted: bool):
         warnings.simplefilter("error")
         f(jnp.broadcast_to(low, (2, 1, 200)))
     with pytest.warns(
-        ox.CoarseSampling, match=r"wavelet=: waves of up to 1\d\d Hz have 1.4\d? grid points per wavelength"
+        ox.CoarseSampling,
+        match=r"wavelet=: waves of up to 1\d\d Hz have 1.4\d? grid points per wavelength",
     ):
         f(jnp.broadcast_to(high, (2, 1, 200))).block_until_ready()
     with warnings.catch_warnings():
@@ -46,10 +48,12 @@ def test_given_wavelets_are_looked_at(own: float, jitted: bool):
 
 
 def test_samples_too_far_apart_for_time_dispersion():
-    """Of 12 Hz, with energy to 31 Hz, at 16 ms: corrected traces were 2.8 % wrong. At 8 ms they are right to 1e-6."""
+    """Of 12 Hz, with energy to 31 Hz, at 16 ms: corrected traces were 2.8 % wrong. At 8 ms they are
+    right to 1e-6."""
     coarse, fine = ox.ricker(12.0, 40, 0.016), ox.ricker(12.0, 80, 0.008)
     with pytest.warns(
-        ox.CoarseSampling, match=r"up to 31.* Hz in samples of dt=0.016 s: .*Sample the survey at dt=0.01"
+        ox.CoarseSampling,
+        match=r"up to 31.* Hz in samples of dt=0.016 s: .*Sample the survey at dt=0.01",
     ):
         propagator(coarse, 0.016)
     with warnings.catch_warnings():

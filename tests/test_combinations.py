@@ -1,8 +1,10 @@
-"""A seeded hunt for silent wrong answers: combinations of equation, dimension, order, boundary, precision, sizes, entry,
-history and transform, each compared with a value that was found in another way.
+"""A seeded hunt for silent wrong answers: combinations of equation, dimension, order, boundary,
+precision, sizes, entry, history and transform, each compared with a value that was found in another
+way.
 
-The draws are the same in every run. A new way to calculate something joins `QUANTITIES`, a new independent value joins
-`VALUES`; both then meet everything else. Run one with `pytest -m slow tests/test_combinations.py -k 017`.
+The draws are the same in every run. A new way to calculate something joins `QUANTITIES`, a new
+independent value joins `VALUES`; both then meet everything else. Run one with `pytest -m slow
+tests/test_combinations.py -k 017`.
 """
 
 import re
@@ -63,7 +65,15 @@ BOUNDARIES = {
     "mixed": ox.Faces(ox.Sponge(4), top=ox.FreeSurface(), right=ox.CPML(6, frequency=15.0)),
 }
 
-ENTRIES = ("points", "near edges", "components", "weighted", "given wavelet", "given positions", "extended")
+ENTRIES = (
+    "points",
+    "near edges",
+    "components",
+    "weighted",
+    "given wavelet",
+    "given positions",
+    "extended",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,9 @@ class Draw:
 
     def __str__(self) -> str:
         where = f"{self.equation}-{self.ndim}d-order{self.order}-{self.boundary}-{self.dtype}"
-        return f"{self.number:03d}-{where}-{self.entry}-{self.quantity}-{self.value}".replace(" ", "_")
+        return f"{self.number:03d}-{where}-{self.entry}-{self.quantity}-{self.value}".replace(
+            " ", "_"
+        )
 
     # ---------------------------------------------------------------- the problem
 
@@ -125,7 +137,10 @@ class Draw:
         if not self.smooth:
             return rng.normal(size=(*lead, self.nt))
         t = self.dt * np.arange(self.nt)
-        frequency, periods = 0.06 * 1700.0 / max(self.spacing), 1.2  # six points a wavelength at 2.5 times the peak
+        frequency, periods = (
+            0.06 * 1700.0 / max(self.spacing),
+            1.2,
+        )  # six points a wavelength at 2.5 times the peak
         if self.value == "sampled":  # the pulse must begin and end within the record
             frequency, periods = 3.4 / t[-1], 1.7
         a = (np.pi * frequency * (t - periods / frequency)) ** 2
@@ -157,8 +172,12 @@ class Draw:
             kinds = _kept(kinds, keep)
         return ox.Survey(s, r, w, self.dt, **kinds)
 
-    def propagator(self, survey: ox.Survey | None = None, origin: float = 0.0, **options: Any) -> ox.Propagator:
-        settings = ox.Settings(**{k: options.pop(k) for k in ("memory", "threads", "store_every") if k in options})
+    def propagator(
+        self, survey: ox.Survey | None = None, origin: float = 0.0, **options: Any
+    ) -> ox.Propagator:
+        settings = ox.Settings(
+            **{k: options.pop(k) for k in ("memory", "threads", "store_every") if k in options}
+        )
         if self.raw:
             options["time_dispersion"] = "raw"
         return ox.Propagator(
@@ -283,7 +302,9 @@ def _in_positions(d: Draw, F: ox.Propagator, dtype: str) -> Any:
 
 def _jacobian(d: Draw, F: ox.Propagator, dtype: str) -> Any:
     call = d.call(F, dtype)
-    return F.jacobian(d.model(dtype), **{k: v for k, v in call.items() if k in ("wavelet", "weights")})
+    return F.jacobian(
+        d.model(dtype), **{k: v for k, v in call.items() if k in ("wavelet", "weights")}
+    )
 
 
 def _born(d: Draw, F: ox.Propagator, dtype: str) -> Any:
@@ -306,7 +327,9 @@ def _adjoint(d: Draw, F: ox.Propagator, dtype: str) -> Any:
 
 def _hessian(d: Draw, F: ox.Propagator, dtype: str) -> Any:
     weight = jnp.abs(d.data(F, dtype))
-    return ox.hvp(lambda traces: 0.5 * jnp.sum(weight * traces**2), F, d.model(dtype), d.change(dtype))
+    return ox.hvp(
+        lambda traces: 0.5 * jnp.sum(weight * traces**2), F, d.model(dtype), d.change(dtype)
+    )
 
 
 QUANTITIES: dict[str, Callable[[Draw, ox.Propagator, str], Any]] = {
@@ -343,7 +366,8 @@ def _usual(d: Draw) -> Any:
 
 
 def _budget(d: Draw) -> None:
-    """Histories that do not fit: recomputed in stretches. A budget that is refused is raised to what is asked for."""
+    """Histories that do not fit: recomputed in stretches. A budget that is refused is raised to
+    what is asked for."""
     memory = int(d.rng.integers(20_000, 400_000))
     try:
         other = QUANTITIES[d.quantity](d, d.propagator(memory=memory, threads=1), d.dtype)
@@ -377,8 +401,9 @@ def _precision(d: Draw) -> None:
     """float32 against float64."""
     single = QUANTITIES[d.quantity](d, d.propagator(), "float32")
     double = QUANTITIES[d.quantity](d, d.propagator(), "float64")
-    # Inputs are rounded, too: 6e-8 of the velocities moves phases by that times omega t, some 20 here, and the
-    # gradient in positions divides by a cell; the rest is the rounding of the time steps.
+    # Inputs are rounded, too: 6e-8 of the velocities moves phases by that times omega t, some 20
+    # here, and the gradient in positions divides by a cell; the rest is the rounding of the time
+    # steps.
     assert difference(single, double) < 2e-4
 
 
@@ -396,7 +421,9 @@ def _quotient(d: Draw) -> None:
         function = jax.grad(lambda m: 0.5 * jnp.sum(weight * F(m) ** 2))
     else:
         got, function, at, direction = _directional(d, F, loss, model, call)
-    ahead, behind = (function(jax.tree.map(lambda a, b, s=s: a + s * b, at, direction)) for s in (h, -h))
+    ahead, behind = (
+        function(jax.tree.map(lambda a, b, s=s: a + s * b, at, direction)) for s in (h, -h)
+    )
     quotient = jax.tree.map(lambda a, b: (np.asarray(a) - np.asarray(b)) / (2 * h), ahead, behind)
     # Third derivatives come in with h^2, rounding with 1e-16 / h of the value.
     size = norm(ahead) * 1e-11 / norm(quotient)
@@ -413,12 +440,19 @@ def _directional(d: Draw, F: ox.Propagator, loss: Any, model: Any, call: Any) ->
     if d.quantity == "gradient in positions":
         at = tuple(map(jnp.asarray, (F.survey.sources, F.survey.receivers)))
         direction = tuple(jnp.asarray(d.rng.normal(size=a.shape)) for a in at)
-        return dot(got, direction), lambda p: loss(model, sources=p[0], receivers=p[1]), at, direction
+        return (
+            dot(got, direction),
+            lambda p: loss(model, sources=p[0], receivers=p[1]),
+            at,
+            direction,
+        )
     if d.quantity == "mapped gradients":
         change = d.change()
         at = jax.tree.map(lambda m, c: jnp.stack([m, m + c]), model, change)
         direction = jax.tree.map(lambda c: jnp.stack([c, 0.3 * c]), change)
-        of_both = lambda ms: sum(loss(jax.tree.map(lambda m, i=i: m[i], ms), **call) for i in (0, 1))  # noqa: E731
+        of_both = lambda ms: sum(
+            loss(jax.tree.map(lambda m, i=i: m[i], ms), **call) for i in (0, 1)
+        )
         return dot(got, direction), of_both, at, direction
     direction = d.change()
     return dot(got, direction), lambda m: loss(m, **call), model, direction
@@ -442,7 +476,9 @@ def _one_by_one(d: Draw) -> None:
         if d.quantity == "traces":
             rows.append(F(model, shots=shots, **here)[0])
         else:
-            single = lambda m, n=number, s=shots, c=here: 0.5 * jnp.sum(weight[n] * F(m, shots=s, **c)[0] ** 2)  # noqa: E731
+            single = lambda m, n=number, s=shots, c=here: (
+                0.5 * jnp.sum(weight[n] * F(m, shots=s, **c)[0] ** 2)
+            )
             rows.append(jax.grad(single)(model))
     usual = QUANTITIES[d.quantity](d, F, d.dtype)
     if d.quantity == "traces":
@@ -509,7 +545,10 @@ def _reciprocal(d: Draw) -> None:
     s = d.survey(keep=0)
     back = ox.Survey(s.receivers[:, :1], s.sources[:, :1], s.wavelet, d.dt)
     here = ox.Survey(s.sources, s.receivers[:, :1], s.wavelet, d.dt)
-    assert difference(d.propagator(back)(d.model()), d.propagator(here)(d.model())) < 10 * STEP[d.dtype]
+    assert (
+        difference(d.propagator(back)(d.model()), d.propagator(here)(d.model()))
+        < 10 * STEP[d.dtype]
+    )
 
 
 def _transposed(d: Draw) -> None:
@@ -523,7 +562,10 @@ def _transposed(d: Draw) -> None:
     else:
         call, model = d.call(F), d.model()
         name = "weights" if d.entry == "extended" else "wavelet"
-        x = jnp.asarray(d.rng.normal(size=(2, *d.shape) if name == "weights" else F.survey.wavelet.shape), d.dtype)
+        x = jnp.asarray(
+            d.rng.normal(size=(2, *d.shape) if name == "weights" else F.survey.wavelet.shape),
+            d.dtype,
+        )
         call.pop("sources", None), call.pop("receivers", None)
         forward = lambda x: F(model, **{**call, name: x})  # noqa: E731
         assert ox.dot_test(forward, lambda y: F.adjoint(model, y), x, y) < size
@@ -531,9 +573,26 @@ def _transposed(d: Draw) -> None:
 
 ANY = tuple(QUANTITIES)
 WITHOUT_POSITIONS = tuple(n for n in QUANTITIES if "positions" not in n)
-DIFFERENTIATED = (*GRADIENTS, "gradient in the wavelet", "gradient in positions", "born", "jvp", "hessian")
+DIFFERENTIATED = (
+    *GRADIENTS,
+    "gradient in the wavelet",
+    "gradient in positions",
+    "born",
+    "jvp",
+    "hessian",
+)
 VALUES: dict[str, tuple[Callable[[Draw], None], tuple[str, ...]]] = {
-    "budget": (_budget, (*GRADIENTS, "born", "image", "hessian", "gradient in the wavelet", "gradient in positions")),
+    "budget": (
+        _budget,
+        (
+            *GRADIENTS,
+            "born",
+            "image",
+            "hessian",
+            "gradient in the wavelet",
+            "gradient in positions",
+        ),
+    ),
     "threads": (_threads, ANY),
     "units": (_units, ANY),
     "float64": (_precision, ANY),
@@ -558,8 +617,10 @@ def allowed(d: Draw) -> bool:
         d.value != "float64" or d.dtype == "float32",
         d.value not in ("larger grid", "reciprocity") or d.entry == "points",
         d.value != "larger grid" or d.ndim == 2,
-        # Perfectly matched layers, attenuation and elastic explosions read by velocities are not symmetric.
-        d.value != "reciprocity" or (d.boundary != "cpml" and d.equation in ("Acoustic", "AcousticDensity")),
+        # Perfectly matched layers, attenuation and elastic explosions read by velocities are not
+        # symmetric.
+        d.value != "reciprocity"
+        or (d.boundary != "cpml" and d.equation in ("Acoustic", "AcousticDensity")),
         d.value != "reciprocity" or d.boundary in ("sponge", "reflecting"),
         d.value != "sampled" or d.equation != "Elastic" or d.entry != "components",
         d.quantity != "hessian" or d.entry in ("points", "near edges"),
@@ -581,7 +642,9 @@ def drawn() -> list[Draw]:
     for number in range(COUNT):
         tries = 0
         while True:  # every value in turn; where a scheme does not allow it, one that it allows
-            turn = number + number // len(SCHEMES) if tries < 200 else int(rng.integers(len(VALUES)))
+            turn = (
+                number + number // len(SCHEMES) if tries < 200 else int(rng.integers(len(VALUES)))
+            )
             d = _draw(rng, number, list(VALUES)[turn % len(VALUES)])
             tries += 1
             if allowed(d):

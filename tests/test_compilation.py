@@ -1,4 +1,5 @@
-"""How much JAX compiles: an eager gradient a few programs, and nothing again in later calls of any entry."""
+"""How much JAX compiles: an eager gradient a few programs, and nothing again in later calls of any
+entry."""
 
 import json
 import os
@@ -81,7 +82,9 @@ json.dump(found, sys.stdout)
 def counts() -> dict[str, tuple[int, int, int]]:
     """By entry: programs of the first call, and of twenty later ones; tracings of those."""
     environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -110,14 +113,22 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 LOOPS = {
-    "adam": lambda F, d, v: ox.fwi(F, d, v, optimizer=optax.adam(1.0), iterations=1, progress=False),
+    "adam": lambda F, d, v: ox.fwi(
+        F, d, v, optimizer=optax.adam(1.0), iterations=1, progress=False
+    ),
     "lbfgs": lambda F, d, v: ox.fwi(
         F, d, v, optimizer=optax.lbfgs(), iterations=1, bounds=(1500.0, 2600.0), progress=False
     ),
-    "batches": lambda F, d, v: ox.fwi(F, d, v, optimizer=optax.sgd(1.0), iterations=1, batch_size=1, progress=False),
+    "batches": lambda F, d, v: ox.fwi(
+        F, d, v, optimizer=optax.sgd(1.0), iterations=1, batch_size=1, progress=False
+    ),
     "cgls": lambda F, d, v: ox.lsrtm(F, d, v, iterations=1, progress=False),
-    "LSMR": lambda F, d, v: ox.lsrtm(F, d, v, iterations=1, progress=False, solver=lx.LSMR(1e-3, 1e-3)),
-    "optax": lambda F, d, v: ox.lsrtm(F, d, v, iterations=1, progress=False, solver=optax.adam(1.0)),
+    "LSMR": lambda F, d, v: ox.lsrtm(
+        F, d, v, iterations=1, progress=False, solver=lx.LSMR(1e-3, 1e-3)
+    ),
+    "optax": lambda F, d, v: ox.lsrtm(
+        F, d, v, iterations=1, progress=False, solver=optax.adam(1.0)
+    ),
     "illumination": lambda F, d, v: ox.preconditioners.illumination(F, v, probes=1),
 }
 
@@ -131,7 +142,12 @@ def test_traces_and_models_are_arguments_of_what_is_compiled(loop: str, captured
         0.002,
     )
     F = ox.Propagator(
-        ox.Acoustic(4), ox.Grid((31, 36), 10.0), survey, 2600.0, boundary=ox.Sponge(8), time_dispersion="raw"
+        ox.Acoustic(4),
+        ox.Grid((31, 36), 10.0),
+        survey,
+        2600.0,
+        boundary=ox.Sponge(8),
+        time_dispersion="raw",
     )
     LOOPS[loop](F, jnp.ones((2, 41, 150)), jnp.full((31, 36), 2000.0))
 

@@ -1,4 +1,5 @@
-"""What surrounds a model where the user does not say: how little comes back from it, and which equations get what."""
+"""What surrounds a model where the user does not say: how little comes back from it, and which
+equations get what."""
 
 import itertools
 import warnings
@@ -37,7 +38,12 @@ def near_every_face(points: int, ndim: int) -> np.ndarray:
 MEDIA: dict[str, tuple[ox.AbstractWaveEquation, dict[str, float], float, dict[str, Any]]] = {
     "acoustic": (ox.Acoustic(), {"vp": SPEED}, SPEED, {}),
     "density": (ox.AcousticDensity(), {"vp": SPEED, "rho": 1800.0}, SPEED, {}),
-    "attenuation": (ox.Viscoacoustic(frequency=15.0), {"vp": SPEED, "rho": 1800.0, "Q": 30.0}, 1.02 * SPEED, {}),
+    "attenuation": (
+        ox.Viscoacoustic(frequency=15.0),
+        {"vp": SPEED, "rho": 1800.0, "Q": 30.0},
+        1.02 * SPEED,
+        {},
+    ),
     "vti": (
         ox.VTI(),
         {"vp": SPEED, "epsilon": 0.25, "delta": 0.1},
@@ -50,20 +56,28 @@ MEDIA: dict[str, tuple[ox.AbstractWaveEquation, dict[str, float], float, dict[st
         2600.0,
         {"source": "force_z", "receiver": ("velocity_x", "velocity_z", "pressure")},
     ),
-    "tti": (ox.TTI(4), {"vp": SPEED, "epsilon": 0.2, "delta": 0.1, "theta": 0.7}, SPEED * 1.4**0.5, {}),
+    "tti": (
+        ox.TTI(4),
+        {"vp": SPEED, "epsilon": 0.2, "delta": 0.1, "theta": 0.7},
+        SPEED * 1.4**0.5,
+        {},
+    ),
 }
 
 
 def traces(
     name: str, ndim: int, points: int, beyond: int, duration: float, frequency: float, boundary: Any
 ) -> np.ndarray:
-    """(shot, component and receiver, time) of a box in a homogeneous medium, so many cells beyond which are in the grid."""
+    """(shot, component and receiver, time) of a box in a homogeneous medium, so many cells beyond
+    which are in the grid."""
     equation, medium, fastest, components = MEDIA[name]
     dt = 0.9 * equation.largest_step((SPACING,) * ndim, 1.01 * fastest)
     t = dt * np.arange(round(duration / dt))
     ends = near_every_face(points, ndim)
     shots = ends[[0, -1]] if ndim == 3 else ends[[0, 1, 2 * ndim - 1, -1]]
-    survey = ox.Survey(shots, ends + 0.3 * SPACING / ndim, ricker(t, frequency).astype("float32"), dt, **components)
+    survey = ox.Survey(
+        shots, ends + 0.3 * SPACING / ndim, ricker(t, frequency).astype("float32"), dt, **components
+    )
     shape = (points + 2 * beyond,) * ndim
     grid = ox.Grid(shape, SPACING, (-beyond * SPACING,) * ndim)
     options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
@@ -74,8 +88,8 @@ def traces(
 
 
 def echo(name: str, ndim: int, points: int, duration: float, frequency: float = 15.0) -> float:
-    """The worst error of a pair of source and receiver, all components together, against a grid whose edges no wave comes
-    back from in time."""
+    """The worst error of a pair of source and receiver, all components together, against a grid
+    whose edges no wave comes back from in time."""
     reach = MEDIA[name][2] * (duration - 0.5 / frequency) / 2
     beyond = int(reach / SPACING) + 2
     small = traces(name, ndim, points, 0, duration, frequency, None)
@@ -90,8 +104,13 @@ def test_default_is_quiet():
     cells that was the default before leaves 6 %."""
     dt, n, frequency = 2e-4, 50, 25.0
     t = dt * np.arange(2900)
-    w = np.exp(-((np.pi * frequency * (t - 0.1)) ** 2)) * (1 - 2 * (np.pi * frequency * (t - 0.1)) ** 2)
-    source, receivers = np.array([125.0, 5.0]), np.array([[125.0, 225.0], [60.3, 200.1], [245.0, 5.0]])
+    w = np.exp(-((np.pi * frequency * (t - 0.1)) ** 2)) * (
+        1 - 2 * (np.pi * frequency * (t - 0.1)) ** 2
+    )
+    source, receivers = (
+        np.array([125.0, 5.0]),
+        np.array([[125.0, 225.0], [60.3, 200.1], [245.0, 5.0]]),
+    )
     survey = ox.Survey(source[None], receivers, w.astype("float32"), dt)
     F = ox.Propagator(ox.Acoustic(), ox.Grid((n, n), SPACING), survey, 1600.0)
     d = np.asarray(F(np.full((n, n), SPEED, np.float32)), float)[0]
@@ -103,11 +122,15 @@ def test_default_is_quiet():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("ndim", "points", "duration", "frequency"), [(1, 40, 1.0, 15.0), (2, 30, 0.6, 15.0), (3, 14, 0.18, 25.0)]
+    ("ndim", "points", "duration", "frequency"),
+    [(1, 40, 1.0, 15.0), (2, 30, 0.6, 15.0), (3, 14, 0.18, 25.0)],
 )
 @pytest.mark.parametrize("name", [n for n in MEDIA if n != "tti"])
-def test_nothing_comes_back_from_the_layers(name: str, ndim: int, points: int, duration: float, frequency: float):
-    """Sources and receivers a cell from every face and corner, sources that reach into the layer included."""
+def test_nothing_comes_back_from_the_layers(
+    name: str, ndim: int, points: int, duration: float, frequency: float
+):
+    """Sources and receivers a cell from every face and corner, sources that reach into the layer
+    included."""
     if ndim == 1 and name == "elastic":
         pytest.skip("two or three axes only")
     assert echo(name, ndim, points, duration, frequency) < 5e-3
@@ -124,8 +147,9 @@ def test_the_sponge_echoes_one_percent():
 
 @pytest.mark.parametrize("frequency", [0.0, 15.0, 1000.0])
 def test_what_rests_in_a_layer_is_not_amplified(frequency: float):
-    """At rest a derivative and its memory are `1 + take / (1 - keep)` times the derivative: less than 1, and not negative,
-    at the half point beyond the last node neither. There it was, and a mode at zero frequency grew."""
+    """At rest a derivative and its memory are `1 + take / (1 - keep)` times the derivative: less
+    than 1, and not negative, at the half point beyond the last node neither. There it was, and a
+    mode at zero frequency grew."""
     system = ox.AcousticDensity(2).system(Symbols(1, 2, "float64"), ox.CPML(6))
     symbols = stretched(system, [("z", "low"), ("z", "high")]).symbols
     conditions = Conditions(10.0, 2000.0, frequency, 1e-3)
@@ -149,9 +173,11 @@ EXTREMES = {
 }
 
 
-def extreme(equation: ox.AbstractWaveEquation, kind: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """A model at the ends of what its parameters may be: uniform, random in every cell (in elastic media, in blocks of six
-    cells), or in layers two cells thick."""
+def extreme(
+    equation: ox.AbstractWaveEquation, kind: str, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """A model at the ends of what its parameters may be: uniform, random in every cell (in elastic
+    media, in blocks of six cells), or in layers two cells thick."""
     rng = np.random.default_rng(0)
     at = [np.arange(n) // (6 if isinstance(equation, ox.Elastic) else 1) for n in shape]
     model = {}
@@ -182,8 +208,9 @@ LATE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LATE)
 def test_nothing_grows_in_the_layers(name: str, dtype: str):
-    """20,000 steps at 99 % of the largest stable one, after a burst of noise: what is left in the last fifth is below what
-    was left in the second, and that, of waves which rough models trap, below 5 % of the peak."""
+    """20,000 steps at 99 % of the largest stable one, after a burst of noise: what is left in the
+    last fifth is below what was left in the second, and that, of waves which rough models trap,
+    below 5 % of the peak."""
     equation, ratio = LATE[name]
     h, n, every, steps = 10.0, 16, 5, 20000
     fastest = EXTREMES["vp"][1] * ratio
@@ -198,7 +225,9 @@ def test_nothing_grows_in_the_layers(name: str, dtype: str):
         if (name, kind) == ("elastic", "layers"):
             continue  # thin layers carry waves that grow: see `CPML`
         boundary = ox.CPML(20, frequency=frequency)
-        F = ox.Propagator(equation, ox.Grid((n, n), h), survey, fastest, boundary=boundary, **options)
+        F = ox.Propagator(
+            equation, ox.Grid((n, n), h), survey, fastest, boundary=boundary, **options
+        )
         assert F.steps_per_sample in (every, every + 1)
         model = {k: v.astype(dtype) for k, v in extreme(equation, kind, (n, n)).items()}
         d = np.abs(np.asarray(F(model if len(model) > 1 else model["vp"]), float))[0].max(0)
@@ -211,7 +240,9 @@ def test_nothing_grows_in_the_layers(name: str, dtype: str):
 
 
 def small(equation: ox.AbstractWaveEquation, ndim: int = 2) -> ox.Propagator:
-    survey = ox.Survey(np.full((1, ndim), 50.0), np.full((1, ndim), 60.0), ox.ricker(15.0, 200, 1e-3), 1e-3)
+    survey = ox.Survey(
+        np.full((1, ndim), 50.0), np.full((1, ndim), 60.0), ox.ricker(15.0, 200, 1e-3), 1e-3
+    )
     options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
     return ox.Propagator(equation, ox.Grid((15,) * ndim, 10.0), survey, 2000.0, **options)
 
@@ -227,10 +258,12 @@ def test_shipped_equations(name: str):
 
 
 class Backward(ox.AbstractWaveEquation):
-    """A medium of negative index in one dimension: `E_t = vp^2 H_z - J, H_t = E_z - K, J_t = rate^2 E, K_t = rate^2 H`.
+    """A medium of negative index in one dimension: `E_t = vp^2 H_z - J, H_t = E_z - K, J_t = rate^2
+    E, K_t = rate^2 H`.
 
-    With the factor `1 - (rate / omega)^2` on both time derivatives, waves below the rate have crests that run against their
-    energy, which perfectly matched layers amplify (Ziolkowski and Heyman, 2001).
+    With the factor `1 - (rate / omega)^2` on both time derivatives, waves below the rate have
+    crests that run against their energy, which perfectly matched layers amplify (Ziolkowski and
+    Heyman, 2001).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
@@ -248,7 +281,13 @@ class Backward(ox.AbstractWaveEquation):
             ox.Update(j, 1 / dt, j / dt + self.rate**2 * e.forward),
             ox.Update(k, 1 / dt, k / dt + self.rate**2 * h.forward),
         )
-        return ox.System(symbols, (m,), updates, (ox.Port("source", ((e, 1.0),)),), (ox.Port("receiver", ((e, 1.0),)),))
+        return ox.System(
+            symbols,
+            (m,),
+            updates,
+            (ox.Port("source", ((e, 1.0),)),),
+            (ox.Port("receiver", ((e, 1.0),)),),
+        )
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         return {"m": parameters["vp"] ** 2}
@@ -292,7 +331,9 @@ def test_an_equation_that_is_stable_in_layers_gets_them():
 
 
 def test_an_equation_that_grows_in_layers_gets_a_sponge_and_a_warning():
-    with pytest.warns(UserWarning, match=r"Backward.*waves grow within 5000 steps.*boundary=ox\.Sponge\(120\)") as seen:
+    with pytest.warns(
+        UserWarning, match=r"Backward.*waves grow within 5000 steps.*boundary=ox\.Sponge\(120\)"
+    ) as seen:
         assert small(Backward(), 1).boundary == ox.Sponge(120)
     assert seen[0].filename == __file__
     with warnings.catch_warnings():

@@ -79,7 +79,11 @@ def test_demo_inverts_and_draws(tmp_path, capsys):
     output = tmp_path / "demo.png"
     assert main(["demo", "--output", str(output), "--iterations", "30"]) == 0
     assert output.read_bytes().startswith(b"\x89PNG")
-    table = {line.split("  ")[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.endswith(" %")}
+    table = {
+        line.split("  ")[0]: line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if line.endswith(" %")
+    }
     change = {name: float(words[-2]) for name, words in table.items()}
     assert change["misfit"] < -90.0
     assert change["model error (m/s)"] < -25.0

@@ -14,7 +14,8 @@ import ondax as ox
 from ondax import dispersion, warping
 from ondax.dispersion import Clock, TimeWarp
 
-# Samples, steps a sample, and the highest angle per sample: kept whole, in blocks, and in blocks whose last is short.
+# Samples, steps a sample, and the highest angle per sample: kept whole, in blocks, and in blocks
+# whose last is short.
 CLOCKS = [
     Clock(2, 1, 0.9, ox.LEAPFROG),
     Clock(100, 4, 1.0, ox.LEAPFROG),
@@ -29,21 +30,23 @@ def _name(clock: Clock) -> str:
     return f"{clock.samples}-{clock.steps_per_sample}"
 
 
-# Weights below 1e-6 of the largest are left out, and the changeover above `top` is read from a table.
+# Weights below 1e-6 of the largest are left out, and the changeover above `top` is read from a
+# table.
 LEFT_OUT = 2e-5
 
 
 @pytest.mark.parametrize("clock", LONG, ids=_name)
 def test_what_leapfrog_makes_of_a_sine_becomes_the_sine(clock: Clock):
-    """Of a sine that lasts beyond the record, what leapfrog makes is known: another frequency and amplitude."""
+    """Of a sine that lasts beyond the record, what leapfrog makes is known: another frequency and
+    amplitude."""
     warp, k = TimeWarp(clock), clock.steps_per_sample
     n, j = np.arange(warp.samples), np.arange(warp.modelled)
     for true in np.linspace(0.1, 0.95 * clock.top, 5):
         modelled, slope = 2 * k * np.arcsin(true / 2 / k), 1 / np.sqrt(1 - (true / 2 / k) ** 2)
         after = warp.transpose(np.sqrt(slope) * np.cos(modelled * j + 1.0))
         wrong = np.abs(after - np.cos(true * n + 1.0))
-        # Sines that begin with a jump ring for a while. At the end, a tail of 3.5 widths has died down to Ai(3.5), 0.3 %,
-        # and what is cut off of it is a few per cent of a sine.
+        # Sines that begin with a jump ring for a while. At the end, a tail of 3.5 widths has died
+        # down to Ai(3.5), 0.3 %, and what is cut off of it is a few per cent of a sine.
         assert wrong[40:-40].max() < LEFT_OUT
         assert wrong[40:].max() < 0.03
 
@@ -60,7 +63,8 @@ def trapezium(true: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("relation", [lax_wendroff, trapezium])
 def test_other_relations(relation):
-    """As above, for relations that an equation of one's own may declare; derivatives by differences, good to 1e-8."""
+    """As above, for relations that an equation of one's own may declare; derivatives by
+    differences, good to 1e-8."""
     clock = Clock(400, 1, 1.0, ox.TimeStepping(relation, cut=2.4))
     warp = TimeWarp(clock)
     n, j = np.arange(warp.samples), np.arange(warp.modelled)
@@ -78,7 +82,10 @@ def test_the_transpose_is_the_inverse(clock: Clock):
     """On a pulse that has nothing above `top`."""
     rng, warp, n = np.random.default_rng(0), TimeWarp(clock), np.arange(clock.samples)
     frequencies = np.linspace(0.05, 0.8 * clock.top, 40)
-    x = sum(a * np.cos(om * n + b) for om, a, b in zip(frequencies, *rng.standard_normal((2, 40)), strict=True))
+    x = sum(
+        a * np.cos(om * n + b)
+        for om, a, b in zip(frequencies, *rng.standard_normal((2, 40)), strict=True)
+    )
     x *= np.exp(-(((n - n.size / 2) / (n.size / 10)) ** 2))
     back = warp.transpose(warp.forward(x))
     assert np.abs(back - x).max() < LEFT_OUT * np.abs(x).max()
@@ -105,15 +112,22 @@ def test_blocks_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch):
     assert difference(blocks.transpose(y), whole.transpose(y)) < 1e-5
 
 
-@pytest.mark.parametrize("clock", [CLOCKS[0], CLOCKS[2], pytest.param(CLOCKS[3], marks=pytest.mark.slow)], ids=_name)
+@pytest.mark.parametrize(
+    "clock", [CLOCKS[0], CLOCKS[2], pytest.param(CLOCKS[3], marks=pytest.mark.slow)], ids=_name
+)
 def test_maps_in_jax(dtype: str, clock: Clock, monkeypatch: pytest.MonkeyPatch):
-    """The transpose is exact; under vmap, jit and forward differentiation, the maps are what they are in NumPy; so they
-    are when their tables are too large for constants."""
+    """The transpose is exact; under vmap, jit and forward differentiation, the maps are what they
+    are in NumPy; so they are when their tables are too large for constants."""
     warp, rng = TimeWarp(clock), np.random.default_rng(0)
-    x, y = (jnp.asarray(rng.standard_normal((2, 3, n)), dtype) for n in (warp.samples, warp.modelled))
+    x, y = (
+        jnp.asarray(rng.standard_normal((2, 3, n)), dtype) for n in (warp.samples, warp.modelled)
+    )
     for most in (warping.MOST_BYTES, 0):
         monkeypatch.setattr(warping, "MOST_BYTES", most)
-        forward, transpose = (lambda a: warping.warped(a, warp)), (lambda a: warping.unwarped(a, warp))
+        forward, transpose = (
+            (lambda a: warping.warped(a, warp)),
+            (lambda a: warping.unwarped(a, warp)),
+        )
         a, b = jax.jit(forward)(x), jax.jit(transpose)(y)
         assert (a.dtype, b.dtype) == (x.dtype, y.dtype)
         eps = float(jnp.finfo(x.dtype).eps)
@@ -134,7 +148,9 @@ def constants(jaxpr) -> int:
 def test_no_large_constants_in_long_records():
     warp = TimeWarp(Clock(12000, 1, 0.7, ox.LEAPFROG))
     assert warp.table("float32").nbytes > 10e6
-    program = jax.make_jaxpr(lambda x: warping.unwarped(x, warp))(jnp.ones((1, 2, warp.modelled), jnp.float32))
+    program = jax.make_jaxpr(lambda x: warping.unwarped(x, warp))(
+        jnp.ones((1, 2, warp.modelled), jnp.float32)
+    )
     assert constants(program) < 1e6
     out = jaxpr_as_fun(program)(jnp.ones((1, 2, warp.modelled), jnp.float32))[0]
     assert out.shape == (1, 2, 12000)
@@ -152,10 +168,13 @@ def line_survey(frequency: float, nt: int = 1001) -> ox.Survey:
 
 
 def on_a_line(frequency: float, **options) -> ox.Propagator:
-    """6 km of water, with 6 points per wavelength at the highest frequency, from which no echo returns in time."""
+    """6 km of water, with 6 points per wavelength at the highest frequency, from which no echo
+    returns in time."""
     spacing = {5.0: 20.0, 8.0: 12.5, 12.0: 8.0}[frequency]
     grid = ox.Grid((round(9000 / spacing) + 1,), spacing, origin=-1500.0)
-    return ox.Propagator(ox.Acoustic(), grid, line_survey(frequency), SPEED, boundary=ox.CPML(20), **options)
+    return ox.Propagator(
+        ox.Acoustic(), grid, line_survey(frequency), SPEED, boundary=ox.CPML(20), **options
+    )
 
 
 def error_on_a_line(F: ox.Propagator, dtype: str = "float32") -> np.ndarray:
@@ -169,7 +188,10 @@ def error_on_a_line(F: ox.Propagator, dtype: str = "float32") -> np.ndarray:
     return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-ON_A_LINE = [(8.0, 1.0), *(pytest.param(f, c, marks=pytest.mark.slow) for f in (5.0, 12.0) for c in (1.0, 0.4))]
+ON_A_LINE = [
+    (8.0, 1.0),
+    *(pytest.param(f, c, marks=pytest.mark.slow) for f in (5.0, 12.0) for c in (1.0, 0.4)),
+]
 
 
 @pytest.mark.parametrize(("frequency", "courant"), ON_A_LINE)
@@ -181,7 +203,8 @@ def test_green_functions_on_a_line(frequency: float, courant: float):
     assert error_on_a_line(raw)[-1] > 0.02
 
 
-# ---------------------------------------------------------------- what declares no relation, or another
+# ---------------------------------------------------------------- what declares no relation, or
+# another
 
 
 class Plain(ox.AbstractWaveEquation):
@@ -226,4 +249,7 @@ def test_an_equation_that_declares_nothing_is_run_raw_and_says_so_once():
     v = jnp.full((61,), SPEED)
     raw = ox.Propagator(ox.Acoustic(), *given, time_dispersion="raw")(v)
     assert difference(F(v), raw) == 0.0
-    assert difference(ox.Propagator(Declared(), *given)(v), ox.Propagator(ox.Acoustic(), *given)(v)) == 0.0
+    assert (
+        difference(ox.Propagator(Declared(), *given)(v), ox.Propagator(ox.Acoustic(), *given)(v))
+        == 0.0
+    )

@@ -1,4 +1,5 @@
-"""The parts of the engine: points between grid points, kernels and their cache, threads, floating-point state."""
+"""The parts of the engine: points between grid points, kernels and their cache, threads,
+floating-point state."""
 
 import json
 import os
@@ -22,7 +23,13 @@ from ondax.engine import Programs, Scheme
 from ondax.engine import build as building
 from ondax.engine.buffers import Pool, row_length, zeros
 from ondax.engine.compiler import CompilerError
-from ondax.engine.interpolation import HALF_WIDTH, lies_on_grid, place, window_slopes, window_weights
+from ondax.engine.interpolation import (
+    HALF_WIDTH,
+    lies_on_grid,
+    place,
+    window_slopes,
+    window_weights,
+)
 from ondax.engine.kernel import ALIGNMENT, Kernel
 from ondax.engine.workers import OrderedSum, each
 from ondax.equations import Symbols
@@ -37,7 +44,8 @@ def x64() -> Iterator[None]:
 
 
 def small_programs(dtype: str = "float64") -> Programs:
-    """One-dimensional kernels, quick to build; their text is that of the rigs, so they share the cache."""
+    """One-dimensional kernels, quick to build; their text is that of the rigs, so they share the
+    cache."""
     return Programs(Scheme(mass_form(Symbols(1, ORDER, dtype))), dtype)
 
 
@@ -50,9 +58,12 @@ def plain_kernel(programs: Programs, parallel: bool = False) -> Kernel:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slopes_are_derivatives_of_weights(kind: str):
-    """Against central differences, whose error is h^2/6 times the third derivative (below pi^3 for a sinc): 1e-9."""
+    """Against central differences, whose error is h^2/6 times the third derivative (below pi^3 for
+    a sinc): 1e-9."""
     offset = np.linspace(-4.37, 4.41, 1234)
-    offset = offset[np.abs(offset - np.rint(offset)) > 1e-3]  # the linear kernel has kinks at whole numbers
+    offset = offset[
+        np.abs(offset - np.rint(offset)) > 1e-3
+    ]  # the linear kernel has kinks at whole numbers
     h = 1e-5
     # A position that grows makes every offset (grid point minus position) fall.
     numerical = (window_weights(offset - h, kind) - window_weights(offset + h, kind)) / (2 * h)
@@ -62,7 +73,8 @@ def test_slopes_are_derivatives_of_weights(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cells", [5.0, 4.0, 11.0])
 def test_slopes_on_grid_points_are_those_towards_growing_coordinates(kind: str, cells: float):
-    """Of what a window reads of a rough field: the difference quotient to one side, whose error is that of the step, 1e-6."""
+    """Of what a window reads of a rough field: the difference quotient to one side, whose error is
+    that of the step, 1e-6."""
     field = np.random.default_rng(0).normal(size=20)
 
     def read(at: float, shape) -> float:
@@ -74,7 +86,8 @@ def test_slopes_on_grid_points_are_those_towards_growing_coordinates(kind: str, 
 
 
 def test_slopes_of_a_sinc_at_grid_points():
-    """On a grid point the slope is that of an odd function: 0 at the centre, (-1)^(n+1) window(n) / n at n."""
+    """On a grid point the slope is that of an odd function: 0 at the centre, (-1)^(n+1) window(n) /
+    n at n."""
     n = np.arange(1.0, 4.0)
     slopes = window_slopes(np.concatenate([-n[::-1], [0.0], n]), "sinc")
     window = np.i0(6.31 * np.sqrt(1 - (n / 4) ** 2)) / np.i0(6.31)
@@ -84,7 +97,8 @@ def test_slopes_of_a_sinc_at_grid_points():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_sum_to_one(kind: str):
-    """A constant is interpolated well: exactly by linear weights, to the window's ripple by a Kaiser-windowed sinc.
+    """A constant is interpolated well: exactly by linear weights, to the window's ripple by a
+    Kaiser-windowed sinc.
 
     The window suppresses side lobes by about exp(-6.31): 2e-3.
     """
@@ -95,7 +109,8 @@ def test_weights_sum_to_one(kind: str):
 
 
 def test_a_smooth_wave_is_interpolated():
-    """At 4 points a wavelength, half of Nyquist, the windowed sinc errs by less than 0.5 % (Hicks, 2002, figure 5)."""
+    """At 4 points a wavelength, half of Nyquist, the windowed sinc errs by less than 0.5 % (Hicks,
+    2002, figure 5)."""
     k = np.pi / 2
     cells = np.linspace(20.0, 22.0, 37)
     first, offset = place(cells, 50, "sinc", on_grid=False, half=False)
@@ -127,24 +142,32 @@ def test_windows_stay_inside_the_grid(kind: str):
     """Points of a window beyond the grid are dropped, and the others keep their own weights."""
     cells = np.array([-0.4, 0.3, 3.7, 8.6, 9.2])
     for points in (10, 5, 1):
-        first, offset = place(np.minimum(cells, points - 0.5), points, kind, on_grid=False, half=False)
+        first, offset = place(
+            np.minimum(cells, points - 0.5), points, kind, on_grid=False, half=False
+        )
         assert first.min() >= 0
         assert (first + offset.shape[1]).max() <= points
         index = first[:, None] + np.arange(offset.shape[1])
-        np.testing.assert_allclose(offset, index - np.minimum(cells, points - 0.5)[:, None], atol=1e-14)
+        np.testing.assert_allclose(
+            offset, index - np.minimum(cells, points - 0.5)[:, None], atol=1e-14
+        )
     first, offset = place(np.array([0.3]), 10, "sinc", on_grid=False, half=False)
-    np.testing.assert_array_equal(window_weights(offset, "sinc")[0, 5:], 0.0)  # 4.7 cells and more away
+    np.testing.assert_array_equal(
+        window_weights(offset, "sinc")[0, 5:], 0.0
+    )  # 4.7 cells and more away
 
 
 def test_grid_points_are_recognised_to_the_rounding_of_double_precision():
-    """Anything further off a node is a position between nodes, whatever the type of the wavefields."""
+    """Anything further off a node is a position between nodes, whatever the type of the
+    wavefields."""
     cells, rounding = np.array([0.0, 7.0, 300.0]), 300 * np.finfo(np.float64).eps
     assert lies_on_grid(cells * (1 + 1e-15), rounding)
     assert not lies_on_grid(cells * (1 + 1e-7), rounding)
 
 
 def test_one_tap_gives_the_same_traces(x64: None):
-    """Points on the grid get one tap; gradients in receiver positions need the whole window, which reads the same."""
+    """Points on the grid get one tap; gradients in receiver positions need the whole window, which
+    reads the same."""
     problem = Problem("acoustic", 1, 4, where="on")
     F, receivers = problem.propagator(), problem.receivers()
     plain = F(problem.model(), receivers=receivers)
@@ -228,7 +251,11 @@ def test_same_bits_for_one_and_two_threads(equation: str):
         ox.release_memory()
         F = problem.propagator(settings=ox.Settings(threads=threads))
         d, pull = jax.vjp(F, problem.model())
-        results.append(jax.tree.map(np.asarray, (d, pull(y), F.jacobian(problem.model()).mv(problem.perturbation()))))
+        results.append(
+            jax.tree.map(
+                np.asarray, (d, pull(y), F.jacobian(problem.model()).mv(problem.perturbation()))
+            )
+        )
     for other in results[1:]:
         for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -295,7 +322,11 @@ def test_kernels_refuse_wrong_indices_and_missing_arguments(kernel_call):
     kernel, seen = kernel_call
     first = seen["arrays"]["source_first_z"]
     with pytest.raises(TypeError, match="source_first_z: need contiguous int32"):
-        kernel({**seen["arrays"], "source_first_z": first.astype(np.int64)}, seen["scalars"], seen["offsets"])
+        kernel(
+            {**seen["arrays"], "source_first_z": first.astype(np.int64)},
+            seen["scalars"],
+            seen["offsets"],
+        )
     with pytest.raises(TypeError, match="p is not aligned"):
         kernel(seen["arrays"], seen["scalars"], {**seen["offsets"], "p": 8})
     for what, name in (("arrays", "p"), ("scalars", "time_M")):
@@ -309,13 +340,16 @@ def test_kernels_refuse_wrong_indices_and_missing_arguments(kernel_call):
 
 def denormals_live() -> bool:
     tiny, single = np.array([5e-310, 1e-320]), np.array([1e-40], np.float32)
-    return bool(np.all(tiny * 1.0 != 0) and np.all(tiny / 2 != 0) and np.all(single * np.float32(1) != 0))
+    return bool(
+        np.all(tiny * 1.0 != 0) and np.all(tiny / 2 != 0) and np.all(single * np.float32(1) != 0)
+    )
 
 
 def test_denormals_survive_through_jax():
     """Kernels flush denormals; the threads that call a propagator must not be left so.
 
-    (Inside a callback they are flushed anyway, by XLA, and so they are in ondax's own workers, which inherit that.)
+    (Inside a callback they are flushed anyway, by XLA, and so they are in ondax's own workers,
+    which inherit that.)
     """
     problem = Problem("acoustic", 1, 4, dtype="float32")
     F = problem.propagator(settings=ox.Settings(threads=2))
@@ -333,7 +367,8 @@ def test_denormals_survive_through_jax():
 
 
 def test_kernels_leave_the_floating_point_state_alone(kernel_call):
-    """Without JAX around them: neither loading a kernel nor running one, in a thread of their own."""
+    """Without JAX around them: neither loading a kernel nor running one, in a thread of their
+    own."""
     kernel, seen = kernel_call
 
     def call_and_look(_: int) -> bool:
@@ -384,22 +419,31 @@ def test_another_compiler_is_another_key(tmp_path: Path, monkeypatch: pytest.Mon
     assert building.toolchain().identity != identity
 
 
-NO_COMPILER = {"empty PATH": {"PATH": "", "CC": None}, "CC of another machine": {"CC": "/nonexistent/gcc-99"}}
+NO_COMPILER = {
+    "empty PATH": {"PATH": "", "CC": None},
+    "CC of another machine": {"CC": "/nonexistent/gcc-99"},
+}
 
 
 @pytest.mark.parametrize("case", NO_COMPILER)
 def test_missing_compiler(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, value in NO_COMPILER[case].items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(
+            name, value
+        )
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))
-    with pytest.raises(CompilerError, match="no C compiler found.*install gcc or clang.*or set CC") as caught:
+    with pytest.raises(
+        CompilerError, match="no C compiler found.*install gcc or clang.*or set CC"
+    ) as caught:
         plain_kernel(small_programs())
     assert "\n" not in str(caught.value)
     if "CC" in case:
         assert "/nonexistent/gcc-99" in str(caught.value)
 
 
-def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_compiler_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     compiler = tmp_path / "badcc"
     compiler.write_text("#!/bin/sh\necho 'I refuse' >&2\nexit 3\n")
     compiler.chmod(0o755)
@@ -426,7 +470,9 @@ def test_two_processes_may_build_at_once(tmp_path: Path):
     ).format(tests=str(Path(__file__).parent))
     env = {**os.environ, "ONDAX_CACHE_DIR": str(tmp_path)}
     started = [
-        subprocess.Popen([sys.executable, "-c", program], env=env, text=True, stdin=-1, stdout=-1, stderr=-1)
+        subprocess.Popen(
+            [sys.executable, "-c", program], env=env, text=True, stdin=-1, stdout=-1, stderr=-1
+        )
         for _ in range(2)
     ]
     for process in started:

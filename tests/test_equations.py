@@ -1,6 +1,8 @@
-"""What every wave equation must pass, in every dimension and with every kind of boundary: see `registry.py`.
+"""What every wave equation must pass, in every dimension and with every kind of boundary: see
+`registry.py`.
 
-The adjoints are exact: a dot test leaves a few roundings of its type, and the errors below are contracts with room.
+The adjoints are exact: a dot test leaves a few roundings of its type, and the errors below are
+contracts with room.
 """
 
 from functools import cached_property
@@ -20,7 +22,8 @@ DOT = {"float64": 1e-12, "float32": 1e-5}
 
 
 class Case:
-    """Two shots of two random sources into four receivers over a rough model, some of them near the edges."""
+    """Two shots of two random sources into four receivers over a rough model, some of them near the
+    edges."""
 
     def __init__(
         self,
@@ -38,12 +41,17 @@ class Case:
         spacing = (9.0, 10.0, 11.0)[:ndim]
         rng = np.random.default_rng(5)
         extent = np.array(spacing) * (np.array(self.shape) - 1)
-        sources, receivers = rng.uniform(0.2, 0.8, (2, 2, ndim)), rng.uniform(0.03, 0.97, (2, 4, ndim))
+        sources, receivers = (
+            rng.uniform(0.2, 0.8, (2, 2, ndim)),
+            rng.uniform(0.03, 0.97, (2, 4, ndim)),
+        )
         sources[0, 0, -1], receivers[:, 0, -1] = 0.12, 0.06  # within reach of a free surface
         source, receiver = (None, None) if single else self.entry.components
         components = (len(source),) if isinstance(source, tuple) else ()
         wavelet = rng.normal(size=(2, *components, 2, self.steps))
-        survey = ox.Survey(sources * extent, receivers * extent, wavelet, 1.5e-3, source=source, receiver=receiver)
+        survey = ox.Survey(
+            sources * extent, receivers * extent, wavelet, 1.5e-3, source=source, receiver=receiver
+        )
         self.F = ox.Propagator(
             self.entry.make(order or self.entry.order),
             ox.Grid(self.shape, spacing),
@@ -77,12 +85,14 @@ class Case:
 
 @pytest.fixture(autouse=True)
 def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The equations are tested here, not the optimiser: most of the time would be the compiler's."""
+    """The equations are tested here, not the optimiser: most of the time would be the
+    compiler's."""
     monkeypatch.setenv("ONDAX_CFLAGS", "-O0")
 
 
 def assert_dots(case: Case) -> None:
-    """Of Born modelling in the model, and of modelling in the wavelet, with the adjoints that `grad` runs."""
+    """Of Born modelling in the model, and of modelling in the wavelet, with the adjoints that
+    `grad` runs."""
     F, model, y = case.F, case.model, case.data(1)
     w = jnp.asarray(np.random.default_rng(3).normal(size=F.survey.wavelet.shape), case.dtype)
     modelled, pull = jax.vjp(lambda m, w: F(m, wavelet=w), model, w)
@@ -100,7 +110,10 @@ def assert_public_adjoints(case: Case) -> None:
     J = F.jacobian(model)
     assert ox.dot_test(J.mv, J.T.mv, case.direction(2), y) < DOT[case.dtype]
     w = jnp.asarray(np.random.default_rng(3).normal(size=F.survey.wavelet.shape), case.dtype)
-    assert ox.dot_test(lambda w: F(model, wavelet=w), lambda d: F.adjoint(model, d), w, y) < DOT[case.dtype]
+    assert (
+        ox.dot_test(lambda w: F(model, wavelet=w), lambda d: F.adjoint(model, d), w, y)
+        < DOT[case.dtype]
+    )
 
 
 def assert_taylor(case: Case) -> None:
@@ -118,7 +131,10 @@ def assert_taylor(case: Case) -> None:
         assert norm(born) > 0.0, name
         steps = 0.02 * 0.5 ** np.arange(5)
         errors = [
-            norm(modelled(jax.tree.map(lambda m, v, h=h: m + h * v, model, direction)) - d - h * born) for h in steps
+            norm(
+                modelled(jax.tree.map(lambda m, v, h=h: m + h * v, model, direction)) - d - h * born
+            )
+            for h in steps
         ]
         slopes = np.log2(np.array(errors[:-1]) / errors[1:])
         assert np.all((slopes > 1.95) & (slopes < 2.05)), (name, slopes)
@@ -192,10 +208,14 @@ STRETCHES = [
 
 @pytest.mark.slow  # one case for the gate is in test_history.py
 @pytest.mark.parametrize(("name", "boundary", "ndim", "order"), STRETCHES)
-def test_stretches(x64: None, monkeypatch: pytest.MonkeyPatch, name: str, boundary: str, ndim: int, order: int):
-    """Gradients, Born data and images from a history cut into stretches are those of the whole history.
+def test_stretches(
+    x64: None, monkeypatch: pytest.MonkeyPatch, name: str, boundary: str, ndim: int, order: int
+):
+    """Gradients, Born data and images from a history cut into stretches are those of the whole
+    history.
 
-    The runs between checkpoints keep no history and have a kernel of their own, which may round differently.
+    The runs between checkpoints keep no history and have a kernel of their own, which may round
+    differently.
     """
 
     def linearised(settings: ox.Settings) -> Any:
@@ -220,7 +240,8 @@ def test_stretches(x64: None, monkeypatch: pytest.MonkeyPatch, name: str, bounda
 
 @pytest.mark.parametrize("name", quick("Acoustic", "AcousticDensity"))
 def test_hessian(x64: None, name: str):
-    """Symmetric, equal to differences of gradients, and made of Born data's gradient in the background."""
+    """Symmetric, equal to differences of gradients, and made of Born data's gradient in the
+    background."""
     case = Case(name, 2, SPONGE, single=True)
     F, model = case.F, case.model
     observed = 0.9 * F(model) + case.data(6) * 0.1 * float(jnp.abs(F(model)).max())
@@ -233,7 +254,9 @@ def test_hessian(x64: None, name: str):
     assert abs(dot(w, Hv) - dot(v, Hw)) < 1e-10 * norm(w) * norm(Hv)
 
     gradient = jax.grad(lambda m: misfit(F(m)))
-    h = 1e-4  # centred differences: an error of h^2 relative to third derivatives, and of rounding over h, 1e-12
+    # centred differences: an error of h^2 relative to third derivatives, and of rounding over h,
+    # 1e-12
+    h = 1e-4
     ahead, behind = (gradient(jax.tree.map(lambda m, d, s=s: m + s * d, model, v)) for s in (h, -h))
     difference = jax.tree.map(lambda a, b: (a - b) / (2 * h), ahead, behind)
     for got, expected in zip(jax.tree.leaves(Hv), jax.tree.leaves(difference), strict=True):

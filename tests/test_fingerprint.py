@@ -43,7 +43,11 @@ def propagator(of=None, **more):
     ids=["receivers", "sources", "size", "frequency", "weights"],
 )
 def test_a_survey_counts_by_its_contents(other):
-    assert fingerprint(propagator()) == fingerprint(propagator(survey())) != fingerprint(propagator(other))
+    assert (
+        fingerprint(propagator())
+        == fingerprint(propagator(survey()))
+        != fingerprint(propagator(other))
+    )
 
 
 def test_what_a_propagator_has_made_for_itself_does_not_count():
@@ -145,7 +149,15 @@ def test_attributes_defaults_and_closures_count():
         array = np.array([a])
         return lambda x: x + array
 
-    for made in (Scales, Plain, Slotted, with_default, with_attribute, over_array, lambda a: optax.adam(a)):
+    for made in (
+        Scales,
+        Plain,
+        Slotted,
+        with_default,
+        with_attribute,
+        over_array,
+        lambda a: optax.adam(a),
+    ):
         assert fingerprint(made(1.0)) == fingerprint(made(1.0)) != fingerprint(made(2.0)), made
     plain = Plain(1.0)
     assert plain.large == 100.0
@@ -174,7 +186,8 @@ def test_what_cannot_be_seen_is_said(tmp_path):
     with file:
         for unknown in (Logs(file), lambda x: print(x, file=file), lambda x: rows):
             with pytest.raises(
-                UnknownContent, match=r"it > (attribute log|variable (file|rows)) is a .*(IO|generator)"
+                UnknownContent,
+                match=r"it > (attribute log|variable (file|rows)) is a .*(IO|generator)",
             ):
                 fingerprint(unknown)
     with pytest.raises(UnknownContent, match=r"calls open\(\)"):
@@ -196,7 +209,8 @@ def test_trust_overrides(tmp_path):
 
     with log:
         with pytest.raises(
-            ValueError, match=r"the misfit cannot be compared.* variable log is a .*TextIOWrapper.*trust="
+            ValueError,
+            match=r"the misfit cannot be compared.* variable log is a .*TextIOWrapper.*trust=",
         ):
             run(1)
         assert not path.exists()
@@ -213,19 +227,17 @@ def test_another_process_finds_the_same(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
-            """
-            import functools, re, pathlib, fractions
-            import jax, jax.numpy as jnp, numpy as np, optax, equinox as eqx, ondax as ox
-            from ondax.inversion.fingerprint import fingerprint
-            words = {"a", "b", "c", "d"}
-            grid = ox.Grid((21, 17), 10.0)
-            survey = ox.Survey([[100.0, 20.0]], [[50.0, 20.0]], ox.ricker(12.0, 140, 0.002), 0.002)
-            P = ox.Propagator(ox.Acoustic(), grid, survey, 2600.0)
-            F = lambda x, **kw: P(2000.0 + x, **kw) * len(words)
-            network = eqx.nn.MLP(2, 2, 4, 2, key=jax.random.key(0))
-            mixed = [re.compile("a"), pathlib.Path("b"), fractions.Fraction(1, 3), np.add, jnp.sin, len, network,
-                     optax.lbfgs(), optax.adamw(optax.cosine_decay_schedule(0.1, 10)), ox.misfits.huber,
-                     functools.partial(ox.misfits.huber, threshold=0.1), jax.jit(F), np.random.default_rng(0)]
+            """ import functools, re, pathlib, fractions import jax, jax.numpy as jnp, numpy as np,
+            optax, equinox as eqx, ondax as ox from ondax.inversion.fingerprint import fingerprint
+            words = {"a", "b", "c", "d"} grid = ox.Grid((21, 17), 10.0) survey = ox.Survey([[100.0,
+            20.0]], [[50.0, 20.0]], ox.ricker(12.0, 140, 0.002), 0.002) P =
+            ox.Propagator(ox.Acoustic(), grid, survey, 2600.0) F = lambda x, **kw: P(2000.0 + x,
+            **kw) * len(words) network = eqx.nn.MLP(2, 2, 4, 2, key=jax.random.key(0)) mixed =
+            [re.compile("a"), pathlib.Path("b"), fractions.Fraction(1, 3), np.add, jnp.sin, len,
+            network,
+                     optax.lbfgs(), optax.adamw(optax.cosine_decay_schedule(0.1, 10)),
+                     ox.misfits.huber, functools.partial(ox.misfits.huber, threshold=0.1),
+                     jax.jit(F), np.random.default_rng(0)]
             print(fingerprint(F), fingerprint(mixed))
             """
         )

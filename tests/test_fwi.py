@@ -117,7 +117,15 @@ def test_models_stay_within_bounds_even_while_searching(optimizer):
         jax.debug.callback(lambda m: seen.append(np.array(m)), model)
         return toy(model, shots)
 
-    result = fwi(watched, OBSERVED, START, optimizer=optimizer, iterations=60, bounds=(lower, upper), progress=False)
+    result = fwi(
+        watched,
+        OBSERVED,
+        START,
+        optimizer=optimizer,
+        iterations=60,
+        bounds=(lower, upper),
+        progress=False,
+    )
     jax.effects_barrier()
     assert all((np.float32(lower) <= m).all() and (m <= upper).all() for m in seen)
 
@@ -126,7 +134,11 @@ def test_models_stay_within_bounds_even_while_searching(optimizer):
     low, high = result.model <= lower, result.model >= upper
     assert low.any() or high.any()
     scale = jnp.abs(jax.grad(lambda m: 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2))(START)).max()
-    assert jnp.all(jnp.where(low, gradient >= 0, jnp.where(high, gradient <= 0, jnp.abs(gradient) < 0.02 * scale)))
+    assert jnp.all(
+        jnp.where(
+            low, gradient >= 0, jnp.where(high, gradient <= 0, jnp.abs(gradient) < 0.02 * scale)
+        )
+    )
 
 
 @pytest.mark.parametrize("optimizer", [optax.adam(0.05), LBFGS], ids=["adam", "lbfgs"])
@@ -139,8 +151,13 @@ def test_mask_holds_values_fixed(optimizer):
 
 MOVERS = {
     "weight decay": {"optimizer": optax.adamw(0.05, weight_decay=1e-2)},
-    "noise": {"optimizer": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.05))},
-    "smoothing": {"optimizer": optax.adam(0.05), "precondition": lambda g: g + jnp.roll(g, 1) + jnp.roll(g, -1)},
+    "noise": {
+        "optimizer": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.05))
+    },
+    "smoothing": {
+        "optimizer": optax.adam(0.05),
+        "precondition": lambda g: g + jnp.roll(g, 1) + jnp.roll(g, -1),
+    },
 }
 
 
@@ -154,7 +171,8 @@ def test_mask_holds_what_has_no_gradient_but_is_moved(setting):
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("limit", [1.0, 30.0, 1e3])
 def test_clipping_is_in_units_of_the_data(size, limit):
-    """A threshold of Adam's gradients means what it does in a loop by hand, whatever the size of the misfit."""
+    """A threshold of Adam's gradients means what it does in a loop by hand, whatever the size of
+    the misfit."""
     optimizer = optax.chain(optax.clip_by_global_norm(limit), optax.adam(0.05, eps=0.0))
 
     def misfit(predicted, observed):
@@ -173,13 +191,19 @@ def test_clipping_is_in_units_of_the_data(size, limit):
 def test_mask_and_preconditioner_multiply_the_gradient():
     plain = invert(optimizer=SGD, iterations=1).model - START
     mask = jnp.linspace(0.0, 1.0, N)
-    shaped = invert(optimizer=SGD, iterations=1, mask=mask, precondition=lambda g: 2.0 * g).model - START
+    shaped = (
+        invert(optimizer=SGD, iterations=1, mask=mask, precondition=lambda g: 2.0 * g).model - START
+    )
     np.testing.assert_allclose(shaped, 2.0 * mask * plain, atol=1e-6)
 
 
 def test_any_function_is_a_misfit():
-    result = invert(optimizer=optax.adam(0.05), iterations=3, misfit=lambda p, o: jnp.sum(jnp.abs(p - o)))
-    np.testing.assert_allclose(result.history.misfit[0], np.abs(toy(START) - OBSERVED).sum(), rtol=1e-5)
+    result = invert(
+        optimizer=optax.adam(0.05), iterations=3, misfit=lambda p, o: jnp.sum(jnp.abs(p - o))
+    )
+    np.testing.assert_allclose(
+        result.history.misfit[0], np.abs(toy(START) - OBSERVED).sum(), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 6])
@@ -187,9 +211,12 @@ def test_batches_use_every_shot_equally_often(batch_size):
     rows = [shot_batch(i, N_SHOTS, batch_size, seed=3) for i in range(N_SHOTS)]
     assert {row.shape for row in rows} == {(batch_size,)}
     stream = np.concatenate(rows).reshape(-1, N_SHOTS)
-    np.testing.assert_array_equal(np.sort(stream, axis=1), np.tile(np.arange(N_SHOTS), (batch_size, 1)))
+    np.testing.assert_array_equal(
+        np.sort(stream, axis=1), np.tile(np.arange(N_SHOTS), (batch_size, 1))
+    )
     assert not np.array_equal(
-        np.concatenate(rows), np.concatenate([shot_batch(i, N_SHOTS, batch_size, 4) for i in range(N_SHOTS)])
+        np.concatenate(rows),
+        np.concatenate([shot_batch(i, N_SHOTS, batch_size, 4) for i in range(N_SHOTS)]),
     )
 
 
@@ -200,7 +227,15 @@ def test_batches_compile_once_and_converge():
         traced.append(shots)
         return toy(model, shots)
 
-    result = fwi(counting, OBSERVED, START, optimizer=optax.adam(0.05), iterations=100, batch_size=4, progress=False)
+    result = fwi(
+        counting,
+        OBSERVED,
+        START,
+        optimizer=optax.adam(0.05),
+        iterations=100,
+        batch_size=4,
+        progress=False,
+    )
     assert len(traced) == 2  # once for the shape of the traces, once for the step
     np.testing.assert_allclose(result.model, TRUE, atol=0.1)
 
@@ -314,7 +349,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         if iteration == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"stopped after 3 of 6 iterations; .*s\.npz holds the state") as caught:
+    with pytest.raises(
+        Interrupted, match=r"stopped after 3 of 6 iterations; .*s\.npz holds the state"
+    ) as caught:
         invert(optimizer=SGD, iterations=6, save=path, save_every=10, callback=press)
     assert len(caught.value.result.history) == 3
     assert signal.getsignal(signal.SIGINT) is before
@@ -324,7 +361,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 def test_a_second_ctrl_c_stops_at_once():
     def press(iteration, model, history):
-        signal.raise_signal(signal.SIGINT)  # in this thread: two that another thread gets may become one
+        signal.raise_signal(
+            signal.SIGINT
+        )  # in this thread: two that another thread gets may become one
         signal.raise_signal(signal.SIGINT)
         pytest.fail("not reached")
 
@@ -348,7 +387,10 @@ def test_a_second_ctrl_c_stops_at_once():
         ({"mask": {"vp": 1.0}}, "mask does not fit the model"),
         ({"optimizer": LBFGS, "batch_size": 3}, "does not go with L-BFGS or a line search"),
         ({"optimizer": optax.scale_by_lbfgs(), "batch_size": 3}, "does not go with L-BFGS"),
-        ({"optimizer": LBFGS, "precondition": lambda g: g}, "precondition does not go with a line search"),
+        (
+            {"optimizer": LBFGS, "precondition": lambda g: g},
+            "precondition does not go with a line search",
+        ),
         ({"optimizer": LBFGS, "mask": 0.5}, "values other than 0 and 1"),
         ({"save": "/no/such/folder/s.npz"}, "does not exist"),
         ({"save": "."}, "is a folder"),
@@ -359,15 +401,21 @@ def test_bad_arguments(change, message):
         invert(**({"optimizer": optax.adam(0.1), "iterations": 1} | change))
 
 
-@pytest.mark.parametrize("change", [{"iterations": 1.5}, {"bounds": 3.0}, {"bounds": (1.0, 2.0, 3.0)}])
+@pytest.mark.parametrize(
+    "change", [{"iterations": 1.5}, {"bounds": 3.0}, {"bounds": (1.0, 2.0, 3.0)}]
+)
 def test_bad_types(change):
-    with pytest.raises((ValueError, TypeError)):  # which of them depends on whether annotations are being checked
+    with pytest.raises(
+        (ValueError, TypeError)
+    ):  # which of them depends on whether annotations are being checked
         invert(**({"optimizer": optax.adam(0.1), "iterations": 1} | change))
 
 
 def test_bad_data_and_models():
     run = partial(fwi, toy, optimizer=SGD, iterations=1, progress=False)
-    with pytest.raises(ValueError, match=r"observed has shape \(2, 4, 5\), but the propagator predicts \(6, 4, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"observed has shape \(2, 4, 5\), but the propagator predicts \(6, 4, 5\)"
+    ):
         run(OBSERVED[:2], START)
     with pytest.raises(ValueError, match="observed holds NaN"):
         run(OBSERVED.at[0, 0, 0].set(jnp.nan), START)
@@ -394,7 +442,9 @@ def test_an_error_in_the_propagator_names_the_iteration():
             raise RuntimeError("out of luck")
 
         return jax.pure_callback(
-            raise_, jax.ShapeDtypeStruct(OBSERVED.shape, OBSERVED.dtype), jax.lax.stop_gradient(model)
+            raise_,
+            jax.ShapeDtypeStruct(OBSERVED.shape, OBSERVED.dtype),
+            jax.lax.stop_gradient(model),
         )
 
     with pytest.raises(Exception, match="out of luck") as caught:
@@ -410,20 +460,21 @@ SCRIPT = textwrap.dedent(
     import numpy as np, optax
     import ondax as ox
 
-    name, folder = sys.argv[1:]
-    grid = ox.Grid(shape=(41, 31), spacing=10.0)
-    survey = ox.Survey(ox.line((50.0, 20.0), (350.0, 20.0), 4), ox.line((0.0, 30.0), (400.0, 30.0), 21),
+    name, folder = sys.argv[1:] grid = ox.Grid(shape=(41, 31), spacing=10.0) survey =
+    ox.Survey(ox.line((50.0, 20.0), (350.0, 20.0), 4), ox.line((0.0, 30.0), (400.0, 30.0), 21),
                        ox.ricker(15.0, nt=150, dt=0.002), 0.002)
     F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2600.0, boundary=ox.Sponge(40))
     true = np.full(grid.shape, 2000.0, np.float32)
     true[15:25, 12:20] = 2300.0
     observed = np.asarray(F(true))
     optimizer, batch = {"adam": (optax.adam(20.0), 2),
-                        "lbfgs": (optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 / 300})), None)}[name]
+                        "lbfgs": (optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 /
+                        300})), None)}[name]
 
     def run(**setting):
-        return ox.fwi(F, observed, np.full(grid.shape, 2000.0, np.float32), optimizer=optimizer, batch_size=batch,
-                      iterations=5, bounds=(1500.0, 2500.0), progress=False, **setting)
+        return ox.fwi(F, observed, np.full(grid.shape, 2000.0, np.float32), optimizer=optimizer,
+                      batch_size=batch, iterations=5, bounds=(1500.0, 2500.0), progress=False,
+                      **setting)
 
     def kill(iteration, model, history):
         if iteration == 2:
@@ -460,10 +511,14 @@ def test_a_killed_inversion_goes_on_to_the_same_bits(tmp_path, name):
 
 def test_fingerprints_know_propagators():
     def propagator(frequency=10.0, width=20):
-        survey = ox.Survey([[50.0, 50.0]], [[60.0, 50.0]], ox.ricker(frequency, nt=200, dt=0.002), 0.002)
+        survey = ox.Survey(
+            [[50.0, 50.0]], [[60.0, 50.0]], ox.ricker(frequency, nt=200, dt=0.002), 0.002
+        )
         grid, boundary = ox.Grid(shape=(21, 21), spacing=10.0), ox.Sponge(width=width)
         return ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2000.0, boundary=boundary)
 
-    prints = [fingerprint(F) for F in (propagator(), propagator(), propagator(11.0), propagator(width=21))]
+    prints = [
+        fingerprint(F) for F in (propagator(), propagator(), propagator(11.0), propagator(width=21))
+    ]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3

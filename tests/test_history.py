@@ -1,4 +1,5 @@
-"""The memo of wavefield histories: whatever it holds, the numbers are the same, and it stays within its budget."""
+"""The memo of wavefield histories: whatever it holds, the numbers are the same, and it stays within
+its budget."""
 
 import functools
 import threading
@@ -36,7 +37,8 @@ def empty_memo() -> Iterator[None]:
 
 @pytest.fixture
 def forward_runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
-    """Every piece of forward modelling: first step, one past the last, and whether it kept its history."""
+    """Every piece of forward modelling: first step, one past the last, and whether it kept its
+    history."""
     seen: list[tuple[int, int, bool]] = []
     original = runs.ForwardRun.advance
 
@@ -48,7 +50,8 @@ def forward_runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]
     return seen
 
 
-# ---------------------------------------------------------------- one gradient, however its history came about
+# ---------------------------------------------------------------- one gradient, however its history
+# came about
 
 SYSTEMS: dict[str, Callable[[ox.Settings], Rig]] = {
     "products": lambda s: Rig(right_hand_form(Symbols(1, ORDER, "float64")), True, s),
@@ -68,8 +71,9 @@ def stored(name: str) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
     return (*rig.adjoint(rig.residual()), rig.born(rig.perturbation()))
 
 
-# Of the whole history of 36 steps, which is 512 bytes a step: from "hardly anything" to "all but one byte". The plan
-# turns them into stretches of 1, 1, 2, 5, 8 and 14 steps, most of which do not divide 36.
+# Of the whole history of 36 steps, which is 512 bytes a step: from "hardly anything" to "all but
+# one byte". The plan turns them into stretches of 1, 1, 2, 5, 8 and 14 steps, most of which do not
+# divide 36.
 BUDGETS = [3700, 4200, 6000, 9000, 12000, 18000]
 
 
@@ -116,7 +120,9 @@ def reference(problem: Problem):
     """Gradients in model and wavelet from stored histories; float64 must be on."""
     ox.release_memory()
     F = problem.propagator()
-    return jax.vjp(lambda m, w: F(m, wavelet=w), problem.model(), problem.wavelet())[1](problem.cotangent())
+    return jax.vjp(lambda m, w: F(m, wavelet=w), problem.model(), problem.wavelet())[1](
+        problem.cotangent()
+    )
 
 
 @pytest.mark.parametrize("problem", JAX_PROBLEMS, ids=str)
@@ -139,7 +145,8 @@ def test_evicted_between_forward_and_backward(problem: Problem, x64: None, forwa
 @pytest.mark.parametrize("share", [0.3, 0.9, 1.1, 1.9, 2.1])
 @pytest.mark.parametrize("problem", JAX_PROBLEMS, ids=str)
 def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.MonkeyPatch):
-    """`share`: of one shot's history. The memo never holds more than the budget, and the gradient does not notice."""
+    """`share`: of one shot's history. The memo never holds more than the budget, and the gradient
+    does not notice."""
     wanted = reference(problem)
     F = problem.propagator()
     F(problem.model())
@@ -161,14 +168,18 @@ def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.
     F = problem.propagator(settings=ox.Settings(threads=2, memory=budget))
     gradient = jax.jit(lambda m, w, y: jax.vjp(lambda m, w: F(m, wavelet=w), m, w)[1](y))
     for _ in range(2):
-        assert difference(gradient(problem.model(), problem.wavelet(), problem.cotangent()), wanted) < EXACT
+        assert (
+            difference(gradient(problem.model(), problem.wavelet(), problem.cotangent()), wanted)
+            < EXACT
+        )
         born = F.jacobian(problem.model()).mv(problem.perturbation())
         assert norm(born) > 0
         assert max(largest, STORE.nbytes) <= budget
 
 
 def test_stretches_below_a_free_surface(x64: None):
-    """The two fields before a stretch, which its kernel does not compute, have images above the surface too."""
+    """The two fields before a stretch, which its kernel does not compute, have images above the
+    surface too."""
     problem = Problem("density", 1, 4)
     survey = ox.Survey(problem.sources(), problem.receivers(), problem.wavelet(), problem.oracle.dt)
     surface = ox.Faces(ox.Sponge(problem.width), top=ox.FreeSurface())
@@ -192,7 +203,8 @@ def test_stretches_below_a_free_surface(x64: None):
 
 
 def test_histories_of_one_shape_and_different_halos(x64: None):
-    """Runs read zeros in the halo of a history: it must not take over memory where another history's fields were."""
+    """Runs read zeros in the halo of a history: it must not take over memory where another
+    history's fields were."""
 
     def gradient(order: int, points: int) -> jax.Array:
         F = ox.Propagator(
@@ -209,7 +221,9 @@ def test_histories_of_one_shape_and_different_halos(x64: None):
 
     wanted = gradient(8, 45)
     ox.release_memory()
-    gradient(4, 53)  # with its halo of 4 points on each side, as long as 45 points with 8 on each side
+    gradient(
+        4, 53
+    )  # with its halo of 4 points on each side, as long as 45 points with 8 on each side
     assert difference(gradient(8, 45), wanted) == 0.0
 
 
@@ -217,11 +231,14 @@ def test_histories_of_one_shape_and_different_halos(x64: None):
 
 
 class Smooth(Problem):
-    """With wavelets that begin and end smoothly, of 26 internal steps a period at their peak frequency."""
+    """With wavelets that begin and end smoothly, of 26 internal steps a period at their peak
+    frequency."""
 
     def wavelet(self) -> jax.Array:
         nt, dt = self.oracle.nt, self.oracle.dt
-        return jnp.asarray(np.broadcast_to(ox.ricker(3.1 / ((nt - 1) * dt), nt, dt), (2, 2, nt)), self.dtype)
+        return jnp.asarray(
+            np.broadcast_to(ox.ricker(3.1 / ((nt - 1) * dt), nt, dt), (2, 2, nt)), self.dtype
+        )
 
 
 def test_sparse_histories_are_exact_and_small(x64: None):
@@ -229,12 +246,15 @@ def test_sparse_histories_are_exact_and_small(x64: None):
     gradients, sizes = {}, {}
     for every in (1, 2):
         ox.release_memory()
-        _, pull = jax.vjp(problem.propagator(settings=ox.Settings(store_every=every)), problem.model())
+        _, pull = jax.vjp(
+            problem.propagator(settings=ox.Settings(store_every=every)), problem.model()
+        )
         sizes[every] = STORE.nbytes
         gradients[every] = pull(problem.cotangent())[0]
     assert 0 < difference(gradients[2], gradients[1]) < 1e-6
     steps = problem.propagator().steps_per_sample * (problem.oracle.nt - 1)
-    # Of second order, one array for three, one slot less for each end; the run goes on for 28 steps.
+    # Of second order, one array for three, one slot less for each end; the run goes on for 28
+    # steps.
     assert sizes[2] < (steps + 28) / 2 / steps * sizes[1]
 
 
@@ -247,7 +267,9 @@ def test_sparse_histories_checkpointed(ratio: float, x64: None):
     whole = STORE.nbytes // 2
     for share in (0.5, 0.8):
         ox.release_memory()
-        F = problem.propagator(settings=ox.Settings(store_every=every, threads=1, memory=int(share * whole)))
+        F = problem.propagator(
+            settings=ox.Settings(store_every=every, threads=1, memory=int(share * whole))
+        )
         assert difference(jax.vjp(F, problem.model())[1](y)[0], wanted) < EXACT
         assert len(STORE) == 0
 
@@ -301,7 +323,9 @@ def test_one_background_serves_every_jacobian_product(forward_runs: list):
 def test_the_memo_does_not_grow_in_a_loop():
     """FWI: a new model in every step. The buffers of used histories are taken over."""
     problem = Problem("acoustic", 1, 4, dtype="float32")
-    F = problem.propagator(settings=ox.Settings(threads=1))  # with more, the pool's size depends on who overlaps
+    F = problem.propagator(
+        settings=ox.Settings(threads=1)
+    )  # with more, the pool's size depends on who overlaps
     gradient = jax.jit(jax.grad(lambda m: jnp.sum(F(m) ** 2)))
     held = []
     for i in range(12):
@@ -313,7 +337,8 @@ def test_the_memo_does_not_grow_in_a_loop():
 
 
 def test_a_line_search_does_not_grow_the_memo():
-    """Of forward runs with gradient whose backward never comes, a few are kept, in a quarter of the budget."""
+    """Of forward runs with gradient whose backward never comes, a few are kept, in a quarter of the
+    budget."""
     problem = Problem("acoustic", 1, 4, dtype="float32")
     ox.release_memory()
     jax.vjp(problem.propagator(), problem.model())
@@ -330,10 +355,12 @@ def test_a_line_search_does_not_grow_the_memo():
 
 
 @pytest.mark.parametrize(
-    "changed", ["model", "wavelet", "sources", "dt", "spacing", "interpolation", "boundary", "order"]
+    "changed",
+    ["model", "wavelet", "sources", "dt", "spacing", "interpolation", "boundary", "order"],
 )
 def test_a_history_is_not_mistaken_for_another(changed: str, x64: None):
-    """Fill the memo with the history of a neighbouring experiment, which differs a little in one respect."""
+    """Fill the memo with the history of a neighbouring experiment, which differs a little in one
+    respect."""
     problem = Problem("acoustic", 1, 4)
     model, wavelet, sources, receivers = problem.inputs()
 
@@ -379,9 +406,11 @@ def test_a_history_is_not_mistaken_for_another(changed: str, x64: None):
 
 
 def test_contents_outlive_the_callback(x64: None):
-    """The memo compares with arrays that JAX lent to a callback long ago: they must still hold what they held.
+    """The memo compares with arrays that JAX lent to a callback long ago: they must still hold what
+    they held.
 
-    Where a history is at hand, another kernel computes the traces, which are this gradient's residual: rounding.
+    Where a history is at hand, another kernel computes the traces, which are this gradient's
+    residual: rounding.
     """
     problem = Problem("acoustic", 1, 4)
     F = problem.propagator()
@@ -399,7 +428,8 @@ def test_contents_outlive_the_callback(x64: None):
 
 
 def test_a_history_outlives_its_scheme():
-    """A new scheme may be made at the address of one that was dropped: that must not make it the same."""
+    """A new scheme may be made at the address of one that was dropped: that must not make it the
+    same."""
     first = Rig(right_hand_form(Symbols(1, ORDER, "float64")), True, ox.Settings(threads=1))
     first.forward()
     y, address = first.residual(), id(first.solver.programs)
@@ -410,7 +440,8 @@ def test_a_history_outlives_its_scheme():
         if id(rig.solver.programs) == address:
             break
         kept.append(rig)
-    # The history in the memo is that of a scheme no longer there; this one happens to be the same, so spoil it.
+    # The history in the memo is that of a scheme no longer there; this one happens to be the same,
+    # so spoil it.
     for entry in STORE._entries.values():
         for array in entry.arrays.values():
             array[...] = np.nan
@@ -418,7 +449,8 @@ def test_a_history_outlives_its_scheme():
 
 
 def test_python_threads_share_the_memo(x64: None):
-    """Two threads on one propagator and one background, while a third evicts: everyone gets the same gradient."""
+    """Two threads on one propagator and one background, while a third evicts: everyone gets the
+    same gradient."""
     problem = Problem("acoustic", 1, 4)
     wanted = reference(problem)[0]
     F = problem.propagator()

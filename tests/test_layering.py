@@ -1,4 +1,5 @@
-"""Strata that meet a perfectly matched layer: which make waves grow, and that nobody is left to find out."""
+"""Strata that meet a perfectly matched layer: which make waves grow, and that nobody is left to
+find out."""
 
 import warnings
 from typing import Any
@@ -31,7 +32,9 @@ def across(model: Model, points: int = POINTS, columns: int = 5) -> Model:
 
 def strata(thickness: int, count: int, ratio: float, slow: float = 1600.0) -> np.ndarray:
     """Speeds of so many fast beds, between slow ones of the same thickness."""
-    fast = np.concatenate([np.zeros(4), np.tile(np.repeat([1.0, 0.0], thickness), count), np.zeros(4)])
+    fast = np.concatenate(
+        [np.zeros(4), np.tile(np.repeat([1.0, 0.0], thickness), count), np.zeros(4)]
+    )
     return slow * np.where(fast == 1.0, ratio, 1.0)
 
 
@@ -46,12 +49,14 @@ def measured(model: Model, boundary: ox.AbstractBoundary | None = None) -> float
 
 @pytest.mark.usefixtures("x64")
 def test_what_is_measured():
-    """A bed between others has one interface that reflects upwards and one downwards: `2 n R^2` for n beds. What only gets
-    stiffer, a sea floor included, has none. Interfaces may be spread over a few cells; what is farther apart than the window
-    does not add up."""
+    """A bed between others has one interface that reflects upwards and one downwards: `2 n R^2` for
+    n beds. What only gets stiffer, a sea floor included, has none. Interfaces may be spread over a
+    few cells; what is farther apart than the window does not add up."""
     square = 0.2**2  # of the reflection coefficient between speeds of 1 and 1.5
     for thickness, count in ((1, 1), (2, 3), (8, 3)):
-        assert measured(across(medium(strata(thickness, count, 1.5)))) == pytest.approx(2 * count * square, rel=1e-12)
+        assert measured(across(medium(strata(thickness, count, 1.5)))) == pytest.approx(
+            2 * count * square, rel=1e-12
+        )
     z = np.arange(POINTS)
     sea = z < 30
     bottom = {
@@ -59,7 +64,11 @@ def test_what_is_measured():
         "vs": np.where(sea, 0.0, 600.0 + 7.0 * z),
         "rho": np.where(sea, 1000.0, 2000.0),
     }
-    for model in (medium(np.full(POINTS, 2000.0)), medium(np.where(z < 90, 1500.0, 4500.0)), bottom):
+    for model in (
+        medium(np.full(POINTS, 2000.0)),
+        medium(np.where(z < 90, 1500.0, 4500.0)),
+        bottom,
+    ):
         assert measured(across(model)) < 1e-12
     assert measured(across(medium(2000.0 + 400.0 * np.sin(2.0 * np.pi * z / 200.0)))) < LIMIT
     bed = strata(16, 1, 2.0)
@@ -71,12 +80,16 @@ def test_what_is_measured():
 
 @pytest.mark.usefixtures("x64")
 def test_faces():
-    """Only what meets a perfectly matched layer counts. A free surface reflects: a stiff bed on a soft ground is a plate."""
+    """Only what meets a perfectly matched layer counts. A free surface reflects: a stiff bed on a
+    soft ground is a plate."""
     assert not matters(ox.Elastic(), ox.Sponge(), 2)
     assert not matters(ox.Acoustic(), ox.CPML(), 2)
     assert matters(ox.Elastic(), ox.Faces(ox.Sponge(), right=ox.CPML()), 3)
     rough = across(medium(strata(2, 5, 2.0)))
-    inside = {n: np.concatenate([v[:1] * 0 + v[:1, :1], v[1:-1], v[:1] * 0 + v[:1, :1]]) for n, v in rough.items()}
+    inside = {
+        n: np.concatenate([v[:1] * 0 + v[:1, :1], v[1:-1], v[:1] * 0 + v[:1, :1]])
+        for n, v in rough.items()
+    }
     assert measured(inside) < 1e-12 < measured(rough)
     plate = across(medium(np.where(np.arange(60) < 8, 3000.0, 1500.0)))
     assert measured(plate) < 1e-12
@@ -93,7 +106,9 @@ def test_faces_in_three_dimensions():
     assert expected > LIMIT
     deep = {n: np.broadcast_to(v, (4, *v.shape)) for n, v in rough.items()}
     for axes in ((0, 1, 2), (0, 2, 1), (2, 0, 1)):
-        assert measured({n: v.transpose(axes) for n, v in deep.items()}) == pytest.approx(expected, rel=1e-12)
+        assert measured({n: v.transpose(axes) for n, v in deep.items()}) == pytest.approx(
+            expected, rel=1e-12
+        )
 
 
 # ---------------------------------------------------------------- who is told
@@ -102,7 +117,9 @@ def test_faces_in_three_dimensions():
 def modelling(boundary: ox.AbstractBoundary | None = None) -> ox.Propagator:
     survey = ox.Survey(np.full((1, 2), 50.0), np.full((1, 2), 60.0), np.hanning(20), 1e-3)
     options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
-    return ox.Propagator(ox.Elastic(4), ox.Grid((9, 28), H), survey, 3200.0, boundary=boundary, **options)
+    return ox.Propagator(
+        ox.Elastic(4), ox.Grid((9, 28), H), survey, 3200.0, boundary=boundary, **options
+    )
 
 
 ROUGH = across(medium(strata(2, 5, 2.0)), 28, 9)
@@ -138,7 +155,8 @@ def test_a_call_warns_once():
 
 
 def growth(model: Model, boundary: ox.AbstractBoundary, steps: int = 8000, every: int = 5) -> float:
-    """How much louder the last fifth of so many steps is than the second, after a burst of noise."""
+    """How much louder the last fifth of so many steps is than the second, after a burst of
+    noise."""
     equation, shape = ox.Elastic(4), model["vp"].shape
     rng = np.random.default_rng(1)
     burst = np.zeros(steps // every)
@@ -150,7 +168,9 @@ def growth(model: Model, boundary: ox.AbstractBoundary, steps: int = 8000, every
     options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
     F = ox.Propagator(equation, ox.Grid(shape, H), survey, fastest, boundary=boundary, **options)
     try:
-        traces = np.abs(np.asarray(F({n: v.astype("float32") for n, v in model.items()}), float))[0].max(0)
+        traces = np.abs(np.asarray(F({n: v.astype("float32") for n, v in model.items()}), float))[
+            0
+        ].max(0)
     except Exception as error:
         if "grew beyond all bounds" not in str(error):
             raise
@@ -172,7 +192,9 @@ def searched() -> dict[str, Model]:
         (8, 6, 1.06),
         (12, 3, 3.0),
     ):
-        found[f"strata {thickness} {count} {ratio}"] = across(medium(strata(thickness, count, ratio)), 120, 12)
+        found[f"strata {thickness} {count} {ratio}"] = across(
+            medium(strata(thickness, count, ratio)), 120, 12
+        )
     for size in (0.02, 0.3):
         vp = 2000.0 * np.exp(size * rng.normal(size=120)[depth // 3])
         found[f"random {size}"] = across(medium(vp), 120, 12)
@@ -196,7 +218,8 @@ def searched() -> dict[str, Model]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ondax.GrowthInLayers")
 def test_nothing_grows_that_is_not_warned_of():
-    """And what is warned of does grow, much of it; a sponge, which the warning names, holds where a `CPML` grows most."""
+    """And what is warned of does grow, much of it; a sponge, which the warning names, holds where a
+    `CPML` grows most."""
     grown = 0
     for name, model in searched().items():
         value, factor = measured(model), growth(model, ox.CPML(20, frequency=2.0))

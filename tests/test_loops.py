@@ -16,7 +16,8 @@ def layered(symbols: Symbols) -> System:
 
 
 def test_each_strip_has_two_loops_forward_and_three_backward() -> None:
-    """Forward: a memory that a derivative reads, then all else. Backward: the field, then each of its memories."""
+    """Forward: a memory that a derivative reads, then all else. Backward: the field, then each of
+    its memories."""
     scheme = Scheme(layered(Symbols(2, 8)))
     kept = scheme.coupling(("m",))
     for equations, loops in ((scheme.forward(kept), 2), (scheme.adjoint(kept), 3)):
@@ -59,4 +60,6 @@ def test_a_memory_has_a_fixed_mass() -> None:
     u, c = symbols.field("u", time_order=1), symbols.coefficient("c")
     keep = symbols.profile("keep", symbols.dimensions[0])
     with pytest.raises(EquationError, match="must be fixed"):
-        checked(System(symbols, (c,), (Update(u, c, u, keep=keep),), (Port("in", ((u, 1.0),)),), ()))
+        checked(
+            System(symbols, (c,), (Update(u, c, u, keep=keep),), (Port("in", ((u, 1.0),)),), ())
+        )

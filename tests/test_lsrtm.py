@@ -1,4 +1,5 @@
-"""Least-squares migration against dense linear algebra: what every solver finds, and what it costs."""
+"""Least-squares migration against dense linear algebra: what every solver finds, and what it
+costs."""
 
 import os
 from pathlib import Path
@@ -20,12 +21,18 @@ pre = ox.preconditioners
 DOT = {"float32": 1e-5, "float64": 1e-12}
 
 
-# ---------------------------------------------------------------- a Jacobian with wavelets of its own
+# ---------------------------------------------------------------- a Jacobian with wavelets of its
+# own
 
 
 def test_jacobian_with_a_wavelet(dtype: str):
     problem = Problem("acoustic", 2, 4, dtype=dtype)
-    F, model, x, y = problem.propagator(), problem.model(), problem.perturbation(), problem.cotangent()
+    F, model, x, y = (
+        problem.propagator(),
+        problem.model(),
+        problem.perturbation(),
+        problem.cotangent(),
+    )
     wavelet = -0.5 * jnp.flip(problem.wavelet(), axis=1)
     J = F.jacobian(model, wavelet=wavelet)
     assert ox.dot_test(J.mv, J.T.mv, x, y) < DOT[dtype]
@@ -77,43 +84,66 @@ SOLVERS = {
 @pytest.mark.parametrize("equation", ["acoustic", "density"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_finds_the_damped_solution(name: str, equation: str, x64: None):
-    """The normal equations have a condition number of 51: each step of conjugate gradients takes the error down by
-    (1 + sqrt(51)) / (sqrt(51) - 1) = 1.32 at least, so 80 of them by 6e9. L-BFGS has a memory of ten steps only."""
+    """The normal equations have a condition number of 51: each step of conjugate gradients takes
+    the error down by (1 + sqrt(51)) / (sqrt(51) - 1) = 1.32 at least, so 80 of them by 6e9. L-BFGS
+    has a memory of ten steps only."""
     F = propagator(equation)
     model = background(F, "float64")
     observed = data(F, model)
     left = pre.time_gain(F.survey, 0.5, dtype="float64")
     right = pre.depth_scaling(F.grid, 0.5, like=model)
     if equation == "density":
-        right = right @ lx.DiagonalLinearOperator({"vp": jnp.full((8, 8), 100.0), "rho": jnp.full((8, 8), 0.1)})
+        right = right @ lx.DiagonalLinearOperator(
+            {"vp": jnp.full((8, 8), 100.0), "rho": jnp.full((8, 8), 0.1)}
+        )
         right = lx.DiagonalLinearOperator(right.mv(jax.tree.map(jnp.ones_like, model)))
     A = dense(F, model, left, right)
     damping = np.linalg.norm(A, 2) ** 2 / 50.0
     b = np.asarray(left.mv(observed)).ravel()
     x = np.linalg.solve(A.T @ A + damping * np.eye(A.shape[1]), A.T @ b)
     exact = np.asarray(ravel_pytree(right.diagonal)[0]) * x
-    result = migrate(F, observed, model, iterations=80, solver=SOLVERS[name], left=left, right=right, damping=damping)
+    result = migrate(
+        F,
+        observed,
+        model,
+        iterations=80,
+        solver=SOLVERS[name],
+        left=left,
+        right=right,
+        damping=damping,
+    )
     found = np.asarray(ravel_pytree(result.image)[0])
     tolerance = 1e-3 if name == "lbfgs" else 1e-9
     assert difference(found, exact) < tolerance
     assert jax.tree.structure(result.image) == jax.tree.structure(model)
     residual = np.linalg.norm(A @ x - b) / np.linalg.norm(b)
-    np.testing.assert_allclose(result.history.data_residual[-1], residual, rtol=1e-4 if name == "lbfgs" else 1e-8)
+    np.testing.assert_allclose(
+        result.history.data_residual[-1], residual, rtol=1e-4 if name == "lbfgs" else 1e-8
+    )
 
 
 def test_iterates_are_those_of_lsqr(x64: None):
-    """Paige and Saunders: the same in exact arithmetic; the bases differ by rounding, which has not grown in 8 steps."""
+    """Paige and Saunders: the same in exact arithmetic; the bases differ by rounding, which has not
+    grown in 8 steps."""
     F = propagator()
     model = background(F, "float64")
     observed, A = data(F, model), dense(F, model)
     images = []
-    result = migrate(F, observed, model, iterations=8, callback=lambda i, image, h: images.append(np.asarray(image)))
+    result = migrate(
+        F,
+        observed,
+        model,
+        iterations=8,
+        callback=lambda i, image, h: images.append(np.asarray(image)),
+    )
     for steps in (1, 4, 8):
         x, _, _, residual, *_ = scipy.sparse.linalg.lsqr(
             A, np.asarray(observed).ravel(), iter_lim=steps, atol=0, btol=0
         )
         assert difference(images[steps - 1].ravel(), x) < 1e-9
-        np.testing.assert_allclose(result.history.data_residual[steps - 1], residual / norm(observed), rtol=1e-9)
+        np.testing.assert_allclose(
+            result.history.data_residual[steps - 1], residual / norm(observed), rtol=1e-9
+        )
     x = images[2].ravel()
     slope = np.linalg.norm(A.T @ (np.asarray(observed).ravel() - A @ x))
     np.testing.assert_allclose(result.history.normal_residual[3], slope, rtol=1e-9)
@@ -131,11 +161,14 @@ def test_single_precision_with_preconditioners():
     assert {k: v.dtype for k, v in result.image.items()} == {"vp": np.float32, "rho": np.float32}
     born = F.jacobian(model).mv(result.image)
     again = norm(left.mv(born - data(F, model))) / norm(left.mv(data(F, model)))
-    np.testing.assert_allclose(result.history.data_residual[-1], again, rtol=1e-2)  # the recurrence has not drifted
+    np.testing.assert_allclose(
+        result.history.data_residual[-1], again, rtol=1e-2
+    )  # the recurrence has not drifted
 
 
 def test_it_stays_where_it_has_arrived(dtype: str):
-    """Once the slope is all rounding, further steps must not lead away again: they did, without a check."""
+    """Once the slope is all rounding, further steps must not lead away again: they did, without a
+    check."""
     F = propagator()
     model = background(F, dtype)
     observed = data(F, model)
@@ -143,7 +176,12 @@ def test_it_stays_where_it_has_arrived(dtype: str):
     damping = 0.02 * norm(J.T.mv(observed)) ** 2 / norm(observed) ** 2
     images = []
     result = migrate(
-        F, observed, model, iterations=200, damping=damping, callback=lambda i, image, h: images.append(image)
+        F,
+        observed,
+        model,
+        iterations=200,
+        damping=damping,
+        callback=lambda i, image, h: images.append(image),
     )
     eps = np.finfo(dtype).eps
     assert difference(images[-1], images[-101]) == 0.0
@@ -155,7 +193,9 @@ def test_it_stays_where_it_has_arrived(dtype: str):
 def test_one_unknown_is_found_in_one_step(x64: None):
     F = propagator()
     model = background(F, "float64")
-    right = lx.FunctionLinearOperator(lambda a: a * reflectivity(model), jax.ShapeDtypeStruct((), "float64"))
+    right = lx.FunctionLinearOperator(
+        lambda a: a * reflectivity(model), jax.ShapeDtypeStruct((), "float64")
+    )
     result = migrate(F, data(F, model), model, iterations=3, right=right)
     assert np.all(result.history.data_residual < 1e-12)
     assert difference(result.image, reflectivity(model)) < 1e-12
@@ -163,7 +203,9 @@ def test_one_unknown_is_found_in_one_step(x64: None):
 
 # ---------------------------------------------------------------- what it costs
 @pytest.mark.parametrize("right", [False, True])
-def test_an_iteration_costs_two_runs_a_shot_and_compiles_nothing(kernel_runs: list, right: bool, caplog):
+def test_an_iteration_costs_two_runs_a_shot_and_compiles_nothing(
+    kernel_runs: list, right: bool, caplog
+):
     F = propagator.__wrapped__()  # a new one, for which nothing is compiled yet
     model = background(F)
     observed = data(F, model)
@@ -188,22 +230,30 @@ def test_an_iteration_costs_two_runs_a_shot_and_compiles_nothing(kernel_runs: li
 
 
 def marmousi() -> tuple[jax.Array, jax.Array]:
-    """A part of the true and of the smooth velocity, every 25 m; not shipped with ondax, for its terms are unclear."""
+    """A part of the true and of the smooth velocity, every 25 m; not shipped with ondax, for its
+    terms are unclear."""
     folder = Path(os.environ.get("ONDAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "marmousi2.npz").exists():
-        pytest.skip(f"needs marmousi2.npz, which is not in {folder}: set ONDAX_DATA to the folder that holds it")
+        pytest.skip(
+            f"needs marmousi2.npz, which is not in {folder}: set ONDAX_DATA to the folder that "
+            "holds it"
+        )
     part = slice(500, 822, 2), slice(0, 222, 2)
     with np.load(folder / "marmousi2.npz") as file:
-        true, smooth = (jnp.asarray(file[name][part], jnp.float32) for name in ("vp_true", "vp_smooth"))
+        true, smooth = (
+            jnp.asarray(file[name][part], jnp.float32) for name in ("vp_true", "vp_smooth")
+        )
     return true, smooth
 
 
 def test_marmousi_reflections_are_fitted():
-    """Twenty iterations take the data residual down by 90 % and beyond; RTM itself has the shape of the answer only.
+    """Twenty iterations take the data residual down by 90 % and beyond; RTM itself has the shape of
+    the answer only.
 
-    Eight shots of an 8 Hz wavelet over 4 km by 2.75 km; the data are Born data of the true reflectivity. Measured: residual
-    0.044, correlations with the true reflectivity 0.83 against 0.51 of RTM with the same preconditioner (0.05 without any).
-    What keeps it from 1 are the ends of the section and of the spectrum, which eight shots and a wavelet do not see.
+    Eight shots of an 8 Hz wavelet over 4 km by 2.75 km; the data are Born data of the true
+    reflectivity. Measured: residual 0.044, correlations with the true reflectivity 0.83 against
+    0.51 of RTM with the same preconditioner (0.05 without any). What keeps it from 1 are the ends
+    of the section and of the spectrum, which eight shots and a wavelet do not see.
     """
     true, smooth = marmousi()
     grid = ox.Grid(true.shape, 25.0)

@@ -1,4 +1,5 @@
-"""Gradient steps of least-squares migration: on all shots, on minibatches, on simultaneous shots."""
+"""Gradient steps of least-squares migration: on all shots, on minibatches, on simultaneous
+shots."""
 
 import itertools
 
@@ -10,7 +11,12 @@ from migration import N_SHOTS, background, data, migrate, propagator, reflectivi
 from problems import difference, norm
 
 import ondax as ox
-from ondax.inversion.encoding import encoded_propagator, encoded_traces, encoded_wavelets, polarities
+from ondax.inversion.encoding import (
+    encoded_propagator,
+    encoded_traces,
+    encoded_wavelets,
+    polarities,
+)
 
 pre = ox.preconditioners
 
@@ -31,20 +37,33 @@ def test_gradient_steps_on_all_shots():
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradients_of_batches_add_up(weighted: bool, x64: None):
-    """Three batches of one shot, each scaled by three, have the mean of the whole gradient; so have batches of two."""
+    """Three batches of one shot, each scaled by three, have the mean of the whole gradient; so have
+    batches of two."""
     F = propagator()
     model = background(F, "float64")
     observed = data(F, model)
-    left = pre.mute_direct(F.survey, 4000.0, 0.05, delay=0.05, dtype="float64") if weighted else None
+    left = (
+        pre.mute_direct(F.survey, 4000.0, 0.05, delay=0.05, dtype="float64") if weighted else None
+    )
     A = F.jacobian(model) if left is None else left @ F.jacobian(model)
     whole = A.T.mv(observed if left is None else left.mv(observed))
     for batch_size in (1, 2):
         steps = []
-        for skip in range(3):  # the gradient at x = 0 of the batch of each iteration: a rate that is zero but once
+        for skip in range(
+            3
+        ):  # the gradient at x = 0 of the batch of each iteration: a rate that is zero but once
             rate = lambda i, skip=skip: jnp.where(i == skip, 1.0, 0.0)  # noqa: E731
             solver = optax.sgd(rate)
             steps.append(
-                migrate(F, observed, model, iterations=skip + 1, solver=solver, left=left, batch_size=batch_size).image
+                migrate(
+                    F,
+                    observed,
+                    model,
+                    iterations=skip + 1,
+                    solver=solver,
+                    left=left,
+                    batch_size=batch_size,
+                ).image
             )
         assert difference(sum(steps) / 3, whole) < 1e-12
         assert difference(steps[0], whole) > 0.1
@@ -69,7 +88,8 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_supershots_are_sums_of_shots(name: str, x64: None):
-    """Born modelling is linear in the sources: that of a super-shot is the sum of Born traces with the code's signs."""
+    """Born modelling is linear in the sources: that of a super-shot is the sum of Born traces with
+    the code's signs."""
     kinds = KINDS[name]
     F = propagator.__wrapped__(**kinds)
     model = background(F, "float64")
@@ -99,7 +119,11 @@ def test_supershots_of_several_components(x64: None):
         boundary=ox.Sponge(width=4),
         min_points_per_wavelength=0.0,
     )
-    model = {"vp": jnp.full((12, 10), 2000.0), "vs": jnp.full((12, 10), 1000.0), "rho": jnp.full((12, 10), 1.5)}
+    model = {
+        "vp": jnp.full((12, 10), 2000.0),
+        "vs": jnp.full((12, 10), 1000.0),
+        "rho": jnp.full((12, 10), 1.5),
+    }
     E = encoded_propagator(F, 1)
     codes = jnp.array([[1.0, -1.0]])
     traces = E(model, wavelet=encoded_wavelets(codes, jnp.asarray(survey.wavelet)))
@@ -115,9 +139,12 @@ def test_encoded_gradients_are_unbiased(x64: None, monkeypatch: pytest.MonkeyPat
     images = []
     for signs in itertools.product([-1.0, 1.0], repeat=N_SHOTS):
         monkeypatch.setattr(
-            "ondax.inversion.linear_solvers.polarities", lambda *a, signs=signs: np.array([signs], np.float32)
+            "ondax.inversion.linear_solvers.polarities",
+            lambda *a, signs=signs: np.array([signs], np.float32),
         )
-        images.append(migrate(F, observed, model, iterations=1, solver=optax.sgd(1.0), encodings=1).image)
+        images.append(
+            migrate(F, observed, model, iterations=1, solver=optax.sgd(1.0), encodings=1).image
+        )
     assert difference(sum(images) / len(images), whole) < 1e-12
     assert difference(images[0], whole) > 0.1
 
@@ -144,7 +171,9 @@ def test_an_encoded_iteration_costs_three_runs_a_supershot(kernel_runs: list):
         encodings=2,
         callback=lambda *a: counts.append(len(kernel_runs)),
     )
-    assert max(np.diff(counts)) == 3 * 2  # less where polarities come back whose wavefields are still at hand
+    assert (
+        max(np.diff(counts)) == 3 * 2
+    )  # less where polarities come back whose wavefields are still at hand
 
 
 def test_encodings_converge():
@@ -153,5 +182,15 @@ def test_encodings_converge():
     observed = data(F, model)
     right = pre.illumination(F, model, smoothing=20.0)
     left = pre.band_pass(F.survey, 0.0, 100.0, shots=2)
-    result = migrate(F, observed, model, iterations=60, solver=SLOWER, left=left, right=right, encodings=2, seed=1)
+    result = migrate(
+        F,
+        observed,
+        model,
+        iterations=60,
+        solver=SLOWER,
+        left=left,
+        right=right,
+        encodings=2,
+        seed=1,
+    )
     assert norm(F.jacobian(model).mv(result.image) - observed) < 0.2 * norm(observed)

@@ -34,7 +34,14 @@ def test_resuming_gives_the_same_bits(tmp_path, name: str):
     equation, setting = RUNS[name]
     F = propagator(equation)
     model = background(F)
-    run = partial(migrate, F, data(F, model), model, right=pre.depth_scaling(F.grid, 0.5, like=model), **setting)
+    run = partial(
+        migrate,
+        F,
+        data(F, model),
+        model,
+        right=pre.depth_scaling(F.grid, 0.5, like=model),
+        **setting,
+    )
     path = tmp_path / "state.npz"
     straight = run(iterations=6)
     run(iterations=2, save=path)
@@ -60,7 +67,9 @@ def test_states_of_other_problems_are_refused(tmp_path):
         (dict(right=right, damping=1.0), "damping"),
         (dict(right=right, solver=optax.sgd(1.0)), "solver"),
     ]:
-        with pytest.raises(ValueError, match=f"belongs to another inversion, which differs in {part}"):
+        with pytest.raises(
+            ValueError, match=f"belongs to another inversion, which differs in {part}"
+        ):
             run(F, observed, model, **change)
     with pytest.raises(ValueError, match="differs in observed traces, background"):
         run(F, 2 * observed, model + 1.0, right=right)
@@ -78,7 +87,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         if iteration == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"stopped after 2 of 5 iterations; .*s\.npz holds the state") as caught:
+    with pytest.raises(
+        Interrupted, match=r"stopped after 2 of 5 iterations; .*s\.npz holds the state"
+    ) as caught:
         run(save=path, save_every=10, callback=press)
     assert len(caught.value.result.history) == 2
     assert caught.value.result.image.shape == model.shape
@@ -89,7 +100,13 @@ def test_callback_and_progress(capsys):
     F = propagator()
     model = background(F)
     seen = []
-    ox.lsrtm(F, data(F, model), model, iterations=2, callback=lambda i, x, h: seen.append((i, x.shape, len(h))))
+    ox.lsrtm(
+        F,
+        data(F, model),
+        model,
+        iterations=2,
+        callback=lambda i, x, h: seen.append((i, x.shape, len(h))),
+    )
     assert seen == [(1, (8, 8), 1), (2, (8, 8), 2)]
     assert "residual=" in (shown := capsys.readouterr().err)
     assert "2/2" in shown
@@ -140,17 +157,27 @@ def test_no_iterations():
         (dict(damping=-1.0), "damping=-1.0 must be a number of at least 0"),
         (dict(solver="lsqr"), "solver='lsqr': give 'cgls'"),
         (dict(batch_size=2), "batch_size=2 is for optax optimisers: cgls needs the same data"),
-        (dict(encodings=2, solver=lx.LSMR(1e-3, 1e-3)), "encodings=2 is for optax optimisers: LSMR"),
+        (
+            dict(encodings=2, solver=lx.LSMR(1e-3, 1e-3)),
+            "encodings=2 is for optax optimisers: LSMR",
+        ),
         (dict(batch_size=4, solver=ADAM), "batch_size=4 must be a whole number from 1 to 3"),
         (dict(encodings=0, solver=ADAM), "encodings=0"),
         (dict(encodings=1, batch_size=1, solver=ADAM), "give one of the two"),
         (dict(batch_size=2, solver=optax.lbfgs()), "do not go with L-BFGS or a line search"),
         (dict(encodings=2, solver=optax.lbfgs()), "do not go with L-BFGS or a line search"),
-        (dict(save="s.npz", solver=lx.LSMR(1e-3, 1e-3)), "does not go with LSMR, whose loop is closed"),
+        (
+            dict(save="s.npz", solver=lx.LSMR(1e-3, 1e-3)),
+            "does not go with LSMR, whose loop is closed",
+        ),
         (dict(save="/no/such/folder/s.npz"), "does not exist"),
         (dict(left=lx.DiagonalLinearOperator(jnp.ones((2, 5, NT), jnp.float32))), "left acts on"),
         (
-            dict(encodings=2, solver=ADAM, left=lx.DiagonalLinearOperator(jnp.ones((3, 5, NT), jnp.float32))),
+            dict(
+                encodings=2,
+                solver=ADAM,
+                left=lx.DiagonalLinearOperator(jnp.ones((3, 5, NT), jnp.float32)),
+            ),
             "traces of super-shots are",
         ),
         (dict(right=lx.DiagonalLinearOperator(jnp.ones((8, 7), jnp.float32))), "right gives"),
@@ -158,7 +185,9 @@ def test_no_iterations():
             dict(
                 batch_size=2,
                 solver=ADAM,
-                left=lx.FunctionLinearOperator(lambda d: d[::-1], jax.ShapeDtypeStruct((3, 5, NT), jnp.float32)),
+                left=lx.FunctionLinearOperator(
+                    lambda d: d[::-1], jax.ShapeDtypeStruct((3, 5, NT), jnp.float32)
+                ),
             ),
             "left mixes shots",
         ),
@@ -177,21 +206,28 @@ def test_no_iterations():
 def test_bad_arguments(change, message: str):
     F = propagator()
     with pytest.raises(ValueError, match=message):
-        migrate(F, jnp.ones((3, 5, NT), jnp.float32), background(F), **(dict(iterations=1) | change))
+        migrate(
+            F, jnp.ones((3, 5, NT), jnp.float32), background(F), **(dict(iterations=1) | change)
+        )
 
 
 def test_bad_data():
     F = propagator()
     model, observed = background(F), data(F, background(F))
     run = partial(migrate, iterations=1)
-    with pytest.raises(ValueError, match=r"observed has shape \(2, 5, 71\), but the propagator predicts \(3, 5, 71\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"observed has shape \(2, 5, 71\), but the propagator predicts \(3, 5, 71\)",
+    ):
         run(F, observed[:2], model)
     with pytest.raises(ValueError, match="there is nothing to fit"):
         run(F, 0.0 * observed, model)
     with pytest.raises(ValueError, match="slowest wave speed is 2 m/s|km/s"):
         run(F, observed, model / 1000.0)
     G = propagator(moving=True)
-    with pytest.raises(ValueError, match=r"encodings=1 .* receivers at different places.*use batch_size"):
+    with pytest.raises(
+        ValueError, match=r"encodings=1 .* receivers at different places.*use batch_size"
+    ):
         run(G, observed, model, solver=ADAM, encodings=1)
 
 

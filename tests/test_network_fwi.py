@@ -1,4 +1,5 @@
-"""The network example, at a size that takes seconds: the loop reaches the weights through the propagator."""
+"""The network example, at a size that takes seconds: the loop reaches the weights through the
+propagator."""
 
 import importlib.util
 from pathlib import Path
@@ -36,10 +37,16 @@ def test_gradients_reach_every_leaf_of_the_network(example, problem):
     F, observed, start = problem
     velocity = example.network_velocity(start)
     network = example.Siren(jax.random.key(0), width=8)
-    gradient = jax.jit(jax.grad(lambda network: ox.misfits.least_squares(F(velocity(network)), observed)))(network)
+    gradient = jax.jit(
+        jax.grad(lambda network: ox.misfits.least_squares(F(velocity(network)), observed))
+    )(network)
     leaves = jax.tree.leaves(gradient)
-    assert len(leaves) == len(jax.tree.leaves(network)) == 2 * 4  # weights and biases of three layers and the output
-    assert all(bool(jnp.isfinite(leaf).all()) and float(jnp.abs(leaf).max()) > 0.0 for leaf in leaves)
+    assert (
+        len(leaves) == len(jax.tree.leaves(network)) == 2 * 4
+    )  # weights and biases of three layers and the output
+    assert all(
+        bool(jnp.isfinite(leaf).all()) and float(jnp.abs(leaf).max()) > 0.0 for leaf in leaves
+    )
 
 
 def test_training_lowers_the_misfit_and_counts_wave_solves(example, problem):
@@ -47,7 +54,14 @@ def test_training_lowers_the_misfit_and_counts_wave_solves(example, problem):
     velocity = example.network_velocity(start)
     network = example.Siren(jax.random.key(0), width=8)
     vp, (solves, _) = example.invert(
-        F, observed, velocity, network, optax.adam(3e-3), iterations=10, batch_size=1, progress=False
+        F,
+        observed,
+        velocity,
+        network,
+        optax.adam(3e-3),
+        iterations=10,
+        batch_size=1,
+        progress=False,
     )
 
     def misfit(vp):

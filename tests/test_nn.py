@@ -35,15 +35,21 @@ class Physics:
 PHYSICS = {
     "acoustic": Physics(ox.Acoustic(4), (2000.0,)),
     "density": Physics(ox.AcousticDensity(4), (2000.0, 1500.0)),
-    "surface": Physics(ox.Acoustic(4), (2000.0,), boundary=ox.Faces(ox.Sponge(5), top=ox.FreeSurface())),
-    "elastic": Physics(ox.Elastic(4), (2200.0, 1200.0, 1500.0), receiver=("velocity_x", "velocity_z")),
+    "surface": Physics(
+        ox.Acoustic(4), (2000.0,), boundary=ox.Faces(ox.Sponge(5), top=ox.FreeSurface())
+    ),
+    "elastic": Physics(
+        ox.Elastic(4), (2200.0, 1200.0, 1500.0), receiver=("velocity_x", "velocity_z")
+    ),
 }
 
 
 class Setting:
     """A propagator and random things to feed to layers."""
 
-    def __init__(self, name: str = "acoustic", dtype: str = "float64", extended: bool = False, ndim: int = 2) -> None:
+    def __init__(
+        self, name: str = "acoustic", dtype: str = "float64", extended: bool = False, ndim: int = 2
+    ) -> None:
         physics = PHYSICS[name]
         self.shape = SHAPE if ndim == 2 else (12, 11, 13)
         self.dtype, self.rng = dtype, np.random.default_rng(3)
@@ -59,10 +65,17 @@ class Setting:
         )
         grid = ox.Grid(self.shape, 10.0)
         self.F = ox.Propagator(
-            physics.equation, grid, survey, 2500.0, boundary=physics.boundary, min_points_per_wavelength=0.0
+            physics.equation,
+            grid,
+            survey,
+            2500.0,
+            boundary=physics.boundary,
+            min_points_per_wavelength=0.0,
         )
         mean = np.array(physics.values).reshape(-1, *(1,) * ndim)
-        self.channels = jnp.asarray(mean * (1 + 0.02 * self.rng.uniform(-1, 1, (len(mean), *self.shape))), dtype)
+        self.channels = jnp.asarray(
+            mean * (1 + 0.02 * self.rng.uniform(-1, 1, (len(mean), *self.shape))), dtype
+        )
 
     @property
     def model(self) -> dict[str, jax.Array]:
@@ -125,10 +138,17 @@ POINTS = [
     "WavefieldSource",
     "WavefieldAdjoint",
 ]
-EXTENDED = ["ExtendedModelling", "ExtendedModelling of model", "ExtendedAdjoint", "ExtendedAdjoint of model"]
+EXTENDED = [
+    "ExtendedModelling",
+    "ExtendedModelling of model",
+    "ExtendedAdjoint",
+    "ExtendedAdjoint of model",
+]
 
 
-def layer(name: str, physics: str = "acoustic", dtype: str = "float64") -> tuple[Setting, Any, tuple[Any, ...]]:
+def layer(
+    name: str, physics: str = "acoustic", dtype: str = "float64"
+) -> tuple[Setting, Any, tuple[Any, ...]]:
     s = Setting(physics, dtype, extended=name in EXTENDED)
     return s, *layers(s)[name]
 
@@ -138,7 +158,8 @@ def layer(name: str, physics: str = "acoustic", dtype: str = "float64") -> tuple
 
 @pytest.mark.parametrize("name", POINTS + EXTENDED)
 def test_gradients_in_every_input_and_leaf(x64: None, name: str):
-    """Against centred differences, whose error relative to h = 1e-5 of an input is h^2, and rounding over h, 1e-11."""
+    """Against centred differences, whose error relative to h = 1e-5 of an input is h^2, and
+    rounding over h, 1e-11."""
     s, made, inputs = layer(name)
     out = made(*inputs)
     y = s.random(out.shape)
@@ -156,12 +177,16 @@ def test_gradients_in_every_input_and_leaf(x64: None, name: str):
 
         def along(h: float, i: int = i, direction: Any = direction) -> jax.Array:
             return value(
-                jax.tree.unflatten(structure, [a + h * direction if j == i else a for j, a in enumerate(leaves)])
+                jax.tree.unflatten(
+                    structure, [a + h * direction if j == i else a for j, a in enumerate(leaves)]
+                )
             )
 
         slope = float(along(1e-5) - along(-1e-5)) / 2e-5
         assert slope != 0.0
-        scale = norm(found) * norm(direction)  # of a random direction's slope, times the root of its size
+        scale = norm(found) * norm(
+            direction
+        )  # of a random direction's slope, times the root of its size
         assert abs(slope - float(jnp.vdot(found, direction))) < 1e-6 * scale
 
 
@@ -179,7 +204,10 @@ def test_extended_layers_in_the_model(x64: None, name: str, physics: str):
     at, gradient = jax.jit(jax.value_and_grad(value))(model)
     direction = s.perturbation()
     steps = 0.1 * 0.5 ** np.arange(5)  # at 1 third order shows
-    errors = [abs(float(value(model + h * direction) - at - h * jnp.vdot(gradient, direction))) for h in steps]
+    errors = [
+        abs(float(value(model + h * direction) - at - h * jnp.vdot(gradient, direction)))
+        for h in steps
+    ]
     slopes = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.all((slopes > 1.95) & (slopes < 2.05)), slopes
 
@@ -204,7 +232,8 @@ def test_adjoint_layers(dtype: str, name: str):
 
 
 @pytest.mark.parametrize(
-    ("physics", "ndim"), [("density", 2), ("surface", 2), ("elastic", 2), pytest.param("acoustic", 3)]
+    ("physics", "ndim"),
+    [("density", 2), ("surface", 2), ("elastic", 2), pytest.param("acoustic", 3)],
 )
 def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
     s = Setting(physics, extended=True, ndim=ndim)
@@ -214,7 +243,9 @@ def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
     w, y, v = s.weights(), s.data(), s.perturbation()
     modelled = ox.nn.ExtendedModelling(s.F)
     value = jax.jit(lambda m: jnp.vdot(y, modelled(w, m)))
-    ahead, behind = (value(s.channels + h * v) for h in (1e-4, -1e-4))  # errors of 1e-8 and of rounding, 1e-12
+    ahead, behind = (
+        value(s.channels + h * v) for h in (1e-4, -1e-4)
+    )  # errors of 1e-8 and of rounding, 1e-12
     slope = float(ahead - behind) / 2e-4
     gradient = jax.grad(value)(s.channels)
     assert abs(slope - float(jnp.vdot(gradient, v))) < 1e-6 * norm(gradient) * norm(v)
@@ -222,7 +253,8 @@ def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
 
 @pytest.mark.parametrize("physics", ["acoustic", "surface"])
 def test_an_extended_source_is_a_sum_of_points(x64: None, physics: str):
-    """Weights at two nodes, against point sources there: a delta function has the weight of one over its cell."""
+    """Weights at two nodes, against point sources there: a delta function has the weight of one
+    over its cell."""
     s = Setting(physics, extended=True)
     nodes = [(7, 6), (12, 9)]
     weights = np.zeros((SHOTS, *SHAPE))
@@ -243,7 +275,10 @@ def test_extended_sources_in_little_memory(x64: None):
         settings=ox.Settings(memory=150_000),
     )  # fmt: skip
     w, y = s.weights(), s.data()
-    gradients = [jax.grad(lambda m, w, F=F: jnp.vdot(y, F(m, weights=w)), (0, 1))(s.model, w) for F in (s.F, tight)]
+    gradients = [
+        jax.grad(lambda m, w, F=F: jnp.vdot(y, F(m, weights=w)), (0, 1))(s.model, w)
+        for F in (s.F, tight)
+    ]
     assert difference(gradients[1], gradients[0]) < 1e-13
 
 
@@ -270,9 +305,9 @@ def test_migrated_images_in_the_background(x64: None):
     assert difference(jax.grad(by_image)(s.model), by_born) < 1e-12
     direction = dict(zip(s.names, s.perturbation(), strict=True))
     _, along = jax.jvp(by_image, (s.model,), (direction,))  # forward mode too
-    assert abs(float(along - sum(jnp.vdot(by_born[n], direction[n]) for n in s.names))) < 1e-12 * norm(by_born) * norm(
-        direction
-    )
+    assert abs(
+        float(along - sum(jnp.vdot(by_born[n], direction[n]) for n in s.names))
+    ) < 1e-12 * norm(by_born) * norm(direction)
 
 
 # ---------------------------------------------------------------- wavefields
@@ -293,7 +328,9 @@ def test_a_wavefield_of_one_point_is_a_point_source(x64: None):
     s = Setting()
     wavefield = np.zeros((SHOTS, NT, 6, 5))
     wavefield[:, :, 2, 3] = s.F.survey.wavelet[:, 0] / 40.0**2
-    point = s.F.with_survey(ox.Survey([[80.0, 120.0]] * SHOTS, s.F.survey.receivers, s.F.survey.wavelet, DT))
+    point = s.F.with_survey(
+        ox.Survey([[80.0, 120.0]] * SHOTS, s.F.survey.receivers, s.F.survey.wavelet, DT)
+    )
     got = ox.nn.WavefieldSource(s.F, s.model, space=4)(jnp.asarray(wavefield))
     assert difference(got, point(s.model)) < 1e-13
 
@@ -305,7 +342,8 @@ QUICK = ("Modelling", "Born", "Migration", "ExtendedModelling", "ExtendedAdjoint
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in POINTS + EXTENDED]
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in POINTS + EXTENDED],
 )
 def test_transforms(x64: None, name: str):
     """jit, vmap over a batch, scan and checkpoint change nothing."""
@@ -313,7 +351,9 @@ def test_transforms(x64: None, name: str):
     batch = jax.tree.map(lambda a: jnp.stack([a, 0.99 * a]), inputs)
     expected = jnp.stack([made(*jax.tree.map(lambda a, i=i: a[i], batch)) for i in (0, 1)])
     ways: dict[str, Callable[..., Any]] = {
-        "jit": lambda *b: jnp.stack([eqx.filter_jit(made)(*jax.tree.map(lambda a, i=i: a[i], b)) for i in (0, 1)]),
+        "jit": lambda *b: jnp.stack(
+            [eqx.filter_jit(made)(*jax.tree.map(lambda a, i=i: a[i], b)) for i in (0, 1)]
+        ),
         "vmap": jax.vmap(made),
         "scan": lambda *b: jax.lax.scan(lambda c, x: (c, made(*x)), None, b)[1],
     }
@@ -373,10 +413,15 @@ def fired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
 
 
 def test_fixed_unless_asked(fired: list):
-    """A network trains its convolutions, not the layer's model and wavelet, and no gradient of these is computed."""
+    """A network trains its convolutions, not the layer's model and wavelet, and no gradient of
+    these is computed."""
     s = Setting(dtype="float32", extended=True)
     net, weights = network(s), s.weights()
-    assert [leaf.shape for leaf in jax.tree.leaves(eqx.filter(net, eqx.is_inexact_array)) if leaf.ndim != 3] == [
+    assert [
+        leaf.shape
+        for leaf in jax.tree.leaves(eqx.filter(net, eqx.is_inexact_array))
+        if leaf.ndim != 3
+    ] == [
         (SHOTS, SHOTS, 3, 3),
         (1, SHOTS, 3, 3),
     ]
@@ -414,7 +459,9 @@ def test_fixed_arrays_do_not_recompile():
         traced.append(1)
         return layer(w)
 
-    w = s.weights()  # the very first call counts too: it must not change what the propagator is to jit
+    w = (
+        s.weights()
+    )  # the very first call counts too: it must not change what the propagator is to jit
     first, second = (ox.nn.ExtendedModelling(s.F, s.model) for _ in range(2))
     assert jax.tree.leaves(first) == []
     assert np.array_equal(run(first, w), run(second, w))
@@ -430,7 +477,9 @@ def test_training_twice_gives_the_same_bits():
 
     @eqx.filter_jit
     def step(net: Any, state: Any) -> Any:
-        loss, gradient = eqx.filter_value_and_grad(lambda n: jnp.mean((n(weights) - target) ** 2))(net)
+        loss, gradient = eqx.filter_value_and_grad(lambda n: jnp.mean((n(weights) - target) ** 2))(
+            net
+        )
         updates, state = optimiser.update(gradient, state)
         return eqx.apply_updates(net, updates), state, loss
 
@@ -456,7 +505,10 @@ def test_serialised(tmp_path: Any):
     net = eqx.nn.Sequential([network(s)[0], ox.nn.ExtendedModelling(s.F, s.model, **held)])
     eqx.tree_serialise_leaves(tmp_path / "net.eqx", net)
     like = eqx.nn.Sequential(
-        [network(s, 1)[0], ox.nn.ExtendedModelling(s.F, s.model, wavelet=0 * s.wavelet(), trainable=True)]
+        [
+            network(s, 1)[0],
+            ox.nn.ExtendedModelling(s.F, s.model, wavelet=0 * s.wavelet(), trainable=True),
+        ]
     )
     loaded = eqx.tree_deserialise_leaves(tmp_path / "net.eqx", like)
     w = s.weights()
@@ -471,19 +523,40 @@ def refusals() -> dict[str, tuple[Callable[[], Any], str]]:
     points, extended = Setting(dtype="float32"), Setting(dtype="float32", extended=True)
     m, w, d = points.model, extended.weights(), points.data()
     return {
-        "extended, a layer of points": (lambda: ox.nn.Modelling(extended.F), "use ox.nn.ExtendedModelling"),
-        "points, an extended layer": (lambda: ox.nn.ExtendedModelling(points.F, m), r"ox.Survey\(ox.Extended"),
-        "no model": (lambda: ox.nn.ExtendedModelling(extended.F)(w), "either to the layer or with each call"),
+        "extended, a layer of points": (
+            lambda: ox.nn.Modelling(extended.F),
+            "use ox.nn.ExtendedModelling",
+        ),
+        "points, an extended layer": (
+            lambda: ox.nn.ExtendedModelling(points.F, m),
+            r"ox.Survey\(ox.Extended",
+        ),
+        "no model": (
+            lambda: ox.nn.ExtendedModelling(extended.F)(w),
+            "either to the layer or with each call",
+        ),
         "two models": (
             lambda: ox.nn.ExtendedModelling(extended.F, m)(w, points.channels),
             "either to the layer or with each call",
         ),
-        "no channel": (lambda: ox.nn.Modelling(points.F)(m["vp"]), r"give \(parameter, \*grid\) = \(1, 22, 19\)"),
+        "no channel": (
+            lambda: ox.nn.Modelling(points.F)(m["vp"]),
+            r"give \(parameter, \*grid\) = \(1, 22, 19\)",
+        ),
         "no weights": (lambda: extended.F(m), r"F\(model, weights=w\)"),
         "weights of points": (lambda: points.F(m, weights=w), "sources are points"),
-        "positions": (lambda: extended.F(m, weights=w, sources=jnp.zeros((2, 1, 2))), "have no positions"),
-        "shape of weights": (lambda: extended.F(m, weights=w[:, :-1]), r"weights has shape .*expected \(2, 22, 19\)"),
-        "wavelet of point adjoint": (lambda: points.F.adjoint(m, d, wavelet=points.wavelet()), "leave it out"),
+        "positions": (
+            lambda: extended.F(m, weights=w, sources=jnp.zeros((2, 1, 2))),
+            "have no positions",
+        ),
+        "shape of weights": (
+            lambda: extended.F(m, weights=w[:, :-1]),
+            r"weights has shape .*expected \(2, 22, 19\)",
+        ),
+        "wavelet of point adjoint": (
+            lambda: points.F.adjoint(m, d, wavelet=points.wavelet()),
+            "leave it out",
+        ),
         "NaN": (lambda: jax.block_until_ready(extended.F(m, weights=w * jnp.nan)), "not finite"),
         "decimation": (lambda: ox.nn.WavefieldModelling(points.F, space=0), "space=0"),
         "wavefield": (

@@ -1,10 +1,11 @@
 """ondax against an independent implementation of the same scheme: traces, and every gradient.
 
-The reference always runs in float64 on the very numbers the float32 run gets, so what is compared with 1e-5 is the
-whole rounding error of ondax and not the difference of two. Both tolerances are contracts, and both have room: a step
-adds a few units of rounding (6e-8, 1e-16) relative to the field, and a leapfrog sums those of N steps coherently at
-worst into N^2 / 2 in a null mode of zero frequency and N elsewhere. For N = 60 that bounds float64 at 1e-12; float32
-reaches 1e-5 because rounding errors have random signs, so that they add up like sqrt(N), not N: 1e-6.
+The reference always runs in float64 on the very numbers the float32 run gets, so what is compared
+with 1e-5 is the whole rounding error of ondax and not the difference of two. Both tolerances are
+contracts, and both have room: a step adds a few units of rounding (6e-8, 1e-16) relative to the
+field, and a leapfrog sums those of N steps coherently at worst into N^2 / 2 in a null mode of zero
+frequency and N elsewhere. For N = 60 that bounds float64 at 1e-12; float32 reaches 1e-5 because
+rounding errors have random signs, so that they add up like sqrt(N), not N: 1e-6.
 
 The schemes are compared as they are: the traces are raw, with the time dispersion that both have.
 """
@@ -67,7 +68,9 @@ def everything(oracle: Oracle, inputs, cotangent, tangent):
 
 def reference(problem: Problem, inputs, cotangent, tangent):
     with jax.enable_x64(True):
-        arguments = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (inputs, cotangent, tangent))
+        arguments = jax.tree.map(
+            lambda a: jnp.asarray(a, jnp.float64), (inputs, cotangent, tangent)
+        )
         return jax.device_get(everything(problem.oracle, *arguments))
 
 
@@ -81,7 +84,9 @@ def test_traces_and_gradients(problem: Problem):
         gradients = pull(cotangent)
         J = F.jacobian(inputs[0])
         born, image, adjoint = J.mv(tangent), J.T.mv(cotangent), F.adjoint(inputs[0], cotangent)
-        assert {a.dtype.name for a in jax.tree.leaves((d, gradients, born, image, adjoint))} == {problem.dtype}
+        assert {a.dtype.name for a in jax.tree.leaves((d, gradients, born, image, adjoint))} == {
+            problem.dtype
+        }
         got = jax.device_get((d, gradients, born, image, adjoint))
     d_ref, gradients_ref, born_ref = reference(problem, inputs, cotangent, tangent)
     d, gradients, born, image, adjoint = got
@@ -107,11 +112,13 @@ def test_traces_and_gradients(problem: Problem):
 def test_position_gradients_on_grid_points(x64: None, interpolation: str):
     """Where the kernel has a kink, the derivative lies between those a millimetre to either side.
 
-    The linear kernel's slope jumps from one cell's to its neighbour's; the sinc's by 0.003, four cells away.
+    The linear kernel's slope jumps from one cell's to its neighbour's; the sinc's by 0.003, four
+    cells away.
     """
     problem = Problem("acoustic", 2, 8, where="on", interpolation=interpolation)
     F, (model, wavelet, sources, receivers) = problem.propagator(), problem.inputs()
-    # One receiver of one shot moves along one axis; everything else stays put, so only its own kink is crossed.
+    # One receiver of one shot moves along one axis; everything else stays put, so only its own kink
+    # is crossed.
     y = problem.cotangent()
 
     def slope(receivers: jax.Array) -> float:
@@ -134,11 +141,14 @@ def test_minibatch_is_a_selection_of_shots(dtype: str):
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize("order", range(2, 17, 2))
 def test_internal_step_at_the_stability_limit(equation: str, order: int):
-    """Just below and just above the limit, and above three times it: k = 1, 2, 4 (1e-8 clears rounding)."""
+    """Just below and just above the limit, and above three times it: k = 1, 2, 4 (1e-8 clears
+    rounding)."""
     shape, spacing = (20, 22), (9.0, 11.0)
     limit = Oracle(equation, order, shape, spacing, (0.0, 0.0), 1.0, 2, 2000.0, 4).stable_step
     for ratio, k in ((1 - 1e-8, 1), (1 + 1e-8, 2), (3 * (1 + 1e-8), 4)):
-        survey = ox.Survey(np.array([[50.0, 60.0]]), np.array([[70.0, 80.0]]), np.ones(5), ratio * limit)
+        survey = ox.Survey(
+            np.array([[50.0, 60.0]]), np.array([[70.0, 80.0]]), np.ones(5), ratio * limit
+        )
         F = ox.Propagator(
             EQUATIONS[equation](space_order=order),
             ox.Grid(shape=shape, spacing=spacing),
@@ -156,7 +166,14 @@ def test_reference_weights():
     assert [str(c) for c in centred_second(4)[1]] == ["-1/12", "4/3", "-5/2", "4/3", "-1/12"]
     assert [str(c) for c in staggered_first(4)[1]] == ["1/24", "-9/8", "9/8", "-1/24"]
     for order in range(2, 17, 2):  # and exact on every polynomial they should be
-        for (offsets, weights), n, shift in ((centred_second(order), 2, 0), (staggered_first(order), 1, 0.5)):
+        for (offsets, weights), n, shift in (
+            (centred_second(order), 2, 0),
+            (staggered_first(order), 1, 0.5),
+        ):
             for power in range(order + (1 if n == 2 else 0)):
-                total = sum(float(c) * (i - shift) ** power for i, c in zip(offsets, weights, strict=True))
-                np.testing.assert_allclose(total, {1: 1.0, 2: 2.0}[n] * (power == n), atol=1e-13 * (order + 1) ** order)
+                total = sum(
+                    float(c) * (i - shift) ** power for i, c in zip(offsets, weights, strict=True)
+                )
+                np.testing.assert_allclose(
+                    total, {1: 1.0, 2: 2.0}[n] * (power == n), atol=1e-13 * (order + 1) ** order
+                )

@@ -1,4 +1,5 @@
-"""Traces against Green's functions over long paths, whatever the time step; and what follows for inversion."""
+"""Traces against Green's functions over long paths, whatever the time step; and what follows for
+inversion."""
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,18 @@ import ondax as ox
 
 SPEED, DT = 1500.0, 0.004
 DISTANCES = np.array([1000.0, 2500.0, 5000.0])
-SPACING = {5.0: 20.0, 8.0: 12.5, 12.0: 8.0}  # 5.8, 5.8 and 6 points per wavelength at the highest frequency
+SPACING = {
+    5.0: 20.0,
+    8.0: 12.5,
+    12.0: 8.0,
+}  # 5.8, 5.8 and 6 points per wavelength at the highest frequency
 
 
 def along_x(
     frequency: float, ndim: int, spacing: float, half_width: float, max_velocity: float, **options
 ) -> ox.Propagator:
-    """Water, with receivers on a line from the source; what its sides send back arrives at 6 degrees and more."""
+    """Water, with receivers on a line from the source; what its sides send back arrives at 6
+    degrees and more."""
     across = round(half_width / spacing)
     points = np.zeros((3, ndim))
     points[:, 0] = DISTANCES
@@ -50,7 +56,8 @@ def test_in_the_plane(frequency: float, max_velocity: float, dtype: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("frequency", [5.0, 8.0, 12.0])
 def test_in_the_plane_at_five_points_per_wavelength(frequency: float):
-    """Nothing is left but what the grid makes, which is known beforehand: below 0.5 % over 17 wavelengths."""
+    """Nothing is left but what the grid makes, which is known beforehand: below 0.5 % over 17
+    wavelengths."""
     F = along_x(frequency, 2, 10.0, 500.0, SPEED)
     spacing = SPEED / (5 * F.highest_frequency)
     F = along_x(frequency, 2, spacing, 500.0, SPEED)
@@ -80,12 +87,15 @@ def small(courant: float = 1.0, **options) -> ox.Propagator:
         0.003,
     )
     grid = ox.Grid((121, 81), 10.0)
-    return ox.Propagator(ox.Acoustic(), grid, survey, 2600.0, boundary=ox.CPML(20), courant=courant, **options)
+    return ox.Propagator(
+        ox.Acoustic(), grid, survey, 2600.0, boundary=ox.CPML(20), courant=courant, **options
+    )
 
 
 @pytest.mark.slow
 def test_gradients_with_exact_data(x64: None):
-    """A misfit with data that have no time dispersion, of a step 12 times smaller: raw, its gradient is half wrong."""
+    """A misfit with data that have no time dispersion, of a step 12 times smaller: raw, its
+    gradient is half wrong."""
     rng = np.random.default_rng(0)
     v = jnp.full((121, 81), 1800.0).at[:, 40:].set(2300.0)
     true = v.at[50:70, 30:60].add(60.0 * jnp.asarray(rng.uniform(0.5, 1.0, (20, 30))))
@@ -100,12 +110,25 @@ def test_gradients_with_exact_data(x64: None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Acoustic", "AcousticDensity", "Elastic", "VTI", "TTI", "Viscoacoustic"])
+@pytest.mark.parametrize(
+    "name", ["Acoustic", "AcousticDensity", "Elastic", "VTI", "TTI", "Viscoacoustic"]
+)
 def test_no_equation_depends_on_its_step(x64: None, name: str):
-    """Traces of the largest step and of half of it differ by what the boundary's damping and attenuation see of a step."""
+    """Traces of the largest step and of half of it differ by what the boundary's damping and
+    attenuation see of a step."""
     equation = ox.Viscoacoustic(frequency=10.0) if name == "Viscoacoustic" else getattr(ox, name)()
-    values = {"vp": 2000.0, "vs": 1150.0, "rho": 1500.0, "epsilon": 0.15, "delta": 0.08, "theta": 0.3, "Q": 20.0}
-    model = {n: jnp.full((121, 81), values[n]).at[:, 45:].multiply(1.1) for n in equation.parameter_names}
+    values = {
+        "vp": 2000.0,
+        "vs": 1150.0,
+        "rho": 1500.0,
+        "epsilon": 0.15,
+        "delta": 0.08,
+        "theta": 0.3,
+        "Q": 20.0,
+    }
+    model = {
+        n: jnp.full((121, 81), values[n]).at[:, 45:].multiply(1.1) for n in equation.parameter_names
+    }
     boundary = ox.Sponge(width=30) if name == "TTI" else ox.CPML(20)
     receiver = ("velocity_x", "velocity_z", "pressure") if name == "Elastic" else None
     survey = ox.Survey(
@@ -117,11 +140,15 @@ def test_no_equation_depends_on_its_step(x64: None, name: str):
     )
 
     def traces(**options) -> jax.Array:
-        F = ox.Propagator(equation, ox.Grid((121, 81), 10.0), survey, 2700.0, boundary=boundary, **options)
+        F = ox.Propagator(
+            equation, ox.Grid((121, 81), 10.0), survey, 2700.0, boundary=boundary, **options
+        )
         return F(model)
 
     large, fine, raw = traces(), traces(courant=0.5), traces(time_dispersion="raw")
     bound = 2e-3 if name == "Viscoacoustic" else 2e-4
-    for one, other, before in zip(*(np.moveaxis(np.atleast_3d(t), 1, 0) for t in (large, fine, raw)), strict=True):
+    for one, other, before in zip(
+        *(np.moveaxis(np.atleast_3d(t), 1, 0) for t in (large, fine, raw)), strict=True
+    ):
         assert difference(one, other) < bound
         assert difference(before, other) > 10 * bound or name == "Viscoacoustic"

@@ -1,4 +1,5 @@
-"""Elastic, anisotropic and viscoacoustic ondax against exact solutions, and against each other where they coincide."""
+"""Elastic, anisotropic and viscoacoustic ondax against exact solutions, and against each other
+where they coincide."""
 
 from typing import Any
 
@@ -36,17 +37,30 @@ SOLID = dict(vp=VP, vs=VS, rho=RHO)
 
 
 def in_a_solid(h: float, **options: Any) -> np.ndarray:
-    """Relative errors (shot, component) of an explosion, a force and a moment tensor, off the grid."""
+    """Relative errors (shot, component) of an explosion, a force and a moment tensor, off the
+    grid."""
     duration, distance = 0.38, 130.0
     t = times(duration, 0.5 * ox.Elastic().largest_step((h, h), VP))
     w, dt = pulse(t), t[1]
     moment = np.array([[0.7, -0.6], [-0.6, -0.4]])
     shot = np.eye(3)[:, :, None]  # of a column, the shots where it is 1
     weights = {"explosive": shot[0], "force_z": shot[1]}
-    weights |= {"moment_xx": 0.7 * shot[2], "moment_zz": -0.4 * shot[2], "moment_xz": -0.6 * shot[2]}
-    source, receivers = np.array([0.3, -0.2]) * h, np.array([[90.0, 60.0], [-40.0, 80.0], [0.0, -70.0]])
+    weights |= {
+        "moment_xx": 0.7 * shot[2],
+        "moment_zz": -0.4 * shot[2],
+        "moment_xz": -0.6 * shot[2],
+    }
+    source, receivers = (
+        np.array([0.3, -0.2]) * h,
+        np.array([[90.0, 60.0], [-40.0, 80.0], [0.0, -70.0]]),
+    )
     survey = ox.Survey(
-        np.tile(source, (3, 1)), receivers, w, dt, source=weights, receiver=("velocity_x", "velocity_z", "pressure")
+        np.tile(source, (3, 1)),
+        receivers,
+        w,
+        dt,
+        source=weights,
+        receiver=("velocity_x", "velocity_z", "pressure"),
     )
     d = shoot(ox.Elastic(), SOLID, square(reach(duration, distance, VP), h), survey, VP, **options)
     exact = np.zeros_like(d)
@@ -61,11 +75,13 @@ def in_a_solid(h: float, **options: Any) -> np.ndarray:
 
 
 def test_elastic_waves_in_the_plane():
-    """P and S waves with ten and twenty points a dominant S wavelength, at half of the largest step.
+    """P and S waves with ten and twenty points a dominant S wavelength, at half of the largest
+    step.
 
-    The step hastens a wave by the fraction (omega dt)^2 / 24 of its travel time T, an error of omega T (omega dt)^2 /
-    24: with omega = 2 pi 22 Hz, where the spectra of S waves are centred, dt = 1 ms and T = 0.1 s, 1.1 %. A quarter of
-    it is left on the fine grid, and 1e-3 of the interpolation kernel, whose error does not fall with the spacing.
+    The step hastens a wave by the fraction (omega dt)^2 / 24 of its travel time T, an error of
+    omega T (omega dt)^2 / 24: with omega = 2 pi 22 Hz, where the spectra of S waves are centred, dt
+    = 1 ms and T = 0.1 s, 1.1 %. A quarter of it is left on the fine grid, and 1e-3 of the
+    interpolation kernel, whose error does not fall with the spacing.
     """
     coarse, fine = (in_a_solid(h, time_dispersion="raw") for h in (7.3, 3.65))
     print("elastic", coarse, fine)
@@ -75,15 +91,17 @@ def test_elastic_waves_in_the_plane():
 
 
 def test_elastic_waves_in_the_plane_without_the_error_of_the_step():
-    """On the coarse grid of the test above: the kernel's 1e-3 and, of the wavelet's highest frequencies, the grid's."""
+    """On the coarse grid of the test above: the kernel's 1e-3 and, of the wavelet's highest
+    frequencies, the grid's."""
     coarse = in_a_solid(7.3)
     print("elastic, corrected", coarse)
     assert np.all(coarse < 3e-3)
 
 
 def test_elastic_waves_in_space():
-    """An explosion and a force with eleven points a P wavelength and seven an S wavelength; the error is as above, with
-    dt = 1.35 ms and T = 0.08 s at most: omega T (omega dt)^2 / 24 = 1.5 %."""
+    """An explosion and a force with eleven points a P wavelength and seven an S wavelength; the
+    error is as above, with dt = 1.35 ms and T = 0.08 s at most: omega T (omega dt)^2 / 24 = 1.5
+    %."""
     h, vs, duration = 12.0, 1300.0, 0.26
     solid = SOLID | dict(vs=vs)
     t = times(duration, 0.5 * ox.Elastic().largest_step((h,) * 3, VP))
@@ -102,8 +120,8 @@ def test_elastic_waves_in_space():
 
 
 def test_components_together_are_those_apart():
-    """Velocities to rounding; pressure, then known half a step off the samples, to the interpolation's (u''''/ 4!)
-    (1/2) (1/2) (3/2) (5/2) dt^4."""
+    """Velocities to rounding; pressure, then known half a step off the samples, to the
+    interpolation's (u''''/ 4!) (1/2) (1/2) (3/2) (5/2) dt^4."""
     h, duration = 7.3, 0.3
     t = times(duration, 0.9 * ox.Elastic().largest_step((h, h), VP))
     points = np.array([[1.0, 2.0]]), np.array([[60.0, 50.0], [-40.0, 10.0]])
@@ -116,7 +134,9 @@ def test_components_together_are_those_apart():
     velocities, pressure = record(("velocity_x", "velocity_z")), record("pressure")
     assert together.shape == (3, 2, len(t))
     print("velocities", relative(together[:2], velocities))
-    np.testing.assert_allclose(together[:2], velocities, rtol=0, atol=1e-12 * np.abs(velocities).max())
+    np.testing.assert_allclose(
+        together[:2], velocities, rtol=0, atol=1e-12 * np.abs(velocities).max()
+    )
     spectrum = np.abs(np.fft.rfft(pressure, 4 * len(t)))
     weight = (2 * np.pi * np.fft.rfftfreq(4 * len(t), t[1]) * t[1]) ** 4 * 15 / 16 / 24
     expected = np.linalg.norm(weight * spectrum) / np.linalg.norm(spectrum)
@@ -127,8 +147,8 @@ def test_components_together_are_those_apart():
 
 @pytest.mark.slow
 def test_elastic_fluid_is_acoustic():
-    """Without shear the velocities can be eliminated, which leaves `AcousticDensity`'s scheme, in a perfectly matched
-    layer and below a free surface too: equal to rounding.
+    """Without shear the velocities can be eliminated, which leaves `AcousticDensity`'s scheme, in a
+    perfectly matched layer and below a free surface too: equal to rounding.
 
     The pressure of the moment rate w is that of w' / kappa, with the scheme's own derivative of w.
     """
@@ -142,7 +162,9 @@ def test_elastic_fluid_is_acoustic():
     elastic = ox.Survey(*points, pulse(t), t[1], receiver="pressure")
     acoustic = ox.Survey(*points, rate / (RHO * VP**2), t[1])
     boundary = ox.Faces(ox.CPML(width=10, frequency=FREQUENCY), top=ox.FreeSurface())
-    raw = dict(time_dispersion="raw")  # it is the schemes that are the same, and the derivative of w is theirs
+    raw = dict(
+        time_dispersion="raw"
+    )  # it is the schemes that are the same, and the derivative of w is theirs
     p = shoot(ox.Elastic(), dict(vp=vp, vs=0.0, rho=rho), grid, elastic, VP, boundary, **raw)
     q = shoot(ox.AcousticDensity(), dict(vp=vp, rho=rho), grid, acoustic, VP, boundary, **raw)
     print("fluid", relative(p, q))
@@ -164,7 +186,9 @@ def in_anisotropy(
     ndim, fastest = offsets.shape[1], VP * np.sqrt(1 + 2 * epsilon)
     t = times(duration, 0.5 * equation.largest_step((h,) * ndim, fastest))
     source = np.array([0.3, 0.1, -0.2])[-ndim:] * h
-    survey = ox.Survey(source[None], source + offsets, pulse(t), t[1], receiver=("receiver", "vertical"))
+    survey = ox.Survey(
+        source[None], source + offsets, pulse(t), t[1], receiver=("receiver", "vertical")
+    )
     medium = dict(vp=VP, epsilon=epsilon, delta=delta) | ({} if tilt is None else dict(theta=tilt))
     if ndim == 3:
         medium["phi"] = AZIMUTH
@@ -174,10 +198,12 @@ def in_anisotropy(
 
 @pytest.mark.parametrize("tilt", [None, 0.5, -0.8])
 def test_anisotropic_arrivals(tilt: float | None):
-    """Energy travels at the group velocity, which differs by 18 % between along and across the axis, or 38 ms here.
+    """Energy travels at the group velocity, which differs by 18 % between along and across the
+    axis, or 38 ms here.
 
-    Allowed: what the step hastens it by, T (omega dt)^2 / 24 = 0.13 ms; 0.2 ms by which the correlation of a wave whose
-    shape changes with the direction is off (see `analytic_media`); its resolution, 0.06 ms.
+    Allowed: what the step hastens it by, T (omega dt)^2 / 24 = 0.13 ms; 0.2 ms by which the
+    correlation of a wave whose shape changes with the direction is off (see `analytic_media`); its
+    resolution, 0.06 ms.
     """
     angles = np.array([0.0, 0.35, 0.8, 1.2, np.pi / 2, 2.1, 2.6])  # from the vertical
     offsets = 500.0 * np.stack([np.sin(angles), np.cos(angles)], 1)
@@ -191,17 +217,22 @@ def test_anisotropic_arrivals(tilt: float | None):
         assert abs(late) < 4e-4
 
 
-def elliptic(w: np.ndarray, dt: float, offsets: np.ndarray, epsilon: float, axis: np.ndarray) -> np.ndarray:
+def elliptic(
+    w: np.ndarray, dt: float, offsets: np.ndarray, epsilon: float, axis: np.ndarray
+) -> np.ndarray:
     """p and s r where epsilon = delta, of a source that feeds p by w and r by w / s."""
     s = np.sqrt(1 + 2 * epsilon)
-    waves = np.stack([elliptic_waves(w, dt, x, VP, epsilon, axis, into=(1.0, 1 / s)) for x in offsets], 1)
+    waves = np.stack(
+        [elliptic_waves(w, dt, x, VP, epsilon, axis, into=(1.0, 1 / s)) for x in offsets], 1
+    )
     return waves * np.array([1.0, s])[:, None, None]
 
 
 @pytest.mark.parametrize("tilt", [None, 0.5])
 def test_elliptic_waves(tilt: float | None):
-    """Where epsilon = delta the waves are known, and s r is p. The step hastens them by (omega dt)^2 / 24 of T = 0.13 s at most, with
-    omega = 2 pi 17 Hz and dt = 1.2 ms: omega T (omega dt)^2 / 24 = 1 %, and 0.2 % of the interpolation kernel."""
+    """Where epsilon = delta the waves are known, and s r is p. The step hastens them by (omega
+    dt)^2 / 24 of T = 0.13 s at most, with omega = 2 pi 17 Hz and dt = 1.2 ms: omega T (omega dt)^2
+    / 24 = 1 %, and 0.2 % of the interpolation kernel."""
     offsets = np.array([[150.0, 220.0], [-200.0, 80.0], [100.0, 0.0], [0.0, -100.0]])
     d, t = in_anisotropy(10.0, tilt, 0.2, 0.2, offsets, 0.42)
     axis = tilted_axis(tilt or 0.0)
@@ -212,8 +243,9 @@ def test_elliptic_waves(tilt: float | None):
 
 @pytest.mark.slow
 def test_elliptic_waves_in_space():
-    """As above, and that the azimuth turns the axis from x to y. T = 0.04 s and dt = 1.3 ms: 0.4 %, and as much of ten
-    points a wavelength (measured; interpolation and the wide stencil of the tilted derivatives)."""
+    """As above, and that the azimuth turns the axis from x to y. T = 0.04 s and dt = 1.3 ms: 0.4 %,
+    and as much of ten points a wavelength (measured; interpolation and the wide stencil of the
+    tilted derivatives)."""
     offsets = np.array([[50.0, -20.0, 40.0], [-30.0, 60.0, 5.0], [60.0, 50.0, 30.0]])
     d, t = in_anisotropy(13.0, 0.5, 0.2, 0.2, offsets, 0.25)
     axis = tilted_axis(0.5, AZIMUTH)
@@ -224,7 +256,8 @@ def test_elliptic_waves_in_space():
 
 @pytest.mark.parametrize("tilt", [None, 0.0, 0.4])
 def test_nothing_is_faster_than_p(tilt: float | None):
-    """Before P arrives there is what the wavelet has 1.2 periods before its peak, 1e-5, along the axis too."""
+    """Before P arrives there is what the wavelet has 1.2 periods before its peak, 1e-5, along the
+    axis too."""
     axis = tilted_axis(tilt or 0.0)
     d, t = in_anisotropy(10.0, tilt, **MEDIA, offsets=500.0 * axis[None], duration=0.45)
     before = t < 500.0 / VP + DELAY - 1.2 / FREQUENCY
@@ -235,7 +268,10 @@ def test_nothing_is_faster_than_p(tilt: float | None):
 
 ROUGH = np.random.default_rng(3)
 ROUGH_GRID = ox.Grid(shape=(40, 36), spacing=8.0)
-ROUGH_VP, ROUGH_RHO = ROUGH.uniform(1600, VP, ROUGH_GRID.shape), ROUGH.uniform(1000, 2000, ROUGH_GRID.shape)
+ROUGH_VP, ROUGH_RHO = (
+    ROUGH.uniform(1600, VP, ROUGH_GRID.shape),
+    ROUGH.uniform(1000, 2000, ROUGH_GRID.shape),
+)
 ROUGH_TIMES = times(0.4, 1.5e-3)
 
 
@@ -245,8 +281,8 @@ def rough_survey(receiver: tuple[str, ...] | None = None) -> ox.Survey:
 
 
 def test_isotropic_limits():
-    """Without anisotropy VTI and TTI, whatever its axis, are `Acoustic` to rounding, in any medium and in the
-    sponge."""
+    """Without anisotropy VTI and TTI, whatever its axis, are `Acoustic` to rounding, in any medium
+    and in the sponge."""
     none = dict(vp=ROUGH_VP, epsilon=0.0, delta=0.0)
     u = shoot(ox.Acoustic(), dict(vp=ROUGH_VP), ROUGH_GRID, rough_survey(), VP)[0]
     both, theta = rough_survey(("receiver", "vertical")), ROUGH.uniform(-1, 1, ROUGH_GRID.shape)
@@ -258,10 +294,12 @@ def test_isotropic_limits():
 
 
 def test_upright_axis():
-    """Upright, TTI tends to VTI as fast as the order of its derivatives, 8, lets it (on these grids the next order
-    takes up to 0.1 (k h)^2 off the slope, with k h of 0.8 to 2 where the differences are largest).
+    """Upright, TTI tends to VTI as fast as the order of its derivatives, 8, lets it (on these grids
+    the next order takes up to 0.1 (k h)^2 off the slope, with k h of 0.8 to 2 where the differences
+    are largest).
 
-    epsilon = delta, for beside P the equations have waves that are ever slower the shorter they are, never resolved.
+    epsilon = delta, for beside P the equations have waves that are ever slower the shorter they
+    are, never resolved.
     """
     errors, spacings = [], (10.0, 8.0)
     t = times(0.4, 1.0e-3)
@@ -271,7 +309,9 @@ def test_upright_axis():
         survey = ox.Survey([[0.0, 0.0]], at, pulse(t), t[1], receiver=("receiver", "vertical"))
         medium = dict(vp=VP, epsilon=0.2, delta=0.2)
         vti = shoot(ox.VTI(), medium, grid, survey, 3000.0)
-        errors.append(relative(shoot(ox.TTI(), medium | dict(theta=0.0), grid, survey, 3000.0), vti))
+        errors.append(
+            relative(shoot(ox.TTI(), medium | dict(theta=0.0), grid, survey, 3000.0), vti)
+        )
     slope = np.log(errors[0] / errors[1]) / np.log(spacings[0] / spacings[1])
     print("upright", errors, slope)
     assert errors[0] < 1e-3
@@ -288,9 +328,10 @@ UNRELAXED = VP * 1.02  # m/s, the velocity at high frequency
 def test_viscoacoustic_waves():
     """With a quality of 30 at the dominant frequency, which takes a fifth of the wave at 270 m.
 
-    `Viscoacoustic` adds its sources to the pressure itself, as 1 / kappa_u p_tt = w, where `viscoacoustic_green` has
-    its wavelet pass through the modulus: here it is first multiplied by kappa_u / M. Allowed: omega T (omega dt)^2 / 24
-    with omega = 2 pi 17 Hz, T = 0.135 s, dt = 1.1 ms, 0.8 %, and 0.2 % of the interpolation kernel.
+    `Viscoacoustic` adds its sources to the pressure itself, as 1 / kappa_u p_tt = w, where
+    `viscoacoustic_green` has its wavelet pass through the modulus: here it is first multiplied by
+    kappa_u / M. Allowed: omega T (omega dt)^2 / 24 with omega = 2 pi 17 Hz, T = 0.135 s, dt = 1.1
+    ms, 0.8 %, and 0.2 % of the interpolation kernel.
     """
     h, duration = 8.0, 0.5
     offsets = np.array([[150.0, 220.0], [-60.0, 80.0], [0.0, 100.0]])
@@ -300,7 +341,9 @@ def test_viscoacoustic_waves():
     grid = square(reach(duration, 270.0, UNRELAXED), h)
     d = shoot(ox.Viscoacoustic(frequency=FREQUENCY), LOSSY, grid, survey, UNRELAXED)[0]
     unrelaxed = sls_modulus(1e12, VP, RHO, Q, FREQUENCY).real
-    w = filtered(pulse(t), t[1], lambda omega: unrelaxed / sls_modulus(omega, VP, RHO, Q, FREQUENCY))
+    w = filtered(
+        pulse(t), t[1], lambda omega: unrelaxed / sls_modulus(omega, VP, RHO, Q, FREQUENCY)
+    )
     distances = np.linalg.norm(offsets, axis=1)
     exact = np.stack([viscoacoustic_green(w, t[1], r, VP, RHO, Q, FREQUENCY, 2) for r in distances])
     lossless = np.stack([RHO * green(pulse(t), t[1], r, VP, 2) for r in distances])
@@ -310,9 +353,11 @@ def test_viscoacoustic_waves():
 
 
 def test_attenuation_along_a_line():
-    """In 1-D a plane wave loses exp(-alpha x) and turns by omega x / c between two receivers, whatever its source.
+    """In 1-D a plane wave loses exp(-alpha x) and turns by omega x / c between two receivers,
+    whatever its source.
 
-    The step changes attenuation by (omega dt)^2 / 12, and hastens the wave by (omega dt)^2 / 24 of its travel time.
+    The step changes attenuation by (omega dt)^2 / 12, and hastens the wave by (omega dt)^2 / 24 of
+    its travel time.
     """
     h, duration, between = 6.0, 0.75, 600.0
     t = times(duration, 0.25 * ox.AcousticDensity().largest_step((h,), UNRELAXED))
@@ -324,8 +369,12 @@ def test_attenuation_along_a_line():
 
     def found(**options: Any) -> tuple[np.ndarray, np.ndarray]:
         """Attenuation, 1/m, and by how many radians the wave is early."""
-        d = shoot(ox.Viscoacoustic(frequency=FREQUENCY), LOSSY, grid, survey, UNRELAXED, **options)[0]
-        spectra = np.exp(-1j * omega[:, None] * t[1:]) @ np.diff(d).T  # of the derivative, which ends at zero
+        d = shoot(ox.Viscoacoustic(frequency=FREQUENCY), LOSSY, grid, survey, UNRELAXED, **options)[
+            0
+        ]
+        spectra = (
+            np.exp(-1j * omega[:, None] * t[1:]) @ np.diff(d).T
+        )  # of the derivative, which ends at zero
         ratio = spectra[:, 1] / spectra[:, 0]
         return -np.log(np.abs(ratio)) / between, np.angle(ratio * np.exp(1j * omega * between / c))
 
@@ -342,11 +391,20 @@ def test_attenuation_along_a_line():
 
 
 def test_no_attenuation():
-    """Without loss it is `AcousticDensity` to rounding; with a quality of 1e9, to omega T / Q, 1e-8."""
-    p = shoot(ox.AcousticDensity(), dict(vp=ROUGH_VP, rho=ROUGH_RHO), ROUGH_GRID, rough_survey(), UNRELAXED)
+    """Without loss it is `AcousticDensity` to rounding; with a quality of 1e9, to omega T / Q,
+    1e-8."""
+    p = shoot(
+        ox.AcousticDensity(),
+        dict(vp=ROUGH_VP, rho=ROUGH_RHO),
+        ROUGH_GRID,
+        rough_survey(),
+        UNRELAXED,
+    )
     for q, tolerance in ((np.inf, 1e-12), (1e9, 3e-8)):
         medium = dict(vp=ROUGH_VP, rho=ROUGH_RHO, Q=q)
-        d = shoot(ox.Viscoacoustic(frequency=FREQUENCY), medium, ROUGH_GRID, rough_survey(), UNRELAXED)
+        d = shoot(
+            ox.Viscoacoustic(frequency=FREQUENCY), medium, ROUGH_GRID, rough_survey(), UNRELAXED
+        )
         print("no loss", q, relative(d, p))
         assert relative(d, p) < tolerance
 
@@ -354,9 +412,11 @@ def test_no_attenuation():
 # ---------------------------------------------------------------- reflection
 
 
-def reflections(vp2: float, rho2: float, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What an interface 154 m below source and receivers adds to the traces, the wave of the mirror image, and
-    angles."""
+def reflections(
+    vp2: float, rho2: float, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What an interface 154 m below source and receivers adds to the traces, the wave of the mirror
+    image, and angles."""
     h, depth, duration = 7.5, 153.75, 0.5  # halfway between points
     fastest = max(VP, vp2)
     t = times(duration, 0.4 * ox.AcousticDensity().largest_step((h, h), fastest))
@@ -364,7 +424,13 @@ def reflections(vp2: float, rho2: float, offsets: np.ndarray) -> tuple[np.ndarra
     grid = square(reach(duration, float(offsets.max()), fastest), h)
     below = h * np.arange(grid.shape[1]) + grid.origin[1] > depth
     without, with_it = (
-        shoot(ox.AcousticDensity(), dict(vp=np.where(below, v, VP), rho=np.where(below, r, RHO)), grid, survey, fastest)
+        shoot(
+            ox.AcousticDensity(),
+            dict(vp=np.where(below, v, VP), rho=np.where(below, r, RHO)),
+            grid,
+            survey,
+            fastest,
+        )
         for v, r in ((VP, RHO), (vp2, rho2))
     )
     image = [RHO * green(pulse(t), t[1], float(np.hypot(x, 2 * depth)), VP, 2) for x in offsets]
@@ -372,10 +438,12 @@ def reflections(vp2: float, rho2: float, offsets: np.ndarray) -> tuple[np.ndarra
 
 
 def test_reflection_of_a_density_contrast():
-    """Without a contrast of velocity the coefficient does not depend on the angle: the wave is its mirror image's.
+    """Without a contrast of velocity the coefficient does not depend on the angle: the wave is its
+    mirror image's.
 
-    Allowed: 0.8 % of the step, omega T (omega dt)^2 / 24 with dt = 0.8 ms, T = 0.2 s, and as much of the interface,
-    which the scheme sees to second order: (k h)^2 / 24 = 0.7 % with omega = 2 pi 17 Hz.
+    Allowed: 0.8 % of the step, omega T (omega dt)^2 / 24 with dt = 0.8 ms, T = 0.2 s, and as much
+    of the interface, which the scheme sees to second order: (k h)^2 / 24 = 0.7 % with omega = 2 pi
+    17 Hz.
     """
     d, image, angles = reflections(VP, 2000.0, np.array([0.0, 150.0, 300.0]))
     exact = fluid_reflection(angles, VP, RHO, VP, 2000.0)[:, None] * image
@@ -384,8 +452,9 @@ def test_reflection_of_a_density_contrast():
 
 
 def test_reflection_of_an_interface():
-    """Steep reflections have the amplitude of plane waves: what the curvature of the wave adds, R'' / (2 k r) = 4 % of
-    the image, is a quarter of a period off, which adds its square, and so leaves out the correlation with the image."""
+    """Steep reflections have the amplitude of plane waves: what the curvature of the wave adds, R''
+    / (2 k r) = 4 % of the image, is a quarter of a period off, which adds its square, and so leaves
+    out the correlation with the image."""
     d, image, angles = reflections(2400.0, 1800.0, np.array([0.0, 60.0, 120.0]))
     measured = (d * image).sum(1) / (image * image).sum(1)
     exact = fluid_reflection(angles, VP, RHO, 2400.0, 1800.0)
@@ -401,15 +470,21 @@ def test_a_line_of_points_across_space_is_a_point_in_the_plane():
     h, duration = 12.0, 0.25
     t = times(duration, 0.8 * ox.Acoustic().largest_step((h,) * 3, VP))
     half = int(reach(duration, 72.0, VP) / h) + 1
-    across = 2 * half  # so that nothing arrives along the line, which is heard once and not twice as late as an echo
+    across = (
+        2 * half
+    )  # so that nothing arrives along the line, which is heard once and not twice as late as an echo
     source, receivers = np.array([2.0, -3.0]), np.array([[60.0, 40.0], [-24.0, 50.0]])
     plane = ox.Grid(shape=(2 * half + 1,) * 2, spacing=h, origin=-half * h)
     space = ox.Grid(
-        shape=(2 * half + 1, 2 * across + 1, 2 * half + 1), spacing=h, origin=(-half * h, -across * h, -half * h)
+        shape=(2 * half + 1, 2 * across + 1, 2 * half + 1),
+        spacing=h,
+        origin=(-half * h, -across * h, -half * h),
     )
     y = h * np.arange(-across, across + 1)
     line = np.stack([np.full(y.shape, source[0]), y, np.full(y.shape, source[1])], 1)
-    u = shoot(ox.Acoustic(), dict(vp=VP), plane, ox.Survey(source[None], receivers, pulse(t), t[1]), VP)
+    u = shoot(
+        ox.Acoustic(), dict(vp=VP), plane, ox.Survey(source[None], receivers, pulse(t), t[1]), VP
+    )
     survey = ox.Survey(line[None], np.insert(receivers, 1, 0.0, axis=1), h * pulse(t), t[1])
     v = shoot(ox.Acoustic(), dict(vp=VP), space, survey, VP)
     print("line", relative(v, u))

@@ -1,8 +1,10 @@
-"""Where Devito evaluates derivatives that stand inside others: where the calculus says, at every order.
+"""Where Devito evaluates derivatives that stand inside others: where the calculus says, at every
+order.
 
-The independent check takes the equations of a kernel, has Devito expand them to stencils with indices, as it does before it
-writes C, and carries them out on NumPy arrays of a ring of points, where every shift is a roll. What comes out is compared
-with compositions of finite-difference matrices made here.
+The independent check takes the equations of a kernel, has Devito expand them to stencils with
+indices, as it does before it writes C, and carries them out on NumPy arrays of a ring of points,
+where every shift is a roll. What comes out is compared with compositions of finite-difference
+matrices made here.
 """
 
 from collections.abc import Callable
@@ -60,8 +62,8 @@ WAYS: dict[str, Callable[..., Any]] = {
 
 
 class Way(ox.AbstractWaveEquation):
-    """`(1/vp^2) u_tt = c div grad u`, where c is 1 but perturbed with the rest: so a product that holds two derivatives is
-    kept."""
+    """`(1/vp^2) u_tt = c div grad u`, where c is 1 but perturbed with the rest: so a product that
+    holds two derivatives is kept."""
 
     parameter_names = ("vp", "c")
     way: str
@@ -77,7 +79,11 @@ class Way(ox.AbstractWaveEquation):
     def coefficients(self, parameters: Any) -> dict[str, Any]:
         vp = parameters["vp"]
         names = {1: "z", 2: "xz"}[vp.ndim]
-        return {"m": 1 / vp**2, "c": parameters["c"], **{f"one_{n}": jnp.ones_like(vp) for n in names}}
+        return {
+            "m": 1 / vp**2,
+            "c": parameters["c"],
+            **{f"one_{n}": jnp.ones_like(vp) for n in names},
+        }
 
     def speeds(self, parameters: Any) -> tuple[Any, Any]:
         return parameters["vp"].min(), parameters["vp"].max()
@@ -94,16 +100,22 @@ POINTS = 40  # more than twice the longest stencil
 def matrix(order: int, derivative: int, shift: float) -> np.ndarray:
     """A derivative on the ring, from values to points `shift` cells beyond theirs."""
     reach = order // 2
-    steps = np.arange(-reach, reach + 1) if shift == 0.0 else np.arange(-reach, reach) + int(2 * shift > 0)
+    steps = (
+        np.arange(-reach, reach + 1)
+        if shift == 0.0
+        else np.arange(-reach, reach) + int(2 * shift > 0)
+    )
     offsets = [sympy.Rational(int(2 * (s - shift)), 2) for s in steps]
     w = map(float, sympy.finite_diff_weights(derivative, offsets, 0)[derivative][-1])
     return sum(c * np.roll(np.eye(POINTS), s, axis=1) for s, c in zip(steps, w, strict=True))
 
 
 def carried_out(equations: list[Any], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Do what equations on one axis say, after Devito has made stencils of them, with spacing and time step 1.
+    """Do what equations on one axis say, after Devito has made stencils of them, with spacing and
+    time step 1.
 
-    Arrays are called as their accesses are written, without space: "u(t + dt)". Sources and receivers are left out.
+    Arrays are called as their accesses are written, without space: "u(t + dt)". Sources and
+    receivers are left out.
     """
     for equation in equations:
         if "_tap_" in str(equation):
@@ -125,7 +137,9 @@ def _split(access: Any) -> tuple[str, int]:
     function = access.function
     time = [str(i) for d, i in zip(function.dimensions, access.indices, strict=True) if d.is_Time]
     (space,) = (n for n, d in enumerate(function.dimensions) if d.is_Space)
-    shift = sympy.sympify((access.indices[space] - function.indices[space]) / function.dimensions[space].spacing)
+    shift = sympy.sympify(
+        (access.indices[space] - function.indices[space]) / function.dimensions[space].spacing
+    )
     assert float(shift).is_integer(), access
     return f"{access.name}({', '.join(time)})", int(shift)
 
@@ -155,21 +169,35 @@ def test_stencils_are_where_the_calculus_says(way: str, order: int):
     rng = np.random.default_rng(order)
     u, before, a, later, m, c, dc, k = rng.uniform(0.5, 1.0, (8, POINTS))
     one = np.ones(POINTS)
-    space = matrix(order, 1, -0.5) @ matrix(order, 1, 0.5) if way != "laplace" else matrix(order, 2, 0.0)
+    space = (
+        matrix(order, 1, -0.5) @ matrix(order, 1, 0.5)
+        if way != "laplace"
+        else matrix(order, 2, 0.0)
+    )
     given = {"gamma_z()": 0 * one, "one_z()": one, "m()": m, "c()": c}
 
     fields = {"u_pair(t)": u, "u_pair(t - dt)": before}
     assert norm(
-        carried_out(scheme.forward(), given | fields)["u_pair(t + dt)"] - (2 * u - before + c / m * (space @ u))
+        carried_out(scheme.forward(), given | fields)["u_pair(t + dt)"]
+        - (2 * u - before + c / m * (space @ u))
     ) < (1e-12 * norm(u))
     history = {f"kept_u({t})": k for t in ("time - dt", "time", "time + dt", "time + 2*dt")}
-    fields = {"born_u_pair(t)": u, "born_u_pair(t - dt)": before, "born_m()": 0 * one, "born_c()": dc}
+    fields = {
+        "born_u_pair(t)": u,
+        "born_u_pair(t - dt)": before,
+        "born_m()": 0 * one,
+        "born_c()": dc,
+    }
     born = carried_out(scheme.born(kept), given | fields | history)["born_u_pair(t + dt)"]
-    assert norm(born - (2 * u - before + (c * (space @ u) + dc * (space @ k)) / m)) < 1e-12 * norm(u)
+    assert norm(born - (2 * u - before + (c * (space @ u) + dc * (space @ k)) / m)) < 1e-12 * norm(
+        u
+    )
 
     fields = {"au_pair(t)": a, "au_pair(t + dt)": later, "grad_m()": 0 * one, "grad_c()": 0 * one}
     backward = carried_out(scheme.adjoint(kept), given | fields | history)
-    assert norm(backward["au_pair(t - dt)"] - (2 * a - later + space.T @ (c * a) / m)) < 1e-12 * norm(a)
+    assert norm(
+        backward["au_pair(t - dt)"] - (2 * a - later + space.T @ (c * a) / m)
+    ) < 1e-12 * norm(a)
     assert norm(backward["grad_c()"] - a * (space @ k)) < 1e-12 * norm(a)
 
 
@@ -178,7 +206,11 @@ def test_only_what_devito_places_right_is_left_to_it():
     symbols = Symbols(2, 4)
     x, z = symbols.dimensions
     u, v = symbols.field("u"), symbols.field("v", staggered=z)
-    b, c, gamma = symbols.coefficient("b", staggered=z), symbols.coefficient("c"), symbols.profile("gamma", z)
+    b, c, gamma = (
+        symbols.coefficient("b", staggered=z),
+        symbols.coefficient("c"),
+        symbols.profile("gamma", z),
+    )
     at_nodes = Derivative(u, (x, 1), x0={x: x})
     operands = [
         to_half(u, z), 2 * to_half(u, z), b * to_half(u, z), to_half(u, z) + b * to_half(u, z), v + to_half(u, z),
@@ -214,7 +246,10 @@ def test_what_is_still_misplaced_is_refused():
 def propagator(way: str, order: int) -> ox.Propagator:
     rng = np.random.default_rng(3)
     survey = ox.Survey(
-        rng.uniform(5, 160, (1, 2, 2)), rng.uniform(5, 160, (1, 3, 2)), rng.normal(size=(1, 2, 50)), 2e-3
+        rng.uniform(5, 160, (1, 2, 2)),
+        rng.uniform(5, 160, (1, 3, 2)),
+        rng.normal(size=(1, 2, 50)),
+        2e-3,
     )
     return ox.Propagator(
         Way(way=way, space_order=order),
@@ -231,7 +266,10 @@ def assert_same_scheme(way: str, order: int) -> None:
     """As with a coefficient between the derivatives, up to the edges; and its own adjoint."""
     F = propagator(way, order)
     rng = np.random.default_rng(4)
-    model = {n: jnp.asarray(rng.uniform(*r, (19, 17))) for n, r in (("vp", (1900, 2100)), ("c", (0.9, 1.1)))}
+    model = {
+        n: jnp.asarray(rng.uniform(*r, (19, 17)))
+        for n, r in (("vp", (1900, 2100)), ("c", (0.9, 1.1)))
+    }
     traces, pull = jax.vjp(F, model)
     assert difference(traces, propagator("coefficient", order)(model)) < 1e-11
     J, y = F.jacobian(model), jnp.asarray(rng.normal(size=traces.shape))
@@ -249,8 +287,9 @@ def test_traces_do_not_depend_on_the_way(x64: None, way: str, order: int):
 
 
 class Strained(ox.AbstractWaveEquation):
-    """Two waves driven by derivatives of the sum of their slopes, centred at the nodes: the transpose has a derivative
-    directly inside another where the scheme has a sum, and where Devito is right about the place of both."""
+    """Two waves driven by derivatives of the sum of their slopes, centred at the nodes: the
+    transpose has a derivative directly inside another where the scheme has a sum, and where Devito
+    is right about the place of both."""
 
     parameter_names = ("vp",)
     space_order: int = 4
@@ -261,7 +300,9 @@ class Strained(ox.AbstractWaveEquation):
         along = Derivative(Derivative(u, (z, 1)) + 0.5 * Derivative(v, (z, 1)), (z, 1))
         updates = (
             second_order_in_time(symbols, boundary, u, m, along),
-            second_order_in_time(symbols, boundary, v, m, v.laplace + 0.2 * Derivative(Derivative(u, (z, 1)), (z, 1))),
+            second_order_in_time(
+                symbols, boundary, v, m, v.laplace + 0.2 * Derivative(Derivative(u, (z, 1)), (z, 1))
+            ),
         )
         ports = (Port("source", ((u, 1.0),)),), (Port("receiver", ((v, 1.0),)),)
         return System(symbols, (m,), updates, *ports)
@@ -277,9 +318,15 @@ class Strained(ox.AbstractWaveEquation):
 
 
 def test_slopes_end_with_the_grid(x64: None):
-    """Without any layer: waves reach the edges, where a derivative read from an array differs from one that is not."""
+    """Without any layer: waves reach the edges, where a derivative read from an array differs from
+    one that is not."""
     rng = np.random.default_rng(3)
-    survey = ox.Survey(rng.uniform(0, 80, (1, 2, 1)), rng.uniform(0, 80, (1, 3, 1)), rng.normal(size=(1, 2, 60)), 1e-3)
+    survey = ox.Survey(
+        rng.uniform(0, 80, (1, 2, 1)),
+        rng.uniform(0, 80, (1, 3, 1)),
+        rng.normal(size=(1, 2, 60)),
+        1e-3,
+    )
     F = ox.Propagator(
         Strained(),
         ox.Grid((9,), 10.0),

@@ -1,4 +1,5 @@
-"""Preconditioners: exact adjoints, exact inverses where they are promised, and what they do to waves."""
+"""Preconditioners: exact adjoints, exact inverses where they are promised, and what they do to
+waves."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,11 @@ SURVEY = ox.Survey(
     dt=DT,
 )
 TWO_COMPONENTS = ox.Survey(
-    SURVEY.sources, SURVEY.receivers, SURVEY.wavelet[0, 0], DT, receiver=("velocity_x", "velocity_z")
+    SURVEY.sources,
+    SURVEY.receivers,
+    SURVEY.wavelet[0, 0],
+    DT,
+    receiver=("velocity_x", "velocity_z"),
 )
 
 
@@ -39,7 +44,9 @@ OPERATORS = {
     "top_mute": lambda dtype: pre.top_mute(GRID, 70.0, 30.0, like=like(dtype)),
     "depth_scaling": lambda dtype: pre.depth_scaling(GRID, 1.5, like=like(dtype)),
     "mute_direct": lambda dtype: pre.mute_direct(SURVEY, 1500.0, 0.1, dtype=dtype),
-    "mute_direct, components": lambda dtype: pre.mute_direct(TWO_COMPONENTS, 1500.0, 0.1, dtype=dtype),
+    "mute_direct, components": lambda dtype: pre.mute_direct(
+        TWO_COMPONENTS, 1500.0, 0.1, dtype=dtype
+    ),
     "time_gain": lambda dtype: pre.time_gain(SURVEY, 1.5, dtype=dtype),
     "band_pass": lambda dtype: pre.band_pass(SURVEY, 5.0, 40.0, dtype=dtype),
     "low_pass": lambda dtype: pre.band_pass(TWO_COMPONENTS, 0.0, 40.0, shots=3, dtype=dtype),
@@ -63,7 +70,9 @@ def test_dot(name: str, dtype: str):
 def test_they_compose_with_the_jacobian(dtype: str):
     problem = Problem("density", 2, 4, dtype=dtype)
     F, model = problem.propagator(), problem.model()
-    L = pre.band_pass(F.survey, 0.0, 0.4 / F.survey.dt, dtype=dtype) @ pre.time_gain(F.survey, 1.0, dtype=dtype)
+    L = pre.band_pass(F.survey, 0.0, 0.4 / F.survey.dt, dtype=dtype) @ pre.time_gain(
+        F.survey, 1.0, dtype=dtype
+    )
     R = pre.depth_scaling(F.grid, 0.5, like=model) @ pre.top_mute(F.grid, 60.0, 50.0, like=model)
     A = L @ F.jacobian(model) @ R
     x, y = problem.perturbation(), problem.cotangent()
@@ -85,7 +94,8 @@ def test_they_compose_with_the_jacobian(dtype: str):
 )
 @pytest.mark.parametrize("power", [0.5, 1.0, 1.7])
 def test_opposite_powers_are_inverses(make, power: float, dtype: str):
-    """On any trace, not on smooth ones only. An integral of order p adds up 301 samples: rounding grows by 301 ** p."""
+    """On any trace, not on smooth ones only. An integral of order p adds up 301 samples: rounding
+    grows by 301 ** p."""
     there, back = make(power, dtype), make(-power, dtype)
     x = random(there.in_structure())
     tolerance = INVERSE[dtype] * 301 ** (power - 0.5)
@@ -120,14 +130,18 @@ def test_depth_scaling():
 
 
 def test_the_direct_wave_is_muted_and_the_reflection_is_not():
-    """A layer over a half-space: the direct wave goes, but for the tail of 2-D waves, and the reflection stays."""
+    """A layer over a half-space: the direct wave goes, but for the tail of 2-D waves, and the
+    reflection stays."""
     grid = ox.Grid(shape=(81, 61), spacing=10.0)
-    survey = ox.Survey([[400.0, 20.0]], ox.line((0.0, 20.0), (800.0, 20.0), 9), ox.ricker(20.0, 351, 0.002), 0.002)
+    survey = ox.Survey(
+        [[400.0, 20.0]], ox.line((0.0, 20.0), (800.0, 20.0), 9), ox.ricker(20.0, 351, 0.002), 0.002
+    )
     F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2500.0, boundary=ox.Sponge(40))
     plain = jnp.full(grid.shape, 2000.0, jnp.float32)
     reflected = F(plain.at[:, 40:].set(2500.0)) - F(plain)
     mute = pre.mute_direct(survey, 1900.0, 0.02)
-    # Behind a 2-D wavefront at time T, a wavelet of no area and no first moment leaves a tail like (t - T) ** -2.5.
+    # Behind a 2-D wavefront at time T, a wavelet of no area and no first moment leaves a tail like
+    # (t - T) ** -2.5.
     assert norm(mute.mv(F(plain))) < 0.05 * norm(F(plain))
     assert difference(mute.mv(reflected)[0, 4], reflected[0, 4]) < 1e-3
 
@@ -138,15 +152,21 @@ def test_mutes_of_several_sources_wait_for_the_last():
     assert np.flatnonzero(weights)[0] == round(0.3 / DT) + 1
 
 
-@pytest.mark.parametrize(("frequency", "gain"), [(1.25, 0.0), (5.0, 0.5), (14.0, 1.0), (40.0, 0.5), (120.0, 0.0)])
+@pytest.mark.parametrize(
+    ("frequency", "gain"), [(1.25, 0.0), (5.0, 0.5), (14.0, 1.0), (40.0, 0.5), (120.0, 0.0)]
+)
 def test_band_pass_gains(frequency: float, gain: float, x64: None):
-    """Tones in the middle of long traces; one at a corner loses half, and nothing is shifted in time."""
+    """Tones in the middle of long traces; one at a corner loses half, and nothing is shifted in
+    time."""
     nt = 4001
     t = np.arange(nt) * DT
     survey = ox.Survey(SURVEY.sources[:1], SURVEY.receivers[0][:1], ox.ricker(15.0, nt, DT), DT)
     tone = np.sin(2 * np.pi * frequency * t) * np.hanning(nt)
-    passed = pre.band_pass(survey, 5.0, 40.0, dtype="float64").mv(jnp.asarray(tone)[None, None])[0, 0]
-    # the window's band is 1/8 Hz wide, over which the gain at 5 Hz, of slope 0.4 / Hz, varies by less than 0.05
+    passed = pre.band_pass(survey, 5.0, 40.0, dtype="float64").mv(jnp.asarray(tone)[None, None])[
+        0, 0
+    ]
+    # the window's band is 1/8 Hz wide, over which the gain at 5 Hz, of slope 0.4 / Hz, varies by
+    # less than 0.05
     assert norm(passed - gain * tone) < 0.05 * norm(tone)
 
 
@@ -158,19 +178,21 @@ def test_band_pass_does_not_wrap_around(x64: None):
 
 @pytest.mark.parametrize("order", [-0.5, 0.5, 1.0])
 def test_fractional_derivative_in_frequency(order: float, x64: None):
-    """(i w) ** order of a wavelet, up to what the docstring grants: half a sample's delay and a factor sinc ** order."""
+    """(i w) ** order of a wavelet, up to what the docstring grants: half a sample's delay and a
+    factor sinc ** order."""
     t = np.arange(NT) * DT
     a = (np.pi * 10.0 * (t - 0.5)) ** 2
     w = (1 - 2 * a) * np.exp(-a)
-    got = pre.fractional_derivative(SURVEY, order, dtype="float64").mv(jnp.asarray(np.broadcast_to(w, (2, 5, NT))))[
-        0, 0
-    ]
+    got = pre.fractional_derivative(SURVEY, order, dtype="float64").mv(
+        jnp.asarray(np.broadcast_to(w, (2, 5, NT)))
+    )[0, 0]
     f = np.fft.rfftfreq(16 * NT, DT)
     with np.errstate(divide="ignore", invalid="ignore"):
         response = np.where(f > 0.0, (2j * np.pi * f) ** order, 0.0)
     exact = np.exp(-1j * np.pi * f * DT * order) * np.sinc(f * DT) ** order * response
     wanted = np.fft.irfft(exact * np.fft.rfft(w, 16 * NT))[:NT]
-    # An integral of order 1/2 has a tail like t ** -2.5 for this wavelet, which wraps around in the reference only.
+    # An integral of order 1/2 has a tail like t ** -2.5 for this wavelet, which wraps around in the
+    # reference only.
     assert difference(got, wanted) < 1e-6
 
 
@@ -206,7 +228,8 @@ def small_propagator(dtype: str, equation: str = "acoustic") -> tuple[ox.Propaga
 
 
 def test_probing_finds_the_diagonal_of_the_hessian(x64: None):
-    """The mean of n probes scatters about the diagonal by the norm of the rest of the row over sqrt(n)."""
+    """The mean of n probes scatters about the diagonal by the norm of the rest of the row over
+    sqrt(n)."""
     F, model = small_propagator("float64")
     H = F.jacobian(model).as_matrix()
     H = H.T @ H
@@ -221,7 +244,8 @@ def test_probing_finds_the_diagonal_of_the_hessian(x64: None):
 
 
 def test_illumination_brings_the_diagonal_to_one(x64: None):
-    """Away from the sources' singularities: the spread falls by half, and the diagonal is about one."""
+    """Away from the sources' singularities: the spread falls by half, and the diagonal is about
+    one."""
     F, model = small_propagator("float64")
     J = F.jacobian(model).as_matrix()
     R = pre.illumination(F, model, probes=16, smoothing=15.0, water_level=1e-3)
@@ -233,14 +257,18 @@ def test_illumination_brings_the_diagonal_to_one(x64: None):
 
 
 def test_illumination_balances_parameters():
-    """vp in m/s and density in g/cm3 differ by 10^3 in their columns' norms, preconditioned ones by less than 3."""
+    """vp in m/s and density in g/cm3 differ by 10^3 in their columns' norms, preconditioned ones by
+    less than 3."""
     F, model = small_propagator("float32", "density")
     R = pre.illumination(F, model, probes=2, smoothing=20.0)
     J = F.jacobian(model)
 
     def sizes(A):
         zero = jax.tree.map(jnp.zeros_like, model)
-        return [norm(A.mv(zero | {n: random(jax.ShapeDtypeStruct(F.grid.shape, jnp.float32))})) for n in ("vp", "rho")]
+        return [
+            norm(A.mv(zero | {n: random(jax.ShapeDtypeStruct(F.grid.shape, jnp.float32))}))
+            for n in ("vp", "rho")
+        ]
 
     (plain_vp, plain_rho), (vp, rho) = sizes(J), sizes(J @ R)
     assert plain_rho > 100 * plain_vp
@@ -251,7 +279,10 @@ def test_illumination_sees_weights_of_the_traces():
     F, model = small_propagator("float32")
     weak = lx.DiagonalLinearOperator(jnp.full((3, 9, 101), 0.5, jnp.float32))
     kwargs = dict(probes=1, smoothing=20.0)
-    plain, weighted = pre.illumination(F, model, **kwargs), pre.illumination(F, model, left=weak, **kwargs)
+    plain, weighted = (
+        pre.illumination(F, model, **kwargs),
+        pre.illumination(F, model, left=weak, **kwargs),
+    )
     assert difference(weighted.diagonal, 2.0 * plain.diagonal) < 1e-4
 
 
@@ -261,26 +292,42 @@ def test_illumination_sees_weights_of_the_traces():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pre.top_mute(GRID, 20.0, 10.0), r"depth=20.0 must lie within the grid, from z = 50 to 150 m"),
+        (
+            lambda: pre.top_mute(GRID, 20.0, 10.0),
+            r"depth=20.0 must lie within the grid, from z = 50 to 150 m",
+        ),
         (lambda: pre.top_mute(GRID, 60.0, -10.0), r"taper=-10.0 must be a length of at least 0 m"),
-        (lambda: pre.top_mute(GRID, 60.0, 10.0, like=jnp.zeros((21, 7))), r"shape \(21, 7\), the grid has \(7, 21\)"),
+        (
+            lambda: pre.top_mute(GRID, 60.0, 10.0, like=jnp.zeros((21, 7))),
+            r"shape \(21, 7\), the grid has \(7, 21\)",
+        ),
         (lambda: pre.depth_scaling(GRID, float("nan")), "power=nan"),
         (lambda: pre.mute_direct(SURVEY, 1.5, 0.1), "velocity=1.5 must be a speed in m/s"),
-        (lambda: pre.mute_direct(SURVEY, 1500.0, -0.1), "taper=-0.1 must be a time of at least 0 s"),
+        (
+            lambda: pre.mute_direct(SURVEY, 1500.0, -0.1),
+            "taper=-0.1 must be a time of at least 0 s",
+        ),
         (lambda: pre.mute_direct(SURVEY, 1500.0, 0.1, delay=-1.0), "delay=-1.0"),
         (lambda: pre.mute_direct(SURVEY, 1500.0, 0.1, delay=2.0), "mute every sample"),
         (lambda: pre.time_gain(SURVEY, float("inf")), "power=inf"),
         (lambda: pre.time_gain(SURVEY, 1.0, shots=0), "shots=0 must be a whole number at least 1"),
-        (lambda: pre.band_pass(SURVEY, 5.0, 200.0), r"high <= 125 Hz, the Nyquist frequency of dt=0.004 s"),
+        (
+            lambda: pre.band_pass(SURVEY, 5.0, 200.0),
+            r"high <= 125 Hz, the Nyquist frequency of dt=0.004 s",
+        ),
         (lambda: pre.band_pass(SURVEY, 20.0, 10.0), "low=20.0, high=10.0"),
         (lambda: pre.band_pass(SURVEY, 5.0, 20.0, order=0), "order=0"),
         (lambda: pre.fractional_derivative(SURVEY, 3.0), "order=3.0 must be a number from -2 to 2"),
         (lambda: pre.illumination(*small_propagator("float32"), probes=0), "probes=0"),
-        (lambda: pre.illumination(*small_propagator("float32"), water_level=0.0), "water_level=0.0 must be a positive"),
+        (
+            lambda: pre.illumination(*small_propagator("float32"), water_level=0.0),
+            "water_level=0.0 must be a positive",
+        ),
         (lambda: pre.illumination(*small_propagator("float32"), smoothing=-1.0), "smoothing=-1.0"),
         (
             lambda: pre.illumination(
-                *small_propagator("float32"), left=lx.DiagonalLinearOperator(jnp.zeros((3, 9, 101), jnp.float32))
+                *small_propagator("float32"),
+                left=lx.DiagonalLinearOperator(jnp.zeros((3, 9, 101), jnp.float32)),
             ),
             "do not depend on a parameter",
         ),

@@ -1,7 +1,9 @@
 """Laws that hold for every grid, order and position, on examples drawn by hypothesis.
 
-The operators are few (an equation, a dimension, an order and a precision each cost a compilation); everything else is
-free: odd and even sizes, unequal spacings, origins, sponges, positions on and off the grid, with float64's 1e-11.
+The operators are few (an equation, a dimension, an order and a precision each cost a compilation);
+everything else is
+free: odd and even sizes, unequal spacings, origins, sponges, positions on and off the grid, with
+    float64's 1e-11.
 """
 
 from dataclasses import dataclass, replace
@@ -19,20 +21,27 @@ from problems import EQUATIONS, difference, dot, norm
 import ondax as ox
 
 pytestmark = pytest.mark.usefixtures("x64")
-# The fixture switches float64 on for all examples alike. Shrinking a failure would compile hundreds of shapes.
+# The fixture switches float64 on for all examples alike. Shrinking a failure would compile hundreds
+# of shapes.
 few = settings(
     max_examples=6,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
 )
 
-ORDERS = {("acoustic", 1): (2, 4, 16), ("acoustic", 2): (2, 8), ("density", 1): (4, 16), ("density", 2): (4,)}
+ORDERS = {
+    ("acoustic", 1): (2, 4, 16),
+    ("acoustic", 2): (2, 8),
+    ("density", 1): (4, 16),
+    ("density", 2): (4,),
+}
 MAX_VELOCITY = 3000.0
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One shot with two sources and three receivers, positions as fractions (0 to 1) of the grid's extent."""
+    """One shot with two sources and three receivers, positions as fractions (0 to 1) of the grid's
+    extent."""
 
     equation: str
     order: int
@@ -80,7 +89,8 @@ def settings_of_every_kind(draw: st.DrawFn) -> Setting:
     order = draw(st.sampled_from(ORDERS[equation, ndim]))
     per_axis = lambda element: st.tuples(*[element] * ndim)  # noqa: E731
     shape = draw(per_axis(st.integers(9, 24)))
-    # Eighths of the extent fall on grid points of some sizes and between those of others; the ends are included.
+    # Eighths of the extent fall on grid points of some sizes and between those of others; the ends
+    # are included.
     fraction = st.one_of(st.integers(0, 8).map(lambda i: i / 8), st.floats(0, 1, width=32))
     fractions = np.array(draw(st.lists(per_axis(fraction), min_size=5, max_size=5)))
     return Setting(
@@ -122,12 +132,24 @@ def test_adjoints(x64: None, setting: Setting):
 @few
 @given(settings_of_every_kind())
 def test_reciprocity(x64: None, setting: Setting):
-    """Source and receiver exchanged, the trace is the same: each scheme's space operator and mass are symmetric."""
+    """Source and receiver exchanged, the trace is the same: each scheme's space operator and mass
+    are symmetric."""
     F, (model, wavelet, sources, receivers) = setting.propagator(), setting.arrays()
-    # The survey's numbers of sources and receivers stay: all receivers in one place, and both sources in another.
+    # The survey's numbers of sources and receivers stay: all receivers in one place, and both
+    # sources in another.
     one, other = sources[:, :1], receivers[:, :1]
-    there = F(model, wavelet=wavelet, sources=jnp.tile(one, (1, 2, 1)), receivers=jnp.tile(other, (1, 3, 1)))
-    back = F(model, wavelet=wavelet, sources=jnp.tile(other, (1, 2, 1)), receivers=jnp.tile(one, (1, 3, 1)))
+    there = F(
+        model,
+        wavelet=wavelet,
+        sources=jnp.tile(one, (1, 2, 1)),
+        receivers=jnp.tile(other, (1, 3, 1)),
+    )
+    back = F(
+        model,
+        wavelet=wavelet,
+        sources=jnp.tile(other, (1, 2, 1)),
+        receivers=jnp.tile(one, (1, 3, 1)),
+    )
     assert difference(back, there) < 1e-11
 
 
@@ -145,10 +167,12 @@ def test_axes_are_alike(x64: None, setting: Setting):
 @few
 @given(settings_of_every_kind(), st.integers(1, 8), st.floats(-2, 2))
 def test_linear_and_causal_in_the_wavelet(x64: None, setting: Setting, late: int, scale: float):
-    """F(w + a w') = F(w) + a F(w'), where w' is w delayed by whole samples, and F(w') is F(w) delayed as much.
+    """F(w + a w') = F(w) + a F(w'), where w' is w delayed by whole samples, and F(w') is F(w)
+    delayed as much.
 
-    The delay law holds to rounding only in raw traces, where dt is the internal step: resampling a record cut off at its
-    end spreads over all of it, and so does taking time dispersion out of noise.
+    The delay law holds to rounding only in raw traces, where dt is the internal step: resampling a
+    record cut off at its end spreads over all of it, and so does taking time dispersion out of
+    noise.
     """
     F, (model, wavelet, _, _) = setting.propagator(), setting.arrays()
     delayed = jnp.pad(wavelet, ((0, 0), (0, 0), (late, 0)))[..., : wavelet.shape[-1]]

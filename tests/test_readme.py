@@ -37,4 +37,6 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
 
 
 def test_readme_lists_what_the_tests_exercise():
-    assert support_table() in README.read_text(), "paste the output of `python tests/registry.py` into README.md"
+    assert support_table() in README.read_text(), (
+        "paste the output of `python tests/registry.py` into README.md"
+    )

@@ -1,4 +1,5 @@
-"""Gradients from every k-th step of a history are those from every step, wherever they are accepted."""
+"""Gradients from every k-th step of a history are those from every step, wherever they are
+accepted."""
 
 from typing import Any
 
@@ -28,7 +29,11 @@ class Line:
     """
 
     def __init__(
-        self, steps_per_sample: int, store_every: int, frequency: float = 12.0, delay: float | None = None
+        self,
+        steps_per_sample: int,
+        store_every: int,
+        frequency: float = 12.0,
+        delay: float | None = None,
     ) -> None:
         dt = steps_per_sample * STEP
         wavelet = ox.ricker(frequency, 1 + 300 // steps_per_sample, dt, delay)
@@ -46,9 +51,12 @@ class Line:
         self.vp = jnp.asarray(np.random.default_rng(0).uniform(1450, 1650, 31))
 
     def gradient(self, noise: bool = True) -> np.ndarray:
-        """Of the product of the traces with noise, or with a residual that does not end with the record."""
+        """Of the product of the traces with noise, or with a residual that does not end with the
+        record."""
         traces, pull = jax.vjp(self.F, self.vp)
-        cotangent = np.random.default_rng(1).normal(size=traces.shape) if noise else np.ones(traces.shape)
+        cotangent = (
+            np.random.default_rng(1).normal(size=traces.shape) if noise else np.ones(traces.shape)
+        )
         return np.asarray(pull(jnp.asarray(cotangent))[0])
 
 
@@ -61,8 +69,8 @@ CASES = [(r, k, noise) for r in (1, 2, 4) for k in (2, 3, 4, 6, 8) for noise in 
     [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
 )
 def test_every_kth_step_is_enough(x64: None, steps_per_sample: int, store_every: int, noise: bool):
-    """Also in the receivers' cells, whether or not k has a factor in common with the steps between two samples, for
-    cotangents that are noise or are cut off by the end of the record."""
+    """Also in the receivers' cells, whether or not k has a factor in common with the steps between
+    two samples, for cotangents that are noise or are cut off by the end of the record."""
     sparse = Line(steps_per_sample, store_every).gradient(noise)
     every = Line(steps_per_sample, 1).gradient(noise)
     assert not np.array_equal(sparse, every)
@@ -80,7 +88,9 @@ def test_every_kth_step_is_enough(x64: None, steps_per_sample: int, store_every:
         (2, 12.0, 0.07, "allow store_every=1 only.*begin or end abruptly"),
     ],
 )
-def test_more_than_the_wavelet_allows_is_refused(store_every: int, frequency: float, delay: float, largest: str):
+def test_more_than_the_wavelet_allows_is_refused(
+    store_every: int, frequency: float, delay: float, largest: str
+):
     with pytest.raises(ValueError, match=rf"store_every={store_every}: the wavelets.*{largest}"):
         Line(2, store_every, frequency, delay)
 
@@ -113,13 +123,17 @@ def test_any_wavelet_passes_where_nothing_is_sampled(x64: None):
 def test_wavelets_in_single_precision_pass():
     """Their rounding, and that of resampling them, has high frequencies that count for nothing."""
     wavelet = ox.ricker(5.0, 1001, 4 * STEP).astype(np.float32)
-    for samples in (upsample(jnp.asarray(wavelet), 4, jnp), upsample(wavelet.astype(np.float64), 4, np)):
+    for samples in (
+        upsample(jnp.asarray(wavelet), 4, jnp),
+        upsample(wavelet.astype(np.float64), 4, np),
+    ):
         check_sampling(18, np.asarray(samples), STEP)
 
 
 @pytest.mark.slow
 def test_what_sources_are_asked_for_is_not_sampled(x64: None):
-    """Gradients in wavelets and positions, asked for together with the model's, are from every step."""
+    """Gradients in wavelets and positions, asked for together with the model's, are from every
+    step."""
 
     def gradients(store_every: int) -> Any:
         F, vp = (line := Line(2, store_every)).F, line.vp
@@ -135,16 +149,20 @@ def test_what_sources_are_asked_for_is_not_sampled(x64: None):
 
 @pytest.mark.slow
 def test_hessians_and_gradients_of_the_adjoint(x64: None):
-    """The first samples its history, the second does not: traces that are fed in may have any frequency."""
+    """The first samples its history, the second does not: traces that are fed in may have any
+    frequency."""
     sparse, every = Line(2, 4), Line(2, 1)
     v = 100.0 * jnp.asarray(np.random.default_rng(2).normal(size=31))
     got, expected = (
         ox.hvp(lambda d: jnp.sum(d**2), line.F, line.vp, v) for line in (sparse, every)
     )  # fmt: skip
-    assert 0.0 < norm(got - expected) < 10 * PROMISED * norm(expected)  # a difference of two gradients of its size
+    assert (
+        0.0 < norm(got - expected) < 10 * PROMISED * norm(expected)
+    )  # a difference of two gradients of its size
     data = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 151)))
     got, expected = (
-        jax.grad(lambda m, F=line.F: jnp.sum(F.adjoint(m, data) ** 2))(line.vp) for line in (sparse, every)
+        jax.grad(lambda m, F=line.F: jnp.sum(F.adjoint(m, data) ** 2))(line.vp)
+        for line in (sparse, every)
     )
     assert norm(got - expected) < 1e-12 * norm(expected)
 
@@ -153,9 +171,17 @@ def test_smoothing_passes_what_is_kept_and_stops_the_rest():
     every, length = 4, 400
     n = np.arange(length)
     middle = slice(2 * steps_beyond(every), -2 * steps_beyond(every))
-    for cycles, gain in ((0.0, 1.0), (0.05, 1.0), (0.2, 0.0), (0.45, 0.0)):  # a step; the limit is at 1/8
+    for cycles, gain in (
+        (0.0, 1.0),
+        (0.05, 1.0),
+        (0.2, 0.0),
+        (0.45, 0.0),
+    ):  # a step; the limit is at 1/8
         wave = np.cos(2 * np.pi * cycles * n)[None]
-        assert np.abs(smoothed(wave, every)[:, :length][:, middle] - gain * wave[:, middle]).max() < PROMISED
+        assert (
+            np.abs(smoothed(wave, every)[:, :length][:, middle] - gain * wave[:, middle]).max()
+            < PROMISED
+        )
     spike = np.zeros((1, length))
     spike[0, -1] = 1.0
     assert smoothed(spike, every).shape == (1, length + steps_beyond(every))
@@ -186,7 +212,9 @@ def test_all_equations(x64: None, name: str, surround: str):
             if isinstance(source, tuple):
                 wavelet = np.broadcast_to(wavelet, (1, len(source), 1, wavelet.size))
             receivers = [[0.6, 0.7] * extent, [0.52, 0.5] * extent, [0.9, 0.12] * extent]
-            survey = ox.Survey([[0.3, 0.35] * extent], receivers, wavelet, dt, source=source, receiver=receiver)
+            survey = ox.Survey(
+                [[0.3, 0.35] * extent], receivers, wavelet, dt, source=source, receiver=receiver
+            )
             F = ox.Propagator(
                 equation,
                 ox.Grid(shape, h),
@@ -198,9 +226,13 @@ def test_all_equations(x64: None, name: str, surround: str):
             )
             assert F.steps_per_sample == steps_per_sample
             traces, pull = jax.vjp(F, model)
-            gradients[every] = pull(jnp.asarray(np.random.default_rng(1).normal(size=traces.shape)))[0]
+            gradients[every] = pull(
+                jnp.asarray(np.random.default_rng(1).normal(size=traces.shape))
+            )[0]
         for every in (2, 3, 4):
-            pairs = zip(jax.tree.leaves(gradients[every]), jax.tree.leaves(gradients[1]), strict=True)
+            pairs = zip(
+                jax.tree.leaves(gradients[every]), jax.tree.leaves(gradients[1]), strict=True
+            )
             for got, expected in pairs:
                 assert norm(got - expected) < PROMISED * norm(expected), (steps_per_sample, every)
                 for i, j in ((10, 11), (9, 8), (16, 2)):

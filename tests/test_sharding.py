@@ -1,4 +1,5 @@
-"""Several devices: four CPU devices, in a process of their own because JAX fixes their number when it starts."""
+"""Several devices: four CPU devices, in a process of their own because JAX fixes their number when
+it starts."""
 
 import os
 import subprocess
@@ -31,7 +32,8 @@ value, gradient = jax.value_and_grad(misfit)(model, shots, data)
 """
 
 BODIES = {
-    # The model is replicated and the shots are shared out: JAX must sum the gradient over devices, and once only.
+    # The model is replicated and the shots are shared out: JAX must sum the gradient over devices,
+    # and once only.
     "shard_map": """
         @jax.jit
         @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=P())
@@ -122,5 +124,7 @@ def test_four_devices(case: str):
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     flags = "--xla_force_host_platform_device_count=4"
     env = {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=180
+    )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,5 @@
-"""The largest stable step is that of the model at hand: found from the scheme's symbols, tight, checked at the call."""
+"""The largest stable step is that of the model at hand: found from the scheme's symbols, tight,
+checked at the call."""
 
 import re
 from functools import cache
@@ -26,10 +27,13 @@ REFLECTING = ox.Sponge(width=0)
 
 
 def staggered(n: int, order: int) -> np.ndarray:
-    """The first difference from nodes to the half points beyond, of what is zero outside the grid, times H."""
+    """The first difference from nodes to the half points beyond, of what is zero outside the grid,
+    times H."""
     half = order // 2
     zero: Any = 0
-    weights = finite_diff_weights(1, [Rational(2 * k + 1, 2) for k in range(-half, half)], zero)[1][-1]
+    weights = finite_diff_weights(1, [Rational(2 * k + 1, 2) for k in range(-half, half)], zero)[1][
+        -1
+    ]
     matrix = np.zeros((n, n))
     for k, w in zip(range(1 - half, half + 1), weights, strict=True):
         matrix += float(w) * np.eye(n, k=k)
@@ -37,18 +41,23 @@ def staggered(n: int, order: int) -> np.ndarray:
 
 
 def density_eigenvalue(vp: np.ndarray, rho: np.ndarray, order: int) -> float:
-    """The largest eigenvalue of `-(rho vp^2) div((1/rho) grad)` on a 2-D grid that reflects, 1/s^2, from its matrix."""
+    """The largest eigenvalue of `-(rho vp^2) div((1/rho) grad)` on a 2-D grid that reflects, 1/s^2,
+    from its matrix."""
     nx, nz = rho.shape
     gradients = np.kron(staggered(nx, order), np.eye(nz)), np.kron(np.eye(nx), staggered(nz, order))
     stiffness = np.zeros((nx * nz, nx * nz))
     for axis, gradient in enumerate(gradients):
-        after = np.concatenate([rho, rho.take([-1], axis)], axis).take(range(1, rho.shape[axis] + 1), axis)
+        after = np.concatenate([rho, rho.take([-1], axis)], axis).take(
+            range(1, rho.shape[axis] + 1), axis
+        )
         stiffness += gradient.T @ ((2.0 / (rho + after)).reshape(-1, 1) * gradient)
     root = np.sqrt(rho * vp**2).reshape(-1, 1)
     return float(np.linalg.eigvalsh(root * stiffness * root.T)[-1]) / H**2
 
 
-def rough(shape: tuple[int, int], seed: int, **ranges: tuple[float, float]) -> dict[str, np.ndarray]:
+def rough(
+    shape: tuple[int, int], seed: int, **ranges: tuple[float, float]
+) -> dict[str, np.ndarray]:
     """Parameters that jump from cell to cell between the ends of their ranges."""
     rng = np.random.default_rng(seed)
     return {name: np.where(rng.random(shape) < 0.5, *ends) for name, ends in ranges.items()}
@@ -60,7 +69,9 @@ def air_in_rock(shape: tuple[int, int]) -> dict[str, np.ndarray]:
     return {"vp": np.full(shape, 2000.0), "rho": rho}
 
 
-@pytest.mark.parametrize("order", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize(
+    "order", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8]
+)
 def test_limit_is_the_matrix_own(order: int):
     """`limit` is a step that holds, 1 % below the largest at most: 2 / sqrt(the eigenvalue)."""
     shape = (22, 20)
@@ -84,20 +95,27 @@ def test_limit_is_the_matrix_own(order: int):
 @pytest.mark.parametrize("name", EQUATIONS)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_limit_of_homogeneous_media(name: str, ndim: int):
-    """Without contrasts it is von Neumann's limit, for which the model needs to be large: here 48 points of continued edges
-    are. The formulas of staggered schemes keep 2 % for contrasts; those of transverse isotropy are for the worst direction."""
+    """Without contrasts it is von Neumann's limit, for which the model needs to be large: here 48
+    points of continued edges are. The formulas of staggered schemes keep 2 % for contrasts; those
+    of transverse isotropy are for the worst direction."""
     if ndim == 1 and name in ("Elastic", "TTI"):
         pytest.skip("2-D and 3-D only")
     equation, grid = EQUATIONS[name].make(4), ox.Grid((8,) * ndim, (8.0, 10.0, 12.0)[:ndim])
     model = {n: jnp.full(grid.shape, np.mean(ends)) for n, ends in EQUATIONS[name].ranges.items()}
-    model |= {n: jnp.full(grid.shape, np.mean(ends)) for n, ends in EQUATIONS[name].in_3d} if ndim == 3 else {}
+    model |= (
+        {n: jnp.full(grid.shape, np.mean(ends)) for n, ends in EQUATIONS[name].in_3d}
+        if ndim == 3
+        else {}
+    )
     found = ox.stability.limit(equation, grid, model)
     fastest = float(equation.speeds(model)[1])
     if name in ("VTI", "TTI"):
         assert found >= 0.99 * equation.largest_step(grid.spacing, fastest)
         return
     margin = formulas.CONTRAST_MARGIN if equation.contrasts else 1.0
-    np.testing.assert_allclose(found, equation.largest_step(grid.spacing, fastest) / margin, rtol=0.01)
+    np.testing.assert_allclose(
+        found, equation.largest_step(grid.spacing, fastest) / margin, rtol=0.01
+    )
 
 
 def test_differences_are_weighted_sums():
@@ -116,27 +134,40 @@ def test_differences_are_weighted_sums():
         return np.moveaxis(out, 0, axis)
 
     rng = np.random.default_rng(0)
-    kinds = [taps(1, 8, False, True), taps(1, 4, True, False), taps(2, 8, False, False), taps(1, 8, False, False)]
+    kinds = [
+        taps(1, 8, False, True),
+        taps(1, 4, True, False),
+        taps(2, 8, False, False),
+        taps(1, 8, False, False),
+    ]
     for shape in ((7,), (13, 9), (3, 5, 60), (2, 250, 200)):
         values = rng.standard_normal(shape)
         for axis in range(len(shape)):
             for weights in kinds:
                 for mirror in (None, (1, False), (-1, True)):
                     made = differences(values, axis, weights, mirror)
-                    np.testing.assert_allclose(made, direct(values, axis, weights, mirror), rtol=0, atol=1e-12)
+                    np.testing.assert_allclose(
+                        made, direct(values, axis, weights, mirror), rtol=0, atol=1e-12
+                    )
 
 
 # ---------------------------------------------------------------- what the default step holds for
 
 
-def searched(order: int, contrast: float, seed: int, period: int = 24, trials: int = 4) -> np.ndarray:
-    """Densities along a line, of two values, that make the largest eigenvalue as large as a greedy search can."""
+def searched(
+    order: int, contrast: float, seed: int, period: int = 24, trials: int = 4
+) -> np.ndarray:
+    """Densities along a line, of two values, that make the largest eigenvalue as large as a greedy
+    search can."""
     rng = np.random.default_rng(seed)
     half = order // 2
     zero: Any = 0
-    weights = finite_diff_weights(1, [Rational(2 * k + 1, 2) for k in range(-half, half)], zero)[1][-1]
+    weights = finite_diff_weights(1, [Rational(2 * k + 1, 2) for k in range(-half, half)], zero)[1][
+        -1
+    ]
     gradient = sum(
-        float(w) * np.roll(np.eye(period), k, 1) for k, w in zip(range(1 - half, half + 1), weights, strict=True)
+        float(w) * np.roll(np.eye(period), k, 1)
+        for k, w in zip(range(1 - half, half + 1), weights, strict=True)
     )
 
     def eigenvalue(rho: np.ndarray) -> float:
@@ -161,9 +192,11 @@ def searched(order: int, contrast: float, seed: int, period: int = 24, trials: i
 @pytest.mark.parametrize("order", [2, 4, 8, 16])
 @pytest.mark.slow
 def test_contrasts_run_at_the_default(order: int):
-    """Contrasts of 5 in density (and, which changes nothing, of any size in velocity), where a search finds them worst.
+    """Contrasts of 5 in density (and, which changes nothing, of any size in velocity), where a
+    search finds them worst.
 
-    In more dimensions nothing is worse: the stiffness is a sum over axes, each of lines that are as here at worst."""
+    In more dimensions nothing is worse: the stiffness is a sum over axes, each of lines that are as
+    here at worst."""
     line = np.tile(searched(order, 5.0, order), 2)
     rho = 1000.0 * np.broadcast_to(line[:, None], (48, 48))
     vp = np.full(rho.shape, 4500.0)
@@ -187,7 +220,14 @@ def test_transverse_isotropy_needs_no_margin(equation: ox.AbstractWaveEquation):
     """Whatever the model, the formula holds."""
     shape = (16, 16)
     for seed in range(3):
-        model = rough(shape, seed, vp=(1500.0, 4500.0), delta=(-0.45, 0.0), epsilon=(0.0, 0.0), theta=(0.0, np.pi / 2))
+        model = rough(
+            shape,
+            seed,
+            vp=(1500.0, 4500.0),
+            delta=(-0.45, 0.0),
+            epsilon=(0.0, 0.0),
+            theta=(0.0, np.pi / 2),
+        )
         model = {n: jnp.asarray(model[n]) for n in equation.parameter_names}
         fastest = float(equation.speeds(model)[1])
         found = ox.stability.limit(equation, ox.Grid(shape, H), model, REFLECTING)
@@ -213,7 +253,8 @@ def model(contrast: float = 1.0) -> dict[str, jax.Array]:
 
 
 def test_a_step_that_is_too_long_is_refused():
-    """By name, place and the largest step that holds; inside jit and vmap, too; not another model."""
+    """By name, place and the largest step that holds; inside jit and vmap, too; not another
+    model."""
     F, light = propagator(), model(1500.0)
     limit = ox.stability.limit(F.equation, F.grid, light, F.boundary)
     assert limit < F.dt < F.equation.largest_step(F.grid.spacing, 2600.0)
@@ -224,7 +265,12 @@ def test_a_step_that_is_too_long_is_refused():
     found = re.search(complaint, str(refusal.value))
     assert found is not None
     np.testing.assert_allclose(float(found[1]), limit, rtol=2e-3)
-    for call in (F, jax.jit(F), lambda m: F.jacobian(m).mv(m), lambda m: F.adjoint(m, jnp.ones((1, 2, 64)))):
+    for call in (
+        F,
+        jax.jit(F),
+        lambda m: F.jacobian(m).mv(m),
+        lambda m: F.adjoint(m, jnp.ones((1, 2, 64))),
+    ):
         with pytest.raises(Exception, match=complaint):
             jax.block_until_ready(call(light))
     stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), model(), light)
@@ -243,16 +289,30 @@ def test_the_step_of_a_model():
     F = ox.Propagator(ox.AcousticDensity(4), ox.Grid(SHAPE, H), survey, light, **options)
     assert (F.max_velocity, F.largest_step, F.steps_per_sample) == (2600.0, limit, 4)
     other = F.with_survey(survey)
-    assert (other.max_velocity, other.largest_step, other.dt) == (F.max_velocity, F.largest_step, F.dt)
+    assert (other.max_velocity, other.largest_step, other.dt) == (
+        F.max_velocity,
+        F.largest_step,
+        F.dt,
+    )
     assert np.all(np.isfinite(F(light)))
     with pytest.raises(ValueError, match=r"fastest wave speed, 3000 m/s"):
         F({**light, "vp": light["vp"] + 400.0})
     with pytest.raises(ValueError, match=r"not known yet"):
-        jax.jit(lambda m: ox.Propagator(ox.AcousticDensity(4), ox.Grid(SHAPE, H), survey, m, **options)(m))(light)
+        jax.jit(
+            lambda m: ox.Propagator(ox.AcousticDensity(4), ox.Grid(SHAPE, H), survey, m, **options)(
+                m
+            )
+        )(light)
     with pytest.raises(ValueError, match=r"least rho is -1"):
-        ox.stability.limit(ox.AcousticDensity(4), ox.Grid(SHAPE, H), {**light, "rho": light["rho"].at[3, 4].set(-1.0)})
+        ox.stability.limit(
+            ox.AcousticDensity(4),
+            ox.Grid(SHAPE, H),
+            {**light, "rho": light["rho"].at[3, 4].set(-1.0)},
+        )
     with pytest.raises(ValueError, match=r"rho has shape"):
-        ox.stability.limit(ox.AcousticDensity(4), ox.Grid(SHAPE, H), {**light, "rho": light["rho"][1:]})
+        ox.stability.limit(
+            ox.AcousticDensity(4), ox.Grid(SHAPE, H), {**light, "rho": light["rho"][1:]}
+        )
 
 
 def test_ordinary_models_are_not_judged(monkeypatch: pytest.MonkeyPatch):
@@ -281,7 +341,8 @@ def test_ordinary_models_are_not_judged(monkeypatch: pytest.MonkeyPatch):
 
 
 class Lossy(ox.AbstractWaveEquation):
-    """`(1/vp^2) u_tt + loss u_t = laplace(u) + stiffness u + source`, without a formula for its step."""
+    """`(1/vp^2) u_tt + loss u_t = laplace(u) + stiffness u + source`, without a formula for its
+    step."""
 
     parameter_names = ("vp", "loss", "stiffness")
     time_stepping = ox.LEAPFROG
@@ -291,35 +352,59 @@ class Lossy(ox.AbstractWaveEquation):
         dt, u = symbols.dt, symbols.field("u")
         m, s, k = (symbols.coefficient(n) for n in ("m", "s", "k"))
         after, before = m / dt**2 + s / (2 * dt), m / dt**2 - s / (2 * dt)
-        update = ox.Update(u, mass=after, rhs=u.laplace + (2 * m / dt**2 - k) * u - before * u.backward)
+        update = ox.Update(
+            u, mass=after, rhs=u.laplace + (2 * m / dt**2 - k) * u - before * u.backward
+        )
         return ox.System(
-            symbols, (m, s, k), (update,), (ox.Port("source", ((u, 1.0),)),), (ox.Port("receiver", ((u, 1.0),)),)
+            symbols,
+            (m, s, k),
+            (update,),
+            (ox.Port("source", ((u, 1.0),)),),
+            (ox.Port("receiver", ((u, 1.0),)),),
         )
 
     def coefficients(self, parameters: Any) -> dict[str, Any]:
-        return {"m": 1.0 / parameters["vp"] ** 2, "s": parameters["loss"], "k": parameters["stiffness"]}
+        return {
+            "m": 1.0 / parameters["vp"] ** 2,
+            "s": parameters["loss"],
+            "k": parameters["stiffness"],
+        }
 
     def speeds(self, parameters: Any) -> tuple[Any, Any]:
         return parameters["vp"].min(), parameters["vp"].max()
 
 
 def test_an_equation_without_a_formula():
-    """Its limit is that of the symbols: the formula's, whatever the loss; with a restoring force, shorter."""
+    """Its limit is that of the symbols: the formula's, whatever the loss; with a restoring force,
+    shorter."""
     grid, order = ox.Grid(SHAPE, H), 4
     survey = ox.Survey([[50.0, 60.0]], [[120.0, 70.0]], np.hanning(32), 1e-3)
-    full = {n: jnp.full(SHAPE, v) for n, v in {"vp": 2000.0, "loss": 1e-4, "stiffness": 0.0}.items()}
-    with pytest.raises(ValueError, match=r"Lossy does not say its largest step.*max_velocity=model"):
+    full = {
+        n: jnp.full(SHAPE, v) for n, v in {"vp": 2000.0, "loss": 1e-4, "stiffness": 0.0}.items()
+    }
+    with pytest.raises(
+        ValueError, match=r"Lossy does not say its largest step.*max_velocity=model"
+    ):
         ox.Propagator(Lossy(), grid, survey, 2000.0)
-    F = ox.Propagator(Lossy(), grid, survey, full, boundary=ox.Sponge(4), min_points_per_wavelength=0.0)
+    F = ox.Propagator(
+        Lossy(), grid, survey, full, boundary=ox.Sponge(4), min_points_per_wavelength=0.0
+    )
     formula = ox.Acoustic(order).largest_step(grid.spacing, 2000.0)
     np.testing.assert_allclose(F.largest_step, formula, rtol=0.01)
-    # A restoring force of its own: m u_tt = (laplace - k) u, so that the eigenvalues of the Laplacian and k add.
+    # A restoring force of its own: m u_tt = (laplace - k) u, so that the eigenvalues of the
+    # Laplacian and k add.
     stiff = {**full, "stiffness": jnp.full(SHAPE, 0.03)}
     expected = 2.0 / np.sqrt((2.0 / formula) ** 2 + 0.03 * 2000.0**2)
     found = ox.stability.limit(Lossy(), grid, stiff, REFLECTING)
-    np.testing.assert_allclose(found, expected, rtol=0.02)  # 22 x 20 points reach 1 % less than infinitely many
+    np.testing.assert_allclose(
+        found, expected, rtol=0.02
+    )  # 22 x 20 points reach 1 % less than infinitely many
     check = StepCheck(Lossy(), grid, ox.Sponge(4), 1.2 * formula)
-    values = {"m": np.full((30, 28), 1 / 2000.0**2), "s": np.zeros((30, 28)), "k": np.zeros((30, 28))}
+    values = {
+        "m": np.full((30, 28), 1 / 2000.0**2),
+        "s": np.zeros((30, 28)),
+        "k": np.zeros((30, 28)),
+    }
     with pytest.raises(ValueError, match=r"its vp, loss, stiffness ask for a shorter one"):
         check(values, 2000.0, [])
 
@@ -332,7 +417,9 @@ SURROUNDINGS = {
     "edges": REFLECTING,
     "sponge": ox.Sponge(LAYER, reflection=1e-2),
     "surface": ox.Faces(REFLECTING, top=ox.FreeSurface()),
-    "cpml": ox.CPML(frequency=15.0),  # as wide as by default: in one of 6 cells, one of 4 such media grew slowly
+    "cpml": ox.CPML(
+        frequency=15.0
+    ),  # as wide as by default: in one of 6 cells, one of 4 such media grew slowly
 }
 EXTREMES = {
     "vp": (300.0, 6000.0),
@@ -346,8 +433,11 @@ EXTREMES = {
 }
 
 
-def extreme(names: tuple[str, ...], shape: tuple[int, ...], kind: str, seed: int) -> dict[str, jax.Array]:
-    """Parameters at the extremes of what is allowed: rough in every cell, of two values, or in layers."""
+def extreme(
+    names: tuple[str, ...], shape: tuple[int, ...], kind: str, seed: int
+) -> dict[str, jax.Array]:
+    """Parameters at the extremes of what is allowed: rough in every cell, of two values, or in
+    layers."""
     rng = np.random.default_rng(seed)
 
     def drawn(low: float, high: float) -> np.ndarray:
@@ -363,9 +453,13 @@ def extreme(names: tuple[str, ...], shape: tuple[int, ...], kind: str, seed: int
 
 
 def loudness(
-    equation: ox.AbstractWaveEquation, model: dict[str, jax.Array], boundary: ox.AbstractBoundary, step: float
+    equation: ox.AbstractWaveEquation,
+    model: dict[str, jax.Array],
+    boundary: ox.AbstractBoundary,
+    step: float,
 ) -> tuple[float, float]:
-    """The loudest sample in the second and in the last fifth of `STEPS` steps, after a kick at every point of the grid."""
+    """The loudest sample in the second and in the last fifth of `STEPS` steps, after a kick at
+    every point of the grid."""
     shape = next(iter(model.values())).shape
     rng = np.random.default_rng(1)
     kick = np.zeros(STEPS + 1)
@@ -373,7 +467,11 @@ def loudness(
     receivers = rng.uniform(0.0, 1.0, (30, len(shape))) * [(n - 1) * H for n in shape]
     survey = ox.Survey(ox.Extended(shots=1), receivers, kick, step)
     pace: Any = Pace(float(equation.speeds(model)[1]), step * (1.0 + 1e-9))
-    options: dict[str, Any] = {"boundary": boundary, "min_points_per_wavelength": 0.0, "time_dispersion": "raw"}
+    options: dict[str, Any] = {
+        "boundary": boundary,
+        "min_points_per_wavelength": 0.0,
+        "time_dispersion": "raw",
+    }
     F = ox.Propagator(equation, ox.Grid(shape, H), survey, pace, **options)
     assert F.steps_per_sample == 1
     weights = rng.standard_normal((1, *shape))
@@ -392,12 +490,17 @@ def searches() -> list[Any]:
     for name, entry in EQUATIONS.items():
         for order in (max(entry.order, 2), 8):
             for where in SURROUNDINGS:
-                # In solids that vary as strongly as these, a perfectly matched layer grows by itself, whatever the step.
+                # In solids that vary as strongly as these, a perfectly matched layer grows by
+                # itself, whatever the step.
                 unfit = not entry.layers or name == "Elastic"
                 if where == "cpml" and (unfit or order == 8):
                     continue
                 cases.append((name, order, where, (26, 22)))
-    return [*cases, ("AcousticDensity", 4, "edges", (12, 11, 10)), ("AcousticDensity", 4, "cpml", (12, 11, 10))]
+    return [
+        *cases,
+        ("AcousticDensity", 4, "edges", (12, 11, 10)),
+        ("AcousticDensity", 4, "cpml", (12, 11, 10)),
+    ]
 
 
 @pytest.mark.slow
@@ -406,8 +509,8 @@ def searches() -> list[Any]:
 def test_limit_holds_and_is_tight(
     monkeypatch: pytest.MonkeyPatch, name: str, order: int, where: str, shape: tuple[int, ...]
 ):
-    """Over 20,000 steps: at 0.99 of the limit nothing grows; at 1.03 it does, unless the fastest motion is in a layer, which
-    slows it."""
+    """Over 20,000 steps: at 0.99 of the limit nothing grows; at 1.03 it does, unless the fastest
+    motion is in a layer, which slows it."""
     equation, boundary = EQUATIONS[name].make(order), SURROUNDINGS[where]
     for kind in ("two values", "uniform", "layers"):
         model = extreme(equation.required(len(shape)), shape, kind, order)

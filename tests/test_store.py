@@ -77,7 +77,11 @@ def test_store_takes_over_the_buffers_of_used_histories():
     old = file(store, "old", used=True)
     assert file(store, "new") is old
     assert file(store, "newer") is not kept
-    assert [k for k in ("old", "kept", "new", "newer") if holds(store, k)] == ["kept", "new", "newer"]
+    assert [k for k in ("old", "kept", "new", "newer") if holds(store, k)] == [
+        "kept",
+        "new",
+        "newer",
+    ]
 
 
 def test_store_protects_and_pins():
@@ -105,7 +109,8 @@ def test_store_counts_what_is_being_written():
     assert store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False) is writing
     store.release(other)
     assert (
-        store.acquire((Stored("kept", (9, 8), "float64"),), SIZE, nothing_protected, wait=False) is None
+        store.acquire((Stored("kept", (9, 8), "float64"),), SIZE, nothing_protected, wait=False)
+        is None
     )  # larger than all
 
 
@@ -124,7 +129,9 @@ def test_store_waits_for_a_buffer():
     store = HistoryStore()
     writing = store.acquire(LAYOUT, SIZE, nothing_protected, wait=False)
     got = []
-    waiter = threading.Thread(target=lambda: got.append(store.acquire(LAYOUT, SIZE, nothing_protected, wait=True)))
+    waiter = threading.Thread(
+        target=lambda: got.append(store.acquire(LAYOUT, SIZE, nothing_protected, wait=True))
+    )
     waiter.start()
     waiter.join(0.05)
     assert waiter.is_alive()
@@ -134,9 +141,12 @@ def test_store_waits_for_a_buffer():
 
 
 def test_a_run_that_came_second_still_holds_its_buffer():
-    """Two runs compute one history at once; the second finds it filed, and reads its own copy until it is done."""
+    """Two runs compute one history at once; the second finds it filed, and reads its own copy until
+    it is done."""
     store = HistoryStore()
-    first, second = (store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False) for _ in range(2))
+    first, second = (
+        store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False) for _ in range(2)
+    )
     store.keep("key", first)
     store.keep("key", second)
     third = store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False)
@@ -147,7 +157,8 @@ def test_a_run_that_came_second_still_holds_its_buffer():
 
 
 def test_store_under_threads():
-    """Eight threads over six keys and room for four: no one ever reads another's numbers, and the budget holds."""
+    """Eight threads over six keys and room for four: no one ever reads another's numbers, and the
+    budget holds."""
     store = HistoryStore()
     budget, errors = 4 * SIZE, []
 

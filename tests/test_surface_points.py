@@ -1,4 +1,5 @@
-"""Windows of sources and receivers next to a free surface, and points on it that could do nothing."""
+"""Windows of sources and receivers next to a free surface, and points on it that could do
+nothing."""
 
 import warnings
 
@@ -8,7 +9,14 @@ import pytest
 
 import ondax as ox
 from ondax.calculus import transpose
-from ondax.engine.interpolation import Above, bends, extrapolation, window_below, window_slopes, window_weights
+from ondax.engine.interpolation import (
+    Above,
+    bends,
+    extrapolation,
+    window_below,
+    window_slopes,
+    window_weights,
+)
 from ondax.engine.mirror import continued
 from ondax.equations import Symbols
 from ondax.equations.stability import staggered_weights
@@ -24,7 +32,8 @@ DEEPER = [[100.0, 80.0]]
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("order", [2, 4, 8, 16])
 def test_bends_give_straight_lines_their_slope(order: int, half: bool):
-    """Of a straight line, bent next to the surface and even about it, the staggered differences are 1 everywhere."""
+    """Of a straight line, bent next to the surface and even about it, the staggered differences are
+    1 everywhere."""
     lift, weights = 0.5 * half, staggered_weights(order)
     rows = np.arange(60) + lift
     bent = rows + bends(order, half, 60)
@@ -42,7 +51,8 @@ def test_bends_give_straight_lines_their_slope(order: int, half: bool):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("above", [Above.SMOOTH, Above.LOST])
 def test_windows_below_a_surface(kind: str, half: bool, above: Above):
-    """They add up as they do away from it, are as exact for straight lines, and have the slopes that they say."""
+    """They add up as they do away from it, are as exact for straight lines, and have the slopes
+    that they say."""
     if above is Above.LOST and half:
         return
     taps, order = {"sinc": 8, "linear": 2}[kind], 8
@@ -52,21 +62,28 @@ def test_windows_below_a_surface(kind: str, half: bool, above: Above):
     weights = window_below(window_weights, *at)
     rows = np.arange(taps) + 0.5 * half
     np.testing.assert_allclose(
-        weights.sum(1), window_weights(np.arange(-9, 10) - depths[:, None] + 0.5 * half, kind).sum(1), atol=1e-12
+        weights.sum(1),
+        window_weights(np.arange(-9, 10) - depths[:, None] + 0.5 * half, kind).sum(1),
+        atol=1e-12,
     )
     if above is Above.LOST:
         assert np.all(weights[:, 0] == 0.0)
     e = 1e-6
     ahead, behind = (
-        window_below(window_weights, kind, above, depths + s * e, first, taps, half, order) for s in (1, -1)
+        window_below(window_weights, kind, above, depths + s * e, first, taps, half, order)
+        for s in (1, -1)
     )
     slopes = window_below(window_slopes, *at)
-    inside = np.abs(depths % 0.5 - 0.25) < 0.24  # elsewhere a grid point enters the window, whose edge has a kink
+    inside = (
+        np.abs(depths % 0.5 - 0.25) < 0.24
+    )  # elsewhere a grid point enters the window, whose edge has a kink
     np.testing.assert_allclose(slopes[inside], ((ahead - behind) / (2 * e))[inside], atol=2e-8)
     if kind == "linear" or above is Above.LOST:
         return
     bent = rows + bends(order, half, taps)
-    plain = window_weights(np.arange(-9, 10) - depths[:, None] + 0.5 * half, kind) @ (np.arange(-9, 10) + 0.5 * half)
+    plain = window_weights(np.arange(-9, 10) - depths[:, None] + 0.5 * half, kind) @ (
+        np.arange(-9, 10) + 0.5 * half
+    )
     np.testing.assert_allclose(weights @ bent, plain, atol=1e-12)
 
 
@@ -74,7 +91,9 @@ def test_extrapolation_is_exact_for_parabolas():
     known, wanted = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0), (0.0, -1.0)
     values, slope = extrapolation(known, (0.0,) * 7, wanted)
     parabola = lambda z: 3.0 - 2.0 * z + 0.7 * z**2  # noqa: E731
-    np.testing.assert_allclose(values @ parabola(np.array(known)), parabola(np.array(wanted)), atol=1e-10)
+    np.testing.assert_allclose(
+        values @ parabola(np.array(known)), parabola(np.array(wanted)), atol=1e-10
+    )
     assert abs(slope @ parabola(np.array(known)) + 2.0) < 1e-10
 
 
@@ -82,15 +101,21 @@ def test_only_what_vanishes_is_odd():
     """Of a solid, by component: the traction on the surface, and the shear strains in it."""
     symbols = Symbols(3, 4)
     system = ox.Elastic(4).system(symbols, SURFACE)
-    ways = {p.name: [continued(p, field, symbols) for field, _ in p.terms] for p in (*system.inputs, *system.outputs)}
+    ways = {
+        p.name: [continued(p, field, symbols) for field, _ in p.terms]
+        for p in (*system.inputs, *system.outputs)
+    }
     odd = {"moment_xz", "moment_yz", "stress_xz", "stress_yz", "stress_zz"}
-    assert {name for name, found in ways.items() if Above.ODD in found and name != "pressure"} == odd
+    assert {
+        name for name, found in ways.items() if Above.ODD in found and name != "pressure"
+    } == odd
     assert ways["pressure"] == [Above.SMOOTH, Above.SMOOTH, Above.ODD]
     assert ways["explosive"] == [Above.SMOOTH, Above.SMOOTH, Above.LOST]
     assert ways["moment_zz"] == [Above.LOST]
     backward = transpose(system)
     assert ways == {
-        p.name: [continued(p, field, symbols) for field, _ in p.terms] for p in (*backward.inputs, *backward.outputs)
+        p.name: [continued(p, field, symbols) for field, _ in p.terms]
+        for p in (*backward.inputs, *backward.outputs)
     }
 
 
@@ -99,16 +124,25 @@ def test_only_what_vanishes_is_odd():
 
 def propagator(equation: ox.AbstractWaveEquation, sources, receivers, **kinds) -> ox.Propagator:
     survey = ox.Survey(sources, receivers, np.hanning(40), 1.5e-3, **kinds)
-    return ox.Propagator(equation, GRID, survey, 2600.0, boundary=SURFACE, min_points_per_wavelength=0.0)
+    return ox.Propagator(
+        equation, GRID, survey, 2600.0, boundary=SURFACE, min_points_per_wavelength=0.0
+    )
 
 
-ACOUSTIC = [ox.Acoustic(), ox.AcousticDensity(), ox.VTI(), ox.TTI(), ox.Viscoacoustic(frequency=15.0)]
+ACOUSTIC = [
+    ox.Acoustic(),
+    ox.AcousticDensity(),
+    ox.VTI(),
+    ox.TTI(),
+    ox.Viscoacoustic(frequency=15.0),
+]
 
 
 @pytest.mark.parametrize("equation", ACOUSTIC, ids=lambda e: type(e).__name__)
 def test_sources_on_the_surface_are_refused(equation: ox.AbstractWaveEquation):
     with pytest.raises(
-        ValueError, match=r"sources: 1 of 2 .* free surface at z = 50 m.*radiates nothing.*half a cell is 5 m"
+        ValueError,
+        match=r"sources: 1 of 2 .* free surface at z = 50 m.*radiates nothing.*half a cell is 5 m",
     ):
         propagator(equation, [[[100.0, 50.0], [100.0, 60.0]]], DEEPER)
     propagator(equation, [[100.0, 50.1]], DEEPER)
@@ -135,7 +169,13 @@ def test_components_that_do_not_vanish_may_stand_on_the_surface():
             {"moment_xz": np.array(1.0), "moment_zz": np.array(0.1)},
         ):
             propagator(ox.Elastic(), [[100.0, 50.0]], DEEPER, source=source)
-        for receiver in ("velocity_x", "velocity_z", "stress_xx", "pressure", ("stress_zz", "velocity_z")):
+        for receiver in (
+            "velocity_x",
+            "velocity_z",
+            "stress_xx",
+            "pressure",
+            ("stress_zz", "velocity_z"),
+        ):
             propagator(ox.Elastic(), DEEPER, [[100.0, 50.0]], receiver=receiver)
         ox.nn.WavefieldModelling(propagator(ox.Acoustic(), DEEPER, DEEPER))
         ox.Propagator(
@@ -161,9 +201,9 @@ def test_positions_given_with_a_call():
 
 @pytest.mark.slow
 def test_moments_on_the_surface():
-    """In a free surface the normal strain is `-lambda / (lambda + 2 mu)` times the lateral one. By reciprocity a vertical
-    couple of forces there sends out that many times what a horizontal one does. 44 points a dominant wavelength of S
-    leave 1 % (measured; second order)."""
+    """In a free surface the normal strain is `-lambda / (lambda + 2 mu)` times the lateral one. By
+    reciprocity a vertical couple of forces there sends out that many times what a horizontal one
+    does. 44 points a dominant wavelength of S leave 1 % (measured; second order)."""
     vp, vs, rho, h = 2000.0, 1100.0, 2000.0, 5.0
     grid, t = ox.Grid((81, 41), h), 1e-3 * np.arange(600)
     wavelet = np.zeros((2, 2, 1, len(t)))
@@ -179,7 +219,9 @@ def test_moments_on_the_surface():
     boundary = ox.Faces(ox.Sponge(width=0), top=ox.FreeSurface())
     F = ox.Propagator(ox.Elastic(2), grid, survey, vp, boundary=boundary)
     medium = {"vp": vp, "vs": vs, "rho": rho}
-    across, down = np.asarray(F({n: jnp.full(grid.shape, value) for n, value in medium.items()}))[:, :, 0]
+    across, down = np.asarray(F({n: jnp.full(grid.shape, value) for n, value in medium.items()}))[
+        :, :, 0
+    ]
     expected = -(1.0 - 2.0 * vs**2 / vp**2) * across
     assert np.linalg.norm(expected) > 0.0
     assert np.linalg.norm(down - expected) < 0.04 * np.linalg.norm(expected)

@@ -1,7 +1,8 @@
-"""Boxes of a few points, down to one, between absorbing layers: modelling, Born modelling and their adjoints are exact.
+"""Boxes of a few points, down to one, between absorbing layers: modelling, Born modelling and their
+adjoints are exact.
 
-What the layers at the two ends of an axis remember is felt at common points there, unlike on grids of any size that has
-waves in it: see `whole` in `calculus.stretched`.
+What the layers at the two ends of an axis remember is felt at common points there, unlike on grids
+of any size that has waves in it: see `whole` in `calculus.stretched`.
 """
 
 from pathlib import Path
@@ -40,14 +41,17 @@ class Box:
         seed: of everything.
     """
 
-    def __init__(self, name: str, order: int, shape: tuple[int, ...], boundary: Any, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, order: int, shape: tuple[int, ...], boundary: Any, seed: int = 0
+    ) -> None:
         entry, ndim = EQUATIONS[name], len(shape)
         self.rng = np.random.default_rng(seed)
         extent = 9.0 * (np.array(shape) - 1)
         # Enough steps for waves to cross the box and its layers.
         wavelet = self.rng.normal(size=(1, 2, 36))
         points = self.rng.uniform(size=(1, 5, ndim)) * extent
-        # On a single point between like boundaries, an explosion moves nothing: only rounding would be compared.
+        # On a single point between like boundaries, an explosion moves nothing: only rounding would
+        # be compared.
         receiver = "pressure" if name == "Elastic" and shape[-1] == 1 else None
         survey = ox.Survey(points[:, :2], points[:, 2:], wavelet, 1.2e-3, receiver=receiver)
         self.F = ox.Propagator(
@@ -62,7 +66,8 @@ class Box:
         self.model = model if len(model) > 1 else next(iter(model.values()))
 
     def assert_exact(self) -> None:
-        """The adjoint of modelling in the wavelet, and that of Born modelling, which gradients run."""
+        """The adjoint of modelling in the wavelet, and that of Born modelling, which gradients
+        run."""
         F, model, w = self.F, self.model, jnp.asarray(self.F.survey.wavelet)
         traces, pull = jax.vjp(lambda m, w: F(m, wavelet=w), model, w)
         y = jnp.asarray(self.rng.normal(size=traces.shape))
@@ -103,7 +108,9 @@ def test_which_axes_are_thin(shape: tuple[int, ...], boundary: Any, expected: se
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["Acoustic", "AcousticDensity"])
-def test_one_memory_for_both_layers_changes_nothing(name: str, x64: None, monkeypatch: pytest.MonkeyPatch):
+def test_one_memory_for_both_layers_changes_nothing(
+    name: str, x64: None, monkeypatch: pytest.MonkeyPatch
+):
     """On a grid wide enough for either."""
 
     def results() -> tuple[Any, ...]:
@@ -119,9 +126,12 @@ def test_one_memory_for_both_layers_changes_nothing(name: str, x64: None, monkey
 
 
 @pytest.mark.slow
-def test_loops_that_devito_fuses_too_far_are_kept_apart(x64: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Here Devito fuses a loop that computes an array with one that reads the next point of it: traces would be off by a few
-    per cent. If no kernel is refused any more, Devito has been mended, and `engine/fusion.py` can go."""
+def test_loops_that_devito_fuses_too_far_are_kept_apart(
+    x64: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Here Devito fuses a loop that computes an array with one that reads the next point of it:
+    traces would be off by a few per cent. If no kernel is refused any more, Devito has been mended,
+    and `engine/fusion.py` can go."""
     refused = []
 
     def check(operator: Any) -> None:

@@ -1,7 +1,7 @@
 """Every operator under every transform, in both precisions; and what JAX asks the host to compute.
 
-`test_adjoint.py` has the gradients in all inputs at once; here are the operators that it leaves out, the precisions,
-and the promise that nothing is computed that nobody asked for.
+`test_adjoint.py` has the gradients in all inputs at once; here are the operators that it leaves
+out, the precisions, and the promise that nothing is computed that nobody asked for.
 """
 
 import functools
@@ -21,9 +21,9 @@ from systems import float64_everywhere
 import ondax as ox
 from ondax.host import HostModel
 
-# Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the pointwise algebra around
-# them otherwise, and sums over shots and models may associate otherwise: rounding errors of the dtype in
-# some 50 steps, 6e-8 each, that need not cancel.
+# Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the
+# pointwise algebra around them otherwise, and sums over shots and models may associate otherwise:
+# rounding errors of the dtype in some 50 steps, 6e-8 each, that need not cancel.
 ROUNDING = {"float32": 1e-5, "float64": 1e-13}
 EQUATIONS = ["acoustic", "density"]
 
@@ -46,11 +46,19 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
 def operators(equation: str, dtype: str) -> dict[str, tuple[Operator, list[Any]]]:
     """Each operator as a function of one argument, and three arguments for it."""
     problem = Problem(equation, 1, 4, dtype=dtype)
-    F, model, x, y = problem.propagator(), problem.model(), problem.perturbation(), problem.cotangent()
+    F, model, x, y = (
+        problem.propagator(),
+        problem.model(),
+        problem.perturbation(),
+        problem.cotangent(),
+    )
     J = F.jacobian(model)
 
     def scaled(tree: Any) -> list[Any]:
-        return [jax.tree.map(lambda a, s=s: a * jnp.asarray(s, a.dtype), tree) for s in (1.0, 0.99, 0.98)]
+        return [
+            jax.tree.map(lambda a, s=s: a * jnp.asarray(s, a.dtype), tree)
+            for s in (1.0, 0.99, 0.98)
+        ]
 
     return {
         "F": (F, scaled(model)),
@@ -85,12 +93,16 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_transforms(equation: str, name: str, dtype: str):
-    """Each transform against a plain loop of eager calls; jitted as one program, for compiling takes the time."""
+    """Each transform against a plain loop of eager calls; jitted as one program, for compiling
+    takes the time."""
     f, arguments = operators(equation, dtype)[name]
     plain = values(equation, dtype, name)
     assert all(norm(v) > 0 for v in plain)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(plain))
-    swapped = (stack([stack(arguments), stack(arguments[::-1])]), stack([stack(plain), stack(plain[::-1])]))
+    swapped = (
+        stack([stack(arguments), stack(arguments[::-1])]),
+        stack([stack(plain), stack(plain[::-1])]),
+    )
     expected = {
         "jit": plain[0],
         "vmap": stack(plain),
@@ -113,7 +125,8 @@ def test_transforms(equation: str, name: str, dtype: str):
 
 
 def test_float64_in_one_thread():
-    """`jax.enable_x64` holds for the thread that calls it, and for the calls it makes wherever JAX runs them."""
+    """`jax.enable_x64` holds for the thread that calls it, and for the calls it makes wherever JAX
+    runs them."""
     with jax.enable_x64(True):
         problem = Problem("acoustic", 1, 4)
         F, model = problem.propagator(), problem.model()
@@ -149,7 +162,8 @@ def test_more_transforms(name: str, x64: None):
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_operators_transpose(equation: str, name: str, dtype: str):
-    """Gradients through a linear operator, plain and under `jax.checkpoint`, pull back by its transpose."""
+    """Gradients through a linear operator, plain and under `jax.checkpoint`, pull back by its
+    transpose."""
     f, arguments = operators(equation, dtype)[name]
     x, other = arguments[0], f(arguments[1])
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]  # of dot tests
@@ -160,7 +174,8 @@ def test_linear_operators_transpose(equation: str, name: str, dtype: str):
 
 
 def test_jacrev(x64: None):
-    """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its transpose."""
+    """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its
+    transpose."""
     survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
     F = ox.Propagator(
         ox.Acoustic(space_order=4),
@@ -206,7 +221,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str,
     yield seen
 
 
-def calls(asked: list[tuple[str, dict[str, Any]]], run: Callable[[], Any]) -> list[tuple[str, dict[str, Any]]]:
+def calls(
+    asked: list[tuple[str, dict[str, Any]]], run: Callable[[], Any]
+) -> list[tuple[str, dict[str, Any]]]:
     asked.clear()
     jax.block_until_ready(run())
     return list(asked)
@@ -218,7 +235,9 @@ ADJOINT = {"wanted": (), "weights": False, "source": False, "slopes": False, "la
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
-    problem = Problem("density", 1, 4, dtype="float32")  # coefficients: compressibility (0), buoyancy (1)
+    problem = Problem(
+        "density", 1, 4, dtype="float32"
+    )  # coefficients: compressibility (0), buoyancy (1)
     F = problem.propagator()
     model, wavelet, sources, receivers = problem.inputs()
 
@@ -233,13 +252,18 @@ def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
         (2,): [("forward", FORWARD), ("adjoint", ADJOINT | {"source": True})],
         (3,): [("forward", FORWARD), ("adjoint", ADJOINT | {"slopes": True})],
         (4,): [("forward", FORWARD | {"slopes": True})],
-        (0, 2): [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,), "source": True})],
+        (0, 2): [
+            ("forward", FORWARD | {"keep": (0,)}),
+            ("adjoint", ADJOINT | {"wanted": (0,), "source": True}),
+        ],
     }
     for argnums, wanted in expected.items():
         gradient = jax.grad(misfit, argnums=argnums)
         got = calls(asked, lambda g=gradient: (jax.jit(g) if jitted else g)(*inputs))
         assert got == wanted, argnums
-    assert calls(asked, lambda: (jax.jit(misfit) if jitted else misfit)(*inputs)) == [("forward", FORWARD)]
+    assert calls(asked, lambda: (jax.jit(misfit) if jitted else misfit)(*inputs)) == [
+        ("forward", FORWARD)
+    ]
 
 
 def test_an_fwi_step_asks_for_the_model_only(asked: list):
@@ -247,9 +271,16 @@ def test_an_fwi_step_asks_for_the_model_only(asked: list):
     F = problem.propagator()
     wanted = [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,)})]
     misfit = lambda m: jnp.sum(F(m) ** 2)  # noqa: E731
-    for gradient in (jax.grad(misfit), jax.jit(jax.value_and_grad(misfit)), jax.grad(jax.jit(misfit))):
+    for gradient in (
+        jax.grad(misfit),
+        jax.jit(jax.value_and_grad(misfit)),
+        jax.grad(jax.jit(misfit)),
+    ):
         assert calls(asked, lambda g=gradient: g(problem.model())) == wanted
-    assert calls(asked, lambda: jax.grad(lambda m: jnp.sum(jax.lax.stop_gradient(F(m)) * m[0]))(problem.model())) in (
+    assert calls(
+        asked,
+        lambda: jax.grad(lambda m: jnp.sum(jax.lax.stop_gradient(F(m)) * m[0]))(problem.model()),
+    ) in (
         [("forward", FORWARD)],
         [("forward", FORWARD | {"keep": (0,)})],
     )
@@ -270,7 +301,9 @@ def test_born_without_a_forward_run(asked: list):
 def test_jacobian_products_do_not_model(asked: list):
     problem = Problem("density", 1, 4, dtype="float32")
     J = problem.propagator().jacobian(problem.model())
-    assert calls(asked, lambda: J.mv(problem.perturbation())) == [("born", {"wanted": (0, 1), "source": False})]
+    assert calls(asked, lambda: J.mv(problem.perturbation())) == [
+        ("born", {"wanted": (0, 1), "source": False})
+    ]
     image = ("adjoint", ADJOINT | {"wanted": (0, 1), "last_use": False})
     assert calls(asked, lambda: J.T.mv(problem.cotangent())) == [image]
 
@@ -278,7 +311,10 @@ def test_jacobian_products_do_not_model(asked: list):
 def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
     problem = Problem("acoustic", 1, 4, dtype="float32")
     F = problem.propagator()
-    got = calls(asked, lambda: jax.jit(jax.grad(jax.checkpoint(lambda m: jnp.sum(F(m) ** 2))))(problem.model()))
+    got = calls(
+        asked,
+        lambda: jax.jit(jax.grad(jax.checkpoint(lambda m: jnp.sum(F(m) ** 2))))(problem.model()),
+    )
     assert got[-1] == ("adjoint", ADJOINT | {"wanted": (0,)})
     assert [name for name, _ in got[:-1]] in (["forward"], ["forward", "forward"])
 
@@ -287,7 +323,8 @@ def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
 
 
 def test_a_propagator_holds_nothing_to_train(x64: None):
-    """Inside a network it is a fixed layer: no leaves, safe to filter, to jit, and to close over."""
+    """Inside a network it is a fixed layer: no leaves, safe to filter, to jit, and to close
+    over."""
     problem = Problem("acoustic", 1, 4)
     F = problem.propagator()
     assert jax.tree.leaves(F) == []
@@ -302,7 +339,9 @@ def test_a_propagator_holds_nothing_to_train(x64: None):
         def __call__(self, latent):
             return self.propagator(2000.0 + 100.0 * jnp.tanh(self.linear(latent)))
 
-    network = Network(eqx.nn.Linear(3, problem.shape[0], key=jax.random.key(0), dtype=jnp.float64), F)
+    network = Network(
+        eqx.nn.Linear(3, problem.shape[0], key=jax.random.key(0), dtype=jnp.float64), F
+    )
     latent = jnp.array([0.1, -0.3, 0.2])
     observed = F(problem.model())
 
@@ -315,9 +354,11 @@ def test_a_propagator_holds_nothing_to_train(x64: None):
     assert [a.shape for a in jax.tree.leaves(gradient)] == [(41, 3), (41,)]
     # The gradient is that of the same network written out, with the propagator outside.
     arrays, static = eqx.partition(network.linear, eqx.is_array)
-    want = jax.grad(lambda a: jnp.sum((F(2000.0 + 100.0 * jnp.tanh(eqx.combine(a, static)(latent))) - observed) ** 2))(
-        arrays
-    )
+    want = jax.grad(
+        lambda a: jnp.sum(
+            (F(2000.0 + 100.0 * jnp.tanh(eqx.combine(a, static)(latent))) - observed) ** 2
+        )
+    )(arrays)
     assert difference(jax.tree.leaves(gradient), jax.tree.leaves(want)) < 1e-12
     # And a step along it goes down.
     optimiser = optax.sgd(1e-6 / norm(gradient))
@@ -327,7 +368,8 @@ def test_a_propagator_holds_nothing_to_train(x64: None):
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_lineax_solvers(x64: None, equation: str):
-    """Least-squares migration under jit: conjugate gradients on the normal equations, and LSMR, reach one answer."""
+    """Least-squares migration under jit: conjugate gradients on the normal equations, and LSMR,
+    reach one answer."""
     problem = Problem(equation, 1, 4)
     F, model = problem.propagator(), problem.model()
     x = problem.perturbation()
@@ -338,7 +380,9 @@ def test_lineax_solvers(x64: None, equation: str):
     def solve(m, d):
         J = F.jacobian(m)
         flat, unflatten = jax.flatten_util.ravel_pytree(x)
-        scale = jax.flatten_util.ravel_pytree(jax.tree.map(lambda a, s: jnp.full_like(a, s), x, size))[0]
+        scale = jax.flatten_util.ravel_pytree(
+            jax.tree.map(lambda a, s: jnp.full_like(a, s), x, size)
+        )[0]
         weight = 0.3 * jnp.sqrt(jnp.mean(d**2) * d.size / flat.size)
 
         def forward(v):
@@ -346,7 +390,9 @@ def test_lineax_solvers(x64: None, equation: str):
 
         stacked = lx.FunctionLinearOperator(forward, jax.ShapeDtypeStruct(flat.shape, flat.dtype))
         rhs = (d, jnp.zeros_like(flat))
-        cg = lx.linear_solve(stacked, rhs, lx.Normal(lx.CG(rtol=1e-10, atol=1e-10)), throw=False).value
+        cg = lx.linear_solve(
+            stacked, rhs, lx.Normal(lx.CG(rtol=1e-10, atol=1e-10)), throw=False
+        ).value
         lsmr = lx.linear_solve(stacked, rhs, lx.LSMR(rtol=1e-12, atol=1e-12), throw=False).value
         return cg, lsmr, J.mv(unflatten(scale * cg))
 
@@ -376,6 +422,9 @@ def test_lineax_takes_the_jacobian_itself(x64: None):
     )
     scale = norm(normal.mv(x)) / norm(x)
     solution = lx.linear_solve(
-        damped, jax.tree.map(lambda a: a / scale, normal.mv(x)), lx.CG(1e-6, 1e-6, max_steps=5), throw=False
+        damped,
+        jax.tree.map(lambda a: a / scale, normal.mv(x)),
+        lx.CG(1e-6, 1e-6, max_steps=5),
+        throw=False,
     )
     assert norm(solution.value) > 0

@@ -1,7 +1,9 @@
-"""Never hang: host calls on one core, from several Python threads, and where JAX was used before ondax was imported.
+"""Never hang: host calls on one core, from several Python threads, and where JAX was used before
+ondax was imported.
 
-Each case is a process of its own under a timeout, with inputs that are still being computed when the call is made and
-arguments far above the 100 KiB from which on JAX's own copy of them can wait for ever (for the thread that waits for it).
+Each case is a process of its own under a timeout, with inputs that are still being computed when
+the call is made and arguments far above the 100 KiB from which on JAX's own copy of them can wait
+for ever (for the thread that waits for it).
 """
 
 import os
@@ -13,7 +15,8 @@ import pytest
 
 TIMEOUT = 120  # seconds; a case takes about five, most of them for importing JAX and Devito
 
-# A model of 200 x 200 float32 is 160 kB, and with its layer more; the run itself is a matter of milliseconds.
+# A model of 200 x 200 float32 is 160 kB, and with its layer more; the run itself is a matter of
+# milliseconds.
 SETUP = """
 import threading
 import jax, jax.numpy as jnp, numpy as np
@@ -93,7 +96,13 @@ CASES = [  # the harder half of the table: before, body, cores
 
 def run(program: str, env: dict[str, str], timeout: float) -> None:
     try:
-        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
     except subprocess.TimeoutExpired:
         pytest.fail(f"hung for {timeout} s")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -103,7 +112,9 @@ def run(program: str, env: dict[str, str], timeout: float) -> None:
 @pytest.mark.parametrize(("before", "body", "cores"), CASES)
 def test_never_hangs(before: str, body: str, cores: int | None):
     program = SETUP.format(
-        before=BEFORE[before], body=textwrap.dedent(BODIES[body]), asynchronous=before != "imported first"
+        before=BEFORE[before],
+        body=textwrap.dedent(BODIES[body]),
+        asynchronous=before != "imported first",
     )
     if cores and not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system cannot confine a process to one core")
@@ -143,5 +154,9 @@ def test_never_hangs_on_several_devices(case: str):
     """Four CPU devices, more than there may be cores: each holds a thread of the pool."""
     body = SEVERAL.format(program=textwrap.dedent(SEVERAL_PROGRAMS[case]))
     program = SETUP.format(before="", body=body, asynchronous=False)
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
     run(program, env, timeout=45)

@@ -43,12 +43,16 @@ def gradient(F, observed, size, model, **more):
 
 def off(found, right):
     """The relative difference of two trees."""
-    pairs = [(np.asarray(f, float), np.asarray(r, float)) for f, r in zip(*map(jax.tree.leaves, (found, right)))]
+    pairs = [
+        (np.asarray(f, float), np.asarray(r, float))
+        for f, r in zip(*map(jax.tree.leaves, (found, right)))
+    ]
     return max(np.linalg.norm(f - r) / np.linalg.norm(r) for f, r in pairs)
 
 
 def same_digits(found, right):
-    """But where waves have yet to arrive: what runs ahead of them is too small for float32 in some units."""
+    """But where waves have yet to arrive: what runs ahead of them is too small for float32 in some
+    units."""
     found, right = np.asarray(found), np.asarray(right)
     arrived = np.abs(right) > 1e-12 * np.abs(right).max()
     assert np.count_nonzero(arrived) > right.size / 2
@@ -82,7 +86,9 @@ def test_second_derivatives(size):
 def test_wavelets_and_positions(size):
     def gradients(F, size):
         def misfit(wavelet, sources, receivers):
-            return 0.5 * jnp.sum((F(VP, wavelet=wavelet, sources=sources, receivers=receivers) / size) ** 2)
+            return 0.5 * jnp.sum(
+                (F(VP, wavelet=wavelet, sources=sources, receivers=receivers) / size) ** 2
+            )
 
         s = F.survey
         w = jnp.asarray(s.wavelet, jnp.float32)
@@ -109,17 +115,21 @@ def test_extended_sources(of_wavelet, of_weights):
     assert off(traces(of_weights * weights, of_wavelet * wavelet, VP) / size, plain) < ALIKE
 
     def slopes(weights, wavelet, size):
-        return jax.grad(lambda *a: 0.5 * jnp.sum((traces(*a) / size - 2.0 * plain) ** 2), (0, 1, 2))(
-            weights, wavelet, VP
-        )
+        return jax.grad(
+            lambda *a: 0.5 * jnp.sum((traces(*a) / size - 2.0 * plain) ** 2), (0, 1, 2)
+        )(weights, wavelet, VP)
 
-    found, right = slopes(of_weights * weights, of_wavelet * wavelet, size), slopes(weights, wavelet, 1.0)
+    found, right = (
+        slopes(of_weights * weights, of_wavelet * wavelet, size),
+        slopes(weights, wavelet, 1.0),
+    )
     assert off((of_weights * found[0], of_wavelet * found[1], found[2]), right) < ALIKE
 
 
 @pytest.mark.slow
 def test_shots_of_very_different_sizes():
-    """Each as if it were alone, a silent one included; sums over shots are those of the strong ones."""
+    """Each as if it were alone, a silent one included; sums over shots are those of the strong
+    ones."""
     sources, sizes = np.array([*SOURCES, [150.0, 40.0]]), np.array([1e-20, 1e12, 0.0])
     F = propagator(sources=sources, wavelet=sizes[:, None, None] * WAVELET)
     traces = F(TRUE)
@@ -132,7 +142,13 @@ def test_shots_of_very_different_sizes():
     np.testing.assert_array_equal(gradient(F, traces, 1e12, VP), expected)
     weak = gradient(F, traces[:1], 1e-20, VP, shots=jnp.array([0]))
     assert (
-        off(weak, gradient(propagator(sources=sources[[0]]), propagator(sources=sources[[0]])(TRUE), 1.0, VP)) < ALIKE
+        off(
+            weak,
+            gradient(
+                propagator(sources=sources[[0]]), propagator(sources=sources[[0]])(TRUE), 1.0, VP
+            ),
+        )
+        < ALIKE
     )
 
 
@@ -156,7 +172,8 @@ def test_what_float32_cannot_hold_is_said():
     observed = F(TRUE)
     raw = lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)  # noqa: E731
     with pytest.raises(
-        Exception, match="gradients of the coefficient m are too small for float32.*multiply the misfit"
+        Exception,
+        match="gradients of the coefficient m are too small for float32.*multiply the misfit",
     ):
         jax.block_until_ready(jax.grad(raw)(VP))
     with pytest.raises(Exception, match="wavelets of the survey .* are too small for float32"):
@@ -164,7 +181,9 @@ def test_what_float32_cannot_hold_is_said():
     with pytest.raises(Exception, match="Born traces are too small for float32"):
         jax.block_until_ready(propagator(1e-30).jacobian(VP).mv(1e-4 * CHANGE))
     with pytest.raises(Exception, match="gradients of the coefficient m are too large for float32"):
-        jax.block_until_ready(propagator(1e20).jacobian(VP).T.mv(1e38 * observed / jnp.max(observed)))
+        jax.block_until_ready(
+            propagator(1e20).jacobian(VP).T.mv(1e38 * observed / jnp.max(observed))
+        )
 
 
 @pytest.mark.slow
@@ -226,14 +245,18 @@ LBFGS = optax.lbfgs(optax.piecewise_constant_schedule(100.0, {1: 1e-2}))
 
 @pytest.mark.parametrize("size", [1e-20, pytest.param(1e20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "optimizer", [optax.adam(10.0), pytest.param(LBFGS, marks=pytest.mark.slow)], ids=["adam", "lbfgs"]
+    "optimizer",
+    [optax.adam(10.0), pytest.param(LBFGS, marks=pytest.mark.slow)],
+    ids=["adam", "lbfgs"],
 )
 def test_inversions(optimizer, size):
     plain, found = (invert(s, optimizer) for s in (1.0, size))
     assert float(jnp.abs(plain.model - VP).max()) > 5.0
     assert off(found.model - VP, plain.model - VP) < ALIKE
     np.testing.assert_allclose(found.history.misfit / size**2, plain.history.misfit, rtol=ALIKE)
-    np.testing.assert_allclose(found.history.gradient_norm / size**2, plain.history.gradient_norm, rtol=ALIKE)
+    np.testing.assert_allclose(
+        found.history.gradient_norm / size**2, plain.history.gradient_norm, rtol=ALIKE
+    )
 
 
 MISFITS = {
@@ -254,7 +277,8 @@ def smooth(g):
 def test_misfits_and_preconditioners(name):
     """In units a power of two smaller nothing changes but exponents, not even the rounding."""
     plain, found = (
-        invert(s, optax.adam(10.0), misfit=MISFITS[name](s), batch_size=1, precondition=smooth) for s in (1.0, 2.0**-66)
+        invert(s, optax.adam(10.0), misfit=MISFITS[name](s), batch_size=1, precondition=smooth)
+        for s in (1.0, 2.0**-66)
     )
     assert off(found.model - VP, plain.model - VP) < 1e-6
 
@@ -262,10 +286,13 @@ def test_misfits_and_preconditioners(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MISFITS if name not in ("l1", "huber")])
 def test_misfits_in_decimal_units(name):
-    """Data in other units are rounded otherwise. The slopes of l1, and of huber beyond its threshold, are signs of
-    residuals: before the first arrival they are signs of rounding errors, and no two roundings agree on them."""
+    """Data in other units are rounded otherwise. The slopes of l1, and of huber beyond its
+    threshold, are signs of
+    residuals: before the first arrival they are signs of rounding errors, and no two roundings
+        agree on them."""
     plain, found = (
-        invert(s, optax.adam(10.0), misfit=MISFITS[name](s), batch_size=1, precondition=smooth) for s in (1.0, 1e-20)
+        invert(s, optax.adam(10.0), misfit=MISFITS[name](s), batch_size=1, precondition=smooth)
+        for s in (1.0, 1e-20)
     )
     assert off(found.model - VP, plain.model - VP) < ALIKE
 
@@ -283,10 +310,17 @@ def test_steps_of_sgd_are_those_of_the_misfit_in_its_units():
     rate = 10.0 / float(jnp.max(jnp.abs(slope)))
     found = ox.fwi(F, observed, VP, optimizer=optax.sgd(rate), iterations=1, progress=False)
     assert off(found.model - VP, -rate * slope) < 1e-6 * 2000.0 / 10.0  # the rounding of a velocity
-    with pytest.raises(FloatingPointError, match="the gradient in units of the data has a norm of .*too small"):
+    with pytest.raises(
+        FloatingPointError, match="the gradient in units of the data has a norm of .*too small"
+    ):
         invert(1e-20, optax.sgd(rate))
     with pytest.raises(FloatingPointError, match="too far from 1 for a line search"):
-        invert(1e-20, optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20, store_grad=True)))
+        invert(
+            1e-20,
+            optax.chain(
+                optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20, store_grad=True)
+            ),
+        )
 
 
 @pytest.mark.slow
@@ -294,10 +328,14 @@ def test_misfits_of_the_users_see_traces_as_they_are():
     squares = lambda p, o: jnp.sum((p - o) ** 2)  # noqa: E731
     plain, found = (invert(s, optax.adam(10.0), misfit=squares) for s in (1.0, 1e-6))
     assert off(found.model - VP, plain.model - VP) < ALIKE
-    with pytest.raises(Exception, match=r"too small for float32.*multiply the misfit by a constant"):
+    with pytest.raises(
+        Exception, match=r"too small for float32.*multiply the misfit by a constant"
+    ):
         invert(1e-20, optax.adam(10.0), misfit=squares)
     fourth = lambda p, o: jnp.sum((p - o) ** 4)  # noqa: E731  its slopes are zero too
-    with pytest.raises(FloatingPointError, match=r"misfit is 0 in float32, but .* in float64.*Divide the traces"):
+    with pytest.raises(
+        FloatingPointError, match=r"misfit is 0 in float32, but .* in float64.*Divide the traces"
+    ):
         invert(1e-20, optax.adam(10.0), misfit=fourth)
     sized = lambda p, o: jnp.sum(((p - o) / 1e-20) ** 2)  # noqa: E731
     assert off(invert(1e-20, optax.adam(10.0), misfit=sized).model - VP, plain.model - VP) < ALIKE
@@ -320,7 +358,9 @@ def migrate(size, of_data=1.0, **setting):
 @pytest.mark.parametrize(
     ("solver", "size"),
     [
-        pytest.param(solver, size, marks=() if (solver, size) == ("cgls", 1e-20) else pytest.mark.slow)
+        pytest.param(
+            solver, size, marks=() if (solver, size) == ("cgls", 1e-20) else pytest.mark.slow
+        )
         for solver in SOLVERS
         for size in (1e-20, 1e20)
     ],
@@ -330,12 +370,15 @@ def test_migration(solver, size):
     assert float(jnp.abs(plain.image).max()) > 5.0
     assert off(found.image, plain.image) < ALIKE
     np.testing.assert_allclose(found.history.data_residual, plain.history.data_residual, rtol=ALIKE)
-    np.testing.assert_allclose(found.history.normal_residual / size**2, plain.history.normal_residual, rtol=10 * ALIKE)
+    np.testing.assert_allclose(
+        found.history.normal_residual / size**2, plain.history.normal_residual, rtol=10 * ALIKE
+    )
 
 
 @pytest.mark.slow
 def test_migration_of_data_in_other_units_than_the_source_with_weights_and_damping():
-    """The image is in proportion to the data; weights of traces and image cancel, and so does what they do to the damping."""
+    """The image is in proportion to the data; weights of traces and image cancel, and so does what
+    they do to the damping."""
     F = propagator()
     structure = F.jacobian(VP).out_structure()
     plain = migrate(1.0, damping=1e-12)
@@ -356,5 +399,8 @@ def test_migration_of_data_in_other_units_than_the_source_with_weights_and_dampi
 def test_illumination(size):
     plain, found = (ox.preconditioners.illumination(propagator(s), VP) for s in (1.0, size))
     assert off(size * found.diagonal, plain.diagonal) < ALIKE
-    plain, found = (migrate(s, right=ox.preconditioners.illumination(propagator(s), VP)).image for s in (1.0, size))
+    plain, found = (
+        migrate(s, right=ox.preconditioners.illumination(propagator(s), VP)).image
+        for s in (1.0, size)
+    )
     assert off(found, plain) < ALIKE

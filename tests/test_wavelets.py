@@ -41,7 +41,9 @@ def test_starts_and_ends_near_zero_with_unit_peak(wavelet):
 @every_wavelet
 def test_samples_do_not_depend_on_their_number(wavelet):
     np.testing.assert_allclose(wavelet(nt=2 * NT, dt=DT)[:NT], wavelet(nt=NT, dt=DT), atol=1e-12)
-    np.testing.assert_allclose(wavelet(nt=2 * NT, dt=DT / 2)[::2], wavelet(nt=NT, dt=DT), atol=1e-12)
+    np.testing.assert_allclose(
+        wavelet(nt=2 * NT, dt=DT / 2)[::2], wavelet(nt=NT, dt=DT), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["ricker", "gaussian", "gaussian2", "gaussian6"])
@@ -58,12 +60,16 @@ def test_zero_phase_around_the_delay(name):
     centre = round(delay / DT)
     assert samples.argmax() == centre
     np.testing.assert_allclose(samples[centre], 1.0, atol=1e-12)
-    np.testing.assert_allclose(samples[centre - 200 : centre], samples[centre + 200 : centre : -1], atol=1e-9)
+    np.testing.assert_allclose(
+        samples[centre - 200 : centre], samples[centre + 200 : centre : -1], atol=1e-9
+    )
 
 
 def test_ricker_is_minus_the_second_derivative():
     np.testing.assert_allclose(
-        w.gaussian(8.0, NT, DT, derivative=2, delay=0.5), -w.ricker(8.0, NT, DT, delay=0.5), atol=1e-12
+        w.gaussian(8.0, NT, DT, derivative=2, delay=0.5),
+        -w.ricker(8.0, NT, DT, delay=0.5),
+        atol=1e-12,
     )
 
 
@@ -76,7 +82,14 @@ def test_first_derivative_changes_sign_at_its_delay():
 def test_ormsby_is_a_trapezoid():
     f, a = amplitude(w.ormsby((4.0, 8.0, 30.0, 40.0), 2000, DT, delay=1.5))
     flat = a[np.abs(f - 20.0).argmin()]
-    for frequency, expected in ((10.0, 1.0), (28.0, 1.0), (6.0, 0.5), (35.0, 0.5), (2.0, 0.0), (44.0, 0.0)):
+    for frequency, expected in (
+        (10.0, 1.0),
+        (28.0, 1.0),
+        (6.0, 0.5),
+        (35.0, 0.5),
+        (2.0, 0.0),
+        (44.0, 0.0),
+    ):
         assert abs(a[np.abs(f - frequency).argmin()] / flat - expected) < 0.03
 
 

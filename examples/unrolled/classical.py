@@ -1,4 +1,5 @@
-"""What the network competes with: migration, and least-squares migration by gradient descent and conjugate gradients.
+"""What the network competes with: migration, and least-squares migration by gradient descent and
+conjugate gradients.
 
 All use the network's preconditioner P, and with it the mute of the known rows. They minimise
 `|J x - data|^2` over x in the range of P; every iterate is kept, so that one can stop at the best.
@@ -36,8 +37,9 @@ def descent(problem: Problem, vp0: Array, shot: Array, data: Array, iterations: 
 
 
 def conjugate(problem: Problem, vp0: Array, shot: Array, data: Array, iterations: int) -> Images:
-    """Conjugate gradients on the normal equations (CGLS, Hestenes and Stiefel 1952), preconditioned. Two wave solves
-    an iteration. Written out here because a library's solver returns the last iterate only."""
+    """Conjugate gradients on the normal equations (CGLS, Hestenes and Stiefel 1952),
+    preconditioned. Two wave solves an iteration. Written out here because a library's solver
+    returns the last iterate only."""
 
     def step(carry, _):
         x, residual, direction, size = carry

@@ -1,4 +1,5 @@
-"""The comparison on models never seen in training: migration, least-squares migration and the unrolled network."""
+"""The comparison on models never seen in training: migration, least-squares migration and the
+unrolled network."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Outcome(NamedTuple):
         true: (model, x, z).
         images: by method, (model, x, z).
         scores: by method, (model, 3): SNR in dB, SSIM, relative error.
-        solves: by method, wave solves for one image, the background's own not counted, which all need.
+        solves: by method, wave solves for one image, the background's own not counted, which all
+            need.
     """
 
     true: np.ndarray
@@ -55,8 +57,8 @@ class Outcome(NamedTuple):
 
 
 def unseen(problem: Problem, count: int, *, nonlinear: bool = False) -> Case:
-    """Cases for evaluation, in turn layered and from the part of the Overthrust section kept from training, each with
-    an encoding that training did not use.
+    """Cases for evaluation, in turn layered and from the part of the Overthrust section kept from
+    training, each with an encoding that training did not use.
 
     Args:
         problem: gives data and noise.
@@ -95,9 +97,10 @@ def unseen(problem: Problem, count: int, *, nonlinear: bool = False) -> Case:
 def compare(problem: Problem, network: Unrolled, cases: Case, *, long: int = LONG) -> Outcome:
     """Images and scores of all methods.
 
-    The competitors get what no real migration has: the scalar that fits the true image best and, for least squares, the
-    iterate (up to the number of iterations) that does so. The network gets neither. As a control it also runs on the
-    record of another model: what it then still finds would come from the background, not from data.
+    The competitors get what no real migration has: the scalar that fits the true image best and,
+    for least squares, the iterate (up to the number of iterations) that does so. The network gets
+    neither. As a control it also runs on the record of another model: what it then still finds
+    would come from the background, not from data.
 
     Args:
         problem: that of the cases.
@@ -129,7 +132,9 @@ def compare(problem: Problem, network: Unrolled, cases: Case, *, long: int = LON
     @jax.jit
     @jax.vmap
     def score(image: Array, true: Array) -> Array:
-        return jnp.stack([f(image, true) for f in (metrics.snr, metrics.ssim, metrics.relative_error)])
+        return jnp.stack(
+            [f(image, true) for f in (metrics.snr, metrics.ssim, metrics.relative_error)]
+        )
 
     others = jnp.roll(cases.data, 1, axis=0)
     starts = range(0, len(cases.x), BATCH)
@@ -140,7 +145,13 @@ def compare(problem: Problem, network: Unrolled, cases: Case, *, long: int = LON
         true=np.asarray(cases.x),
         images={name: np.asarray(image) for name, image in together.items()},
         scores={name: np.asarray(score(image, cases.x)) for name, image in together.items()},
-        solves=dict(zip(METHODS, (1, 2 * steps, 2 * steps, 2 * long, 2 * steps - 1, 2 * steps - 1), strict=True)),
+        solves=dict(
+            zip(
+                METHODS,
+                (1, 2 * steps, 2 * steps, 2 * long, 2 * steps - 1, 2 * steps - 1),
+                strict=True,
+            )
+        ),
     )
 
 
@@ -156,7 +167,12 @@ def table(outcome: Outcome) -> str:
         mean, spread = scores.mean(axis=0), scores.std(axis=0, ddof=1)
         cells = [f"{m:.2f} +- {s:.2f}" for m, s in zip(mean, spread, strict=True)]
         rows.append(f"{name:36}{outcome.solves[name]:>7}{cells[0]:>16}{cells[1]:>16}{cells[2]:>17}")
-    for method, over in ((DESCENT, RTM), (CONJUGATE, RTM), (UNROLLED, CONJUGATE), (UNROLLED, LONGER)):
+    for method, over in (
+        (DESCENT, RTM),
+        (CONJUGATE, RTM),
+        (UNROLLED, CONJUGATE),
+        (UNROLLED, LONGER),
+    ):
         gains = gain(outcome, method, over)
         rows.append(
             f"gain of {method} over {over}: {gains.mean():.2f} +- {gains.std(ddof=1):.2f} dB, "

@@ -20,8 +20,8 @@ def snr(image: Image, true: Image) -> Float[Array, ""]:
 
 
 def ssim(image: Image, true: Image, window: int = 11, deviation: float = 1.5) -> Float[Array, ""]:
-    """Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004): the mean over Gaussian windows inside the image,
-    with K1 = 0.01, K2 = 0.03 and the range of values of the true image."""
+    """Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004): the mean over Gaussian windows
+    inside the image, with K1 = 0.01, K2 = 0.03 and the range of values of the true image."""
     taps = jnp.exp(-0.5 * ((jnp.arange(window, dtype=jnp.float32) - window // 2) / deviation) ** 2)
     kernel = jnp.outer(taps, taps) / jnp.sum(taps) ** 2
 

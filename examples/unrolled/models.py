@@ -1,7 +1,8 @@
-"""Random velocity models: windows cut from the Overthrust section and warped, and layers folded, dipped and faulted.
+"""Random velocity models: windows cut from the Overthrust section and warped, and layers folded,
+dipped and faulted.
 
-The section is split by distance: models for training never see what lies beyond `TRAINING` km, models for evaluation
-never what lies before `EVALUATION` km. Layered models differ by their seeds.
+The section is split by distance: models for training never see what lies beyond `TRAINING` km,
+models for evaluation never what lies before `EVALUATION` km. Layered models differ by their seeds.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ SMOOTHING = 3.0  # standard deviation of the Gaussian that makes backgrounds, gr
 def sample(
     rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose
 ) -> tuple[Section, Section]:
-    """A background vp0 in m/s and an image x, so that the true velocity is `vp0 (1 + UNIT x)`; either kind of model is
-    as likely."""
+    """A background vp0 in m/s and an image x, so that the true velocity is `vp0 (1 + UNIT x)`;
+    either kind of model is as likely."""
     if rng.random() < 0.5:
         return split(overthrust_window(rng, shape, spacing, purpose))
     return split(layers(rng, shape))
 
 
 def split(vp: Section) -> tuple[Section, Section]:
-    """The background is the Gaussian-smoothed slowness, the image what is missing from it below the known rows."""
+    """The background is the Gaussian-smoothed slowness, the image what is missing from it below the
+    known rows."""
     vp = np.clip(vp, SLOWEST, 0.95 * MAX_VELOCITY)
     background = 1.0 / smooth(1.0 / vp, SMOOTHING)
     known = np.clip((np.arange(vp.shape[1]) - KNOWN + 1) / TAPER, 0.0, 1.0)
@@ -48,8 +50,11 @@ def section() -> ox.datasets.VelocitySection:
     return ox.datasets.overthrust()
 
 
-def overthrust_window(rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose) -> Section:
-    """A window of the section, stretched, sheared, bent and perhaps mirrored, with velocities scaled by 0.6 to 0.8."""
+def overthrust_window(
+    rng: np.random.Generator, shape: tuple[int, int], spacing: float, purpose: Purpose
+) -> Section:
+    """A window of the section, stretched, sheared, bent and perhaps mirrored, with velocities
+    scaled by 0.6 to 0.8."""
     model = section()
     left, right = (end / model.spacing for end in RANGES[purpose])
     x, z = np.meshgrid(np.arange(shape[0]) * spacing, np.arange(shape[1]) * spacing, indexing="ij")
@@ -59,14 +64,22 @@ def overthrust_window(rng: np.random.Generator, shape: tuple[int, int], spacing:
         x = x.max() - x
     start = rng.uniform(left, max(right - stretch * x.max(), left))
     at_x = start + stretch * x + rng.uniform(-0.3, 0.3) * z + bumps(rng, x, z, 4.0)
-    at_z = rng.uniform(0.0, 30.0) + squeeze * z + rng.uniform(-0.15, 0.15) * (x - x.mean()) + bumps(rng, x, z, 5.0)
+    at_z = (
+        rng.uniform(0.0, 30.0)
+        + squeeze * z
+        + rng.uniform(-0.15, 0.15) * (x - x.mean())
+        + bumps(rng, x, z, 5.0)
+    )
     return rng.uniform(0.6, 0.8) * bilinear(model.vp, np.clip(at_x, left, right), at_z)
 
 
 def layers(rng: np.random.Generator, shape: tuple[int, int]) -> Section:
-    """Layers of random thickness and velocity, folded, dipped and cut by faults, perhaps below an unconformity."""
+    """Layers of random thickness and velocity, folded, dipped and cut by faults, perhaps below an
+    unconformity."""
     fine = 2  # samples per grid point along each axis, averaged in the end
-    x, z = np.meshgrid(np.arange(fine * shape[0]) / fine, np.arange(fine * shape[1]) / fine, indexing="ij")
+    x, z = np.meshgrid(
+        np.arange(fine * shape[0]) / fine, np.arange(fine * shape[1]) / fine, indexing="ij"
+    )
     vp = sequence(rng, x, z, shape)
     if rng.random() < 0.4:
         erosion = rng.uniform(0.2, 0.6) * shape[1] + bumps(rng, x, 0.0 * z, 3.0)
@@ -74,11 +87,15 @@ def layers(rng: np.random.Generator, shape: tuple[int, int]) -> Section:
     return vp.reshape(shape[0], fine, shape[1], fine).mean(axis=(1, 3))
 
 
-def sequence(rng: np.random.Generator, x: Section, z: Section, shape: tuple[int, int], gentle: bool = False) -> Section:
+def sequence(
+    rng: np.random.Generator, x: Section, z: Section, shape: tuple[int, int], gentle: bool = False
+) -> Section:
     """One sequence of layers, by the depth at which each point was laid down."""
     middle = x.mean()
     strength = 0.3 if gentle else 1.0
-    laid = z + strength * (rng.uniform(-0.35, 0.35) * (x - middle) + bumps(rng, x, z, rng.uniform(1.0, 7.0)))
+    laid = z + strength * (
+        rng.uniform(-0.35, 0.35) * (x - middle) + bumps(rng, x, z, rng.uniform(1.0, 7.0))
+    )
     for _ in range(0 if gentle else rng.integers(0, 4)):
         trace = rng.uniform(0.0, 2 * middle) + rng.uniform(-0.8, 0.8) * (z - 0.5 * shape[1])
         laid = laid + rng.uniform(-8.0, 8.0) * (x > trace)
@@ -116,5 +133,7 @@ def smooth(values: Section, deviation: float) -> Section:
         pad = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
         padded = np.moveaxis(np.pad(values, pad, mode="edge"), axis, 0)
         count = values.shape[axis]
-        values = np.moveaxis(sum(tap * padded[i : i + count] for i, tap in enumerate(taps)), 0, axis)
+        values = np.moveaxis(
+            sum(tap * padded[i : i + count] for i, tap in enumerate(taps)), 0, axis
+        )
     return values

@@ -1,5 +1,5 @@
-"""The linear inverse problem: one noisy record of many sources fired at once, and the preconditioned gradient of its
-least-squares misfit."""
+"""The linear inverse problem: one noisy record of many sources fired at once, and the
+preconditioned gradient of its least-squares misfit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import ondax as ox
 
 UNIT = 0.05  # images are in units of 5 % relative velocity perturbation, which makes them O(1)
 MAX_VELOCITY = 4500.0  # m/s
-KNOWN, TAPER = 6, 4  # rows below the surface that are known, and rows over which the perturbation sets in
+KNOWN, TAPER = (
+    6,
+    4,
+)  # rows below the surface that are known, and rows over which the perturbation sets in
 PROBES = 16  # random images that estimate the diagonal of the Hessian
 
 
@@ -30,8 +33,10 @@ class Layout:
         nt, dt: samples of the record and their interval, s.
         n_sources: fired at once, evenly spaced along the surface.
         max_shift: largest time shift of a source, s.
-        encodings: sets of random shifts, polarities and weights; shot i of the survey is fired with set i.
-        snr: power of the Born data over that of the noise, dB; the noise has the wavelet's spectrum.
+        encodings: sets of random shifts, polarities and weights; shot i of the survey is fired with
+            set i.
+        snr: power of the Born data over that of the noise, dB; the noise has the wavelet's
+            spectrum.
     """
 
     shape: tuple[int, int] = (96, 64)
@@ -49,13 +54,15 @@ class Layout:
 class Problem(eqx.Module):
     """Data, gradients and scales, shared by the network and by its competitors.
 
-    An image x is the relative velocity perturbation over `UNIT`: `vp = vp0 (1 + UNIT x)`. The preconditioner is
-    diagonal, the inverse of the Hessian's diagonal at a typical background, smoothed, and zero in the known rows.
+    An image x is the relative velocity perturbation over `UNIT`: `vp = vp0 (1 + UNIT x)`. The
+    preconditioner is diagonal, the inverse of the Hessian's diagonal at a typical background,
+    smoothed, and zero in the known rows.
 
     Attributes:
         propagator: every shot fires all sources at once, with its own encoding.
         mask: (x, z), 0 in the known rows, 1 below.
-        precondition: (x, z), scaled so that steps of length 1 along the gradient are about the longest stable ones.
+        precondition: (x, z), scaled so that steps of length 1 along the gradient are about the
+            longest stable ones.
         noise_shape: amplitude spectrum of the noise.
     """
 
@@ -69,7 +76,9 @@ class Problem(eqx.Module):
         """Born traces (receiver, time) of an image."""
         return self.propagator.jacobian(vp0, shots=shot[None]).mv(UNIT * vp0 * x)[0]
 
-    def migrate(self, vp0: Float[Array, "x z"], shot: Int[Array, ""], traces: Float[Array, "receiver time"]) -> Array:
+    def migrate(
+        self, vp0: Float[Array, "x z"], shot: Int[Array, ""], traces: Float[Array, "receiver time"]
+    ) -> Array:
         """The transpose of `born`."""
         return UNIT * vp0 * self.propagator.jacobian(vp0, shots=shot[None]).T.mv(traces[None])
 
@@ -81,13 +90,16 @@ class Problem(eqx.Module):
     def noise(self, key: Array, clean: Float[Array, "receiver time"]) -> Array:
         """Gaussian noise with the spectrum of the wavelet, independent from trace to trace."""
         white = jax.random.normal(key, clean.shape)
-        noise = jnp.fft.irfft(jnp.fft.rfft(white) * self.noise_shape.astype(jnp.complex64), n=clean.shape[-1])
+        noise = jnp.fft.irfft(
+            jnp.fft.rfft(white) * self.noise_shape.astype(jnp.complex64), n=clean.shape[-1]
+        )
         wanted = jnp.linalg.norm(clean) * 10 ** (-self.layout.snr / 20)
         return noise * wanted / jnp.linalg.norm(noise)
 
 
 def make_survey(layout: Layout, seed: int = 7) -> ox.Survey:
-    """All sources at once along the surface, with random shifts, polarities and weights; receivers everywhere."""
+    """All sources at once along the surface, with random shifts, polarities and weights; receivers
+    everywhere."""
     rng = np.random.default_rng(seed)
     width, depth = (layout.shape[0] - 1) * layout.spacing, layout.spacing
     sources = ox.line((0.03 * width, depth), (0.97 * width, depth), layout.n_sources)
@@ -127,7 +139,9 @@ def make_problem(layout: Layout, seed: int = 7) -> Problem:
     wavelet = ox.ricker(layout.frequency, layout.nt, layout.dt)
     noise_shape = jnp.asarray(np.abs(np.fft.rfft(wavelet)), jnp.float32)
     bare = Problem(propagator, layout, mask, jnp.ones(layout.shape), noise_shape)
-    typical = jnp.broadcast_to(jnp.linspace(1900.0, 3300.0, layout.shape[1], dtype=jnp.float32), layout.shape)
+    typical = jnp.broadcast_to(
+        jnp.linspace(1900.0, 3300.0, layout.shape[1], dtype=jnp.float32), layout.shape
+    )
 
     @jax.jit
     @jax.vmap
@@ -137,7 +151,9 @@ def make_problem(layout: Layout, seed: int = 7) -> Problem:
     shots = jnp.arange(PROBES) % layout.encodings
     probes = jax.random.rademacher(jax.random.key(0), (PROBES, *layout.shape), jnp.float32)
     ones = jnp.broadcast_to(mask, probes.shape)
-    diagonal = jnp.mean(probes * hessian(probes, shots, ones), axis=(0, 1))  # over probes and x: a profile in z
+    diagonal = jnp.mean(
+        probes * hessian(probes, shots, ones), axis=(0, 1)
+    )  # over probes and x: a profile in z
     kernel = jnp.ones(5) / 5
     profile = jnp.convolve(jnp.pad(diagonal, 2, mode="edge"), kernel, mode="valid")
     profile = jnp.maximum(profile, 1e-3 * profile.max())

@@ -1,4 +1,5 @@
-"""Training: fresh random models every step, Adam, and a state on disk that outlives an interruption."""
+"""Training: fresh random models every step, Adam, and a state on disk that outlives an
+interruption."""
 
 from __future__ import annotations
 
@@ -26,12 +27,14 @@ UNSEEN_ENCODINGS = 0.25  # the last encodings of the survey, by their share, are
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. A run is a function of its plan, problem and first network: same plan, same bits.
+    """How to train. A run is a function of its plan, problem and first network: same plan, same
+    bits.
 
     Attributes:
         steps: optimiser steps, each on new models.
         batch: models a step.
-        rate: largest step length of Adam; it rises over the first twentieth of the steps and falls as a cosine.
+        rate: largest step length of Adam; it rises over the first twentieth of the steps and falls
+            as a cosine.
         seed: of models, encodings and noise.
         save_every: steps between two states on disk.
     """
@@ -43,12 +46,15 @@ class Plan:
     save_every: int = 20
 
     def optimizer(self) -> optax.GradientTransformation:
-        rates = optax.warmup_cosine_decay_schedule(0.0, self.rate, max(self.steps // 20, 1), self.steps)
+        rates = optax.warmup_cosine_decay_schedule(
+            0.0, self.rate, max(self.steps // 20, 1), self.steps
+        )
         return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rates))
 
 
 class State(NamedTuple):
-    """All that a run hands from step to step; `losses` has one number per step of the plan, zero for those to come."""
+    """All that a run hands from step to step; `losses` has one number per step of the plan, zero
+    for those to come."""
 
     network: Unrolled
     optimizer: optax.OptState
@@ -56,8 +62,11 @@ class State(NamedTuple):
     losses: Float[Array, " step"]
 
 
-def loss(network: Unrolled, problem: Problem, vp0: Array, x: Array, shots: Array, keys: Array) -> Float[Array, ""]:
-    """Mean over a batch of the squared relative error, from new noisy Born data of the images `x`."""
+def loss(
+    network: Unrolled, problem: Problem, vp0: Array, x: Array, shots: Array, keys: Array
+) -> Float[Array, ""]:
+    """Mean over a batch of the squared relative error, from new noisy Born data of the images
+    `x`."""
 
     def error(vp0: Array, x: Array, shot: Array, key: Array) -> Array:
         clean = problem.born(vp0, shot, x)
@@ -71,7 +80,9 @@ def batch(problem: Problem, plan: Plan, step: int) -> tuple[Array, Array, Array,
     """Backgrounds, images, shots and keys of one step."""
     layout = problem.layout
     rng = np.random.default_rng([plan.seed, step])
-    pairs = [models.sample(rng, layout.shape, layout.spacing, "training") for _ in range(plan.batch)]
+    pairs = [
+        models.sample(rng, layout.shape, layout.spacing, "training") for _ in range(plan.batch)
+    ]
     vp0, x = (jnp.asarray(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
     seen = int((1 - UNSEEN_ENCODINGS) * layout.encodings)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(plan.seed), step), plan.batch)
@@ -83,7 +94,9 @@ def update(
     state: State, problem: Problem, plan: Plan, vp0: Array, x: Array, shots: Array, keys: Array
 ) -> tuple[State, Array]:
     value, slope = eqx.filter_value_and_grad(loss)(state.network, problem, vp0, x, shots, keys)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
+    with jax.numpy_dtype_promotion(
+        "standard"
+    ):  # optax mixes dtypes, also for those who forbid it elsewhere
         change, memory = plan.optimizer().update(slope, state.optimizer)
     losses = state.losses.at[state.step].set(value)
     return State(eqx.apply_updates(state.network, change), memory, state.step + 1, losses), value
@@ -125,12 +138,17 @@ def train(
     for step in range(first, last):
         state, value = update(state, problem, plan, *batch(problem, plan, step))
         if not np.isfinite(value):
-            raise FloatingPointError(f"the loss of step {step} is {float(value)}; use a lower rate than {plan.rate:g}")
+            raise FloatingPointError(
+                f"the loss of step {step} is {float(value)}; use a lower rate than {plan.rate:g}"
+            )
         done = step + 1
         if done % plan.save_every == 0 or done == last:
             recent = np.asarray(state.losses[max(done - plan.save_every, 0) : done])
             pace = (time.perf_counter() - started) / (done - first)
-            tell(f"step {done:5d} of {plan.steps}: mean loss {recent.mean():.4f}, {pace:.2f} s a step")
+            tell(
+                f"step {done:5d} of {plan.steps}: mean loss {recent.mean():.4f}, {pace:.2f} s a "
+                "step"
+            )
             if save is not None:
                 save_state(save, state, problem, plan)
     return state
@@ -149,10 +167,14 @@ def save_state(path: Path, state: State, problem: Problem, plan: Plan) -> None:
 
 def load_state(path: Path, like: State, problem: Problem, plan: Plan) -> State:
     with open(path, "rb") as file:
-        found, wanted = file.readline().decode(errors="replace").strip(), _description(problem, plan)
+        found, wanted = (
+            file.readline().decode(errors="replace").strip(),
+            _description(problem, plan),
+        )
         if found != wanted:
             raise ValueError(
-                f"{path} was saved by another run, {found[:400]}; this one is {wanted}. Delete the file to start afresh, "
+                f"{path} was saved by another run, {found[:400]}; this one is {wanted}. Delete the "
+                "file to start afresh, "
                 "or give the same settings to go on"
             )
         return eqx.tree_deserialise_leaves(file, like)
@@ -163,7 +185,8 @@ def _description(problem: Problem, plan: Plan) -> str:
 
 
 def save_weights(path: Path, network: Unrolled) -> None:
-    """Writes the weights in half precision: half the size, and far finer than the noise of training."""
+    """Writes the weights in half precision: half the size, and far finer than the noise of
+    training."""
     eqx.tree_serialise_leaves(path, _cast(network, jnp.float16))
 
 

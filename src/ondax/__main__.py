@@ -9,12 +9,22 @@ from pathlib import Path
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ondax", description="Differentiable wave physics for JAX.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ondax", description="Differentiable wave physics for JAX."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="full-waveform inversion of the Overthrust model, in about a minute")
-    demo.add_argument("--output", type=Path, default=Path("ondax-demo.png"), help="picture to write (%(default)s)")
-    demo.add_argument("--iterations", type=int, default=100, help="iterations of the inversion (%(default)s)")
-    commands.add_parser("info", help="versions, compiler, cache of compiled kernels, threads and memory")
+    demo = commands.add_parser(
+        "demo", help="full-waveform inversion of the Overthrust model, in about a minute"
+    )
+    demo.add_argument(
+        "--output", type=Path, default=Path("ondax-demo.png"), help="picture to write (%(default)s)"
+    )
+    demo.add_argument(
+        "--iterations", type=int, default=100, help="iterations of the inversion (%(default)s)"
+    )
+    commands.add_parser(
+        "info", help="versions, compiler, cache of compiled kernels, threads and memory"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.command == "info":
         return _info()

@@ -1,7 +1,8 @@
 """Exceptions of host calls as they were: JAX makes errors of its own from them, forty lines long.
 
-What fails inside a callback is noted here, and raised again, with its own type, where the call into JAX was ours: in eager
-calls, `fwi` and `lsrtm`. Inside a program compiled by the user it stays JAX's error, in whose text ours is to be found.
+What fails inside a callback is noted here, and raised again, with its own type, where the call into
+JAX was ours: in eager calls, `fwi` and `lsrtm`. Inside a program compiled by the user it stays
+JAX's error, in whose text ours is to be found.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from itertools import count
 from . import forks
 from .engine import interrupts
 
-_noted: deque[tuple[int, BaseException]] = deque(maxlen=64)  # numbered; more than threads that fail at once
+_noted: deque[tuple[int, BaseException]] = deque(
+    maxlen=64
+)  # numbered; more than threads that fail at once
 _numbers = count()
 _lock = forks.lock()
 FORWARD = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"  # JAX's words
 FORWARD_REMEDY = (
-    "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not available: "
-    "use F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode (grad, vjp, jacrev)"
+    "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not "
+    "available: "
+    "use F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode "
+    "(grad, vjp, jacrev)"
 )
 FILTERED = "JAX has removed its internal frames"  # a note that JAX adds to every exception
 
@@ -38,7 +43,8 @@ def note(error: BaseException, eager: bool) -> None:
 
 @contextmanager
 def as_raised(presses: int = 1) -> Iterator[None]:
-    """Within it, exceptions of host calls come as they were raised, and Ctrl-C, pressed so many times, ends shots that run.
+    """Within it, exceptions of host calls come as they were raised, and Ctrl-C, pressed so many
+    times, ends shots that run.
 
     Args:
         presses: of Ctrl-C.
@@ -60,7 +66,8 @@ def as_raised(presses: int = 1) -> Iterator[None]:
 
 
 def _of(error: Exception, began: int) -> BaseException | None:
-    """The exception of a host call that JAX made an error from, since a call began; None for an error of anybody else."""
+    """The exception of a host call that JAX made an error from, since a call began; None for an
+    error of anybody else."""
     said = str(error)
     if "Traceback (most recent call last)" not in said:  # JAX quotes the whole of it
         return None

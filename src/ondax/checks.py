@@ -122,15 +122,19 @@ def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Arr
 
 
 def wavelet_of_survey(wavelet: Any, shape: tuple[int, ...]) -> Any:
-    """Wavelets of fewer axes, as `Survey` takes them, repeated to (shot, [component,] source, time)."""
+    """Wavelets of fewer axes, as `Survey` takes them, repeated to (shot, [component,] source,
+    time)."""
     axes = np.ndim(wavelet)
     if np.shape(wavelet)[-1:] != shape[-1:] or not (axes == 1 or (axes == 2 and len(shape) == 3)):
         return wavelet
-    return jnp.broadcast_to(wavelet, shape) if axes == 1 or np.shape(wavelet) == shape[1:] else wavelet
+    return (
+        jnp.broadcast_to(wavelet, shape) if axes == 1 or np.shape(wavelet) == shape[1:] else wavelet
+    )
 
 
 def positions_of_survey(name: str, positions: Any, shape: tuple[int, ...]) -> Any:
-    """Positions of one axis less, as `Survey` takes them: one source in each shot, or the same receivers in all."""
+    """Positions of one axis less, as `Survey` takes them: one source in each shot, or the same
+    receivers in all."""
     if np.ndim(positions) != 2:
         return positions
     xp = jnp if isinstance(positions, jax.Array) else np
@@ -152,7 +156,9 @@ def shot_numbers(shots: Any, count: int) -> Array:
     """
     array = shots if isinstance(shots, jax.Array) else np.asarray(shots)
     if array.size == 0:
-        raise ValueError(f"shots={shots!r}: give at least one shot number, or leave it out for all of them")
+        raise ValueError(
+            f"shots={shots!r}: give at least one shot number, or leave it out for all of them"
+        )
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"shots have type {array.dtype}: give whole numbers")
     if array.ndim != 1:
@@ -171,15 +177,20 @@ def shot_range(shots: np.ndarray, count: int) -> None:
         ValueError: the survey has no such shots.
     """
     if shots.size and (shots.min() < 0 or shots.max() >= count):
-        raise ValueError(f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {count - 1}")
+        raise ValueError(
+            f"shots={shots.min()}..{shots.max()}: the survey has shots 0 to {count - 1}"
+        )
 
 
 def default_points_per_wavelength(space_order: int) -> float:
-    """Grid points below which dispersion ruins the shortest waves (numerical phase error above about 2 %)."""
+    """Grid points below which dispersion ruins the shortest waves (numerical phase error above
+    about 2 %)."""
     return {2: 6.0, 4: 3.5, 6: 3.0}.get(space_order, 2.5)
 
 
-def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Sequence[float]) -> int:
+def steps_per_sample(
+    dt: float, largest: float, max_velocity: float, spacing: Sequence[float]
+) -> int:
     """The smallest k for which `dt / k` is stable.
 
     Raises:
@@ -188,7 +199,8 @@ def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Se
     k = math.ceil(dt / largest * (1.0 - 1e-9))
     if k > MOST_STEPS_PER_SAMPLE:
         raise ValueError(
-            f"dt={dt} s needs {k} internal steps of {dt / k:.3g} s at max_velocity={max_velocity} m/s and "
+            f"dt={dt} s needs {k} internal steps of {dt / k:.3g} s at max_velocity={max_velocity} "
+            "m/s and "
             f"spacing={tuple(spacing)} m: is dt in milliseconds, or the spacing in kilometres?"
         )
     return max(1, k)
@@ -197,7 +209,8 @@ def steps_per_sample(dt: float, largest: float, max_velocity: float, spacing: Se
 def highest_frequency(wavelets: np.ndarray, dt: float) -> float:
     """The frequency above which each wavelet's spectrum stays below 2 % of its own peak, Hz.
 
-    Of its own: what is weak beside other shots, or in other units than other components, is a wave all the same.
+    Of its own: what is weak beside other shots, or in other units than other components, is a wave
+    all the same.
 
     Args:
         wavelets: (..., time).
@@ -219,7 +232,9 @@ def dominant_frequency(survey: Survey) -> float:
 def _spectra(wavelets: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies, Hz, and the amplitude of each wavelet at each."""
     n = 4 * wavelets.shape[-1]
-    return np.fft.rfftfreq(n, dt), np.abs(np.fft.rfft(wavelets, n=n, axis=-1)).reshape(-1, n // 2 + 1)
+    return np.fft.rfftfreq(n, dt), np.abs(np.fft.rfft(wavelets, n=n, axis=-1)).reshape(
+        -1, n // 2 + 1
+    )
 
 
 def told_apart(a: float, b: float) -> tuple[str, str]:
@@ -232,7 +247,8 @@ def told_apart(a: float, b: float) -> tuple[str, str]:
 
 
 def jump_of(wavelet: np.ndarray, least: float = 0.05) -> str:
-    """A remedy, if wavelets start or end with a jump: that has energy at all frequencies, whatever they are meant to have.
+    """A remedy, if wavelets start or end with a jump: that has energy at all frequencies, whatever
+    they are meant to have.
 
     Args:
         wavelet: (..., time).
@@ -243,7 +259,8 @@ def jump_of(wavelet: np.ndarray, least: float = 0.05) -> str:
         size = np.max(np.abs(wavelet[..., at]), initial=0.0)
         if peak > 0.0 and size > least * peak:
             return (
-                f"The wavelets {where} with {100.0 * size / peak:.0f} % of their peak, a jump with energy at all frequencies: let "
+                f"The wavelets {where} with {100.0 * size / peak:.0f} % of their peak, a jump with "
+                "energy at all frequencies: let "
                 f"them {'rise from' if at == 0 else 'come back to'} zero, with {remedy}"
             )
     return ""
@@ -256,17 +273,26 @@ def kinds(equation: Any, grid: Any, survey: Any, boundary: Any, settings: Any) -
         TypeError: one is a class, another argument, or something else; says what is wanted.
     """
     if isinstance(grid, Survey) and isinstance(survey, Grid):
-        raise TypeError("grid and survey are swapped: Propagator(equation, grid, survey, max_velocity)")
+        raise TypeError(
+            "grid and survey are swapped: Propagator(equation, grid, survey, max_velocity)"
+        )
     wanted = {
         "equation": (equation, AbstractWaveEquation, "ox.Acoustic()"),
         "grid": (grid, Grid, "ox.Grid(shape, spacing)"),
         "survey": (survey, Survey, "ox.Survey(sources, receivers, wavelet, dt)"),
-        "boundary": (boundary, AbstractBoundary, "ox.CPML(), ox.Sponge() or ox.Faces(ox.CPML(), top=ox.FreeSurface())"),
+        "boundary": (
+            boundary,
+            AbstractBoundary,
+            "ox.CPML(), ox.Sponge() or ox.Faces(ox.CPML(), top=ox.FreeSurface())",
+        ),
         "settings": (settings, Settings, "ox.Settings(threads=4)"),
     }
     for name, (value, kind, example) in wanted.items():
         if isinstance(value, type):
-            raise TypeError(f"{name}={value.__name__} is a class: give one of it, {value.__name__}(), as in {example}")
+            raise TypeError(
+                f"{name}={value.__name__} is a class: give one of it, {value.__name__}(), as in "
+                f"{example}"
+            )
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name}={value!r}: give {example}, for example")
 
@@ -284,17 +310,22 @@ def finite_speeds(slowest: float, fastest: float) -> None:
 
 
 def least_values(positive: Mapping[str, float], constraints: Mapping[str, float]) -> None:
-    """Check the least values of parameters that must be positive, and of combinations that must not be negative.
+    """Check the least values of parameters that must be positive, and of combinations that must not
+    be negative.
 
     Raises:
         ValueError: names the first at fault.
     """
     for name, value in positive.items():
         if value <= 0.0:  # NaN is found among the coefficients
-            raise ValueError(f"the model's least {name} is {value:g}: it must be positive everywhere")
+            raise ValueError(
+                f"the model's least {name} is {value:g}: it must be positive everywhere"
+            )
     for name, value in constraints.items():
         if value < -CONSTRAINT_ROUNDING:
-            raise ValueError(f"the model's least {name} is {value:g}: it must not be negative anywhere")
+            raise ValueError(
+                f"the model's least {name} is {value:g}: it must not be negative anywhere"
+            )
 
 
 def plausible(largest: Mapping[str, float], known: Mapping[str, Plausible]) -> None:
@@ -307,7 +338,8 @@ def plausible(largest: Mapping[str, float], known: Mapping[str, Plausible]) -> N
         limits = known[name]
         if not limits.least <= value <= limits.most and math.isfinite(value):
             raise ValueError(
-                f"the model's {name} is {value:g} at most, which looks like {limits.slip}: give {limits.unit}"
+                f"the model's {name} is {value:g} at most, which looks like {limits.slip}: give "
+                f"{limits.unit}"
             )
 
 
@@ -318,15 +350,21 @@ def finite_coefficient(name: str, values: np.ndarray) -> None:
         ValueError: one is not finite.
     """
     if not np.isfinite(np.sum(values, dtype=np.float64)):
-        raise ValueError(f"the model gives the coefficient {name} values that are not finite: look for NaN, inf or 0")
+        raise ValueError(
+            f"the model gives the coefficient {name} values that are not finite: look for NaN, inf "
+            "or 0"
+        )
 
 
-def spatial_error(survey: Survey, space_order: int, spacing: float, speed: float, path: float) -> float:
+def spatial_error(
+    survey: Survey, space_order: int, spacing: float, speed: float, path: float
+) -> float:
     """The error of traces, as a fraction of them, that differences in space are expected to make.
 
-    That of a plane wave along an axis of the grid, the worst direction, for centred second differences (staggered ones
-    are slightly better): at each frequency of the survey's wavelets, the phase that grows with the path, in the root mean
-    square over their spectra. It says nothing of mode conversions, or of the weights of points off the grid.
+    That of a plane wave along an axis of the grid, the worst direction, for centred second
+    differences (staggered ones are slightly better): at each frequency of the survey's wavelets,
+    the phase that grows with the path, in the root mean square over their spectra. It says nothing
+    of mode conversions, or of the weights of points off the grid.
 
     Args:
         survey: the wavelets.
@@ -344,7 +382,9 @@ def spatial_error(survey: Survey, space_order: int, spacing: float, speed: float
     true = 2.0 * np.pi * frequencies * spacing / speed
     phases = (np.interp(true, seen, turns) - true) * (path / spacing)
     # Shorter waves than the grid can carry do not arrive at all.
-    errors = np.where(true <= seen[-1], 2.0 * np.abs(np.sin(np.clip(phases, -np.pi, np.pi) / 2.0)), 1.0)
+    errors = np.where(
+        true <= seen[-1], 2.0 * np.abs(np.sin(np.clip(phases, -np.pi, np.pi) / 2.0)), 1.0
+    )
     return float(np.linalg.norm(spectra * errors) / np.linalg.norm(spectra))
 
 
@@ -370,16 +410,20 @@ def speeds(
         highest_frequency: Hz.
         points: grid points that a wavelength must have at least.
         path: the longest in the model, metres.
-        error: what differences in space are expected to make of traces after that path, as a function of the speed.
-        jump: tells what makes the wavelets' frequencies so high, and the remedy, if it is that they jump; see `jump_of`.
+        error: what differences in space are expected to make of traces after that path, as a
+            function of the speed.
+        jump: tells what makes the wavelets' frequencies so high, and the remedy, if it is that they
+            jump; see `jump_of`.
 
     Raises:
-        ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the grid.
+        ValueError: not finite or not positive, faster than `max_velocity`, or too slow for the
+            grid.
     """
     finite_speeds(slowest, fastest)
     if fastest > max_velocity * (1.0 + 1e-5):  # the rounding of float32 models
         raise ValueError(
-            f"the model's fastest wave speed, {fastest:g} m/s, exceeds max_velocity={max_velocity:g} m/s, for which the "
+            f"the model's fastest wave speed, {fastest:g} m/s, exceeds "
+            f"max_velocity={max_velocity:g} m/s, for which the "
             "time step was chosen: raise max_velocity, or bound the model"
         )
     if highest_frequency > 0.0 and slowest < points * highest_frequency * spacing:
@@ -387,9 +431,12 @@ def speeds(
         has, needs = told_apart(per_wavelength, points)
         slip = " (a speed this low looks like km/s: give m/s)" if slowest < 20.0 else ""
         raise ValueError(
-            f"too few grid points per wavelength: {has} at {slowest:g} m/s{slip}, {highest_frequency:.3g} Hz "
-            f"and a spacing of {spacing:g} m, where {needs} are needed. Over the model's longest path, {path:.4g} m, "
-            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. {jump() or 'Use a finer grid or a lower frequency'}, "
+            f"too few grid points per wavelength: {has} at {slowest:g} m/s{slip}, "
+            f"{highest_frequency:.3g} Hz "
+            f"and a spacing of {spacing:g} m, where {needs} are needed. Over the model's longest "
+            f"path, {path:.4g} m, "
+            f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. "
+            f"{jump() or 'Use a finer grid or a lower frequency'}, "
             "or set min_points_per_wavelength"
         )
 
@@ -398,23 +445,26 @@ def faces(boundary: AbstractBoundary, grid: Grid, equation: AbstractWaveEquation
     """Check that a boundary fits a grid and an equation.
 
     Raises:
-        ValueError: a free surface elsewhere than at the top, or a grid too thin for it; a perfectly matched layer where the
-            equation has growing solutions in it.
+        ValueError: a free surface elsewhere than at the top, or a grid too thin for it; a perfectly
+            matched layer where the equation has growing solutions in it.
     """
     axes, space_order = AXIS_NAMES[grid.ndim], equation.space_order
     for axis in axes:
         for side in ("low", "high"):
             if boundary.face(axis, side).mirrors and (axis, side) != ("z", "low"):
                 raise ValueError(
-                    f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), top=FreeSurface())"
+                    f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), "
+                    "top=FreeSurface())"
                 )
             if boundary.face(axis, side).stretches and equation.stretchable is False:
                 raise ValueError(
-                    f"boundary={boundary!r}: {type(equation).__name__} is unstable in perfectly matched layers, use ox.Sponge()"
+                    f"boundary={boundary!r}: {type(equation).__name__} is unstable in perfectly "
+                    "matched layers, use ox.Sponge()"
                 )
     if boundary.free_surface and grid.shape[-1] <= space_order:
         raise ValueError(
-            f"shape={grid.shape}: below a free surface, a scheme of order {space_order} needs more than {space_order} points in depth"
+            f"shape={grid.shape}: below a free surface, a scheme of order {space_order} needs more "
+            f"than {space_order} points in depth"
         )
 
 
@@ -425,17 +475,24 @@ def positions(name: str, points: np.ndarray, grid: Grid, layer: Sequence[tuple[i
         ValueError: wrong number of coordinates, not finite, or outside.
     """
     if points.shape[-1] != grid.ndim:
-        raise ValueError(f"{name} have {points.shape[-1]} coordinates, but the grid has {grid.ndim} axes")
+        raise ValueError(
+            f"{name} have {points.shape[-1]} coordinates, but the grid has {grid.ndim} axes"
+        )
     if not np.all(np.isfinite(points)):
         raise ValueError(f"{name}: a position is NaN or infinite")
     for axis, ((low, high), h) in enumerate(zip(grid.extent, grid.spacing, strict=True)):
-        below, above = ((cells + 1e-5) * h for cells in layer[axis])  # positions may have been rounded to float32
+        below, above = (
+            (cells + 1e-5) * h for cells in layer[axis]
+        )  # positions may have been rounded to float32
         outside = (points[:, axis] < low - below) | (points[:, axis] > high + above)
         if np.any(outside):
             first = points[np.argmax(outside)]
             upward = bool(axis == grid.ndim - 1 and first[axis] < low)
             raise ValueError(
-                f"{name}: {np.count_nonzero(outside)} of {len(points)} lie outside the grid, the first at "
-                f"{tuple(float(c) for c in first)} m; axis {axis} runs from {low:g} to {high:g} m. Positions are in metres, not "
-                f"cells; {'depth is positive down; ' * upward}points_in_layer=True allows the absorbing layer"
+                f"{name}: {np.count_nonzero(outside)} of {len(points)} lie outside the grid, the "
+                "first at "
+                f"{tuple(float(c) for c in first)} m; axis {axis} runs from {low:g} to {high:g} m. "
+                "Positions are in metres, not "
+                f"cells; {'depth is positive down; ' * upward}points_in_layer=True allows the "
+                "absorbing layer"
             )

@@ -10,7 +10,8 @@ from .frames import levels_to_the_user
 
 
 class CoarseSampling(UserWarning):
-    """Wavelets are too high in frequency for the survey's sampling interval, or for the grid: traces will be wrong."""
+    """Wavelets are too high in frequency for the survey's sampling interval, or for the grid:
+    traces will be wrong."""
 
 
 def in_time(highest: float, dt: float, top: float) -> None:
@@ -27,8 +28,10 @@ def in_time(highest: float, dt: float, top: float) -> None:
     limit = top / (2.0 * math.pi * dt)
     if highest > limit * (1.0 + 1e-6):
         warnings.warn(
-            f"wavelets of up to {highest:.3g} Hz in samples of dt={dt:g} s: above {limit:.3g} Hz time dispersion is not taken "
-            f"out whole, and near {0.5 / dt:.3g} Hz waves are weakened. Sample the survey at dt={dt * limit / highest:.2g} s "
+            f"wavelets of up to {highest:.3g} Hz in samples of dt={dt:g} s: above {limit:.3g} Hz "
+            "time dispersion is not taken "
+            f"out whole, and near {0.5 / dt:.3g} Hz waves are weakened. Sample the survey at "
+            f"dt={dt * limit / highest:.2g} s "
             'or less, or give time_dispersion="raw" and a small courant=',
             CoarseSampling,
             stacklevel=levels_to_the_user(inspect.currentframe()),
@@ -42,7 +45,11 @@ def at_the_ends(jump: str) -> None:
         CoarseSampling: there is something to say.
     """
     if jump:
-        warnings.warn(f"the survey: {jump}", CoarseSampling, stacklevel=levels_to_the_user(inspect.currentframe()))
+        warnings.warn(
+            f"the survey: {jump}",
+            CoarseSampling,
+            stacklevel=levels_to_the_user(inspect.currentframe()),
+        )
 
 
 def in_space(highest: float, per_wavelength: float, points: float) -> None:
@@ -58,8 +65,10 @@ def in_space(highest: float, per_wavelength: float, points: float) -> None:
     """
     if per_wavelength < points:
         warnings.warn(
-            f"wavelet=: waves of up to {highest:.3g} Hz have {per_wavelength:.3g} grid points per wavelength in the slowest "
-            f"part of the model, where {points:.3g} are needed: traces will be wrong. Filter the wavelet, use a finer grid, or "
+            f"wavelet=: waves of up to {highest:.3g} Hz have {per_wavelength:.3g} grid points per "
+            "wavelength in the slowest "
+            f"part of the model, where {points:.3g} are needed: traces will be wrong. Filter the "
+            "wavelet, use a finer grid, or "
             "set min_points_per_wavelength",
             CoarseSampling,
             stacklevel=levels_to_the_user(inspect.currentframe()),

@@ -28,7 +28,9 @@ class Components:
 
     def __init__(self, what: str, kind: Kind, ports: Sequence[Port]) -> None:
         offered = {p.name: p for p in ports}
-        names = (ports[0].name,) if kind is None else (kind,) if isinstance(kind, str) else tuple(kind)
+        names = (
+            (ports[0].name,) if kind is None else (kind,) if isinstance(kind, str) else tuple(kind)
+        )
         for name in names:
             if name not in offered:
                 raise ValueError(f"{what}={name!r}: this equation offers {', '.join(offered)}")
@@ -36,7 +38,9 @@ class Components:
         self.stacked = isinstance(kind, tuple)
         self._weights = None
         if isinstance(kind, Mapping):
-            self._weights = np.stack([np.asarray(kind[n], np.float64) for n in names], axis=1)  # (shot, port, point)
+            self._weights = np.stack(
+                [np.asarray(kind[n], np.float64) for n in names], axis=1
+            )  # (shot, port, point)
 
     def rows(self, samples: Any, shots: Any, xp: Any) -> Any:
         """From (shot, [component,] point, time) to (shot, port and point, time)."""
@@ -47,15 +51,21 @@ class Components:
         return samples.reshape(samples.shape[0], -1, samples.shape[-1])
 
     def collected(self, rows: Any, shots: Any, xp: Any) -> Any:
-        """From (shot, port and point, time) to (shot, [component,] point, time): the transpose of `rows`."""
+        """From (shot, port and point, time) to (shot, [component,] point, time): the transpose of
+        `rows`."""
         if self._weights is None and not self.stacked:
             return rows
         apart = rows.reshape(rows.shape[0], len(self.ports), -1, rows.shape[-1])
-        return apart if self._weights is None else (apart * self._of(shots, rows.dtype, xp)).sum(axis=1)
+        return (
+            apart
+            if self._weights is None
+            else (apart * self._of(shots, rows.dtype, xp)).sum(axis=1)
+        )
 
     def _of(self, shots: Any, dtype: Any, xp: Any) -> Any:
         return xp.asarray(self._weights, dtype)[shots][..., None]
 
     def over_ports(self, by_row: Any, points: int) -> Any:
-        """The sum over ports of (..., port and point, axis): all ports share the points' positions."""
+        """The sum over ports of (..., port and point, axis): all ports share the points'
+        positions."""
         return by_row.reshape(*by_row.shape[:-2], -1, points, by_row.shape[-1]).sum(axis=-3)

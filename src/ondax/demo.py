@@ -1,5 +1,5 @@
-"""The demonstration: full-waveform inversion of synthetic data from the Overthrust model, in about a
-minute."""
+"""The demonstration: full-waveform inversion of synthetic data from the Overthrust model, in about
+a minute."""
 
 import time
 from pathlib import Path
@@ -40,16 +40,25 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         rows = [f"{'':18}{'before':>10}{'after':>10}{'change':>11}"]
-        for name, (before, after) in (("misfit", self.misfit), ("model error (m/s)", self.model_error)):
-            rows.append(f"{name:18}{before:>10.4g}{after:>10.4g}{100 * (after / before - 1):>+9.1f} %")
-        return "\n".join(rows) + "\n{:.0f} s, of which the inversion took {:.0f} s".format(*self.seconds[::-1])
+        for name, (before, after) in (
+            ("misfit", self.misfit),
+            ("model error (m/s)", self.model_error),
+        ):
+            rows.append(
+                f"{name:18}{before:>10.4g}{after:>10.4g}{100 * (after / before - 1):>+9.1f} %"
+            )
+        return "\n".join(rows) + "\n{:.0f} s, of which the inversion took {:.0f} s".format(
+            *self.seconds[::-1]
+        )
 
 
 def describe() -> str:
     """One paragraph on what the demonstration does."""
     return (
-        f"Full-waveform inversion of the SEG/EAGE Overthrust model: {SHOTS} shots of a {FREQUENCY:g} Hz wavelet,\n"
-        f"{RECEIVERS} receivers, {BATCH} shots an iteration by Adam. The first run compiles its kernels."
+        f"Full-waveform inversion of the SEG/EAGE Overthrust model: {SHOTS} shots of a "
+        f"{FREQUENCY:g} Hz wavelet,\n"
+        f"{RECEIVERS} receivers, {BATCH} shots an iteration by Adam. The first run compiles its "
+        "kernels."
     )
 
 
@@ -68,7 +77,10 @@ def run(output: Path, iterations: int) -> Report:
     picture = figure(15.0, 13.0)
     formats = picture.canvas.get_supported_filetypes()
     if output.suffix.removeprefix(".") not in formats:
-        raise ValueError(f"cannot write a picture to {output}: its suffix must be one of {', '.join(sorted(formats))}")
+        raise ValueError(
+            f"cannot write a picture to {output}: its suffix must be one of "
+            f"{', '.join(sorted(formats))}"
+        )
 
     model = overthrust(decimate=2)
     grid = Grid(model.vp.shape, model.spacing)
@@ -93,9 +105,19 @@ def run(output: Path, iterations: int) -> Report:
     after, last = misfit(result.model)
 
     shot = SHOTS // 3
-    _draw(picture, model, result, np.asarray(gradient), survey, *(np.asarray(d[shot]) for d in (observed, first, last)))
+    _draw(
+        picture,
+        model,
+        result,
+        np.asarray(gradient),
+        survey,
+        *(np.asarray(d[shot]) for d in (observed, first, last)),
+    )
     picture.savefig(output, dpi=110)
-    errors = [float(np.sqrt(np.mean((m - model.vp) ** 2))) for m in (model.vp_smooth, np.asarray(result.model))]
+    errors = [
+        float(np.sqrt(np.mean((m - model.vp) ** 2)))
+        for m in (model.vp_smooth, np.asarray(result.model))
+    ]
     return Report(
         misfit=(float(before), float(after)),
         model_error=(errors[0], errors[1]),
@@ -125,8 +147,8 @@ def _draw(
     first: np.ndarray,
     last: np.ndarray,
 ) -> None:
-    """Models and gradient, one shot, and how the inversion went, in three rows; the traces are (receiver,
-    time)."""
+    """Models and gradient, one shot, and how the inversion went, in three rows; the traces are
+    (receiver, time)."""
     models, shots, curves = picture.subfigures(3, 1, height_ratios=(2.1, 1.2, 1.0))
     inverted = np.asarray(result.model)
     limits = (float(model.vp.min()), float(model.vp.max()))
@@ -136,7 +158,14 @@ def _draw(
     section(final, inverted, model.spacing, limits=limits, title="inverted velocity")
     depth = 1e-3 * model.spacing * np.arange(model.vp.shape[1])
     title = "gradient at the initial model, times depth"  # or nothing would show below the sources
-    section(slope, gradient * depth, model.spacing, signed=True, label="misfit per (m/s), times km", title=title)
+    section(
+        slope,
+        gradient * depth,
+        model.spacing,
+        signed=True,
+        label="misfit per (m/s), times km",
+        title=title,
+    )
 
     ends = (float(survey.receivers[0, 0, 0]), float(survey.receivers[0, -1, 0]))
     clip = 0.3 * float(np.percentile(np.abs(observed), 99))
@@ -146,12 +175,16 @@ def _draw(
         "observed - initial": observed - first,
         "observed - inverted": observed - last,
     }
-    for axes, (title, traces) in zip(shots.subplots(1, 4, sharey=True), panels.items(), strict=True):
+    for axes, (title, traces) in zip(
+        shots.subplots(1, 4, sharey=True), panels.items(), strict=True
+    ):
         gather(axes, traces, survey.dt, offsets=ends, clip=clip, title=title)
         axes.label_outer()
 
     misfit, *profiles = curves.subplots(1, 4, width_ratios=(2.5, 1, 1, 1))
-    misfit.semilogy(np.arange(1, len(result.history) + 1), result.history.misfit / result.history.misfit[0])
+    misfit.semilogy(
+        np.arange(1, len(result.history) + 1), result.history.misfit / result.history.misfit[0]
+    )
     misfit.set(
         xlabel="iteration",
         ylabel="misfit / first misfit",
@@ -162,7 +195,11 @@ def _draw(
         axes.plot(model.vp[i], depth, "k", label="true", linewidth=1.0)
         axes.plot(model.vp_smooth[i], depth, "C0:", label="initial")
         axes.plot(inverted[i], depth, "C3", label="inverted")
-        axes.set(xlabel="velocity (m/s)", title=f"at {1e-3 * i * model.spacing:.1f} km", ylim=(depth[-1], 0.0))
+        axes.set(
+            xlabel="velocity (m/s)",
+            title=f"at {1e-3 * i * model.spacing:.1f} km",
+            ylim=(depth[-1], 0.0),
+        )
     profiles[0].set_ylabel("depth (km)")
     profiles[-1].legend(fontsize="small", loc="lower left")
     curves.supxlabel(model.attribution, fontsize="x-small", color="0.4", x=0.01, ha="left")

@@ -1,15 +1,17 @@
 """Linear maps along time that take the time dispersion of a scheme away.
 
-A scheme with step d that oscillates with theta solves the equations, exactly in time, at another angular
-frequency, `omega(theta)`; for leapfrog `omega = (2/d) sin(theta d/2)`. Let T be the real matrix with
-`(T w)^(theta) = sqrt(d omega/d theta) w^(omega(theta))`, the hats being Fourier transforms. Then
+A scheme with step d that oscillates with theta solves the equations, exactly in time, at another
+angular frequency, `omega(theta)`; for leapfrog `omega = (2/d) sin(theta d/2)`. Let T be the real
+matrix with `(T w)^(theta) = sqrt(d omega/d theta) w^(omega(theta))`, the hats being Fourier
+transforms. Then
 
     traces = T' F(T wavelet)
 
 has no error of the time stepping left (Stork, 2013; Koene et al., 2018). The square root makes T an
 isometry: its transpose, T', is its inverse too, so that one matrix serves wavelets, traces, and the
-adjoints of both. Leapfrog is early: T moves wavelets to earlier times and its transpose moves traces to
-later ones, and a record needs nothing from beyond its end but the tail of the matrix, a few samples long.
+adjoints of both. Leapfrog is early: T moves wavelets to earlier times and its transpose moves
+traces to later ones, and a record needs nothing from beyond its end but the tail of the matrix, a
+few samples long.
 """
 
 from __future__ import annotations
@@ -75,8 +77,9 @@ class Clock:
     def _table(self) -> tuple[Floats, Floats, Floats, Floats]:
         """omega dt from 0 to pi, and there: theta dt, d theta/d omega, and the gain.
 
-        Above `top`, the slope goes over smoothly into a constant: the correction is then a little too
-        small, and never wrong in sign. The gain falls from 1 to 0 where theta, or omega, nears the Nyquist frequency.
+        Above `top`, the slope goes over smoothly into a constant: the correction is then a little
+        too small, and never wrong in sign. The gain falls from 1 to 0 where theta, or omega, nears
+        the Nyquist frequency.
         """
         omega = np.linspace(0.0, np.pi, FINE)
         step = omega[1]
@@ -101,8 +104,9 @@ class Clock:
     def tail(self) -> int:
         """Samples that must be modelled beyond the record.
 
-        By the end of t samples, `t (theta - omega)` has grown to about `t a omega^3`: the matrix' tail is an
-        Airy function, `(3 t a)^(1/3)` wide. A stepping that is late delays whole waves beyond the record too.
+        By the end of t samples, `t (theta - omega)` has grown to about `t a omega^3`: the matrix'
+        tail is an Airy function, `(3 t a)^(1/3)` wide. A stepping that is late delays whole waves
+        beyond the record too.
         """
         omega = np.array([self.top])
         theta = self.modelled(omega)
@@ -137,7 +141,8 @@ class Clock:
 
 
 def _rise(x: Floats, first: float, width: float) -> Floats:
-    """From 0 to 1 over a width: the integral of a Kaiser window, whose transform has short tails."""
+    """From 0 to 1 over a width: the integral of a Kaiser window, whose transform has short
+    tails."""
     u = np.linspace(0.0, 1.0, 4097)
     bell = np.i0(KAISER * np.sqrt(1.0 - (2.0 * u - 1.0) ** 2))
     total = np.concatenate([[0.0], np.cumsum(0.5 * (bell[1:] + bell[:-1]))])
@@ -147,8 +152,9 @@ def _rise(x: Floats, first: float, width: float) -> Floats:
 class TimeWarp:
     """The matrix T of a survey, from its samples to those of the model's time.
 
-    The matrix is nearly a diagonal one. A small one is kept whole. Of a large one, blocks of rows are kept, each from
-    the first to the last column that matters to it. Compared by identity; see `warp_of`.
+    The matrix is nearly a diagonal one. A small one is kept whole. Of a large one, blocks of rows
+    are kept, each from the first to the last column that matters to it. Compared by identity; see
+    `warp_of`.
 
     Args:
         clock: samples and steps.
@@ -178,17 +184,24 @@ class TimeWarp:
         return len(self.starts) == 1
 
     def _blocks(self, clock: Clock) -> Iterator[tuple[int, Floats]]:
-        """The first column that matters, and (row, column) from there to the last, of each block."""
+        """The first column that matters, and (row, column) from there to the last, of each
+        block."""
         before, after = clock.reach(self.modelled)
         columns = np.arange(self.samples)
         for first in range(0, self.modelled, self.size):
             low = min(max(0, first - before), self.samples - 1)
             near = columns[low : first + self.size + after]
             lags = near[None, :] - np.arange(first, first + self.size)[:, None]
-            by_lag = clock.weights(first, self.size, np.arange(-before - self.size, after + self.size + 1))
-            block = np.take_along_axis(by_lag, np.clip(lags + before + self.size, 0, by_lag.shape[1] - 1), axis=1)
+            by_lag = clock.weights(
+                first, self.size, np.arange(-before - self.size, after + self.size + 1)
+            )
+            block = np.take_along_axis(
+                by_lag, np.clip(lags + before + self.size, 0, by_lag.shape[1] - 1), axis=1
+            )
             block[self.modelled - first :] = 0.0
-            loud = np.flatnonzero(np.max(np.abs(block), axis=0) > TOLERANCE * np.max(np.abs(by_lag)))
+            loud = np.flatnonzero(
+                np.max(np.abs(block), axis=0) > TOLERANCE * np.max(np.abs(by_lag))
+            )
             kept = slice(loud[0], loud[-1] + 1) if loud.size else slice(0, 1)
             yield int(near[kept.start]), block[:, kept]
 
@@ -200,7 +213,8 @@ class TimeWarp:
         return self._tables[name]
 
     def forward(self, signals: np.ndarray) -> np.ndarray:
-        """T along the last axis of NumPy arrays, from `samples` to `modelled`; see `warping` for JAX."""
+        """T along the last axis of NumPy arrays, from `samples` to `modelled`; see `warping` for
+        JAX."""
         table = self.table(signals.dtype)
         width = table.shape[2]
         parts = [signals[..., s : s + width] @ b.T for s, b in zip(self.starts, table, strict=True)]
@@ -210,7 +224,9 @@ class TimeWarp:
         """Its transpose, from `modelled` to `samples`."""
         table = self.table(signals.dtype)
         total = np.zeros((*signals.shape[:-1], self.samples), signals.dtype)
-        for first, start, block in zip(range(0, self.modelled, self.size), self.starts, table, strict=True):
+        for first, start, block in zip(
+            range(0, self.modelled, self.size), self.starts, table, strict=True
+        ):
             part = signals[..., first : first + self.size]
             total[..., start : start + table.shape[2]] += part @ block[: part.shape[-1]]
         return total
@@ -230,15 +246,18 @@ def warp_of(clock: Clock) -> TimeWarp:
 @cache
 def _say_raw(equation: type[AbstractWaveEquation]) -> None:
     warnings.warn(
-        f"{equation.__name__} does not declare what its time stepping does to frequencies, so its time dispersion stays "
-        "in the traces. If it steps by centred differences in time (leapfrog), write time_stepping = ox.LEAPFROG in the "
+        f"{equation.__name__} does not declare what its time stepping does to frequencies, so its "
+        "time dispersion stays "
+        "in the traces. If it steps by centred differences in time (leapfrog), write time_stepping "
+        "= ox.LEAPFROG in the "
         'class; else give an ox.TimeStepping, or say Propagator(..., time_dispersion="raw")',
         stacklevel=4,
     )
 
 
 def without_relation(equation: type[AbstractWaveEquation]) -> bool:
-    """Is an equation without a declared relation between true and modelled frequency? The first time, says so."""
+    """Is an equation without a declared relation between true and modelled frequency? The first
+    time, says so."""
     if equation.time_stepping is None:
         _say_raw(equation)
     return equation.time_stepping is None

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: Any) -> Any:
-    """The adjoint of `F(model, wavelet=wavelet, weights=w)` as a linear function of w, applied to traces.
+    """The adjoint of `F(model, wavelet=wavelet, weights=w)` as a linear function of w, applied to
+    traces.
 
-    The weights are `sum_t wavelet(t) a(x, t)`, with `a` the adjoint wavefield of the traces. For any weights w,
-    `<adjoint(m, d), w> = <d, F(m, w)>`: so the gradients of the left-hand side are those of the right, and need no
-    calculus of their own.
+    The weights are `sum_t wavelet(t) a(x, t)`, with `a` the adjoint wavefield of the traces. For
+    any weights w, `<adjoint(m, d), w> = <d, F(m, w)>`: so the gradients of the left-hand side are
+    those of the right, and need no calculus of their own.
     """
     dtype = F._dtype((model, data), wavelet)
     which = F._which(shots)
@@ -53,7 +54,9 @@ def extended_adjoint(F: Propagator, model: Any, data: Any, wavelet: Any, shots: 
 
         def traces(model: Any, wavelet: Any) -> Any:
             fixed = jax.lax.stop_gradient
-            model, wavelet = (v if a else fixed(v) for v, a in ((model, asked[0]), (wavelet, asked[2])))
+            model, wavelet = (
+                v if a else fixed(v) for v, a in ((model, asked[0]), (wavelet, asked[2]))
+            )
             return F(model, wavelet=wavelet, weights=cotangent, shots=which)
 
         of_data, pull = jax.vjp(traces, model, wavelet)

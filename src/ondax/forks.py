@@ -1,4 +1,5 @@
-"""What a forked child must not take over as it is: locks that threads hold, and threads, which do not exist there.
+"""What a forked child must not take over as it is: locks that threads hold, and threads, which do
+not exist there.
 
 `multiprocessing` forks by default on Linux up to Python 3.13.
 """

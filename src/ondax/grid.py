@@ -47,7 +47,9 @@ class Grid(eqx.Module):
     ) -> None:
         given: tuple[Any, ...] = tuple(np.ravel(shape))
         if not 1 <= len(given) <= 3 or any(int(n) != n or n < 1 for n in given):
-            raise ValueError(f"shape={shape!r}: give 1 to 3 whole numbers of points, each at least 1")
+            raise ValueError(
+                f"shape={shape!r}: give 1 to 3 whole numbers of points, each at least 1"
+            )
         self.shape = tuple(int(n) for n in given)
         self.spacing = _per_axis(spacing, len(self.shape), "spacing")
         self.origin = _per_axis(origin, len(self.shape), "origin")
@@ -56,7 +58,9 @@ class Grid(eqx.Module):
 
     def replace(self, **changes: Any) -> Grid:
         """The same grid but for the arguments given, which are those of `Grid`."""
-        return Grid(**({"shape": self.shape, "spacing": self.spacing, "origin": self.origin} | changes))
+        return Grid(
+            **({"shape": self.shape, "spacing": self.spacing, "origin": self.origin} | changes)
+        )
 
     @property
     def ndim(self) -> int:
@@ -65,4 +69,7 @@ class Grid(eqx.Module):
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:
         """First and last coordinate along each axis, metres."""
-        return tuple((o, o + (n - 1) * h) for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True))
+        return tuple(
+            (o, o + (n - 1) * h)
+            for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True)
+        )

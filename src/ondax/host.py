@@ -10,7 +10,15 @@ import numpy as np
 
 from . import checks
 from .components import Components
-from .engine import Discretisation, Experiment, OutOfMemory, Programs, Solver, Wanted, check_sampling
+from .engine import (
+    Discretisation,
+    Experiment,
+    OutOfMemory,
+    Programs,
+    Solver,
+    Wanted,
+    check_sampling,
+)
 from .positions import from_pairs
 from .primitives import Operands
 from .resolution import check_resolution
@@ -20,7 +28,8 @@ HostFunction = Callable[..., tuple[np.ndarray, ...]]
 
 
 class HostModel:
-    """One scheme, grid and survey in one floating-point type. Compared by identity; safe to share between threads.
+    """One scheme, grid and survey in one floating-point type. Compared by identity; safe to share
+    between threads.
 
     Args:
         programs: the compiled scheme.
@@ -30,7 +39,8 @@ class HostModel:
         source_positions: default positions, metres, (shot, source, axis).
         receiver_positions: likewise, (shot, receiver, axis).
         ports: what sources feed and what receivers read.
-        check: checks the bounds of a model (slowest and fastest speed, least values of positive parameters).
+        check: checks the bounds of a model (slowest and fastest speed, least values of positive
+            parameters).
         check_positions: checks positions given at run time; raises ValueError.
         check_step: checks that the time step holds for a model.
         check_wavelets: warns of wavelets given at run time; of them and the slowest speed.
@@ -80,44 +90,69 @@ class HostModel:
 
     @property
     def linearized(self) -> HostModel:
-        """The scheme together with its tangent: coefficients and their perturbations, traces and Born traces."""
+        """The scheme together with its tangent: coefficients and their perturbations, traces and
+        Born traces."""
         return self._linearize()
 
     def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:
-        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        def run(
+            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
+        ) -> tuple[np.ndarray, ...]:
             return self.solver.forward(batch, e, self._sampled(keep, e, given), slopes)
 
         return self._call(("forward", given, keep, slopes), given, run)
 
     def born(self, given: Operands, wanted: tuple[int, ...], source: bool) -> HostFunction:
-        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        def run(
+            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
+        ) -> tuple[np.ndarray, ...]:
             perturbed = self._wanted(wanted)
             if perturbed is None:  # modelling is linear in the source
                 return self.solver.forward(batch, replace(e, source=rest[-1]), None, False)
-            return (self.solver.born(batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None),)
+            return (
+                self.solver.born(
+                    batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None
+                ),
+            )
 
         return self._call(("born", given, wanted, source), given, run)
 
     def adjoint(
-        self, given: Operands, wanted: tuple[int, ...], weights: bool, source: bool, slopes: bool, last_use: bool
+        self,
+        given: Operands,
+        wanted: tuple[int, ...],
+        weights: bool,
+        source: bool,
+        slopes: bool,
+        last_use: bool,
     ) -> HostFunction:
         asked = {"weights": weights, "source": source, "slopes": slopes, "last_use": last_use}
 
-        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-            # The transpose of Born modelling is exact; a gradient, whose history is used once, may sample it in time.
+        def run(
+            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
+        ) -> tuple[np.ndarray, ...]:
+            # The transpose of Born modelling is exact; a gradient, whose history is used once, may
+            # sample it in time.
             chosen = self._sampled(wanted, e, given) if last_use else self._wanted(wanted)
             return self.solver.adjoint(batch, e, chosen, rest[0], **asked)
 
         return self._call(("adjoint", given, wanted, *asked.values()), given, run)
 
-    def curvature(self, given: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]) -> HostFunction:
-        """How the gradients of <residual, traces> change with the coefficients that move: the gradients of <residual, Born
-        traces of the moves>, by the adjoint of the linearised scheme."""
+    def curvature(
+        self, given: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]
+    ) -> HostFunction:
+        """How the gradients of <residual, traces> change with the coefficients that move: the
+        gradients of <residual, Born traces of the moves>, by the adjoint of the linearised
+        scheme."""
 
-        def run(batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        def run(
+            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
+        ) -> tuple[np.ndarray, ...]:
             residual, *moves = rest
             by_index = dict(zip(moved, moves, strict=True))
-            perturbations = tuple(by_index.get(i, np.zeros_like(c)) for i, c in enumerate(e.coefficients))
+            perturbations = tuple(
+                by_index.get(i, np.zeros_like(c)) for i, c in enumerate(e.coefficients)
+            )
             e = replace(e, coefficients=(*e.coefficients, *perturbations))
             residual = np.concatenate([np.zeros_like(residual), residual], axis=-2)
             chosen = self._wanted(wanted)
@@ -131,7 +166,8 @@ class HostModel:
         return Wanted(tuple(self.coefficient_names[i] for i in indices), every)
 
     def _sampled(self, indices: tuple[int, ...], e: Experiment, given: Operands) -> Wanted | None:
-        """A history sampled in time as the settings say. The survey's wavelets were checked when it was accepted.
+        """A history sampled in time as the settings say. The survey's wavelets were checked when it
+        was accepted.
 
         Raises:
             ValueError: wavelets given with this call have frequencies too high for that.
@@ -140,7 +176,9 @@ class HostModel:
             check_sampling(self.store_every, e.source, self.grid.dt)
         return self._wanted(indices, self.store_every)
 
-    def _call(self, key: Any, given: Operands, run: Callable[..., tuple[np.ndarray, ...]]) -> HostFunction:
+    def _call(
+        self, key: Any, given: Operands, run: Callable[..., tuple[np.ndarray, ...]]
+    ) -> HostFunction:
         """The one long-lived function of these parameters: JAX would compile anew for another."""
         if key in self._calls:
             return self._calls[key]
@@ -181,7 +219,9 @@ class HostModel:
         more = list(more)
         source = more.pop(0) if given.wavelet else self.source[shots]
         weights = more.pop(0) if given.weights else None
-        fired = "data" if self.check_wavelets is None else "the wavelet"  # of adjoint modelling, or of modelling
+        fired = (
+            "data" if self.check_wavelets is None else "the wavelet"
+        )  # of adjoint modelling, or of modelling
         for name, values in ((fired, source if given.wavelet else None), ("weights=", weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
@@ -196,12 +236,16 @@ class HostModel:
 
     def _check_steps(self, speeds: np.ndarray, coefficients: list[np.ndarray]) -> None:
         """Check that the time step holds for each model of the batch."""
-        batch = np.broadcast_shapes(speeds.shape[:-1], *(c.shape[: c.ndim - len(self.shape)] for c in coefficients))
+        batch = np.broadcast_shapes(
+            speeds.shape[:-1], *(c.shape[: c.ndim - len(self.shape)] for c in coefficients)
+        )
         rows = np.broadcast_to(speeds, (*batch, speeds.shape[-1]))
         models = [np.broadcast_to(c, (*batch, *self.shape)) for c in coefficients]
         for position in np.ndindex(*batch):
             _, fastest, *others = map(float, rows[position])
-            values = {name: c[position] for name, c in zip(self.coefficient_names, models, strict=True)}
+            values = {
+                name: c[position] for name, c in zip(self.coefficient_names, models, strict=True)
+            }
             self.check_step(values, fastest, others[len(others) - self.contrasts :])
 
     def _positions(self, name: str, pairs: np.ndarray, given: Operands) -> np.ndarray:
@@ -215,6 +259,7 @@ class HostModel:
         for array in results:
             if not np.isfinite(np.sum(array, dtype=np.float64)):
                 raise FloatingPointError(
-                    "the wavefield grew beyond all bounds: the time step is unstable for this model, or the traces or "
+                    "the wavefield grew beyond all bounds: the time step is unstable for this "
+                    "model, or the traces or "
                     "perturbations passed in are not finite"
                 )

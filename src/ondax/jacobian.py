@@ -21,8 +21,8 @@ from .sharding import unify_axes
 class Jacobian(lx.AbstractLinearOperator):
     """The derivative of traces with respect to the model, at a background model.
 
-    `mv` is Born modelling (demigration), `.T.mv` its exact transpose (reverse-time migration); both read one wavefield
-    history, kept from call to call. Works with lineax's Krylov solvers.
+    `mv` is Born modelling (demigration), `.T.mv` its exact transpose (reverse-time migration); both
+    read one wavefield history, kept from call to call. Works with lineax's Krylov solvers.
 
     Args:
         propagator: the nonlinear operator.
@@ -39,16 +39,25 @@ class Jacobian(lx.AbstractLinearOperator):
     weights: Array | None
 
     def __init__(
-        self, propagator: Propagator, model: Model, shots: Any = None, wavelet: Any = None, weights: Any = None
+        self,
+        propagator: Propagator,
+        model: Model,
+        shots: Any = None,
+        wavelet: Any = None,
+        weights: Any = None,
     ) -> None:
         self.propagator = propagator
         dtype = propagator._dtype(model, wavelet, weights)
         self.model = jax.tree.map(lambda x: _own(x, dtype), model)
-        self.shots = None if shots is None else checks.shot_numbers(shots, propagator.survey.n_shots)
+        self.shots = (
+            None if shots is None else checks.shot_numbers(shots, propagator.survey.n_shots)
+        )
         self.wavelet = None
         if wavelet is not None:
             shape = (self._n_shots, *propagator.survey.wavelet.shape[1:])
-            self.wavelet = checks.shaped("wavelet", checks.wavelet_of_survey(_own(wavelet, dtype), shape), shape, dtype)
+            self.wavelet = checks.shaped(
+                "wavelet", checks.wavelet_of_survey(_own(wavelet, dtype), shape), shape, dtype
+            )
         self.weights = None if weights is None else _own(weights, dtype)
 
     @property
@@ -56,7 +65,8 @@ class Jacobian(lx.AbstractLinearOperator):
         return self.propagator.survey.n_shots if self.shots is None else self.shots.shape[0]
 
     def _operands(self) -> tuple[Any, tuple[Any, ...], Any, Operands, Lever]:
-        """The host model, the background's operands, the shots among them, which operands were given, and the lever."""
+        """The host model, the background's operands, the shots among them, which operands were
+        given, and the lever."""
         host, arguments, given, lever = self.propagator._arguments(
             self.model, self.wavelet, self.weights, None, None, self.shots
         )
@@ -71,15 +81,20 @@ class Jacobian(lx.AbstractLinearOperator):
         _, perturbed = jax.jvp(self.propagator.coefficients, (lever.enter(self.model),), (vector,))
         operands, perturbed = unify_axes((operands, perturbed))
         wanted = tuple(range(len(host.coefficient_names)))
-        (samples,) = born_p.bind(*operands, *perturbed, host=host, given=given, wanted=wanted, source=False)
+        (samples,) = born_p.bind(
+            *operands, *perturbed, host=host, given=given, wanted=wanted, source=False
+        )
         return lever.leave(self.propagator._traces(samples, which))
 
     def _transposed_mv(self, traces: GivenTraces) -> Model:
         host, operands, which, given, lever = self._operands()
         shape = self.propagator._trace_shape(self._n_shots)
         shaped = lever.enter(checks.shaped("traces", traces, shape, host.dtype))
-        # The image passes through the coefficients as derivatives do on their way back: see `lever`.
-        operands, residual = unify_axes((operands, lever.up * self.propagator._samples_of(shaped, which)))
+        # The image passes through the coefficients as derivatives do on their way back: see
+        # `lever`.
+        operands, residual = unify_axes(
+            (operands, lever.up * self.propagator._samples_of(shaped, which))
+        )
         wanted = tuple(range(len(host.coefficient_names)))
         gradients = adjoint_p.bind(
             *operands,
@@ -108,7 +123,9 @@ class Jacobian(lx.AbstractLinearOperator):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.model)
 
     def out_structure(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(self.propagator._trace_shape(self._n_shots), self.propagator._dtype(self.model))
+        return jax.ShapeDtypeStruct(
+            self.propagator._trace_shape(self._n_shots), self.propagator._dtype(self.model)
+        )
 
 
 class TransposedJacobian(lx.AbstractLinearOperator):
@@ -135,22 +152,28 @@ class TransposedJacobian(lx.AbstractLinearOperator):
 
 
 def _own(values: Any, dtype: Any) -> Array:
-    """An array that nobody else changes: JAX takes NumPy arrays as they lie in memory, if their addresses suit it."""
+    """An array that nobody else changes: JAX takes NumPy arrays as they lie in memory, if their
+    addresses suit it."""
     return jnp.asarray(values, dtype) if isinstance(values, jax.Array) else jnp.array(values, dtype)
 
 
 def _like(model: Model, vector: Model, dtype: Any) -> Model:
     if jax.tree.structure(model) != jax.tree.structure(vector):
         raise ValueError(
-            f"a perturbation must be shaped like the model, {jax.tree.structure(model)}; got {jax.tree.structure(vector)}"
+            f"a perturbation must be shaped like the model, {jax.tree.structure(model)}; got "
+            f"{jax.tree.structure(vector)}"
         )
-    return jax.tree.map(lambda m, v: checks.shaped("perturbation", v, m.shape, dtype), model, vector)
+    return jax.tree.map(
+        lambda m, v: checks.shaped("perturbation", v, m.shape, dtype), model, vector
+    )
 
 
 def _dense(operator: lx.AbstractLinearOperator) -> Array:
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), operator.in_structure())
     flat, unflatten = ravel_pytree(zeros)
-    columns = jax.lax.map(lambda v: ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype))
+    columns = jax.lax.map(
+        lambda v: ravel_pytree(operator.mv(unflatten(v)))[0], jnp.eye(flat.size, dtype=flat.dtype)
+    )
     return columns.T
 
 

@@ -1,10 +1,12 @@
-"""Is a wave equation stable in perfectly matched layers? Five thousand steps of it in such layers tell.
+"""Is a wave equation stable in perfectly matched layers? Five thousand steps of it in such layers
+tell.
 
-Some equations have growing solutions there: those with waves whose energy goes one way along an axis and whose crests go
-the other (Becache, Fauqueux and Joly, 2003), such as tilted anisotropy. Nothing is known of an equation but what it states,
-so the models of the trial are drawn at random, and those are kept that its own statements admit: constraints, positive
-parameters, and speeds up to `max_velocity`. They are uniform: what grows only where a medium varies, as tilted anisotropy
-does, slowly, in media that are rough in every cell, is not found.
+Some equations have growing solutions there: those with waves whose energy goes one way along an
+axis and whose crests go the other (Becache, Fauqueux and Joly, 2003), such as tilted anisotropy.
+Nothing is known of an equation but what it states, so the models of the trial are drawn at random,
+and those are kept that its own statements admit: constraints, positive parameters, and speeds up to
+`max_velocity`. They are uniform: what grows only where a medium varies, as tilted anisotropy does,
+slowly, in media that are rough in every cell, is not found.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from .engine import Discretisation, Experiment, Programs, Scheme, Settings, Solv
 from .equations import AXIS_NAMES, CPML, AbstractWaveEquation, Conditions, Symbols
 
 LAYERS = {1: CPML(10, 1e-8), 2: CPML(10, 1e-8), 3: CPML(8, 1e-8)}
-"""By number of axes. Growth is as fast as the layer is strong, and these are twice as strong as the default."""
+"""By number of axes. Growth is as fast as the layer is strong, and these are twice as strong as the
+default."""
 POINTS = 6  # of the model, along each axis
 MODELS = {1: 8, 2: 8, 3: 2}  # of each kind, by number of axes
 STEPS, PARTS = 5000, 5
-GROWTH = 2.0  # the loudest sample of the last part over that of the second: like a factor of 100 in 20,000 steps
-OWN_GROWTH = 1.3  # the same without layers: a model that gains more, from a negative loss for example, tells nothing
+# the loudest sample of the last part over that of the second: like a factor of 100 in 20,000 steps
+GROWTH = 2.0
+# the same without layers: a model that gains more, from a negative loss for example, tells nothing
+OWN_GROWTH = 1.3
 ROUNDING = 1e-9  # of the loudest sample of all: below it, growth is float64's rounding
 COURANT = 0.95  # of the largest stable step
 DRAWS = 20_000
@@ -42,14 +47,17 @@ Models = dict[str, np.ndarray]
 
 
 @cache
-def objection(equation: AbstractWaveEquation, spacing: tuple[float, ...], max_velocity: float) -> str | None:
+def objection(
+    equation: AbstractWaveEquation, spacing: tuple[float, ...], max_velocity: float
+) -> str | None:
     """Why perfectly matched layers are not for an equation; None if nothing speaks against them.
 
-    It is run for 5,000 steps in float64, at 95 % of its largest step, from short bursts of noise on all its inputs, at points
-    of the model and of the layers. Models are random and uniform; half of them have positive parameters only. It stays
-    bounded if, at every output, the loudest sample of the last thousand steps is at most twice that of the second
-    thousand. A model that grows without layers too is not held against them. The answer is kept as long as the
-    process, the kernel as others are.
+    It is run for 5,000 steps in float64, at 95 % of its largest step, from short bursts of noise on
+    all its inputs, at points of the model and of the layers. Models are random and uniform; half of
+    them have positive parameters only. It stays bounded if, at every output, the loudest sample of
+    the last thousand steps is at most twice that of the second thousand. A model that grows without
+    layers too is not held against them. The answer is kept as long as the process, the kernel as
+    others are.
 
     Args:
         equation: the equation.
@@ -79,7 +87,8 @@ def objection(equation: AbstractWaveEquation, spacing: tuple[float, ...], max_ve
     if told:
         return None
     return (
-        "no trial of it in such layers was possible, because no random model was found that meets its "
+        "no trial of it in such layers was possible, because no random model was found that meets "
+        "its "
         "constraints and is stable at its largest step"
     )
 
@@ -91,18 +100,21 @@ def admitted(
     signs: Sequence[float],
     rng: np.random.Generator,
 ) -> Models:
-    """Random models, constant in space, that the equation's statements admit: arrays (model, *ones) by parameter; empty
-    if there are none.
+    """Random models, constant in space, that the equation's statements admit: arrays (model, *ones)
+    by parameter; empty if there are none.
 
-    Units are unknown: sizes are random too, around powers of the velocity from its inverse square to its square. First come
-    the models in which most parameters matter to the coefficients, and to the speeds.
+    Units are unknown: sizes are random too, around powers of the velocity from its inverse square
+    to its square. First come the models in which most parameters matter to the coefficients, and to
+    the speeds.
     """
     names = equation.required(ndim)
     shape = (DRAWS, *(1,) * ndim)
     models: Models = {}
     for name in names:
         size = max_velocity ** rng.integers(-2, 3, shape) * 10.0 ** rng.uniform(-1.0, 1.0, shape)
-        models[name] = size if name in equation.positive_parameters else size * rng.choice(signs, shape)
+        models[name] = (
+            size if name in equation.positive_parameters else size * rng.choice(signs, shape)
+        )
     coefficients = _by_model(jax.vmap(equation.coefficients)(models))
     slow, fast = (np.asarray(s) for s in jax.vmap(equation.speeds)(models))
     good = (slow >= SLOWEST * fast) & (fast >= FASTEST * max_velocity) & (fast <= max_velocity)
@@ -157,18 +169,23 @@ class _Trial:
         self.dt = COURANT * equation.largest_step(spacing, max_velocity)
 
     def growth(self, layers: bool) -> np.ndarray:
-        """How much louder the last thousand steps are than the second, at the worst output, by model."""
+        """How much louder the last thousand steps are than the second, at the worst output, by
+        model."""
         system = self.programs.scheme.system
         ndim, rng = len(self.shape), np.random.default_rng(1)
-        # Twice integrated in time they leave nothing, so that modes which nothing pulls back come to rest.
+        # Twice integrated in time they leave nothing, so that modes which nothing pulls back come
+        # to rest.
         bursts = np.zeros((1, 1, len(system.inputs) * SOURCES, STEPS))
         bursts[..., :16] = np.diff(rng.normal(size=(*bursts.shape[:-1], 18)), 2)
         receivers = rng.integers(self.shape, size=(1, 1, RECEIVERS, ndim)) * np.array(self.spacing)
-        sources = receivers[..., :SOURCES, :]  # heard where they are: elsewhere, what spreads slowly is louder later
+        sources = receivers[
+            ..., :SOURCES, :
+        ]  # heard where they are: elsewhere, what spreads slowly is louder later
         solver = Solver(self.programs, self._grid(layers), Settings())
         experiment = Experiment(self.coefficients, bursts, sources, receivers)
         (traces,) = solver.forward((self.count,), experiment, None, False)
-        # Second differences leave out what rests or drifts, such as checkerboards that a centred difference does not see.
+        # Second differences leave out what rests or drifts, such as checkerboards that a centred
+        # difference does not see.
         traces = traces.reshape(self.count, len(system.outputs), RECEIVERS, STEPS)
         with np.errstate(over="ignore", invalid="ignore"):
             changes = np.abs(np.diff(traces, 2, prepend=np.zeros((*traces.shape[:-1], 2))))

@@ -1,9 +1,11 @@
-"""Keeping derivatives in the middle of the range of floating-point numbers while they pass through coefficients.
+"""Keeping derivatives in the middle of the range of floating-point numbers while they pass through
+coefficients.
 
-The derivative of a misfit by a modulus of 1e10 Pa is 1e10 times smaller than what the modulus contributes to the derivative
-by the logarithm of a velocity. It may be too small for float32 where the derivative by the velocity, in which it ends, is not.
-So what flows back into a propagator is multiplied by a power of two, and what leaves it on the way to the parameters is
-divided by that. Values that flow forward are not touched, and powers of two leave every digit as it was.
+The derivative of a misfit by a modulus of 1e10 Pa is 1e10 times smaller than what the modulus
+contributes to the derivative by the logarithm of a velocity. It may be too small for float32 where
+the derivative by the velocity, in which it ends, is not. So what flows back into a propagator is
+multiplied by a power of two, and what leaves it on the way to the parameters is divided by that.
+Values that flow forward are not touched, and powers of two leave every digit as it was.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ back_scaled_p = Primitive("ondax_back_scaled")
 
 
 def _back_scaled(x: Array, factor: Array) -> Array:
-    """x; its cotangent is multiplied by the factor, which broadcasts with it and counts as constant."""
+    """x; its cotangent is multiplied by the factor, which broadcasts with it and counts as
+    constant."""
     return back_scaled_p.bind(x, factor)
 
 
@@ -72,14 +75,17 @@ class Lever(eqx.Module):
 
     @staticmethod
     def of(parameters: Mapping[str, Array], coefficients: Sequence[Array]) -> Lever:
-        """About the size of the largest coefficient over that of the largest parameter, as found in one corner."""
+        """About the size of the largest coefficient over that of the largest parameter, as found in
+        one corner."""
         dtype = coefficients[0].dtype
         above, below = (
             jnp.frexp(jnp.max(jnp.stack([jnp.abs(v[(0,) * v.ndim]) for v in values])))[1]
             for values in (coefficients, [jnp.asarray(p, dtype) for p in parameters.values()])
         )
         power = jnp.clip(above - below, -FURTHEST, FURTHEST)
-        return Lever(*(jax.lax.stop_gradient(jnp.ldexp(jnp.ones((), dtype), p)) for p in (power, -power)))
+        return Lever(
+            *(jax.lax.stop_gradient(jnp.ldexp(jnp.ones((), dtype), p)) for p in (power, -power))
+        )
 
     def enter(self, inputs: PyTree) -> PyTree:
         """What a propagator is given; derivatives that come out here are true."""

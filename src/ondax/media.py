@@ -20,8 +20,9 @@ class Examined(NamedTuple):
 
     Attributes:
         row: the bounds and then the contrasts, as they travel to the host.
-        bounds: slowest and fastest speed, m/s; the least values of parameters that must be positive, and of what must not be
-            negative; the largest sizes of those that have plausible ones; the layering, where that matters.
+        bounds: slowest and fastest speed, m/s; the least values of parameters that must be
+            positive, and of what must not be negative; the largest sizes of those that have
+            plausible ones; the layering, where that matters.
         contrasts: of the parameters on whose contrast the time step depends.
         coefficients: of the scheme, on the padded grid.
         lever: see there.
@@ -77,7 +78,8 @@ def examined(
 def coefficients(
     equation: AbstractWaveEquation, boundary: AbstractBoundary, model: Any, ndim: int
 ) -> dict[str, Float[Array, "..."]]:
-    """The scheme's coefficients on the padded grid, by name (plain JAX). The model continues into layers by its edges."""
+    """The scheme's coefficients on the padded grid, by name (plain JAX). The model continues into
+    layers by its edges."""
     padded = {}
     widths = boundary.widths(AXIS_NAMES[ndim])
     for name, values in equation.named(model).items():

@@ -1,4 +1,5 @@
-"""What a propagator runs: kernels between the ports of its survey, host models, and differentiable functions."""
+"""What a propagator runs: kernels between the ports of its survey, host models, and differentiable
+functions."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from .components import Components
 from .dispersion import MARGIN, Clock, TimeWarp, warp_of
 from .engine import Discretisation, Programs, Scheme, Solver
 from .engine.scaling import check_range, peak_of
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Conditions, Symbols, System
+from .equations import (
+    AXIS_NAMES,
+    AbstractBoundary,
+    AbstractWaveEquation,
+    Conditions,
+    Symbols,
+    System,
+)
 from .host import HostModel
 from .primitives import Operands
 from .reverse import differentiable
@@ -30,9 +38,14 @@ Variant = Literal["plain", "transposed", "linearized"]  # of a scheme
 
 @cache
 def _system(
-    equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int, dtype: str, whole: frozenset[str]
+    equation: AbstractWaveEquation,
+    boundary: AbstractBoundary,
+    ndim: int,
+    dtype: str,
+    whole: frozenset[str],
 ) -> System:
-    """The scheme with its boundary; `whole` are the axes with few points between two layers: see `stretched`."""
+    """The scheme with its boundary; `whole` are the axes with few points between two layers: see
+    `stretched`."""
     system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
     ends = ((axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high"))
     return stretched(system, [end for end in ends if boundary.face(*end).stretches], whole)
@@ -41,7 +54,8 @@ def _system(
 def _axes_between_layers(
     equation: AbstractWaveEquation, boundary: AbstractBoundary, shape: tuple[int, ...]
 ) -> frozenset[str]:
-    """The axes on which what two perfectly matched layers are felt by overlaps: with few points between them."""
+    """The axes on which what two perfectly matched layers are felt by overlaps: with few points
+    between them."""
     axes = AXIS_NAMES[len(shape)]
     enclosed = [
         (axis, points)
@@ -66,10 +80,13 @@ def _programs(
     extended: bool,
     whole: frozenset[str],
 ) -> Programs:
-    """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together with its tangent."""
+    """The kernels between the named ports, of a scheme, of its transpose, or of the scheme together
+    with its tangent."""
     system = _system(equation, boundary, ndim, dtype, whole)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
-    system = replace(system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs))
+    system = replace(
+        system, inputs=tuple(ports[n] for n in inputs), outputs=tuple(ports[n] for n in outputs)
+    )
     if variant == "transposed":
         system = transpose(system)
     elif variant == "linearized":  # sources feed the scheme, not its tangent
@@ -89,7 +106,8 @@ class Ends:
 
 
 class Operators:
-    """A propagator's host models and differentiable functions, made once each; compared by identity."""
+    """A propagator's host models and differentiable functions, made once each; compared by
+    identity."""
 
     def __init__(self, propagator: Propagator) -> None:
         self._propagator = propagator
@@ -99,7 +117,8 @@ class Operators:
         self._warned = self._warned_of_wavelets = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies, and what is read from a pickle, make their own: kernels and locks cannot be copied, nor need they be."""
+        """Copies, and what is read from a pickle, make their own: kernels and locks cannot be
+        copied, nor need they be."""
         return {"propagator": self._propagator}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -112,10 +131,14 @@ class Operators:
 
     @cached_property
     def constrained(self) -> tuple[str, ...]:
-        """What must not be negative anywhere. Not kept by the propagator: a Module with one attribute more is another
-        structure to jit."""
+        """What must not be negative anywhere. Not kept by the propagator: a Module with one
+        attribute more is another structure to jit."""
         f = self._propagator
-        return tuple(f.equation.constraints({n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}))
+        return tuple(
+            f.equation.constraints(
+                {n: np.ones((1,) * f.grid.ndim) for n in f.equation.required(f.grid.ndim)}
+            )
+        )
 
     @cached_property
     def strata_matter(self) -> bool:
@@ -130,7 +153,8 @@ class Operators:
             layering.warning(self._propagator.equation, value)
 
     def check_wavelets(self, samples: np.ndarray, slowest: float) -> None:
-        """Warn, once for a propagator, of wavelets given with a call that are too high in frequency for the grid.
+        """Warn, once for a propagator, of wavelets given with a call that are too high in frequency
+        for the grid.
 
         Args:
             samples: at internal steps.
@@ -185,9 +209,14 @@ class Operators:
         f = self._propagator
         grid, survey, widths = f.grid, f.survey, f.boundary.widths(AXIS_NAMES[f.grid.ndim])
         ends = self.ends
-        names = (tuple(p.name for p in ends.source.ports), tuple(p.name for p in ends.receiver.ports))
+        names = (
+            tuple(p.name for p in ends.source.ports),
+            tuple(p.name for p in ends.receiver.ports),
+        )
         whole = _axes_between_layers(f.equation, f.boundary, grid.shape)
-        programs = _programs(f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended, whole)
+        programs = _programs(
+            f.equation, f.boundary, grid.ndim, dtype, *names, variant, survey.extended, whole
+        )
         adjoint = variant == "transposed"
         symbols = programs.scheme.symbols
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
@@ -200,20 +229,34 @@ class Operators:
         discretisation = Discretisation(
             shape=shape,
             spacing=grid.spacing,
-            origin=tuple(o - low * h for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)),
+            origin=tuple(
+                o - low * h
+                for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)
+            ),
             dt=f.dt,
-            steps=((survey.nt if self.warp is None else self.warp.modelled) - 1) * f.steps_per_sample,
+            steps=((survey.nt if self.warp is None else self.warp.modelled) - 1)
+            * f.steps_per_sample,
             record_every=1 if adjoint else f.steps_per_sample,
             interpolation=f.interpolation,
             dtype=dtype,
             profiles=f.boundary.profiles(symbols, shape, grid.spacing, conditions),
             strips=strips,
             surface=f.boundary.free_surface,
-            late=(False,) * len(ends.source.ports) if adjoint else ends.late * (2 if variant == "linearized" else 1),
+            late=(False,) * len(ends.source.ports)
+            if adjoint
+            else ends.late * (2 if variant == "linearized" else 1),
         )
-        positions = (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
-        source = np.zeros((survey.n_shots, 0, 0)) if adjoint else f._source_samples(survey.wavelet, slice(None), np)
-        check_range([(peak_of(source), 0)], dtype, "the wavelets of the survey (over the volume of a cell)")
+        positions = (
+            (survey.receivers, survey.sources) if adjoint else (survey.sources, survey.receivers)
+        )
+        source = (
+            np.zeros((survey.n_shots, 0, 0))
+            if adjoint
+            else f._source_samples(survey.wavelet, slice(None), np)
+        )
+        check_range(
+            [(peak_of(source), 0)], dtype, "the wavelets of the survey (over the volume of a cell)"
+        )
         return HostModel(
             programs,
             discretisation,
@@ -225,7 +268,9 @@ class Operators:
             check_positions=f._check_positions,
             check_step=self.check_step,
             check_wavelets=None if adjoint else self.check_wavelets,  # there they are traces
-            store_every=1 if adjoint else f.settings.store_every,  # traces are not band-limited as wavelets are
+            store_every=1
+            if adjoint
+            else f.settings.store_every,  # traces are not band-limited as wavelets are
             linearize=lambda: self.host(dtype, "linearized"),
         )
 

@@ -46,8 +46,9 @@ def section(
         values: one number per grid point, shape (x, z).
         spacing: distance between grid points, m, one for both axes or one each.
         origin: position of the first point, m, likewise.
-        limits: values at the ends of the colour scale. Default: the range of the values, or, where `signed`,
-            symmetric at the 99th percentile of their size, because gradients have peaks at sources.
+        limits: values at the ends of the colour scale. Default: the range of the values, or, where
+            `signed`, symmetric at the 99th percentile of their size, because gradients have peaks
+            at sources.
         signed: use a blue-white-red scale with white at zero, for gradients and differences.
         label: of the colour scale; no scale if empty.
         title: above the section.
@@ -88,15 +89,22 @@ def gather(
         traces: shape (receiver, time).
         dt: time between samples, s.
         offsets: positions of the first and the last receiver, m. Default: count the receivers.
-        clip: amplitude drawn black, and its negative white. Default: the 98th percentile of the amplitudes.
+        clip: amplitude drawn black, and its negative white. Default: the 98th percentile of the
+            amplitudes.
         title: above the gather.
     """
     traces = _two_dimensional(traces)
     clip = float(np.percentile(np.abs(traces), 98)) or 1.0 if clip is None else clip
-    first, last = (0.0, traces.shape[0] - 1.0) if offsets is None else (1e-3 * offsets[0], 1e-3 * offsets[1])
+    first, last = (
+        (0.0, traces.shape[0] - 1.0) if offsets is None else (1e-3 * offsets[0], 1e-3 * offsets[1])
+    )
     extent = (first, last, dt * (traces.shape[1] - 1), 0.0)
-    image = axes.imshow(traces.T, extent=extent, aspect="auto", cmap="gray_r", vmin=-clip, vmax=clip)
-    axes.set(xlabel="receiver" if offsets is None else "receiver at (km)", ylabel="time (s)", title=title)
+    image = axes.imshow(
+        traces.T, extent=extent, aspect="auto", cmap="gray_r", vmin=-clip, vmax=clip
+    )
+    axes.set(
+        xlabel="receiver" if offsets is None else "receiver at (km)", ylabel="time (s)", title=title
+    )
     return image
 
 

@@ -1,4 +1,5 @@
-"""Positions given to a call: in double precision until they are weights, also where JAX has only float32."""
+"""Positions given to a call: in double precision until they are weights, also where JAX has only
+float32."""
 
 from __future__ import annotations
 
@@ -15,25 +16,28 @@ from .resolution import check_resolution
 
 
 def known_to_jax(values: Any) -> bool:
-    """Are the values, or some of them, JAX arrays? Those may be float32 for want of anything better."""
+    """Are the values, or some of them, JAX arrays? Those may be float32 for want of anything
+    better."""
     return any(isinstance(x, jax.Array) for x in jax.tree.leaves(values))
 
 
 def as_pairs(
     name: str, values: Any, shape: tuple[int, ...], dtype: Any, nearest: float
 ) -> tuple[Float[Array, "shot point axis 2"], bool]:
-    """Positions as pairs of numbers that sum to them: what a type cannot hold of a position, the second number holds.
+    """Positions as pairs of numbers that sum to them: what a type cannot hold of a position, the
+    second number holds.
 
     Args:
         name: of the positions, for messages.
         values: metres, of the given shape. NumPy arrays and lists are taken in double precision.
         shape: (shot, point, axis).
         dtype: of the pairs.
-        nearest: the coordinate in the grid that is nearest to 0, metres: float32 resolves nothing better than there.
+        nearest: the coordinate in the grid that is nearest to 0, metres: float32 resolves nothing
+            better than there.
 
     Returns:
-        The pairs, and whether the positions came in single precision, so that their resolution must be checked once they
-        are known.
+        The pairs, and whether the positions came in single precision, so that their resolution must
+        be checked once they are known.
 
     Raises:
         ValueError: another shape, or a resolution worse than a millimetre.

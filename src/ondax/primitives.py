@@ -1,9 +1,10 @@
-"""The host operations as JAX primitives: forward modelling, Born modelling and its transpose, and how that transpose
-changes with the background (curvature).
+"""The host operations as JAX primitives: forward modelling, Born modelling and its transpose, and
+how that transpose changes with the background (curvature).
 
-Born and adjoint are linear in their last operands and each is the other's transpose, and curvature is its own, so that
-gradients, `jax.linear_transpose`, `vmap`, `scan` and lineax all work on them. Every operand and result carries the same leading
-batch axes; vmapping adds one, of length 1 where an operand is shared.
+Born and adjoint are linear in their last operands and each is the other's transpose, and curvature
+is its own, so that gradients, `jax.linear_transpose`, `vmap`, `scan` and lineax all work on them.
+Every operand and result carries the same leading batch axes; vmapping adds one, of length 1 where
+an operand is shared.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from .transport import register_host_primitive
 
 @dataclass(frozen=True)
 class Operands:
-    """Which operands a primitive takes, in this order: model coefficients, bounds to check, shot numbers, then those given here.
+    """Which operands a primitive takes, in this order: model coefficients, bounds to check, shot
+    numbers, then those given here.
 
     Attributes:
         wavelet: source samples (shot, port and source, step); else the survey's.
         weights: of extended sources, (shot, *grid); a survey of such sources has no others.
-        sources: source positions (shot, source, axis, 2), pairs that sum to them; else the survey's.
+        sources: source positions (shot, source, axis, 2), pairs that sum to them; else the
+            survey's.
         receivers: receiver positions (shot, receiver, axis, 2), likewise; else the survey's.
         single: which of the positions came in single precision; no operands.
     """
@@ -49,7 +52,8 @@ class Operands:
 
 @runtime_checkable
 class Host(Protocol):
-    """What the primitives need of a propagator: static sizes, and the host functions. Hashed by identity.
+    """What the primitives need of a propagator: static sizes, and the host functions. Hashed by
+    identity.
 
     Sources and receivers are counted once for each port.
     """
@@ -67,9 +71,17 @@ class Host(Protocol):
     def forward(self, operands: Operands, keep: tuple[int, ...], slopes: bool) -> Any: ...
     def born(self, operands: Operands, wanted: tuple[int, ...], source: bool) -> Any: ...
     def adjoint(
-        self, operands: Operands, wanted: tuple[int, ...], weights: bool, source: bool, slopes: bool, last_use: bool
+        self,
+        operands: Operands,
+        wanted: tuple[int, ...],
+        weights: bool,
+        source: bool,
+        slopes: bool,
+        last_use: bool,
     ) -> Any: ...
-    def curvature(self, operands: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]) -> Any: ...
+    def curvature(
+        self, operands: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]
+    ) -> Any: ...
 
 
 def _primitive(name: str) -> Primitive:
@@ -93,11 +105,16 @@ def _full_batch(host: Host, operands: tuple[Any, ...], batch_axes: int) -> tuple
     return tuple(max(x.shape[i] for x in operands) for i in range(batch_axes))
 
 
-def _results(host: Host, operands: tuple[Any, ...], shapes: list[tuple[int, ...]]) -> list[ShapedArray]:
+def _results(
+    host: Host, operands: tuple[Any, ...], shapes: list[tuple[int, ...]]
+) -> list[ShapedArray]:
     batch = _full_batch(host, operands, len(_batch(host, operands[0])))
     model = operands[0]
     # Updating an operand's type, rather than making one, lets the axes of shard_map survive.
-    return [model.update(shape=(*batch, *shape), dtype=np.dtype(host.dtype), weak_type=False) for shape in shapes]
+    return [
+        model.update(shape=(*batch, *shape), dtype=np.dtype(host.dtype), weak_type=False)
+        for shape in shapes
+    ]
 
 
 def _shots(host: Host, operands: tuple[Any, ...]) -> int:
@@ -105,7 +122,8 @@ def _shots(host: Host, operands: tuple[Any, ...]) -> int:
 
 
 class LooselyHeld:
-    """A host that nobody is kept from dropping, as a parameter of eager calls: their callers hold it."""
+    """A host that nobody is kept from dropping, as a parameter of eager calls: their callers hold
+    it."""
 
     def __init__(self, host: Host) -> None:
         self._host, self._id = weakref.ref(host), id(host)
@@ -114,7 +132,9 @@ class LooselyHeld:
         return self._id
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, LooselyHeld) and self.host is other.host is not None)
+        return self is other or (
+            isinstance(other, LooselyHeld) and self.host is other.host is not None
+        )
 
     @property
     def host(self) -> Any:
@@ -173,20 +193,30 @@ def _adjoint_types(
 
 
 @curvature_p.def_abstract_eval
-def _curvature_types(*operands: Any, host: Host | LooselyHeld, given: Operands, wanted: Any, moved: Any) -> Any:
+def _curvature_types(
+    *operands: Any, host: Host | LooselyHeld, given: Operands, wanted: Any, moved: Any
+) -> Any:
     host = _strong(host)
     return _results(host, operands, [host.shape] * len(wanted))
 
 
 register_host_primitive(
-    forward_p, lambda host, given, keep, slopes: _strong(host).forward(given, keep, slopes), eagerly=_weak
+    forward_p,
+    lambda host, given, keep, slopes: _strong(host).forward(given, keep, slopes),
+    eagerly=_weak,
 )
 register_host_primitive(
-    born_p, lambda host, given, wanted, source: _strong(host).born(given, wanted, source), eagerly=_weak
+    born_p,
+    lambda host, given, wanted, source: _strong(host).born(given, wanted, source),
+    eagerly=_weak,
 )
-register_host_primitive(adjoint_p, lambda host, given, **asked: _strong(host).adjoint(given, **asked), eagerly=_weak)
 register_host_primitive(
-    curvature_p, lambda host, given, wanted, moved: _strong(host).curvature(given, wanted, moved), eagerly=_weak
+    adjoint_p, lambda host, given, **asked: _strong(host).adjoint(given, **asked), eagerly=_weak
+)
+register_host_primitive(
+    curvature_p,
+    lambda host, given, wanted, moved: _strong(host).curvature(given, wanted, moved),
+    eagerly=_weak,
 )
 
 
@@ -209,8 +239,8 @@ for _p in (forward_p, born_p, adjoint_p, curvature_p):
 
 
 def _linear_jvp(primitive: Primitive, count: Any, background: Any = None) -> Any:
-    """A primitive that is linear in its last operands: the tangent is the primitive itself, and what `background` adds
-    for tangents of the others."""
+    """A primitive that is linear in its last operands: the tangent is the primitive itself, and
+    what `background` adds for tangents of the others."""
 
     def rule(primals: Any, tangents: Any, **params: Any) -> Any:
         n = count(params)
@@ -222,25 +252,39 @@ def _linear_jvp(primitive: Primitive, count: Any, background: Any = None) -> Any
         if any(not isinstance(t, ad.Zero) for t in tangents[:-n]):
             if background is None:
                 raise NotImplementedError(
-                    f"{primitive.name} cannot be differentiated in its background model, wavelet or positions (second "
+                    f"{primitive.name} cannot be differentiated in its background model, wavelet "
+                    "or positions (second "
                     "derivatives), it is linear in its other arguments only: see ox.hvp and F.jvp"
                 )
-            found = [ad.add_tangents(a, b) for a, b in zip(found, background(primals, tangents, **params), strict=True)]
+            found = [
+                ad.add_tangents(a, b)
+                for a, b in zip(found, background(primals, tangents, **params), strict=True)
+            ]
         return results, found
 
     return rule
 
 
 def _born_in_background(
-    primals: Any, tangents: Any, *, host: Host, given: Operands, wanted: tuple[int, ...], source: bool
+    primals: Any,
+    tangents: Any,
+    *,
+    host: Host,
+    given: Operands,
+    wanted: tuple[int, ...],
+    source: bool,
 ) -> Any:
     """How Born traces change with the background: the Born traces of the linearised scheme."""
     count, n = len(host.coefficient_names), _born_inputs({"wanted": wanted, "source": source})
     if source or any(not isinstance(t, ad.Zero) for t in tangents[count:-n]):
-        raise NotImplementedError("Born traces can be differentiated again in model and perturbation only")
+        raise NotImplementedError(
+            "Born traces can be differentiated again in model and perturbation only"
+        )
     perturbed = dict(zip(wanted, primals[-n:], strict=True))
     coefficients = primals[:count]
-    perturbations = [perturbed[i] if i in perturbed else jnp.zeros_like(c) for i, c in enumerate(coefficients)]
+    perturbations = [
+        perturbed[i] if i in perturbed else jnp.zeros_like(c) for i, c in enumerate(coefficients)
+    ]
     moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
     (rows,) = born_p.bind(
         *coefficients,
@@ -259,14 +303,21 @@ def _born_inputs(params: Any) -> int:
     return len(params["wanted"]) + params["source"]
 
 
-def _adjoint_in_background(primals: Any, tangents: Any, *, host: Host, given: Operands, **asked: Any) -> Any:
-    """How migrated images change with the background: the curvature of modelling, weighted by the residual."""
+def _adjoint_in_background(
+    primals: Any, tangents: Any, *, host: Host, given: Operands, **asked: Any
+) -> Any:
+    """How migrated images change with the background: the curvature of modelling, weighted by the
+    residual."""
     count, wanted = len(host.coefficient_names), asked["wanted"]
     beyond = any(not isinstance(t, ad.Zero) for t in tangents[count:-1])
     if beyond or asked["weights"] or asked["source"] or asked["slopes"]:
-        raise NotImplementedError("migrated images can be differentiated again in model and traces only")
+        raise NotImplementedError(
+            "migrated images can be differentiated again in model and traces only"
+        )
     moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
-    return curvature_p.bind(*primals, *(tangents[i] for i in moved), host=host, given=given, wanted=wanted, moved=moved)
+    return curvature_p.bind(
+        *primals, *(tangents[i] for i in moved), host=host, given=given, wanted=wanted, moved=moved
+    )
 
 
 ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs, _born_in_background)
@@ -280,7 +331,9 @@ def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
 ad.primitive_jvps[forward_p] = _refuse_forward_jvp
 
 
-def _transpose_born(cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, source: bool) -> Any:
+def _transpose_born(
+    cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, source: bool
+) -> Any:
     (cotangent,) = cotangents
     count = len(wanted) + source
     background, linear = operands[:-count], operands[-count:]
@@ -321,25 +374,36 @@ def _transpose_adjoint(
         raise NotImplementedError("gradients in source positions cannot be differentiated again")
     cotangents = list(cotangents[: len(wanted) + weights + source])
     if weights and not isinstance(cotangents.pop(len(wanted)), ad.Zero):
-        raise NotImplementedError("gradients in the weights of extended sources cannot be differentiated again")
+        raise NotImplementedError(
+            "gradients in the weights of extended sources cannot be differentiated again"
+        )
     if all(isinstance(ct, ad.Zero) for ct in cotangents):
         return [None] * len(background) + [ad.Zero(residual.aval)]
     keep = [i for i, ct in enumerate(cotangents[: len(wanted)]) if not isinstance(ct, ad.Zero)]
     with_source = bool(source and not isinstance(cotangents[-1], ad.Zero))
     linear = [cotangents[i] for i in keep] + ([cotangents[-1]] if with_source else [])
     (result,) = born_p.bind(
-        *background, *linear, host=host, given=given, wanted=tuple(wanted[i] for i in keep), source=with_source
+        *background,
+        *linear,
+        host=host,
+        given=given,
+        wanted=tuple(wanted[i] for i in keep),
+        source=with_source,
     )
     return [None] * len(background) + [result]
 
 
-def _transpose_curvature(cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, moved: Any) -> Any:
+def _transpose_curvature(
+    cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, moved: Any
+) -> Any:
     """A Hessian is symmetric: its transpose is itself, between other coefficients."""
     background, perturbations = operands[: -len(moved)], operands[-len(moved) :]
     keep = tuple(n for n, ct in enumerate(cotangents) if not isinstance(ct, ad.Zero))
     asked = tuple(i for i, p in zip(moved, perturbations, strict=True) if ad.is_undefined_primal(p))
     if not keep:
-        found = {i: ad.Zero(p.aval) for i, p in zip(moved, perturbations, strict=True) if i in asked}
+        found = {
+            i: ad.Zero(p.aval) for i, p in zip(moved, perturbations, strict=True) if i in asked
+        }
     else:
         results = curvature_p.bind(
             *background,

@@ -46,43 +46,53 @@ TimeDispersion = Literal["corrected", "raw"]
 
 
 class Propagator(eqx.Module):
-    """Shoots a survey over a model: `traces = F(model)`, differentiable in model, wavelet and positions.
+    """Shoots a survey over a model: `traces = F(model)`, differentiable in model, wavelet and
+    positions.
 
-    It holds no arrays, so it is fixed inside networks, closures and jitted functions. Gradients that nobody asks for
-    are not computed.
+    It holds no arrays, so it is fixed inside networks, closures and jitted functions. Gradients
+    that nobody asks for are not computed.
 
     Args:
         equation: the wave equation.
         grid: the model's grid.
         survey: sources, receivers, wavelets.
-        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal time step. With strong
-            contrasts (of densities above 5) that step may not hold: then the call says so. Or a model, an array or a dict of
-            arrays of SI units: its fastest speed, with the largest step that holds for it (see `ox.stability.limit`).
-        boundary: what surrounds the model. Default: `CPML()`, perfectly matched layers of 20 cells, where the equation is
-            stable in them; else a sponge, `Sponge()`, or `Sponge(60)` in 3-D, whose echo is at most 1 %. For an equation
-            that does not say whether it is, 5,000 steps in such layers are tried, once a process, and a sponge is
-            taken with a warning.
-        interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks 2002) or "linear".
+        max_velocity: the fastest wave speed that any model will have, m/s; it fixes the internal
+            time step. With strong contrasts (of densities above 5) that step may not hold: then the
+            call says so. Or a model, an array or a dict of arrays of SI units: its fastest speed,
+            with the largest step that holds for it (see `ox.stability.limit`).
+        boundary: what surrounds the model. Default: `CPML()`, perfectly matched layers of 20 cells,
+            where the equation is stable in them; else a sponge, `Sponge()`, or `Sponge(60)` in 3-D,
+            whose echo is at most 1 %. For an equation that does not say whether it is, 5,000 steps
+            in such layers are tried, once a process, and a sponge is taken with a warning.
+        interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks
+            2002) or "linear".
         settings: threads, memory, sampling of the history.
-        min_points_per_wavelength: grid points that the shortest wavelength must have; default by space order, which
-            refuses useless grids only: `spatial_error` says what to expect of one that passes.
+        min_points_per_wavelength: grid points that the shortest wavelength must have; default by
+            space order, which refuses useless grids only: `spatial_error` says what to expect of
+            one that passes.
         points_in_layer: allow sources and receivers in the absorbing layer.
-        time_dispersion: "corrected": traces are free of the error that the time step makes, whatever the step (see
-            below); "raw": as the scheme makes them, which is what other leapfrog codes give at the same step.
-        courant: the internal step as a fraction of the largest stable one, at most 1. Corrected, traces do not depend
-            on it; in float32 the largest step is the most accurate.
+        time_dispersion: "corrected": traces are free of the error that the time step makes,
+            whatever the step (see below); "raw": as the scheme makes them, which is what other
+            leapfrog codes give at the same step.
+        courant: the internal step as a fraction of the largest stable one, at most 1. Corrected,
+            traces do not depend on it; in float32 the largest step is the most accurate.
 
-    **Time dispersion.** Stepping in time shifts frequencies, by a relation that the equation declares (`time_stepping`).
-    Two linear maps along time undo it: of wavelets before, and of traces after modelling (Stork, 2013; Koene et al.,
-    2018). They are each other's transposes, and apply to data, Born data, adjoint sources, extended sources and layers
-    alike, so that adjoints and gradients stay exact. Wavelets given to a call are corrected up to 1.25 times the
-    survey's `highest_frequency`, and above it too little, never too much. What is left is the error of the grid, and:
+    **Time dispersion.** Stepping in time shifts frequencies, by a relation that the equation
+    declares (`time_stepping`). Two linear maps along time undo it: of wavelets before, and of
+    traces after modelling (Stork, 2013; Koene et al., 2018). They are each other's transposes, and
+    apply to data, Born data, adjoint sources, extended sources and layers alike, so that adjoints
+    and gradients stay exact. Wavelets given to a call are corrected up to 1.25 times the survey's
+    `highest_frequency`, and above it too little, never too much. What is left is the error of the
+    grid, and:
 
-    - in attenuating media, the rates of attenuation act as if they were `1 - (omega dt)^2 / 8` of themselves:
+    - in attenuating media, the rates of attenuation act as if they were `1 - (omega dt)^2 / 8` of
+      themselves:
       below 0.1 % of the traces for Q = 20 at the largest step, less for smaller steps and larger Q;
-    - at space order 2, where errors of the time step hide a part of the grid's, which are larger and of opposite sign,
-      traces get *worse* (33 to 42 % at 1 km for a wave of 8 Hz at 1500 m/s, 12.5 m): take order 4 at least;
-    - a wavelet that jumps at time 0, such as a spike in its first sample, is not band-limited, corrected or not.
+    - at space order 2, where errors of the time step hide a part of the grid's, which are larger
+      and of opposite sign, traces get *worse* (33 to 42 % at 1 km for a wave of 8 Hz at 1500 m/s,
+      12.5 m): take order 4 at least;
+    - a wavelet that jumps at time 0, such as a spike in its first sample, is not band-limited,
+      corrected or not.
 
     Attributes:
         dt: the internal time step, s.
@@ -90,20 +100,23 @@ class Propagator(eqx.Module):
         max_velocity: the fastest wave speed that any model may have, m/s.
         largest_step: the largest internal time step allowed, s.
         dominant_frequency: where the survey's wavelets have their spectral peak; Hz.
-        highest_frequency: above it, each of the survey's wavelets stays below 2 % of its own spectral peak; Hz.
-        time_dispersion: "raw" also where the equation does not declare its relation between frequencies.
+        highest_frequency: above it, each of the survey's wavelets stays below 2 % of its own
+            spectral peak; Hz.
+        time_dispersion: "raw" also where the equation does not declare its relation between
+            frequencies.
 
     Raises:
-        ValueError: anything that cannot work, by value and with the remedy: points outside the grid, units that do not
-            fit together, too few points per wavelength; sources on a free surface, or receivers all of which stand on it,
-            where the field that they feed or read vanishes; wavelets too high in frequency for
-            `Settings(store_every=...)`.
+        ValueError: anything that cannot work, by value and with the remedy: points outside the
+            grid, units that do not fit together, too few points per wavelength; sources on a free
+            surface, or receivers all of which stand on it, where the field that they feed or read
+            vanishes; wavelets too high in frequency for `Settings(store_every=...)`.
 
     Warns:
         SilentReceivers: some of the receivers stand on a free surface and will record zeros.
-        CoarseSampling: the survey's samples are too far apart to take time dispersion out of all its frequencies; or its
-            wavelets begin or end with half of their peak.
-        SuspiciousPositions: all sources and receivers stand in the first metre, or tenth, of the model.
+        CoarseSampling: the survey's samples are too far apart to take time dispersion out of all
+            its frequencies; or its wavelets begin or end with half of their peak.
+        SuspiciousPositions: all sources and receivers stand in the first metre, or tenth, of the
+            model.
     """
 
     equation: AbstractWaveEquation = eqx.field(static=True)
@@ -156,13 +169,19 @@ class Propagator(eqx.Module):
             else checks.not_negative("min_points_per_wavelength", min_points_per_wavelength)
         )
         checks.faces(self.boundary, grid, equation)
-        self.max_velocity, self.largest_step = stability.pace(equation, grid, self.boundary, max_velocity)
-        self.time_dispersion = checks.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
+        self.max_velocity, self.largest_step = stability.pace(
+            equation, grid, self.boundary, max_velocity
+        )
+        self.time_dispersion = checks.one_of(
+            "time_dispersion", time_dispersion, ("corrected", "raw")
+        )
         if self.time_dispersion == "corrected" and without_relation(type(equation)):
             self.time_dispersion = "raw"
         self.courant = checks.fraction("courant", courant)
         largest = self.courant * self.largest_step
-        self.steps_per_sample = checks.steps_per_sample(survey.dt, largest, self.max_velocity, grid.spacing)
+        self.steps_per_sample = checks.steps_per_sample(
+            survey.dt, largest, self.max_velocity, grid.spacing
+        )
         self.dt = survey.dt / self.steps_per_sample
         self.highest_frequency = checks.highest_frequency(survey.wavelet, survey.dt)
         self.dominant_frequency = checks.dominant_frequency(survey)
@@ -183,8 +202,8 @@ class Propagator(eqx.Module):
     def replace(self, **changes: Any) -> Propagator:
         """The same propagator but for the arguments given, which are those of `Propagator`.
 
-        A boundary that was chosen by default stays as it was chosen, and so does the time step, unless equation, grid,
-        boundary or `max_velocity` change.
+        A boundary that was chosen by default stays as it was chosen, and so does the time step,
+        unless equation, grid, boundary or `max_velocity` change.
         """
         own: dict[str, Any] = {
             "equation": self.equation,
@@ -225,28 +244,33 @@ class Propagator(eqx.Module):
         Args:
             model: the equation's parameters on the grid: an array, or a dict of arrays.
             wavelet: source samples instead of the survey's, of any shape that `Survey` takes.
-            weights: of extended sources on the model's grid; required if, and only if, the survey's sources are
-                `Extended`.
-            sources: source positions instead of the survey's, metres, of any shape that `Survey` takes. NumPy arrays are taken in double precision, whatever
-                the model's type. In JAX arrays of float32, which is all that JAX has unless float64 is enabled, points must
+            weights: of extended sources on the model's grid; required if, and only if, the survey's
+                sources are `Extended`.
+            sources: source positions instead of the survey's, metres, of any shape that `Survey`
+                takes. NumPy arrays are taken in double precision, whatever the model's type. In JAX
+                arrays of float32, which is all that JAX has unless float64 is enabled, points must
                 be told apart to a millimetre: coordinates up to 16 km.
             receivers: receiver positions instead of the survey's, likewise.
             shots: numbers of the shots to fire; default all. May be traced.
 
         Returns:
-            Traces (shot, receiver, time) at the survey's sampling interval, from time 0; (shot, component, receiver,
-            time) for a survey that records several components.
+            Traces (shot, receiver, time) at the survey's sampling interval, from time 0; (shot,
+            component, receiver, time) for a survey that records several components.
 
         Raises:
-            ValueError: shapes or types that do not fit. Values are checked when the shots are fired: a model that
-                breaks `max_velocity` or for which the time step is too long, too few points per wavelength, NaN, points
-                outside the grid, or whose coordinates are too large for float32.
+            ValueError: shapes or types that do not fit. Values are checked when the shots are
+                fired: a model that breaks `max_velocity` or for which the time step is too long,
+                too few points per wavelength, NaN, points outside the grid, or whose coordinates
+                are too large for float32.
 
         Warns:
-            GrowthInLayers: the first model whose strata may make waves grow in a perfectly matched layer that they meet.
+            GrowthInLayers: the first model whose strata may make waves grow in a perfectly matched
+                layer that they meet.
             CoarseSampling: the first given wavelets that are too high in frequency for the grid.
         """
-        host, arguments, given, lever = self._arguments(model, wavelet, weights, sources, receivers, shots)
+        host, arguments, given, lever = self._arguments(
+            model, wavelet, weights, sources, receivers, shots
+        )
         samples = self._operators.simulate(host, given)(*arguments)
         return lever.leave(self._traces(samples, arguments[2]))
 
@@ -268,29 +292,36 @@ class Propagator(eqx.Module):
             shots: numbers of the shots; default all.
 
         Returns:
-            Adjoint wavelets, shaped like the survey's: `<F(m, w), d> = <w, F.adjoint(m, d)>` to rounding. For a survey of
-            extended sources, the adjoint of modelling as a function of their weights: weights.
+            Adjoint wavelets, shaped like the survey's: `<F(m, w), d> = <w, F.adjoint(m, d)>` to
+            rounding. For a survey of extended sources, the adjoint of modelling as a function of
+            their weights: weights.
         """
         if self.survey.extended:
             return extended_adjoint(self, model, data, wavelet, shots)
         if wavelet is not None:
             raise ValueError(
-                "wavelet=: the adjoint wavelets of point sources do not depend on their wavelets; leave it out"
+                "wavelet=: the adjoint wavelets of point sources do not depend on their wavelets; "
+                "leave it out"
             )
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
         coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
         traces = lever.enter(checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype))
-        # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the recorded samples.
+        # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the
+        # recorded samples.
         recorded = self._samples_of(traces, which)
         steps = jnp.zeros((*recorded.shape, self.steps_per_sample), dtype).at[..., -1].set(recorded)
-        steps = _interpolated_back(steps.reshape(*recorded.shape[:-1], -1), self._operators.ends.late)
+        steps = _interpolated_back(
+            steps.reshape(*recorded.shape[:-1], -1), self._operators.ends.late
+        )
         residual = jnp.flip(steps, axis=-1)
         given = Operands(wavelet=True)
         arguments = unify_axes((coefficients, speeds, which, (residual,)))
         at_sources = jnp.flip(self._operators.simulate(host, given)(*arguments), axis=-1)
         shape = jax.ShapeDtypeStruct((which.shape[0], *self.survey.wavelet.shape[1:]), dtype)
-        (wavelet_,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(at_sources)
+        (wavelet_,) = jax.linear_transpose(lambda w: self._source_samples(w, which), shape)(
+            at_sources
+        )
         return lever.leave(wavelet_)
 
     def jacobian(
@@ -301,11 +332,13 @@ class Propagator(eqx.Module):
         weights: GivenWeights | None = None,
         shots: GivenShots | None = None,
     ) -> Any:
-        """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its transpose.
+        """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its
+        transpose.
 
         Args:
             model: the background.
-            wavelet: source samples instead of the survey's, e.g. encoded ones of simultaneous shots. May be traced.
+            wavelet: source samples instead of the survey's, e.g. encoded ones of simultaneous
+                shots. May be traced.
             weights: of extended sources.
             shots: numbers of the shots; default all.
 
@@ -326,11 +359,13 @@ class Propagator(eqx.Module):
         weights: GivenWeights | None = None,
         shots: GivenShots | None = None,
     ) -> tuple[Traces, Traces]:
-        """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which `jax.custom_vjp` rules out.
+        """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which
+        `jax.custom_vjp` rules out.
 
-        Both are differentiable in model, perturbation and wavelet in reverse mode, so that gradients of Born data in the
-        background, and Hessian-vector products (see `hvp`), are to be had. Both fields are advanced together by the
-        linearised scheme, whose adjoint is derived like any other.
+        Both are differentiable in model, perturbation and wavelet in reverse mode, so that
+        gradients of Born data in the background, and Hessian-vector products (see `hvp`), are to be
+        had. Both fields are advanced together by the linearised scheme, whose adjoint is derived
+        like any other.
 
         Args:
             model: the background.
@@ -345,11 +380,16 @@ class Propagator(eqx.Module):
         dtype = self._dtype((model, perturbation), wavelet, weights)
         coefficients, speeds, which, named, lever = self._common(model, dtype, shots)
         changes = self.equation.named(perturbation)
-        changes = {n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype) for n, v in changes.items()}
+        changes = {
+            n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype)
+            for n, v in changes.items()
+        }
         _, perturbed = jax.jvp(self.coefficients, (named,), (lever.enter(changes),))
         given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
         arguments = unify_axes(((*coefficients, *perturbed), speeds, which, extras))
-        samples = self._operators.simulate(self._operators.host(dtype).linearized, given)(*arguments)
+        samples = self._operators.simulate(self._operators.host(dtype).linearized, given)(
+            *arguments
+        )
         plain, born = jnp.split(samples, 2, axis=-2)
         return lever.leave((self._traces(plain, arguments[2]), self._traces(born, arguments[2])))
 
@@ -361,11 +401,13 @@ class Propagator(eqx.Module):
         return math.hypot(*(high - low for low, high in self.grid.extent))
 
     def spatial_error(self, speed: float, path: float | None = None) -> float:
-        """What the grid alone is expected to make of traces: their error as a fraction of them (root mean square).
+        """What the grid alone is expected to make of traces: their error as a fraction of them
+        (root mean square).
 
-        An estimate, for the survey's wavelets and a wave that travels along an axis of the grid, the worst direction.
-        Time dispersion, corrected by default, is none of it. At order 8, 5 points per wavelength at `highest_frequency`
-        keep it below 0.5 % over 30 wavelengths of the dominant frequency.
+        An estimate, for the survey's wavelets and a wave that travels along an axis of the grid,
+        the worst direction. Time dispersion, corrected by default, is none of it. At order 8, 5
+        points per wavelength at `highest_frequency` keep it below 0.5 % over 30 wavelengths of the
+        dominant frequency.
 
         Args:
             speed: of the slowest wave, m/s; of shear waves where there are any.
@@ -386,8 +428,11 @@ class Propagator(eqx.Module):
         by_name = coefficients(self.equation, self.boundary, model, self.grid.ndim)
         return tuple(by_name[n] for n in self._operators.coefficient_names)
 
-    def _common(self, model: Model, dtype: Any, shots: Any) -> tuple[tuple[Array, ...], Array, Array, Model, Lever]:
-        """Coefficients, bounds to check, shot numbers, the model by name, and the lever that it has gone through."""
+    def _common(
+        self, model: Model, dtype: Any, shots: Any
+    ) -> tuple[tuple[Array, ...], Array, Array, Model, Lever]:
+        """Coefficients, bounds to check, shot numbers, the model by name, and the lever that it has
+        gone through."""
         named = self.equation.named(model)
         named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
@@ -395,11 +440,15 @@ class Propagator(eqx.Module):
         row, bounds, contrasts, values, lever = examined(
             self.equation, self.boundary, self.grid.ndim, matters, names, fixed
         )
-        if not isinstance(bounds, Tracer):  # known now: an exception of our own, not from a callback
+        if not isinstance(
+            bounds, Tracer
+        ):  # known now: an exception of our own, not from a callback
             known = np.asarray(bounds)
             self._check_bounds(*map(float, known))
             by_name = dict(zip(names, values, strict=True))
-            self._operators.check_step(by_name, float(known[1]), list(map(float, np.asarray(contrasts))))
+            self._operators.check_step(
+                by_name, float(known[1]), list(map(float, np.asarray(contrasts)))
+            )
         named = lever.enter(named)
         return self.coefficients(named), row, self._which(shots), named, lever
 
@@ -417,7 +466,9 @@ class Propagator(eqx.Module):
         dtype = self._dtype(model, wavelet, weights, *filter(known_to_jax, (sources, receivers)))
         coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
         if sources is not None and self.survey.extended:
-            raise ValueError("sources=: the survey's sources are extended and have no positions; give weights=")
+            raise ValueError(
+                "sources=: the survey's sources are extended and have no positions; give weights="
+            )
         given, extras = self._source_operands(wavelet, weights, which, dtype, lever)
         single = []
         for name, positions, points in (
@@ -430,7 +481,12 @@ class Propagator(eqx.Module):
                 pairs, rounded = as_pairs(name, positions, shape, dtype, self._nearest_coordinate)
                 extras += (lever.enter(pairs),)
                 single += [name] * rounded
-        given = replace(given, sources=sources is not None, receivers=receivers is not None, single=tuple(single))
+        given = replace(
+            given,
+            sources=sources is not None,
+            receivers=receivers is not None,
+            single=tuple(single),
+        )
         arguments = unify_axes((coefficients, speeds, which, extras))
         return self._operators.host(dtype), arguments, given, lever
 
@@ -440,35 +496,51 @@ class Propagator(eqx.Module):
         """The operands that say what sources do, where the survey does not."""
         extended = self.survey.extended
         if extended and weights is None:
-            raise ValueError("the survey's sources are extended: give their weights, F(model, weights=w)")
+            raise ValueError(
+                "the survey's sources are extended: give their weights, F(model, weights=w)"
+            )
         if weights is not None and not extended:
-            raise ValueError("weights=: the survey's sources are points; make it ox.Survey(ox.Extended(shots), ...)")
+            raise ValueError(
+                "weights=: the survey's sources are points; make it ox.Survey(ox.Extended(shots), "
+                "...)"
+            )
         extras: tuple[Array, ...] = ()
         if wavelet is not None:
             shape = (which.shape[0], *self.survey.wavelet.shape[1:])
-            wavelet = checks.shaped("wavelet", checks.wavelet_of_survey(wavelet, shape), shape, dtype)
+            wavelet = checks.shaped(
+                "wavelet", checks.wavelet_of_survey(wavelet, shape), shape, dtype
+            )
             extras += (self._source_samples(lever.enter(wavelet), which),)
         if weights is not None:
-            weights = lever.enter(checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype))
-            extras += (jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),)
+            weights = lever.enter(
+                checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype)
+            )
+            extras += (
+                jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),
+            )
         return Operands(wavelet is not None, weights is not None), extras
 
     def _source_samples(self, wavelet: Any, shots: Any, xp: Any = jnp) -> Any:
-        """Wavelets as the engine takes them: one row for each port and source, at the times when the port's samples act;
-        those of a point source, which is a delta function, per cell volume."""
+        """Wavelets as the engine takes them: one row for each port and source, at the times when
+        the port's samples act; those of a point source, which is a delta function, per cell
+        volume."""
         ends, warp = self._operators.ends, self._operators.warp
         if warp is not None:
             wavelet = warp.forward(wavelet) if xp is np else warped(wavelet, warp)
         rows = ends.source.rows(wavelet, shots, xp)
         by_port = xp.split(rows, len(ends.source.ports), axis=-2)
-        # What receivers read must hold at the time of a sample. The medium does not change with time: fire earlier.
+        # What receivers read must hold at the time of a sample. The medium does not change with
+        # time: fire earlier.
         shifts = [port.time - ends.recorded_at for port in ends.source.ports]
-        parts = [upsample(r, self.steps_per_sample, xp, s) for r, s in zip(by_port, shifts, strict=True)]
+        parts = [
+            upsample(r, self.steps_per_sample, xp, s) for r, s in zip(by_port, shifts, strict=True)
+        ]
         volume = 1.0 if self.survey.extended else float(np.prod(self.grid.spacing))
         return xp.concatenate(parts, axis=-2) / volume
 
     def _traces(self, samples: Array, shots: Array) -> Traces:
-        """Traces from what the engine records, which starts with the first step: they begin at rest, at time 0."""
+        """Traces from what the engine records, which starts with the first step: they begin at
+        rest, at time 0."""
         traces = self._operators.ends.receiver.collected(samples, shots, jnp)
         modelled = jnp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (1, 0)])
         return unwarped(modelled, self._operators.warp)
@@ -486,15 +558,19 @@ class Propagator(eqx.Module):
     # ---------------------------------------------------------------- checks of values
 
     def _check_bounds(self, slowest: float, fastest: float, *others: float) -> None:
-        """Check a model's speeds, the least values of the parameters that must be positive, and of the constraints, and its
-        layering where that matters."""
+        """Check a model's speeds, the least values of the parameters that must be positive, and of
+        the constraints, and its layering where that matters."""
         least = others[:-1] if self._operators.strata_matter else others
         strict = self.equation.positive_parameters
         constrained = self._operators.constrained
         rest = least[len(strict) :]
-        checks.least_values(dict(zip(strict, least, strict=False)), dict(zip(constrained, rest, strict=False)))
+        checks.least_values(
+            dict(zip(strict, least, strict=False)), dict(zip(constrained, rest, strict=False))
+        )
         known = [n for n in self.equation.plausible if n in self.equation.required(self.grid.ndim)]
-        checks.plausible(dict(zip(known, rest[len(constrained) :], strict=True)), self.equation.plausible)
+        checks.plausible(
+            dict(zip(known, rest[len(constrained) :], strict=True)), self.equation.plausible
+        )
         self._check_speeds(slowest, fastest)
         if self._operators.strata_matter:
             self._operators.check_layering(others[-1])
@@ -515,13 +591,20 @@ class Propagator(eqx.Module):
     @property
     def _open_layer(self) -> tuple[tuple[int, int], ...]:
         """Cells below and above the grid, along each axis, in which points are allowed."""
-        return self.boundary.widths(AXIS_NAMES[self.grid.ndim]) if self.points_in_layer else ((0, 0),) * self.grid.ndim
+        return (
+            self.boundary.widths(AXIS_NAMES[self.grid.ndim])
+            if self.points_in_layer
+            else ((0, 0),) * self.grid.ndim
+        )
 
     @property
     def _nearest_coordinate(self) -> float:
-        """The smallest distance from 0, metres, that some coordinate of every point must exceed, wherever it is."""
+        """The smallest distance from 0, metres, that some coordinate of every point must exceed,
+        wherever it is."""
         nearest = 0.0
-        for (low, high), h, (below, above) in zip(self.grid.extent, self.grid.spacing, self._open_layer, strict=True):
+        for (low, high), h, (below, above) in zip(
+            self.grid.extent, self.grid.spacing, self._open_layer, strict=True
+        ):
             first, last = low - below * h, high + above * h
             if first * last > 0.0:
                 nearest = max(nearest, min(abs(first), abs(last)))
@@ -536,8 +619,9 @@ class Propagator(eqx.Module):
 
 
 def _interpolated_back(steps: Array, late: tuple[bool, ...]) -> Array:
-    """The transpose of interpolating late ports in time, for (..., port and point, step). By shifts: of a scatter that is
-    flipped, XLA makes something that it then refuses (jaxlib 0.10.2)."""
+    """The transpose of interpolating late ports in time, for (..., port and point, step). By
+    shifts: of a scatter that is flipped, XLA makes something that it then refuses (jaxlib
+    0.10.2)."""
     if not any(late):
         return steps
     ports = steps.reshape(*steps.shape[:-2], len(late), -1, steps.shape[-1])

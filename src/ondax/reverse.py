@@ -18,10 +18,13 @@ class Perturbed(tuple):
 
 
 def differentiable(host: HostModel, given: Operands) -> Any:
-    """Modelling with its reverse-mode rule: `simulate(coefficients, speeds, shots, extras) -> samples`."""
+    """Modelling with its reverse-mode rule: `simulate(coefficients, speeds, shots, extras) ->
+    samples`."""
 
     def bind(coefficients: Any, speeds: Any, shots: Any, extras: Any, **params: Any) -> Any:
-        return forward_p.bind(*coefficients, speeds, shots, *extras, host=host, given=given, **params)
+        return forward_p.bind(
+            *coefficients, speeds, shots, *extras, host=host, given=given, **params
+        )
 
     def simulate(coefficients: Any, speeds: Any, shots: Any, extras: Any) -> Any:
         return bind(coefficients, speeds, shots, extras, keep=(), slopes=False)[0]
@@ -65,14 +68,23 @@ def differentiable(host: HostModel, given: Operands) -> Any:
             if sources:
                 samples = extras[0] if given.wavelet else jnp.asarray(host.source)[shots]
                 by_row = _correlated(results.pop(0), samples[..., None, :])
-                of_sources = _of_pairs(host.ports[0].over_ports(by_row, host.source_positions.shape[1]))
+                of_sources = _of_pairs(
+                    host.ports[0].over_ports(by_row, host.source_positions.shape[1])
+                )
         of_receivers = None
         if slopes:
             by_row = _correlated(slopes[0], cotangent[..., None, :])
-            of_receivers = _of_pairs(host.ports[1].over_ports(by_row, host.receiver_positions.shape[1]))
+            of_receivers = _of_pairs(
+                host.ports[1].over_ports(by_row, host.receiver_positions.shape[1])
+            )
         of_extras = (of_wavelet, of_weights, of_sources, of_receivers)
         by_extra = (gradient for has, gradient in zip(given.present, of_extras, strict=True) if has)
-        return tuple(gradients.get(i) for i in range(len(coefficients))), None, None, tuple(by_extra)
+        return (
+            tuple(gradients.get(i) for i in range(len(coefficients))),
+            None,
+            None,
+            tuple(by_extra),
+        )
 
     function = jax.custom_vjp(simulate)
     function.defvjp(forward, backward, symbolic_zeros=True)
@@ -80,7 +92,8 @@ def differentiable(host: HostModel, given: Operands) -> Any:
 
 
 def _correlated(a: Any, b: Any) -> Any:
-    """`sum(a * b)` along the last axis, in which no product gets too small or too large before the sum does."""
+    """`sum(a * b)` along the last axis, in which no product gets too small or too large before the
+    sum does."""
     sizes = [_power_above(x) for x in (a, b)]
     total = jnp.sum((a / sizes[0]) * (b / sizes[1]), axis=-1)
     return total * sizes[0] * sizes[1]

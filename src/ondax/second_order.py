@@ -22,11 +22,13 @@ def hvp(
     *,
     shots: Int[Array, " shot"] | None = None,
 ) -> Model:
-    """The product of the full Hessian of `misfit(F(model))` with a vector: forward and Born, then the adjoints of both.
+    """The product of the full Hessian of `misfit(F(model))` with a vector: forward and Born, then
+    the adjoints of both.
 
-    Costs a forward and an adjoint run of the linearised scheme, about twice a gradient. The Gauss-Newton part alone is
-    `J.T.mv(W J.mv(vector))` with `J = F.jacobian(model)` and W the Hessian of the misfit in the traces; the rest is due to
-    scattering of second order (Fichtner and Trampert, 2011; Metivier et al., 2013).
+    Costs a forward and an adjoint run of the linearised scheme, about twice a gradient. The
+    Gauss-Newton part alone is `J.T.mv(W J.mv(vector))` with `J = F.jacobian(model)` and W the
+    Hessian of the misfit in the traces; the rest is due to scattering of second order (Fichtner and
+    Trampert, 2011; Metivier et al., 2013).
 
     Args:
         misfit: a JAX function from traces to a scalar, twice differentiable.

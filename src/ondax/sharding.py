@@ -1,4 +1,5 @@
-"""Correct gradients under `jax.shard_map`, where host callbacks lose track of the axes along which data vary."""
+"""Correct gradients under `jax.shard_map`, where host callbacks lose track of the axes along which
+data vary."""
 
 from __future__ import annotations
 
@@ -10,11 +11,16 @@ from jax import lax
 
 def _varying(x: Any) -> frozenset[Any]:
     kind = getattr(jax.typeof(x), "manual_axis_type", None)
-    return frozenset(kind.varying) if kind is not None else frozenset(getattr(jax.typeof(x), "vma", ()))
+    return (
+        frozenset(kind.varying)
+        if kind is not None
+        else frozenset(getattr(jax.typeof(x), "vma", ()))
+    )
 
 
 def unify_axes(tree: Any) -> Any:
-    """Bring every array to the union of their varying axes, so that JAX itself sums gradients of replicated ones."""
+    """Bring every array to the union of their varying axes, so that JAX itself sums gradients of
+    replicated ones."""
     leaves, structure = jax.tree.flatten(tree)
     axes = frozenset().union(*(_varying(x) for x in leaves))
     if not axes:

@@ -28,7 +28,8 @@ _EXPECTED = ContextVar("silence is expected", default=False)
 
 @contextmanager
 def expected() -> Iterator[None]:
-    """Within it, propagators may have silent points: all of a grid's are sources or receivers of a wavefield."""
+    """Within it, propagators may have silent points: all of a grid's are sources or receivers of a
+    wavefield."""
     token = _EXPECTED.set(True)
     try:
         yield
@@ -45,8 +46,11 @@ def _on_surface(points: np.ndarray, grid: Grid) -> np.ndarray:
     return points[:, -1] <= grid.extent[-1][0] + ON_SURFACE * grid.spacing[-1]
 
 
-def check(what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols, grid: Grid, warn: bool) -> None:
-    """Refuse sources that cannot radiate and surveys that can only record zeros; warn of single receivers that do.
+def check(
+    what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols, grid: Grid, warn: bool
+) -> None:
+    """Refuse sources that cannot radiate and surveys that can only record zeros; warn of single
+    receivers that do.
 
     Args:
         what: "sources" or "receivers".
@@ -63,14 +67,19 @@ def check(what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols
         return
     silent, surface, spacing = _on_surface(points, grid), grid.extent[-1][0], grid.spacing[-1]
     names = " and ".join(repr(port.name) for port in ports)
-    where = f"{np.count_nonzero(silent)} of {len(points)} stand on the free surface at z = {surface:g} m, "
+    count = f"{np.count_nonzero(silent)} of {len(points)}"
+    where = f"{count} stand on the free surface at z = {surface:g} m, "
     if what == "sources":
         raise ValueError(
-            f"sources: {where}where {names} radiates nothing, because the field that it feeds vanishes there. Place them "
-            f"below the surface: what they radiate grows with their depth; half a cell is {0.5 * spacing:g} m"
+            f"sources: {where}where {names} radiates nothing, because the field that it feeds "
+            "vanishes there. Place them "
+            "below the surface: what they radiate grows with their depth; half a cell is "
+            f"{0.5 * spacing:g} m"
         )
-    reads = f"where {names} reads zeros only, because the field vanishes there. Place them below the surface, "
-    remedy = f"{reads}for example half a cell deep, at z = {surface + 0.5 * spacing:g} m"
+    remedy = (
+        f"where {names} reads zeros only, because the field vanishes there. Place them below the "
+        f"surface, for example half a cell deep, at z = {surface + 0.5 * spacing:g} m"
+    )
     if np.all(silent):
         raise ValueError(f"receivers: {where}{remedy}")
     if warn:
@@ -78,12 +87,13 @@ def check(what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols
 
 
 class SuspiciousPositions(UserWarning):
-    """All sources and receivers stand so close together that their positions may be in kilometres, or in cells."""
+    """All sources and receivers stand so close together that their positions may be in kilometres,
+    or in cells."""
 
 
 def check_units_of_positions(survey: Survey, grid: Grid) -> None:
-    """Warn of a survey all of which stands within the first metre of the model, or within its first tenth along every
-    axis.
+    """Warn of a survey all of which stands within the first metre of the model, or within its first
+    tenth along every axis.
 
     Warns:
         SuspiciousPositions: it does.
@@ -96,8 +106,10 @@ def check_units_of_positions(survey: Survey, grid: Grid) -> None:
     if len(spread) > 2 and np.ptp(spread, axis=0).any() and (first_metre or first_tenth):
         farthest = ", ".join(f"{x:.4g}" for x in spread.max(axis=0))
         warnings.warn(
-            f"all sources and receivers stand within {farthest} m of the grid's first point, of a model of "
-            f"{' x '.join(f'{n:.4g}' for n in sizes)} m: positions are in metres, neither in kilometres nor in cells",
+            f"all sources and receivers stand within {farthest} m of the grid's first point, of a "
+            "model of "
+            f"{' x '.join(f'{n:.4g}' for n in sizes)} m: positions are in metres, neither in "
+            "kilometres nor in cells",
             SuspiciousPositions,
             stacklevel=levels_to_the_user(inspect.currentframe()),
         )

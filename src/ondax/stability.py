@@ -23,34 +23,42 @@ REMEMBERED = 64  # models whose verdict a propagator remembers
 VELOCITY_ROUNDING = 2e-5  # of float32 models; as much as `max_velocity` may be exceeded by
 
 
-def limit(equation: AbstractWaveEquation, grid: Grid, model: Any, boundary: AbstractBoundary | None = None) -> float:
+def limit(
+    equation: AbstractWaveEquation, grid: Grid, model: Any, boundary: AbstractBoundary | None = None
+) -> float:
     """The largest time step with which an equation is stable in a model.
 
-    It depends on all of the model, not on its fastest velocity alone: a high contrast of density can halve the step, and rough
-    velocities allow a longer one than the fastest velocity everywhere would. It is found from the symbols of the scheme, so it
-    serves your own equation too.
+    It depends on all of the model, not on its fastest velocity alone: a high contrast of density
+    can halve the step, and rough velocities allow a longer one than the fastest velocity everywhere
+    would. It is found from the symbols of the scheme, so it serves your own equation too.
 
-    Shorter steps are stable: this one is derived from a bound on the scheme's largest eigenvalue by Collatz
-    (1942) and Wielandt (1950), which holds for any medium. The bound is tight, so that a step 1 %
-    longer grows in a large model, where the weights of the scheme alternate in sign: `Acoustic`, `AcousticDensity`,
-    `Viscoacoustic`, and `Elastic` where lambda >= 0 (vs <= 0.707 vp). Elsewhere (`VTI`, `TTI`; centred first derivatives;
-    negative lambda), where it would be pessimistic by up to 30 %, the largest eigenvalue is estimated by iterations that
-    approach it from below, and 1 % is taken off the step.
+    Shorter steps are stable: this one is derived from a bound on the scheme's largest eigenvalue by
+    Collatz (1942) and Wielandt (1950), which holds for any medium. The bound is tight, so that a
+    step 1 % longer grows in a large model, where the weights of the scheme alternate in sign:
+    `Acoustic`, `AcousticDensity`, `Viscoacoustic`, and `Elastic` where lambda >= 0 (vs <= 0.707
+    vp). Elsewhere (`VTI`, `TTI`; centred first derivatives; negative lambda), where it would be
+    pessimistic by up to 30 %, the largest eigenvalue is estimated by iterations that approach it
+    from below, and 1 % is taken off the step.
 
-    Damping, attenuation and absorbing layers do not shorten the step; they are left out. It holds for schemes that become
-    unstable by a motion that changes sign from step to step, as all leapfrogs do whose damping is centred in time.
+    Damping, attenuation and absorbing layers do not shorten the step; they are left out. It holds
+    for schemes that become unstable by a motion that changes sign from step to step, as all
+    leapfrogs do whose damping is centred in time.
 
     Args:
         equation: the wave equation.
         grid: the model's grid.
-        model: the equation's parameters in SI units, as for `Propagator.__call__`: arrays of the grid's shape, known now.
-        boundary: what surrounds the model; default: the model, continued by its edges. A free surface matters.
+        model: the equation's parameters in SI units, as for `Propagator.__call__`: arrays of the
+            grid's shape, known now.
+        boundary: what surrounds the model; default: the model, continued by its edges. A free
+            surface matters.
 
     Returns:
-        The step in seconds. It takes about as long as 50 to 100 applications of the scheme in NumPy.
+        The step in seconds. It takes about as long as 50 to 100 applications of the scheme in
+        NumPy.
 
     Raises:
-        ValueError: a model that is no model of this equation, or not finite, or not known yet (inside `jax.jit`).
+        ValueError: a model that is no model of this equation, or not finite, or not known yet
+            (inside `jax.jit`).
         TypeError: a model that is not real and floating.
     """
     surrounds = Sponge(width=2 * equation.space_order) if boundary is None else boundary
@@ -76,7 +84,8 @@ def _examined(
     leaves = jax.tree.leaves(model)
     if any(isinstance(x, Tracer) for x in leaves):
         raise ValueError(
-            "the time step depends on the model, which is not known yet: find it outside of jax.jit and jax.vmap"
+            "the time step depends on the model, which is not known yet: find it outside of "
+            "jax.jit and jax.vmap"
         )
     dtype = checks.floating_type(leaves)
     named = {n: checks.shaped(n, v, grid.shape, dtype) for n, v in equation.named(model).items()}
@@ -85,7 +94,9 @@ def _examined(
     constraints = {n: float(jnp.min(v)) for n, v in equation.constraints(named).items()}
     checks.least_values(least, constraints)
     checks.finite_speeds(slowest, fastest)
-    values = {n: np.asarray(v) for n, v in coefficients(equation, boundary, named, grid.ndim).items()}
+    values = {
+        n: np.asarray(v) for n, v in coefficients(equation, boundary, named, grid.ndim).items()
+    }
     for name, array in values.items():
         checks.finite_coefficient(name, array)
     return values, fastest
@@ -120,11 +131,14 @@ def _is_model(fastest: Any) -> bool:
     return isinstance(fastest, dict) or np.ndim(fastest) > 0
 
 
-def pace(equation: AbstractWaveEquation, grid: Grid, boundary: AbstractBoundary, fastest: Any) -> Pace:
+def pace(
+    equation: AbstractWaveEquation, grid: Grid, boundary: AbstractBoundary, fastest: Any
+) -> Pace:
     """The pace for a fastest velocity, in m/s, or for a model; one that is given stays.
 
     Raises:
-        ValueError: a velocity that is not positive, or that does not tell the step; a model as for `limit`.
+        ValueError: a velocity that is not positive, or that does not tell the step; a model as for
+            `limit`.
     """
     if isinstance(fastest, Pace):
         return fastest
@@ -144,11 +158,15 @@ class StepCheck:
         dt: the internal time step, s.
     """
 
-    def __init__(self, equation: AbstractWaveEquation, grid: Grid, boundary: AbstractBoundary, dt: float) -> None:
+    def __init__(
+        self, equation: AbstractWaveEquation, grid: Grid, boundary: AbstractBoundary, dt: float
+    ) -> None:
         self.equation, self.grid, self.boundary, self.dt = equation, grid, boundary, dt
         self._verdicts: dict[bytes, str | None] = {}
 
-    def __call__(self, coefficients: Mapping[str, Any], fastest: float, contrasts: Sequence[float]) -> None:
+    def __call__(
+        self, coefficients: Mapping[str, Any], fastest: float, contrasts: Sequence[float]
+    ) -> None:
         """Check one model.
 
         Args:
@@ -157,7 +175,8 @@ class StepCheck:
             contrasts: of the parameters in `equation.contrasts`, in their order.
 
         Raises:
-            ValueError: the step is too long; names parameters, place, and the largest step that holds.
+            ValueError: the step is too long; names parameters, place, and the largest step that
+                holds.
         """
         if self._known_to_hold(fastest, contrasts):
             return
@@ -180,16 +199,24 @@ class StepCheck:
         allowed = self.equation.contrasts
         if allowed is None or any(c > a for c, a in zip(contrasts, allowed.values(), strict=True)):
             return False
-        return self.dt <= self.equation.largest_step(self.grid.spacing, fastest) * (1.0 + VELOCITY_ROUNDING)
+        return self.dt <= self.equation.largest_step(self.grid.spacing, fastest) * (
+            1.0 + VELOCITY_ROUNDING
+        )
 
-    def _fault(self, motion: Motion, coefficients: Mapping[str, np.ndarray], contrasts: Sequence[float]) -> str | None:
-        judgement = motion.judge(coefficients, self.grid.spacing, self.dt, self.boundary.free_surface)
+    def _fault(
+        self, motion: Motion, coefficients: Mapping[str, np.ndarray], contrasts: Sequence[float]
+    ) -> str | None:
+        judgement = motion.judge(
+            coefficients, self.grid.spacing, self.dt, self.boundary.free_surface
+        )
         if judgement.holds:
             return None
         axes = AXIS_NAMES[self.grid.ndim]
         inside = zip(judgement.place, self.boundary.widths(axes), self.grid.shape, strict=True)
         cells = [min(max(at - low, 0.0), n - 1.0) for at, (low, _), n in inside]
-        metres = [o + c * h for o, c, h in zip(self.grid.origin, cells, self.grid.spacing, strict=True)]
+        metres = [
+            o + c * h for o, c, h in zip(self.grid.origin, cells, self.grid.spacing, strict=True)
+        ]
         place = f"({', '.join(axes)}) = ({', '.join(f'{m:.6g}' for m in metres)}) m"
         allowed = self.equation.contrasts or {}
         strong = [
@@ -197,11 +224,15 @@ class StepCheck:
             for (name, most), contrast in zip(allowed.items(), contrasts, strict=True)
             if contrast > most
         ]
-        why = " and ".join(strong) or f"its {', '.join(self.equation.required(self.grid.ndim))} ask for a shorter one"
+        why = (
+            " and ".join(strong)
+            or f"its {', '.join(self.equation.required(self.grid.ndim))} ask for a shorter one"
+        )
         holds = f"the largest step that holds is {self.dt * judgement.ratio**-0.5:.4g} s"
         if math.isinf(judgement.ratio):
             holds = "no step near it holds"
         return (
-            f"the time step of {self.dt:.4g} s is unstable for this model at {place}: {why}; {holds}. Take the step from the "
+            f"the time step of {self.dt:.4g} s is unstable for this model at {place}: {why}; "
+            f"{holds}. Take the step from the "
             "model, Propagator(..., max_velocity=model), or bound the model"
         )

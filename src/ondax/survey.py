@@ -11,10 +11,14 @@ from numpy.typing import ArrayLike
 
 from .resolution import check_resolution
 
-Kind = str | Mapping[str, ArrayLike | float] | tuple[str, ...] | list[str] | None  # of sources or of receivers
+Kind = (
+    str | Mapping[str, ArrayLike | float] | tuple[str, ...] | list[str] | None
+)  # of sources or of receivers
 
 
-def line(first: Sequence[float], last: Sequence[float], count: int) -> Float[np.ndarray, "point axis"]:
+def line(
+    first: Sequence[float], last: Sequence[float], count: int
+) -> Float[np.ndarray, "point axis"]:
     """Evenly spaced points on a straight line, ends included.
 
     Args:
@@ -35,10 +39,11 @@ def line(first: Sequence[float], last: Sequence[float], count: int) -> Float[np.
 
 @final
 class Extended:
-    """Sources of a survey that fill the model: weights on its grid, given with each call, times a wavelet.
+    """Sources of a survey that fill the model: weights on its grid, given with each call, times a
+    wavelet.
 
-    `F(model, weights=w)` then fires `w(x) * wavelet(t)` in each shot, a density in SI units, so that neither traces nor
-    weights change with the grid.
+    `F(model, weights=w)` then fires `w(x) * wavelet(t)` in each shot, a density in SI units, so
+    that neither traces nor weights change with the grid.
 
     Args:
         shots: how many.
@@ -55,21 +60,25 @@ class Extended:
 
 @final
 class Survey:
-    """Sources, receivers and wavelets of a number of shots. Immutable; two surveys are equal only if they are the same.
+    """Sources, receivers and wavelets of a number of shots. Immutable; two surveys are equal only
+    if they are the same.
 
     Args:
-        sources: metres, (shot, axis) for one source a shot, or (shot, source, axis); or `Extended(shots)`.
-        receivers: metres, (receiver, axis) for the same spread in every shot, or (shot, receiver, axis).
-        wavelet: source samples from time 0, (time,), (source, time) or (shot, source, time); with several components,
-            (time,) or (shot, component, source, time).
+        sources: metres, (shot, axis) for one source a shot, or (shot, source, axis); or
+            `Extended(shots)`.
+        receivers: metres, (receiver, axis) for the same spread in every shot, or (shot, receiver,
+            axis).
+        wavelet: source samples from time 0, (time,), (source, time) or (shot, source, time); with
+            several components, (time,) or (shot, component, source, time).
         dt: sampling interval of wavelets and traces, seconds.
-        source: what the wavelet drives, by the names that the wave equation documents, such as "force_z".
-            A name; or a dict of names and weights that share the wavelet, such as a moment tensor `{"moment_xx": 1.0,
-            "moment_xz": 0.5}`, each weight a number or (shot, source); or a tuple of names, for wavelets with a component
-            axis. Default: the equation's first.
-        receiver: what traces record, such as "velocity_z". A name; or a dict of names and
-            weights that are summed, each a number or (shot, receiver); or a tuple of names, for traces with a component
-            axis, (shot, component, receiver, time). Default: the equation's first.
+        source: what the wavelet drives, by the names that the wave equation documents, such as
+            "force_z". A name; or a dict of names and weights that share the wavelet, such as a
+            moment tensor `{"moment_xx": 1.0, "moment_xz": 0.5}`, each weight a number or (shot,
+            source); or a tuple of names, for wavelets with a component axis. Default: the
+            equation's first.
+        receiver: what traces record, such as "velocity_z". A name; or a dict of names and weights
+            that are summed, each a number or (shot, receiver); or a tuple of names, for traces with
+            a component axis, (shot, component, receiver, time). Default: the equation's first.
 
     Attributes:
         sources: (shot, source, axis); no source if extended.
@@ -78,8 +87,8 @@ class Survey:
         wavelet: (shot, source, time), or (shot, component, source, time).
 
     Raises:
-        ValueError: arrays that do not fit together, or are not finite; positions in float32 with coordinates so large that
-            they are not told apart to a millimetre.
+        ValueError: arrays that do not fit together, or are not finite; positions in float32 with
+            coordinates so large that they are not told apart to a millimetre.
     """
 
     sources: Float[np.ndarray, "shot source axis"]
@@ -100,7 +109,9 @@ class Survey:
         source: Kind = None,
         receiver: Kind = None,
     ) -> None:
-        source, receiver = (tuple(kind) if isinstance(kind, list) else kind for kind in (source, receiver))
+        source, receiver = (
+            tuple(kind) if isinstance(kind, list) else kind for kind in (source, receiver)
+        )
         r, w = _resolved("receivers", receivers), _finite("wavelet", wavelet)
         extended = isinstance(sources, Extended)
         s = (
@@ -112,12 +123,15 @@ class Survey:
         if s.ndim == 2:
             s = s[:, None, :]
         if s.ndim != 3 or (0 in s.shape and not extended):
-            raise ValueError(f"sources have shape {given}: give (shot, axis) or (shot, source, axis)")
+            raise ValueError(
+                f"sources have shape {given}: give (shot, axis) or (shot, source, axis)"
+            )
         if r.ndim == 2:
             r = np.broadcast_to(r, (s.shape[0], *r.shape))
         if r.ndim != 3 or 0 in r.shape or r.shape[0] != s.shape[0] or r.shape[2] != s.shape[2]:
             raise ValueError(
-                f"receivers have shape {np.shape(receivers)}: give (receiver, axis) or (shot, receiver, axis) with "
+                f"receivers have shape {np.shape(receivers)}: give (receiver, axis) or (shot, "
+                "receiver, axis) with "
                 f"{s.shape[0]} shots and {s.shape[2]} axes, as the sources have"
             )
         per_shot = 1 if extended else s.shape[1]
@@ -135,7 +149,8 @@ class Survey:
         except ValueError:
             of = f"{components[0]} components of " if components else ""
             raise ValueError(
-                f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of {of}{per_shot} sources"
+                f"the wavelet has shape {np.shape(wavelet)}, but there are {s.shape[0]} shots of "
+                f"{of}{per_shot} sources"
             ) from None
         number = dt is not None and not isinstance(dt, str) and np.ndim(dt) == 0
         if not (number and 0.0 < dt < np.inf):
@@ -202,7 +217,9 @@ def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:
     if isinstance(kind, str) or kind is None:
         return kind
     if not kind or not all(isinstance(k, str) for k in kind):
-        raise ValueError(f"{name}={kind!r}: give a name, a dict of names and weights, or a tuple of names")
+        raise ValueError(
+            f"{name}={kind!r}: give a name, a dict of names and weights, or a tuple of names"
+        )
     if isinstance(kind, (tuple, list)):
         if len(set(kind)) < len(kind):
             raise ValueError(f"{name}={kind!r} names one component twice")
@@ -213,7 +230,9 @@ def _weighted(name: str, kind: Kind, shape: tuple[int, ...]) -> Kind:
         try:
             weights[k] = np.broadcast_to(values, shape)
         except ValueError:
-            raise ValueError(f"the weight of {name} {k} has shape {values.shape}: give a number or {shape}") from None
+            raise ValueError(
+                f"the weight of {name} {k} has shape {values.shape}: give a number or {shape}"
+            ) from None
     return weights
 
 
@@ -226,7 +245,9 @@ def _resolved(name: str, values: ArrayLike | float) -> np.ndarray:
 
 def _finite(name: str, values: ArrayLike | float) -> np.ndarray:
     if np.iscomplexobj(values):
-        raise ValueError(f"{name}: complex values; give real ones, such as .real or np.abs() of them")
+        raise ValueError(
+            f"{name}: complex values; give real ones, such as .real or np.abs() of them"
+        )
     array = np.array(values, dtype=np.float64)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")

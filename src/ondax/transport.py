@@ -1,9 +1,10 @@
 """How host calls leave JAX and come back, in one place.
 
-They go through `mlir.emit_python_callback`, the layer beneath `jax.pure_callback`. `pure_callback` first copies its
-arguments into JAX arrays on JAX's own thread pool, which costs up to a millisecond a call and (up to JAX 0.11.1) can wait
-for ever: on one core, with as many Python threads as cores, or on several devices, the pool that should copy is the one
-that waits. Importing ondax also makes CPU dispatch synchronous if JAX has no CPU client yet, as JAX advises for callbacks.
+They go through `mlir.emit_python_callback`, the layer beneath `jax.pure_callback`. `pure_callback`
+first copies its arguments into JAX arrays on JAX's own thread pool, which costs up to a millisecond
+a call and (up to JAX 0.11.1) can wait for ever: on one core, with as many Python threads as cores,
+or on several devices, the pool that should copy is the one that waits. Importing ondax also makes
+CPU dispatch synchronous if JAX has no CPU client yet, as JAX advises for callbacks.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _eager = _Eager()
 
 
 class _Results:
-    """Results of a host call; JAX's own threads, which convert them, may be unaware that float64 is switched on."""
+    """Results of a host call; JAX's own threads, which convert them, may be unaware that float64 is
+    switched on."""
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
         self._arrays = arrays
@@ -72,14 +74,17 @@ def register_host_primitive(
 
     Args:
         primitive: the primitive; its abstract evaluation must be defined.
-        host: from the primitive's parameters to the function to call with NumPy arrays. The same parameters must give
-            the same function.
-        eagerly: the parameters of eager calls, which JAX keeps as long as the process lives: they had better be small.
+        host: from the primitive's parameters to the function to call with NumPy arrays. The same
+            parameters must give the same function.
+        eagerly: the parameters of eager calls, which JAX keeps as long as the process lives: they
+            had better be small.
     """
 
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
         eager = bool(_eager.depth)
-        kept = None if eager else host(**params)  # a program of the user's may outlive the propagator
+        kept = (
+            None if eager else host(**params)
+        )  # a program of the user's may outlive the propagator
 
         def called_by_jax(*args: Any) -> Any:
             try:

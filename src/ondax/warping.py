@@ -24,7 +24,8 @@ warp_p = Primitive("ondax_warp")
 
 
 def warped(signals: Any, warp: TimeWarp | None) -> Any:
-    """T along the last axis of JAX arrays: of wavelets, and of residuals. Without a matrix, as they are."""
+    """T along the last axis of JAX arrays: of wavelets, and of residuals. Without a matrix, as they
+    are."""
     return signals if warp is None else _bind(signals, warp, transposed=False)
 
 
@@ -51,7 +52,9 @@ register_host_primitive(table_p, lambda warp, dtype: lambda: (warp.table(dtype),
 
 @warp_p.def_abstract_eval
 def _signal_type(signals: Any, table: Any, *, warp: TimeWarp, transposed: bool) -> Any:
-    return signals.update(shape=(*signals.shape[:-1], warp.samples if transposed else warp.modelled))
+    return signals.update(
+        shape=(*signals.shape[:-1], warp.samples if transposed else warp.modelled)
+    )
 
 
 def _apply(signals: Any, table: Any, *, warp: TimeWarp, transposed: bool) -> Any:
@@ -122,7 +125,9 @@ def _tangent(primals: Any, tangents: Any, **params: Any) -> Any:
     return image, warp_p.bind(tangents[0], *primals[1:], **params)
 
 
-def _transposed(cotangent: Any, signals: Any, table: Any, *, warp: TimeWarp, transposed: bool) -> Any:
+def _transposed(
+    cotangent: Any, signals: Any, table: Any, *, warp: TimeWarp, transposed: bool
+) -> Any:
     if isinstance(cotangent, ad.Zero):
         return [ad.Zero(signals.aval), None]
     return [warp_p.bind(cotangent, table, warp=warp, transposed=not transposed), None]

@@ -1,14 +1,16 @@
 """Source wavelets, sampled in float64 NumPy with unit peak.
 
-The first sample of a wavelet is time zero, and the field of a simulation starts at rest. A wavelet which does
-not start near zero therefore starts with a step, which radiates energy at every frequency. Each function here
-starts at zero or, for `ricker` and `gaussian`, below 1e-6 of its peak: the zero-phase ones (`ricker`,
-`gaussian`, `ormsby`, `klauder`) are moved later by `delay` seconds, and so are all the arrivals in the
-traces. Subtract `delay` to read travel times off the peaks.
+The first sample of a wavelet is time zero, and the field of a simulation starts at rest. A wavelet
+which does not start near zero therefore starts with a step, which radiates energy at every
+frequency. Each function here starts at zero or, for `ricker` and `gaussian`, below 1e-6 of its
+peak: the zero-phase ones (`ricker`, `gaussian`, `ormsby`, `klauder`) are moved later by `delay`
+seconds, and so are all the arrivals in the traces. Subtract `delay` to read travel times off the
+peaks.
 
-Zero-phase or minimum-phase? Zero-phase wavelets suit synthetic studies: the peak is the arrival. Air guns and
-dynamite emit wavelets close to minimum phase; for those, pass the measured or estimated signature (any array
-of `nt` samples is a wavelet) or convert a zero-phase one with `scipy.signal.minimum_phase`.
+Zero-phase or minimum-phase? Zero-phase wavelets suit synthetic studies: the peak is the arrival.
+Air guns and dynamite emit wavelets close to minimum phase; for those, pass the measured or
+estimated signature (any array of `nt` samples is a wavelet) or convert a zero-phase one with
+`scipy.signal.minimum_phase`.
 """
 
 import math
@@ -22,14 +24,15 @@ Wavelet = Float64[np.ndarray, " time"]
 
 
 def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> Wavelet:
-    """Ricker wavelet `(1 - 2 a) exp(-a)`, `a = (pi frequency (t - delay))**2`: the usual choice for acoustic
-    modelling.
+    """Ricker wavelet `(1 - 2 a) exp(-a)`, `a = (pi frequency (t - delay))**2`: the usual choice for
+    acoustic modelling.
 
     Args:
         frequency: peak frequency of the spectrum, Hz. There is energy up to about 2.5 times it.
         nt: number of samples.
         dt: time between samples, s.
-        delay: time of the peak, s. Default `1.5 / frequency`: the first sample is then 1e-8 of the peak.
+        delay: time of the peak, s. Default `1.5 / frequency`: the first sample is then 1e-8 of the
+            peak.
 
     Returns:
         Array of shape (nt,), peak 1.
@@ -38,7 +41,8 @@ def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> 
         ValueError: if the wavelet does not fit into `nt` samples or is aliased at `dt`.
 
     References:
-        Ricker (1953), The form and laws of propagation of seismic wavelets, Geophysics 18(1), 10-40.
+        Ricker (1953), The form and laws of propagation of seismic wavelets, Geophysics 18(1),
+        10-40.
     """
     _positive(frequency=frequency)
     t = _times(nt, dt, delay, half_length=1.5 / frequency, highest=2.5 * frequency)
@@ -46,19 +50,21 @@ def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> 
     return (1.0 - 2.0 * a) * np.exp(-a)
 
 
-def gaussian(frequency: float, nt: int, dt: float, derivative: int = 1, delay: float | None = None) -> Wavelet:
+def gaussian(
+    frequency: float, nt: int, dt: float, derivative: int = 1, delay: float | None = None
+) -> Wavelet:
     """The n-th time derivative of a Gaussian, scaled to peak 1.
 
-    `derivative=2` is the negative of `ricker`; `derivative=1` is its integral, with more energy at low
-    frequencies.
+    `derivative=2` is the negative of `ricker`; `derivative=1` is its integral, with more energy at
+    low frequencies.
 
     Args:
         frequency: peak frequency of the spectrum, Hz.
         nt: number of samples.
         dt: time between samples, s.
         derivative: order of the derivative, 1 to 6.
-        delay: time of the centre, s. Default: 7 standard deviations of the Gaussian, `7 sqrt(derivative) / (2
-            pi frequency)`.
+        delay: time of the centre, s. Default: 7 standard deviations of the Gaussian, `7
+            sqrt(derivative) / (2 pi frequency)`.
 
     Returns:
         Array of shape (nt,).
@@ -86,12 +92,12 @@ def gaussian(frequency: float, nt: int, dt: float, derivative: int = 1, delay: f
 def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = None) -> Wavelet:
     """Ormsby wavelet: zero phase, with a trapezoid as its spectrum.
 
-    A Hann window of half-length `delay` makes it start and end at zero; it rounds the corners by about `1 /
-    delay` Hz.
+    A Hann window of half-length `delay` makes it start and end at zero; it rounds the corners by
+    about `1 / delay` Hz.
 
     Args:
-        corners: four rising frequencies in Hz: the spectrum rises over the first two, is flat, and falls over
-            the last two.
+        corners: four rising frequencies in Hz: the spectrum rises over the first two, is flat, and
+            falls over the last two.
         nt: number of samples.
         dt: time between samples, s.
         delay: time of the peak, s. Default `3 / corners[1]`.
@@ -100,13 +106,18 @@ def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = N
         Array of shape (nt,), peak 1.
 
     Raises:
-        ValueError: if the corners do not rise from zero or above, or the wavelet does not fit or is aliased.
+        ValueError: if the corners do not rise from zero or above, or the wavelet does not fit or is
+            aliased.
 
     References:
-        Ryan (1994), Ricker, Ormsby, Klauder, Butterworth: a choice of wavelets, CSEG Recorder 19(7).
+        Ryan (1994), Ricker, Ormsby, Klauder, Butterworth: a choice of wavelets, CSEG Recorder
+        19(7).
     """
     if len(corners) != 4 or corners[0] < 0 or not all(a < b for a, b in pairwise(corners)):
-        raise ValueError(f"corners={tuple(corners)!r} must be four rising frequencies in Hz, the first not negative")
+        raise ValueError(
+            f"corners={tuple(corners)!r} must be four rising frequencies in Hz, the first not "
+            "negative"
+        )
     f1, f2, f3, f4 = (float(f) for f in corners)
     t = _times(nt, dt, delay, half_length=3.0 / f2, highest=f4)
 
@@ -116,16 +127,19 @@ def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = N
     return (ramp(f3, f4) - ramp(f1, f2)) / (f4 + f3 - f2 - f1) * _hann(t, -t[0])
 
 
-def klauder(start: float, end: float, duration: float, nt: int, dt: float, delay: float | None = None) -> Wavelet:
-    """Klauder wavelet: the autocorrelation of a linear sweep, which is the wavelet in correlated vibrator
-    data.
+def klauder(
+    start: float, end: float, duration: float, nt: int, dt: float, delay: float | None = None
+) -> Wavelet:
+    """Klauder wavelet: the autocorrelation of a linear sweep, which is the wavelet in correlated
+    vibrator data.
 
     A Hann window of half-length `delay` makes it start and end at zero.
 
     Args:
         start: first frequency of the sweep, Hz.
         end: last frequency of the sweep, Hz, above `start`.
-        duration: length of the sweep, s. Only the wavelet has to fit into the samples, not the sweep.
+        duration: length of the sweep, s. Only the wavelet has to fit into the samples, not the
+            sweep.
         nt: number of samples.
         dt: time between samples, s.
         delay: time of the peak, s. Default `3 / start`, or `duration` if that is shorter.
@@ -137,20 +151,27 @@ def klauder(start: float, end: float, duration: float, nt: int, dt: float, delay
         ValueError: if the frequencies do not rise, or the wavelet does not fit or is aliased.
 
     References:
-        Klauder, Price, Darlington, Albersheim (1960), The theory and design of chirp radars, Bell System
-        Technical Journal 39.
+        Klauder, Price, Darlington, Albersheim (1960), The theory and design of chirp radars, Bell
+        System Technical Journal 39.
     """
     _rising(start, end)
     _positive(duration=duration)
     t = _times(nt, dt, delay, half_length=min(3.0 / start, duration), highest=end)
     band = end - start
     overlap = np.maximum(0.0, 1.0 - np.abs(t) / duration)
-    return overlap * np.sinc(band * t * overlap) * np.cos(math.pi * (start + end) * t) * _hann(t, -t[0])
+    return (
+        overlap
+        * np.sinc(band * t * overlap)
+        * np.cos(math.pi * (start + end) * t)
+        * _hann(t, -t[0])
+    )
 
 
-def sweep(start: float, end: float, duration: float, nt: int, dt: float, taper: float = 0.05) -> Wavelet:
-    """Linear vibrator sweep from `start` to `end` Hz, zero after `duration`: the source of uncorrelated
-    vibrator data.
+def sweep(
+    start: float, end: float, duration: float, nt: int, dt: float, taper: float = 0.05
+) -> Wavelet:
+    """Linear vibrator sweep from `start` to `end` Hz, zero after `duration`: the source of
+    uncorrelated vibrator data.
 
     Args:
         start: frequency at time 0, Hz.
@@ -164,8 +185,8 @@ def sweep(start: float, end: float, duration: float, nt: int, dt: float, taper: 
         Array of shape (nt,), amplitude 1.
 
     Raises:
-        ValueError: if the frequencies do not rise, `taper` is outside 0..0.5, or the sweep does not fit or is
-            aliased.
+        ValueError: if the frequencies do not rise, `taper` is outside 0..0.5, or the sweep does not
+            fit or is aliased.
     """
     _rising(start, end)
     _positive(duration=duration)
@@ -203,14 +224,15 @@ def tone_burst(frequency: float, nt: int, dt: float, cycles: int = 5) -> Wavelet
 
 
 def _times(nt: int, dt: float, delay: float | None, half_length: float, highest: float) -> Wavelet:
-    """Sample times relative to `delay` (default `half_length`), after checking that the wavelet fits and is
-    not aliased."""
+    """Sample times relative to `delay` (default `half_length`), after checking that the wavelet
+    fits and is not aliased."""
     _positive(dt=dt)
     if not isinstance(nt, (int, np.integer)) or nt < 1:
         raise ValueError(f"nt={nt!r} must be a positive number of samples")
     if highest > 0.5 / dt:
         raise ValueError(
-            f"the wavelet has energy up to {highest:g} Hz, above the Nyquist frequency {0.5 / dt:g} Hz "
+            f"the wavelet has energy up to {highest:g} Hz, above the Nyquist frequency "
+            f"{0.5 / dt:g} Hz "
             f"of dt={dt:g} s; use dt <= {0.5 / highest:.3g} s or a lower frequency"
         )
     delay = half_length if delay is None else float(delay)
@@ -219,7 +241,8 @@ def _times(nt: int, dt: float, delay: float | None, half_length: float, highest:
     needed = math.ceil((delay + half_length) / dt)
     if nt < needed:
         raise ValueError(
-            f"the wavelet ends at {delay + half_length:.3g} s, but nt={nt} samples of dt={dt:g} s hold only "
+            f"the wavelet ends at {delay + half_length:.3g} s, but nt={nt} samples of dt={dt:g} s "
+            "hold only "
             f"{nt * dt:.3g} s; use nt >= {needed}, a higher frequency or a smaller delay"
         )
     return np.arange(nt, dtype=np.float64) * dt - delay
@@ -228,7 +251,9 @@ def _times(nt: int, dt: float, delay: float | None, half_length: float, highest:
 def _hann(t: Wavelet, half_length: float) -> Wavelet:
     """Hann window around t = 0, zero beyond `half_length`."""
     if half_length <= 0.0:
-        raise ValueError("delay=0.0 leaves no room for half of the wavelet; give none for the default")
+        raise ValueError(
+            "delay=0.0 leaves no room for half of the wavelet; give none for the default"
+        )
     return np.where(np.abs(t) < half_length, np.cos(0.5 * math.pi * t / half_length) ** 2, 0.0)
 
 
@@ -240,4 +265,6 @@ def _positive(**values: float) -> None:
 
 def _rising(start: float, end: float) -> None:
     if not 0.0 < start < end < math.inf:
-        raise ValueError(f"start={start!r} and end={end!r} must be rising positive frequencies in Hz")
+        raise ValueError(
+            f"start={start!r} and end={end!r} must be rising positive frequencies in Hz"
+        )

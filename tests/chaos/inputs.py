@@ -1,4 +1,5 @@
-"""Inputs of a hurried user, and what comes of each: `python tests/chaos/inputs.py` prints the table as JSON.
+"""Inputs of a hurried user, and what comes of each: `python tests/chaos/inputs.py` prints the table
+as JSON.
 
 Run by `test_inputs.py` in a process of its own, where nothing but ondax checks types.
 """
@@ -29,7 +30,9 @@ def survey(**changes):
 
 def make(equation=None, grid=GRID, survey=SURVEY, max_velocity=2600.0, **options):
     options = {"boundary": ox.Sponge(8)} | options
-    return ox.Propagator(ox.Acoustic(4) if equation is None else equation, grid, survey, max_velocity, **options)
+    return ox.Propagator(
+        ox.Acoustic(4) if equation is None else equation, grid, survey, max_velocity, **options
+    )
 
 
 F = make()
@@ -56,7 +59,8 @@ def same(found, right):
 VALUE, TYPE = "ValueError: ", "TypeError: "
 CPML, SPONGE = ox.CPML(8), ox.Sponge(8)
 
-# What was given, how, and what comes: "" where it is taken, else the error's type and a part of its line; "warns: ...".
+# What was given, how, and what comes: "" where it is taken, else the error's type and a part of its
+# line; "warns: ...".
 CASES = {
     # ------------------------------------------------------------ grids and surveys
     "spacing as an array": (lambda: ox.Grid(SHAPE, np.array([10.0, 5.0])).spacing, ""),
@@ -64,7 +68,10 @@ CASES = {
     "shape as an array": (lambda: ox.Grid(np.array(SHAPE), H).shape, ""),
     "shape as a JAX array": (lambda: ox.Grid(jnp.array(SHAPE), H).shape, ""),
     "spacing of NumPy's type": (lambda: ox.Grid(SHAPE, np.float32(10.0)), ""),
-    "spacing of three": (lambda: ox.Grid(SHAPE, (1.0, 2.0, 3.0)), VALUE + "3 entries for a grid of 2 axes"),
+    "spacing of three": (
+        lambda: ox.Grid(SHAPE, (1.0, 2.0, 3.0)),
+        VALUE + "3 entries for a grid of 2 axes",
+    ),
     "spacing of zero": (lambda: ox.Grid(SHAPE, 0.0), VALUE + "must be positive, in metres"),
     "spacing of NaN": (lambda: ox.Grid(SHAPE, np.nan), VALUE + "must be finite"),
     "half a point": (lambda: ox.Grid((10.5, 3), H), VALUE + "whole numbers of points"),
@@ -73,11 +80,20 @@ CASES = {
         lambda: shoot_of_elastic(receiver=["velocity_x", "velocity_z"]),
         "",
     ),
-    "an unknown component": (lambda: shoot_of_elastic(receiver="vz"), VALUE + "this equation offers"),
+    "an unknown component": (
+        lambda: shoot_of_elastic(receiver="vz"),
+        VALUE + "this equation offers",
+    ),
     "a component twice": (lambda: survey(receiver=("a", "a")), VALUE + "names one component twice"),
-    "a complex wavelet": (lambda: survey(wavelet=W * (1 + 1j)), VALUE + "wavelet: complex values; give real ones"),
+    "a complex wavelet": (
+        lambda: survey(wavelet=W * (1 + 1j)),
+        VALUE + "wavelet: complex values; give real ones",
+    ),
     "a wavelet of whole numbers": (lambda: survey(wavelet=np.arange(NT)), ""),
-    "a wavelet with NaN": (lambda: survey(wavelet=W * np.nan), VALUE + "wavelet: 150 values are not finite"),
+    "a wavelet with NaN": (
+        lambda: survey(wavelet=W * np.nan),
+        VALUE + "wavelet: 150 values are not finite",
+    ),
     "dt of None": (lambda: survey(dt=None), VALUE + "dt=None must be a positive number of seconds"),
     "dt as a word": (lambda: survey(dt="2ms"), VALUE + "dt='2ms' must be a positive number"),
     "dt of zero": (lambda: survey(dt=0.0), VALUE + "must be a positive number of seconds"),
@@ -88,14 +104,20 @@ CASES = {
         lambda: survey(receivers=[[1.0, 2.0, 3.0]]),
         VALUE + "2 axes, as the sources have",
     ),
-    "dt set afterwards": (lambda: setattr(SURVEY, "dt", 1.0), "AttributeError: survey.replace(dt=...) makes another"),
+    "dt set afterwards": (
+        lambda: setattr(SURVEY, "dt", 1.0),
+        "AttributeError: survey.replace(dt=...) makes another",
+    ),
     "no shots": (lambda: ox.Extended(0), VALUE + "needs at least one"),
     "positions as lists": (lambda: survey(sources=[[50.0, 40.0], [100.0, 40.0]]), ""),
     "positions above": (
         lambda: make(survey=survey(receivers=[[100.0, -10.0]])),
         VALUE + "depth is positive down",
     ),
-    "positions beside": (lambda: make(survey=survey(receivers=[[1000.0, 10.0]])), VALUE + "lie outside the grid"),
+    "positions beside": (
+        lambda: make(survey=survey(receivers=[[1000.0, 10.0]])),
+        VALUE + "lie outside the grid",
+    ),
     "positions in kilometres": (
         lambda: make(survey=survey(sources=SOURCES / 1000.0, receivers=RECEIVERS / 1000.0)),
         "warns: neither in kilometres nor in cells",
@@ -116,7 +138,10 @@ CASES = {
     "boundary as a class": (lambda: make(boundary=ox.CPML), TYPE + "CPML is a class"),
     "boundary as a number": (lambda: make(boundary=20), TYPE + "boundary=20: give ox.CPML()"),
     "boundary as a word": (lambda: make(boundary="free"), TYPE + "boundary='free': give ox.CPML()"),
-    "settings as a dict": (lambda: make(settings={"threads": 1}), TYPE + "settings={'threads': 1}: give ox.Settings"),
+    "settings as a dict": (
+        lambda: make(settings={"threads": 1}),
+        TYPE + "settings={'threads': 1}: give ox.Settings",
+    ),
     "grid and survey swapped": (
         lambda: ox.Propagator(ox.Acoustic(), SURVEY, GRID, 2600.0),
         TYPE + "grid and survey are swapped",
@@ -125,18 +150,39 @@ CASES = {
     "max_velocity as a 0-d array": (lambda: make(max_velocity=np.array(2600.0)), ""),
     "max_velocity as a JAX scalar": (lambda: make(max_velocity=jnp.float32(2600.0)), ""),
     "max_velocity in km/s": (lambda: make(max_velocity=2.6), VALUE + "km/s"),
-    "max_velocity of NaN": (lambda: make(max_velocity=np.nan), VALUE + "must be a positive number, in m/s"),
-    "faces with a free surface only": (lambda: make(boundary=ox.Faces(top=ox.FreeSurface())).boundary, ""),
-    "a free surface at the bottom": (lambda: ox.Faces(CPML, bottom=ox.FreeSurface()), VALUE + "can only be at the top"),
+    "max_velocity of NaN": (
+        lambda: make(max_velocity=np.nan),
+        VALUE + "must be a positive number, in m/s",
+    ),
+    "faces with a free surface only": (
+        lambda: make(boundary=ox.Faces(top=ox.FreeSurface())).boundary,
+        "",
+    ),
+    "a free surface at the bottom": (
+        lambda: ox.Faces(CPML, bottom=ox.FreeSurface()),
+        VALUE + "can only be at the top",
+    ),
     "points per wavelength of NaN": (
         lambda: make(min_points_per_wavelength=np.nan),
         VALUE + "must be a number, 0 or more",
     ),
-    "points per wavelength of -1": (lambda: make(min_points_per_wavelength=-1), VALUE + "must be a number, 0 or more"),
-    "a sponge of power NaN": (lambda: ox.Sponge(power=np.nan), VALUE + "power=nan must be 1 or more"),
+    "points per wavelength of -1": (
+        lambda: make(min_points_per_wavelength=-1),
+        VALUE + "must be a number, 0 or more",
+    ),
+    "a sponge of power NaN": (
+        lambda: ox.Sponge(power=np.nan),
+        VALUE + "power=nan must be 1 or more",
+    ),
     "a sponge of half a cell": (lambda: ox.Sponge(width=2.5), VALUE + "as a number of cells"),
-    "an odd order": (lambda: ox.Propagator(ox.Acoustic(5), GRID, SURVEY, 2600.0), VALUE + "even number from 2 to 16"),
-    "interpolation misspelt": (lambda: make(interpolation="cubic"), VALUE + "choose one of 'sinc', 'linear'"),
+    "an odd order": (
+        lambda: ox.Propagator(ox.Acoustic(5), GRID, SURVEY, 2600.0),
+        VALUE + "even number from 2 to 16",
+    ),
+    "interpolation misspelt": (
+        lambda: make(interpolation="cubic"),
+        VALUE + "choose one of 'sinc', 'linear'",
+    ),
     "courant above one": (lambda: make(courant=1.5), VALUE + "at most 1"),
     "half a Ricker": (
         lambda: make(survey=survey(wavelet=half_ricker())),
@@ -149,14 +195,23 @@ CASES = {
     "points per wavelength that look enough": (lambda: almost_enough(), VALUE + "2.498"),
     "threads of NumPy's type": (lambda: ox.Settings(threads=np.int64(2)).threads + 0, ""),
     "memory as a float": (lambda: ox.Settings(memory=8e9).memory, ""),
-    "memory as True": (lambda: ox.Settings(memory=True), VALUE + "give a whole number of at least 1"),
-    "memory as a word": (lambda: ox.Settings(memory="8GB"), VALUE + "give a whole number of at least 1"),
+    "memory as True": (
+        lambda: ox.Settings(memory=True),
+        VALUE + "give a whole number of at least 1",
+    ),
+    "memory as a word": (
+        lambda: ox.Settings(memory="8GB"),
+        VALUE + "give a whole number of at least 1",
+    ),
     "no threads": (lambda: ox.Settings(threads=0), VALUE + "give a whole number of at least 1"),
     "too little memory": (lambda: too_little(), "MemoryError: needs at least"),
     "a layer of one cell on a thin grid": (lambda: finite(thin()), ""),
     # ------------------------------------------------------------ models
     "a model in km/s": (lambda: F(VP / 1000.0), VALUE + "km/s"),
-    "a model of whole numbers": (lambda: F(jnp.full(SHAPE, 2000)), TYPE + "int32: use float32 or float64"),
+    "a model of whole numbers": (
+        lambda: F(jnp.full(SHAPE, 2000)),
+        TYPE + "int32: use float32 or float64",
+    ),
     "a transposed model": (lambda: F(VP.T), VALUE + "transpose it, depth is the last axis"),
     "a model too fast": (lambda: F(VP * 2), VALUE + "exceeds max_velocity"),
     "a model with NaN": (lambda: F(VP.at[3, 4].set(np.nan)), VALUE + "NaN"),
@@ -182,8 +237,14 @@ CASES = {
     ),
     # ------------------------------------------------------------ calls
     "no shots in a call": (lambda: F(VP, shots=[]), VALUE + "give at least one shot number"),
-    "shots out of range": (lambda: F(VP, shots=[0, 5]), VALUE + "shots=0..5: the survey has shots 0 to 1"),
-    "shots beyond int32": (lambda: F(VP, shots=np.array([2**32])), VALUE + "the survey has shots 0 to 1"),
+    "shots out of range": (
+        lambda: F(VP, shots=[0, 5]),
+        VALUE + "shots=0..5: the survey has shots 0 to 1",
+    ),
+    "shots beyond int32": (
+        lambda: F(VP, shots=np.array([2**32])),
+        VALUE + "the survey has shots 0 to 1",
+    ),
     "negative shots": (lambda: F(VP, shots=[-1]), VALUE + "the survey has shots 0 to 1"),
     "shots as floats": (lambda: F(VP, shots=[0.0]), TYPE + "give whole numbers"),
     "shots as a mask": (lambda: F(VP, shots=np.array([True, False])), TYPE + "give whole numbers"),
@@ -191,21 +252,39 @@ CASES = {
     "shots as a list": (lambda: same(F(VP, shots=[1]), F(VP)[1:]), ""),
     "a wavelet for all": (lambda: same(F(VP, wavelet=jnp.asarray(W, "float32")), F(VP)), ""),
     "a wavelet in NumPy": (lambda: F(VP, wavelet=W), ""),
-    "a wavelet of another length": (lambda: F(VP, wavelet=W[:-1]), VALUE + "wavelet has shape (149,)"),
+    "a wavelet of another length": (
+        lambda: F(VP, wavelet=W[:-1]),
+        VALUE + "wavelet has shape (149,)",
+    ),
     "sources for one each": (lambda: same(F(VP, sources=SOURCES), F(VP)), ""),
     "receivers for all shots": (lambda: same(F(VP, receivers=RECEIVERS), F(VP)), ""),
-    "weights for points": (lambda: F(VP, weights=jnp.ones((2, *SHAPE))), VALUE + "the survey's sources are points"),
-    "no weights": (lambda: make(survey=survey(sources=ox.Extended(2)))(VP), VALUE + "give their weights"),
+    "weights for points": (
+        lambda: F(VP, weights=jnp.ones((2, *SHAPE))),
+        VALUE + "the survey's sources are points",
+    ),
+    "no weights": (
+        lambda: make(survey=survey(sources=ox.Extended(2)))(VP),
+        VALUE + "give their weights",
+    ),
     "traces of another shape": (
         lambda: F.adjoint(VP, DATA[:, :3]),
         VALUE + "data has shape (2, 3, 150), expected (2, 5, 150)",
     ),
-    "traces with NaN": (lambda: F.adjoint(VP, DATA * np.nan), VALUE + "data has values that are not finite"),
-    "vmap over nothing": (lambda: jax.vmap(F)(jnp.zeros((0, *SHAPE))), VALUE + "vmap over no model"),
+    "traces with NaN": (
+        lambda: F.adjoint(VP, DATA * np.nan),
+        VALUE + "data has values that are not finite",
+    ),
+    "vmap over nothing": (
+        lambda: jax.vmap(F)(jnp.zeros((0, *SHAPE))),
+        VALUE + "vmap over no model",
+    ),
     "jax.jvp": (lambda: jax.jvp(F, (VP,), (VP,)), TYPE + "use F.jvp(model, perturbation)"),
     "jax.jacfwd": (lambda: jax.jacfwd(F)(VP), TYPE + "use F.jvp(model, perturbation)"),
     "rank promotion forbidden": (lambda: without_rank_promotion(), ""),
-    "a perturbation of another shape": (lambda: F.jacobian(VP).mv(VP[:5]), VALUE + "perturbation has shape"),
+    "a perturbation of another shape": (
+        lambda: F.jacobian(VP).mv(VP[:5]),
+        VALUE + "perturbation has shape",
+    ),
     # ------------------------------------------------------------ inversions
     "an optimiser as a function": (
         lambda: invert(optimizer=optax.adam),
@@ -214,7 +293,10 @@ CASES = {
     "an optimiser as a word": (lambda: invert(optimizer="lbfgs"), TYPE + "optax.lbfgs()"),
     "bounds as a list": (lambda: invert(bounds=[1500.0, 2600.0]), ""),
     "bounds as one number": (lambda: invert(bounds=(1500.0,)), VALUE + "must be a pair"),
-    "bounds upside down": (lambda: invert(bounds=(2600.0, 1500.0)), VALUE + "lower bound must be below"),
+    "bounds upside down": (
+        lambda: invert(bounds=(2600.0, 1500.0)),
+        VALUE + "lower bound must be below",
+    ),
     "bounds above max_velocity": (
         lambda: invert(bounds=(1500.0, 6000.0)),
         VALUE + "vp may become 6000 m/s, beyond max_velocity=2600",
@@ -224,7 +306,10 @@ CASES = {
         VALUE + "observed has shape",
     ),
     "iterations of -1": (lambda: invert(iterations=-1), VALUE + "iterations=-1"),
-    "a folder that is not there": (lambda: invert(save="/no/such/folder/x.npz"), VALUE + "does not exist"),
+    "a folder that is not there": (
+        lambda: invert(save="/no/such/folder/x.npz"),
+        VALUE + "does not exist",
+    ),
     "half an iteration": (lambda: invert(iterations=1.5), VALUE + "iterations=1.5"),
 }
 
@@ -252,7 +337,9 @@ def too_little():
 def thin():
     grid = ox.Grid((31, 2), H)
     s = ox.Survey([[100.0, 0.0]], [[200.0, 10.0]], W, DT)
-    return ox.Propagator(ox.Acoustic(8), grid, s, 2600.0, boundary=ox.CPML(1))(jnp.full((31, 2), 2000.0))
+    return ox.Propagator(ox.Acoustic(8), grid, s, 2600.0, boundary=ox.CPML(1))(
+        jnp.full((31, 2), 2000.0)
+    )
 
 
 def finite(traces):

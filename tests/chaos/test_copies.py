@@ -1,4 +1,5 @@
-"""Pickles, copies and replacements of everything that users hold: they run, and give the same bits."""
+"""Pickles, copies and replacements of everything that users hold: they run, and give the same
+bits."""
 
 import copy
 import multiprocessing
@@ -16,7 +17,10 @@ import ondax as ox
 GRID, SHOTS, NT, DT = ox.Grid((31, 26), 10.0), 2, 150, 0.002
 VP = jnp.full(GRID.shape, 2000.0).at[:, 13:].set(2300.0)
 SURVEY = ox.Survey(
-    ox.line((50.0, 40.0), (250.0, 40.0), SHOTS), ox.line((0.0, 60.0), (300.0, 60.0), 7), ox.ricker(12.0, NT, DT), DT
+    ox.line((50.0, 40.0), (250.0, 40.0), SHOTS),
+    ox.line((0.0, 60.0), (300.0, 60.0), 7),
+    ox.ricker(12.0, NT, DT),
+    DT,
 )
 WAYS = {
     "pickle": lambda x: pickle.loads(pickle.dumps(x)),
@@ -41,8 +45,14 @@ HELD = {
     "extended survey": (lambda: EXTENDED, lambda s: np.asarray(propagator(s)(VP, weights=WEIGHTS))),
     "propagator": (propagator, traces),
     "jacobian": (lambda: propagator().jacobian(VP), lambda J: np.asarray(J.mv(VP - 2000.0))),
-    "its transpose": (lambda: propagator().jacobian(VP).T, lambda T: np.asarray(T.mv(propagator()(VP)))),
-    "modelling layer": (lambda: ox.nn.Modelling(propagator()), lambda layer: np.asarray(layer(VP[None]))),
+    "its transpose": (
+        lambda: propagator().jacobian(VP).T,
+        lambda T: np.asarray(T.mv(propagator()(VP))),
+    ),
+    "modelling layer": (
+        lambda: ox.nn.Modelling(propagator()),
+        lambda layer: np.asarray(layer(VP[None])),
+    ),
     "layer that holds a model": (
         lambda: ox.nn.ExtendedModelling(propagator(EXTENDED), VP),
         lambda layer: np.asarray(layer(WEIGHTS)),
@@ -52,7 +62,9 @@ HELD = {
         lambda layer: np.asarray(layer(WEIGHTS)),
     ),
     "network": (
-        lambda: eqx.nn.Sequential([eqx.nn.Lambda(lambda_of_the_module), ox.nn.Modelling(propagator())]),
+        lambda: eqx.nn.Sequential(
+            [eqx.nn.Lambda(lambda_of_the_module), ox.nn.Modelling(propagator())]
+        ),
         lambda net: np.asarray(net(VP[None])),
     ),
 }
@@ -80,7 +92,9 @@ def test_copies_give_the_same_bits(held: str, way: str, used: bool):
 @pytest.mark.parametrize("way", WAYS)
 def test_results_and_interrupts(way: str):
     F = propagator()
-    result = ox.fwi(F, traces(F), VP - 50.0, optimizer=optax.adam(5.0), iterations=1, progress=False)
+    result = ox.fwi(
+        F, traces(F), VP - 50.0, optimizer=optax.adam(5.0), iterations=1, progress=False
+    )
     copied = WAYS[way](ox.Interrupted("stopped", result))
     assert str(copied) == "stopped"
     np.testing.assert_array_equal(copied.result.model, result.model)
@@ -114,7 +128,13 @@ REPLACED = {
 
 @pytest.mark.parametrize("name", REPLACED)
 def test_a_replaced_propagator_is_the_one_made_anew(name: str):
-    own = {"equation": ox.Acoustic(4), "grid": GRID, "survey": SURVEY, "max_velocity": 2600.0, "boundary": ox.Sponge(8)}
+    own = {
+        "equation": ox.Acoustic(4),
+        "grid": GRID,
+        "survey": SURVEY,
+        "max_velocity": 2600.0,
+        "boundary": ox.Sponge(8),
+    }
     right = ox.Propagator(**(own | {name: REPLACED[name]}))
     found = propagator().replace(**{name: REPLACED[name]})
     model = jnp.full(right.grid.shape, 2000.0)
@@ -134,7 +154,9 @@ def test_surveys_do_not_change():
         survey.wavelet[0] = 1.0
     assert SURVEY.replace(dt=0.001).dt == 0.001
     kinds = SURVEY.replace(receiver={"receiver": 2.0})
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(kinds)).receiver["receiver"], kinds.receiver["receiver"])
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(kinds)).receiver["receiver"], kinds.receiver["receiver"]
+    )
 
 
 def aligned(values: np.ndarray) -> np.ndarray:

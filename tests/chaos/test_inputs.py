@@ -11,7 +11,9 @@ import pytest
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, list[str]]:
-    done = subprocess.run([sys.executable, str(Path(inputs.__file__))], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(Path(inputs.__file__))], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -1,4 +1,5 @@
-"""Ctrl-C, forks, processes that end, exceptions inside callbacks: the user's own exception, at once, and nothing left running."""
+"""Ctrl-C, forks, processes that end, exceptions inside callbacks: the user's own exception, at
+once, and nothing left running."""
 
 import os
 import signal
@@ -23,9 +24,16 @@ VP = jnp.full(GRID.shape, 2000.0)
 
 
 def propagator(shots: int = 2, threads: int = 2) -> ox.Propagator:
-    survey = ox.Survey(ox.line((50.0, 40.0), (250.0, 40.0), shots), [[100.0, 60.0]], ox.ricker(12.0, 150, 0.002), 0.002)
+    survey = ox.Survey(
+        ox.line((50.0, 40.0), (250.0, 40.0), shots),
+        [[100.0, 60.0]],
+        ox.ricker(12.0, 150, 0.002),
+        0.002,
+    )
     settings = ox.Settings(threads=threads)
-    return ox.Propagator(ox.Acoustic(4), GRID, survey, 2600.0, boundary=ox.Sponge(8), settings=settings)
+    return ox.Propagator(
+        ox.Acoustic(4), GRID, survey, 2600.0, boundary=ox.Sponge(8), settings=settings
+    )
 
 
 SETUP = """
@@ -50,7 +58,11 @@ os.environ["SHOT_SECONDS"] = "0.4"  # 8 s for all of them
 def script(body: str, **environment: str) -> subprocess.Popen[str]:
     code = textwrap.dedent(SETUP) + textwrap.dedent(body)
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, env={**os.environ, **environment}
+        [sys.executable, "-c", code],
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -70,7 +82,8 @@ CALLS = {
 
 @pytest.mark.parametrize("call", slow_but(CALLS, "eager"))
 def test_ctrl_c_is_a_keyboard_interrupt_at_the_next_shot(call: str):
-    """Of forty shots of 0.4 s, a few have run; the process is free to end. Twice in `lsrtm`, which finishes its iteration."""
+    """Of forty shots of 0.4 s, a few have run; the process is free to end. Twice in `lsrtm`, which
+    finishes its iteration."""
     process = script(
         f"""
         print("go", flush=True)
@@ -125,7 +138,8 @@ def test_the_first_ctrl_c_in_fwi_finishes_the_iteration():
         os.environ["SHOT_SECONDS"] = "0.05"
         print("go", flush=True)
         try:
-            ox.fwi(F, jnp.zeros((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=50, progress=False)
+            ox.fwi(F, jnp.zeros((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=50,
+            progress=False)
         except ox.Interrupted as stopped:
             print(len(stopped.result.history), flush=True)
         """
@@ -146,9 +160,9 @@ def test_sigint_ignored_by_the_parent_stays_ignored():
         os.environ["SHOT_SECONDS"] = "0"
         def press(*_):
             os.kill(os.getpid(), signal.SIGINT)
-        ox.fwi(F, jnp.ones((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=3, progress=False, callback=press)
-        F(VP)
-        print("done", signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+        ox.fwi(F, jnp.ones((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=3,
+        progress=False, callback=press) F(VP) print("done", signal.getsignal(signal.SIGINT) is
+        signal.SIG_IGN)
         """
     )
     said, errors = process.communicate(timeout=120)
@@ -257,7 +271,9 @@ def test_calls_while_the_process_ends(way: str):
         os.environ["SHOT_SECONDS"] = "0"
         right = np.asarray(F(VP))
         """
-    said, errors = script(textwrap.dedent(head) + textwrap.dedent(ENDS[way])).communicate(timeout=120)
+    said, errors = script(textwrap.dedent(head) + textwrap.dedent(ENDS[way])).communicate(
+        timeout=120
+    )
     assert said == "True\n", errors
 
 
@@ -269,13 +285,18 @@ WITHOUT_JIT = {
     "adjoint": lambda F: F.adjoint(VP, jnp.ones((2, 1, 150))),
     "vmap": lambda F: jax.vmap(F)(jnp.stack([VP, VP + 10.0])),
     "scan": lambda F: jax.lax.scan(lambda c, m: (c, F(m)), 0, jnp.stack([VP, VP + 10.0]))[1],
-    "fwi": lambda F: ox.fwi(F, jnp.ones((2, 1, 150)), VP, optimizer=optax.sgd(1.0), iterations=1, progress=False).model,
+    "fwi": lambda F: (
+        ox.fwi(
+            F, jnp.ones((2, 1, 150)), VP, optimizer=optax.sgd(1.0), iterations=1, progress=False
+        ).model
+    ),
 }
 
 
 @pytest.mark.parametrize("what", slow_but(WITHOUT_JIT, "traces", "gradient"))
 def test_disable_jit(what: str):
-    """The same, but for the rounding of what XLA fuses: of the wavelets' maps and the sums of losses, 1e-5 of the whole."""
+    """The same, but for the rounding of what XLA fuses: of the wavelets' maps and the sums of
+    losses, 1e-5 of the whole."""
     right = WITHOUT_JIT[what](propagator())
     with jax.disable_jit():
         found = WITHOUT_JIT[what](propagator())
@@ -309,7 +330,9 @@ RAISING = {
     "Born": lambda F: F.jacobian(VP).mv(VP),
     "vmap": lambda F: jax.vmap(F)(jnp.stack([VP, VP])),
     "hvp": lambda F: ox.hvp(lambda d: jnp.sum(d**2), F, VP, VP),
-    "fwi": lambda F: ox.fwi(F, jnp.ones((20, 1, 150)), VP, optimizer=optax.sgd(1.0), iterations=1, progress=False),
+    "fwi": lambda F: ox.fwi(
+        F, jnp.ones((20, 1, 150)), VP, optimizer=optax.sgd(1.0), iterations=1, progress=False
+    ),
     "lsrtm": lambda F: ox.lsrtm(F, jnp.ones((20, 1, 150)), VP, iterations=1, progress=False),
 }
 
@@ -321,7 +344,9 @@ def test_exceptions_keep_their_type(what: str, failing: list[int]):
     assert str(caught.value) == "the shot was odd"
     notes = getattr(caught.value, "__notes__", [])
     if what not in ("gradient", "vmap"):  # JAX has the last word there
-        assert all("of ox." in note for note in notes), "nothing but the iteration comes behind our line"
+        assert all("of ox." in note for note in notes), (
+            "nothing but the iteration comes behind our line"
+        )
     assert len(failing) <= 4  # the shots that had not begun are given up
 
 

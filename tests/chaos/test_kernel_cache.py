@@ -1,4 +1,5 @@
-"""Damage to compiled kernels on disk, and to what compiles them: the right kernel comes all the same, or one clear line."""
+"""Damage to compiled kernels on disk, and to what compiles them: the right kernel comes all the
+same, or one clear line."""
 
 import json
 import os
@@ -53,7 +54,8 @@ def entry(cache: Path) -> Path:
 
 
 def put(path: Path, content: bytes) -> None:
-    """As another file of that name: what is mapped into this process must not be cut under its feet."""
+    """As another file of that name: what is mapped into this process must not be cut under its
+    feet."""
     path.unlink()
     path.write_bytes(content)
 
@@ -71,7 +73,8 @@ def flip(path: Path, at: float) -> None:
 
 
 def rewrite(path: Path, change: Callable[[dict], None], seal: bool) -> None:
-    """Changes the description; with `seal` as one who knows how it is sealed, as another version of ondax would."""
+    """Changes the description; with `seal` as one who knows how it is sealed, as another version of
+    ondax would."""
     described = json.loads(path.read_text())
     described.pop("digest")
     change(described)
@@ -108,7 +111,10 @@ DAMAGE = {
     "library is text": lambda e: put(e / SO, b"gone"),
     "library is a folder": lambda e: into_a_folder(e / SO),
     "library is a dangling link": lambda e: ((e / SO).unlink(), (e / SO).symlink_to("nowhere")),
-    **{f"library with a bit flipped at {at:.0%}": (lambda e, at=at: flip(e / SO, at)) for at in np.linspace(0, 1, 9)},
+    **{
+        f"library with a bit flipped at {at:.0%}": (lambda e, at=at: flip(e / SO, at))
+        for at in np.linspace(0, 1, 9)
+    },
     "description missing": lambda e: (e / JSON).unlink(),
     "description empty": lambda e: (e / JSON).write_text(""),
     "description cut in half": lambda e: first_half(e / JSON),
@@ -117,16 +123,26 @@ DAMAGE = {
     "description a list": lambda e: (e / JSON).write_text("[1, 2]"),
     "description a number": lambda e: (e / JSON).write_text("3"),
     "description without a digest": lambda e: (e / JSON).write_text('{"content": {}}'),
-    "description of former versions": lambda e: (e / JSON).write_text('{"arguments": [], "dtype": "float64"}'),
+    "description of former versions": lambda e: (e / JSON).write_text(
+        '{"arguments": [], "dtype": "float64"}'
+    ),
     **{
         f"description with a bit flipped at {at:.0%}": (lambda e, at=at: flip(e / JSON, at))
         for at in np.linspace(0, 1, 5)
     },
-    "arguments in another order": lambda e: rewrite(e / JSON, lambda d: d["content"]["arguments"].reverse(), False),
-    "an argument missing": lambda e: rewrite(e / JSON, lambda d: d["content"]["arguments"].pop(), False),
-    "another precision": lambda e: rewrite(e / JSON, lambda d: d["content"].update(dtype="float32"), False),
+    "arguments in another order": lambda e: rewrite(
+        e / JSON, lambda d: d["content"]["arguments"].reverse(), False
+    ),
+    "an argument missing": lambda e: rewrite(
+        e / JSON, lambda d: d["content"]["arguments"].pop(), False
+    ),
+    "another precision": lambda e: rewrite(
+        e / JSON, lambda d: d["content"].update(dtype="float32"), False
+    ),
     "of another kernel": lambda e: rewrite(e / JSON, lambda d: d.update(key="0" * 32), True),
-    "another library's digest": lambda e: rewrite(e / JSON, lambda d: d["files"].update({SO: "0" * 64}), True),
+    "another library's digest": lambda e: rewrite(
+        e / JSON, lambda d: d["files"].update({SO: "0" * 64}), True
+    ),
     "source missing": lambda e: (e / C).unlink(),
     "source changed": lambda e: (e / C).write_text("int kernel(void) { return 0; }"),
     "emptied": lambda e: [p.unlink() for p in e.iterdir()],
@@ -146,7 +162,9 @@ IN_THE_GATE = (
 )
 
 
-@pytest.mark.parametrize("damage", [d if d in IN_THE_GATE else pytest.param(d, marks=pytest.mark.slow) for d in DAMAGE])
+@pytest.mark.parametrize(
+    "damage", [d if d in IN_THE_GATE else pytest.param(d, marks=pytest.mark.slow) for d in DAMAGE]
+)
 def test_a_damaged_kernel_is_built_again(damage: str, cache: Path):
     """With one line of warning, once; the same bits come."""
     if AS_ROOT and damage == "entry cannot be read":
@@ -154,7 +172,9 @@ def test_a_damaged_kernel_is_built_again(damage: str, cache: Path):
     right = traces()
     before = entry(cache)
     DAMAGE[damage](before)
-    with pytest.warns(KernelCacheWarning, match=rf"{before} is damaged and is built again: \S+") as seen:
+    with pytest.warns(
+        KernelCacheWarning, match=rf"{before} is damaged and is built again: \S+"
+    ) as seen:
         again = traces()
     assert len(seen) == 1
     assert "\n" not in str(seen[0].message)
@@ -175,7 +195,9 @@ def test_an_entry_that_is_gone_is_no_damage(cache: Path):
     kernel()
 
 
-def test_the_folder_may_vanish_while_a_kernel_is_built(cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_folder_may_vanish_while_a_kernel_is_built(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
     compile_it = building.Toolchain.compile
     left = [2]
 
@@ -201,8 +223,14 @@ def _owned_by_another(folder: Path) -> None:
 
 
 FOLDERS = {
-    "others may write": (lambda f: (f.mkdir(), f.chmod(0o777)), r"others may write to .*chmod go-w"),
-    "the group may write": (lambda f: (f.mkdir(), f.chmod(0o775)), r"others may write to .*chmod go-w"),
+    "others may write": (
+        lambda f: (f.mkdir(), f.chmod(0o777)),
+        r"others may write to .*chmod go-w",
+    ),
+    "the group may write": (
+        lambda f: (f.mkdir(), f.chmod(0o775)),
+        r"others may write to .*chmod go-w",
+    ),
     "belongs to another": (_owned_by_another, "belongs to another user"),
     "is a file": (lambda f: f.write_text(""), "cannot be made: "),
     "is a dangling link": (lambda f: f.symlink_to(f.parent / "no" / "where"), "cannot be made: "),
@@ -211,13 +239,18 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_a_folder_that_is_not_trusted_is_not_used(case: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    """A private one is, with a warning that says why and what to set; what lies in the other is not run."""
+def test_a_folder_that_is_not_trusted_is_not_used(
+    case: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A private one is, with a warning that says why and what to set; what lies in the other is not
+    run."""
     prepare, why = FOLDERS[case]
     prepare(cache)
     if case == "below a file":
         monkeypatch.setenv("ONDAX_CACHE_DIR", str(cache / "deeper"))
-    with pytest.warns(KernelCacheWarning, match=f"kept for this process only: .*{why}.*Set ONDAX_CACHE_DIR") as seen:
+    with pytest.warns(
+        KernelCacheWarning, match=f"kept for this process only: .*{why}.*Set ONDAX_CACHE_DIR"
+    ) as seen:
         assert kernel().signature.arguments
     assert len(seen) == 1
     with warnings.catch_warnings():
@@ -238,10 +271,14 @@ NOWHERE = {
 @pytest.mark.parametrize("case", NOWHERE)
 def test_there_is_always_a_folder(case: str, monkeypatch: pytest.MonkeyPatch):
     if AS_ROOT and case in ("HOME does not exist", "HOME is empty"):
-        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home directory")))
+        monkeypatch.setattr(
+            Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home directory"))
+        )
     monkeypatch.delenv("ONDAX_CACHE_DIR")
     for name, value in NOWHERE[case].items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(
+            name, value
+        )
     with pytest.warns(KernelCacheWarning, match="Set ONDAX_CACHE_DIR to a folder of yours"):
         kernel()
 
@@ -259,7 +296,9 @@ def test_what_is_made_is_ours_alone(mask: int, cache: Path):
         kernel()
 
 
-@pytest.mark.parametrize("name", ["with space", "ünï-cödé", "quo'te\"s", "$(touch x)", "new\nline", "-dash", "a;b&c"])
+@pytest.mark.parametrize(
+    "name", ["with space", "ünï-cödé", "quo'te\"s", "$(touch x)", "new\nline", "-dash", "a;b&c"]
+)
 def test_any_name_will_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path / name))
     with warnings.catch_warnings():
@@ -278,7 +317,9 @@ def test_a_full_disk_costs_no_kernel(cache: Path, monkeypatch: pytest.MonkeyPatc
         publish(work, where, content)
 
     monkeypatch.setattr(kernel_cache, "_publish", full)
-    with pytest.warns(KernelCacheWarning, match="cannot be written to: No space left.*Set ONDAX_CACHE_DIR"):
+    with pytest.warns(
+        KernelCacheWarning, match="cannot be written to: No space left.*Set ONDAX_CACHE_DIR"
+    ):
         kernel()
     assert list(cache.iterdir()) == []
 
@@ -308,8 +349,12 @@ WORKING = {
     "a launcher before it": lambda folder: script(folder / "ccache", 'exec "$@"') + " gcc",
     "a flag behind it": lambda _: "gcc -pthread",
     "a space before it": lambda _: " gcc",
-    "relative to this folder": lambda folder: os.path.relpath(script(folder / "mycc", 'exec gcc "$@"')),
-    "noisy": lambda folder: script(folder / "noisy", 'echo warning >&2; printf "\\351" >&2; exec gcc "$@"'),
+    "relative to this folder": lambda folder: os.path.relpath(
+        script(folder / "mycc", 'exec gcc "$@"')
+    ),
+    "noisy": lambda folder: script(
+        folder / "noisy", 'echo warning >&2; printf "\\351" >&2; exec gcc "$@"'
+    ),
 }
 
 
@@ -330,14 +375,20 @@ FAILING = {
         'gcc "$@" || exit 1; for f in kernel.so; do [ -f $f ] && truncate -s 4200 $f; done; exit 0',
         "made a kernel that cannot be loaded: kernel.so is shorter than its own header says",
     ),
-    "writes no library": ('gcc "$@" && { [ -f kernel.so ] && echo text > kernel.so; exit 0; }', "cannot be loaded"),
+    "writes no library": (
+        'gcc "$@" && { [ -f kernel.so ] && echo text > kernel.so; exit 0; }',
+        "cannot be loaded",
+    ),
     "takes for ever": ("sleep 600 & wait", r"was stopped after 0.5 s.*ONDAX_COMPILER_SECONDS"),
 }
 
 
 @pytest.mark.parametrize("case", FAILING)
-def test_compilers_that_do_not(case: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One error, soon, that names what was run; nothing is kept, and a compiler that works is asked again."""
+def test_compilers_that_do_not(
+    case: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One error, soon, that names what was run; nothing is kept, and a compiler that works is asked
+    again."""
     command, said = FAILING[case]
     is_script = case in ("speaks Latin-1", "crashes", "takes for ever") or case.startswith("writes")
     monkeypatch.setenv("CC", script(tmp_path / "badcc", command) if is_script else command)
@@ -358,14 +409,20 @@ def test_flags_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
         kernel()
 
 
-def test_a_stopped_compiler_takes_its_children_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CC", script(tmp_path / "slow", f"sleep 600 & echo $! > {tmp_path}/pid; wait"))
+def test_a_stopped_compiler_takes_its_children_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(
+        "CC", script(tmp_path / "slow", f"sleep 600 & echo $! > {tmp_path}/pid; wait")
+    )
     monkeypatch.setenv("ONDAX_COMPILER_SECONDS", "0.5")
     with pytest.raises(CompilerError):
         kernel()
     child = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
     deadline = time.monotonic() + 10.0
-    while child.exists() and child.read_text().split()[2] != "Z":  # a zombie waits for the init process only
+    while (
+        child.exists() and child.read_text().split()[2] != "Z"
+    ):  # a zombie waits for the init process only
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -373,7 +430,9 @@ def test_a_stopped_compiler_takes_its_children_along(tmp_path: Path, monkeypatch
 # ---------------------------------------------------------------- keys
 
 
-@pytest.mark.parametrize("wanted", ["2 AcousticDensity", *(pytest.param(n, marks=pytest.mark.slow) for n in "23")])
+@pytest.mark.parametrize(
+    "wanted", ["2 AcousticDensity", *(pytest.param(n, marks=pytest.mark.slow) for n in "23")]
+)
 def test_every_process_has_the_same_keys(wanted: str):
     """Python's sets come in another order in every process: no kernel's key may follow it."""
     command = [sys.executable, str(TESTS / "kernel_keys.py"), *wanted.split()]
@@ -412,7 +471,10 @@ with float64_everywhere():
 def in_a_process(before: str = "", **environment: str) -> str:
     code = textwrap.dedent(RUN).format(tests=str(TESTS), before=before)
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -1,4 +1,5 @@
-"""Too little memory: what is not in use goes first, then histories are checkpointed, then one line says what a shot needs."""
+"""Too little memory: what is not in use goes first, then histories are checkpointed, then one line
+says what a shot needs."""
 
 import gc
 import subprocess
@@ -27,7 +28,9 @@ def propagator(**given: object) -> ox.Propagator:
         ox.ricker(12.0, 150, 0.002),
         0.002,
     )
-    return ox.Propagator(ox.Acoustic(4), GRID, survey, 2600.0, boundary=ox.Sponge(8), settings=ox.Settings(**given))
+    return ox.Propagator(
+        ox.Acoustic(4), GRID, survey, 2600.0, boundary=ox.Sponge(8), settings=ox.Settings(**given)
+    )
 
 
 def gradient(F: ox.Propagator) -> np.ndarray:
@@ -37,7 +40,9 @@ def gradient(F: ox.Propagator) -> np.ndarray:
 class Scarce:
     """A system that gives no more than so many bytes in arrays at least as large as a history's."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, limit: int, from_size: int, error: Exception) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, limit: int, from_size: int, error: Exception
+    ) -> None:
         self.limit, self.from_size, self.error = limit, from_size, error
         self.given: list[weakref.ref[np.ndarray]] = []
         self.real = buffers._zeros
@@ -72,8 +77,11 @@ def size_of_history() -> int:
 
 @pytest.mark.parametrize("error", ERRORS, ids=["MemoryError", "ENOMEM"])
 @pytest.mark.parametrize("histories", [3.5, 1.5, 0.5])
-def test_a_failed_allocation_costs_time_only(histories: float, error: Exception, monkeypatch: pytest.MonkeyPatch):
-    """Room for all shots' histories, for one, for none: the same gradient, to the bit or to checkpointing's rounding."""
+def test_a_failed_allocation_costs_time_only(
+    histories: float, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    """Room for all shots' histories, for one, for none: the same gradient, to the bit or to
+    checkpointing's rounding."""
     right, size = gradient(propagator()), size_of_history()
     F = propagator(threads=1)
     for i in range(3):  # fills the memo with what may go
@@ -84,11 +92,14 @@ def test_a_failed_allocation_costs_time_only(histories: float, error: Exception,
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["MemoryError", "ENOMEM"])
-def test_too_little_for_a_shot_is_said_in_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch):
+def test_too_little_for_a_shot_is_said_in_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+):
     F = propagator()
     Scarce(monkeypatch, 0, 1 << 10, error)
     with pytest.raises(
-        MemoryError, match=r"out of memory: .*A shot needs about \d+ bytes.*threads=.*narrower boundary"
+        MemoryError,
+        match=r"out of memory: .*A shot needs about \d+ bytes.*threads=.*narrower boundary",
     ) as e:
         F(VP)
     assert "\n" not in str(e.value)
@@ -131,11 +142,27 @@ def pools() -> list[buffers.Pool]:
 GROUPS = {
     "no limit": ({"memory.max": "max\n"}, "0::/\n", None),
     "container of version 2": ({"memory.max": "1000\n"}, "0::/\n", 1000),
-    "nested group of version 2": ({"a/memory.max": "max\n", "a/b/memory.max": "2000\n"}, "0::/a/b\n", 2000),
+    "nested group of version 2": (
+        {"a/memory.max": "max\n", "a/b/memory.max": "2000\n"},
+        "0::/a/b\n",
+        2000,
+    ),
     "a parent's limit": ({"a/memory.max": "500\n", "a/b/memory.max": "2000\n"}, "0::/a/b\n", 500),
-    "version 1": ({"memory/a/memory.limit_in_bytes": "3000\n"}, "5:memory:/a\n4:cpu,cpuacct:/a\n", 3000),
-    "version 1 in a container": ({"memory/memory.limit_in_bytes": "700\n"}, "5:memory:/docker/12\n", 700),
-    "both": ({"memory.max": "900\n", "memory/memory.limit_in_bytes": "800\n"}, "0::/\n5:memory:/\n", 800),
+    "version 1": (
+        {"memory/a/memory.limit_in_bytes": "3000\n"},
+        "5:memory:/a\n4:cpu,cpuacct:/a\n",
+        3000,
+    ),
+    "version 1 in a container": (
+        {"memory/memory.limit_in_bytes": "700\n"},
+        "5:memory:/docker/12\n",
+        700,
+    ),
+    "both": (
+        {"memory.max": "900\n", "memory/memory.limit_in_bytes": "800\n"},
+        "0::/\n5:memory:/\n",
+        800,
+    ),
     "version 1, unlimited": (
         {"memory/memory.limit_in_bytes": "9223372036854771712\n"},
         "5:memory:/\n",
@@ -165,7 +192,9 @@ def test_limits_of_the_process_count_and_are_asked_once():
     resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 40 << 30))
     print(first <= 20 << 30, machine_memory() == first)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
     assert done.stdout == "True True\n", done.stderr
 
 
@@ -184,7 +213,9 @@ def test_under_ulimit_the_memo_makes_room():
         F.jacobian(v + i / 100).T.mv(d)
     print("all")
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
     assert done.stdout == "all\n", done.stderr
 
 

@@ -1,4 +1,5 @@
-"""Damage to saved inversions, to the disk they are on and to the terminal: an error with file and remedy, or no loss at all."""
+"""Damage to saved inversions, to the disk they are on and to the terminal: an error with file and
+remedy, or no loss at all."""
 
 import io
 import json
@@ -84,7 +85,10 @@ def _array_of_objects() -> bytes:
 
 
 DAMAGE = {
-    **{f"cut to {share:.0%}": (lambda p, s=share: cut(p, s)) for share in (0.0, 0.01, 0.3, 0.6, 0.9, 0.99)},
+    **{
+        f"cut to {share:.0%}": (lambda p, s=share: cut(p, s))
+        for share in (0.0, 0.01, 0.3, 0.6, 0.9, 0.99)
+    },
     "zeroed": lambda p: p.write_bytes(bytes(p.stat().st_size)),
     "text": lambda p: p.write_text("hello"),
     "a pickle": lambda p: p.write_bytes(pickle.dumps({"header": 1})),
@@ -156,10 +160,14 @@ def full(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 99])
-def test_a_full_disk_costs_neither_run_nor_result(times: int, saved: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_costs_neither_run_nor_result(
+    times: int, saved: Path, monkeypatch: pytest.MonkeyPatch
+):
     before = saved.read_bytes()
     full(monkeypatch, times)
-    with pytest.warns(ox.UnsavedState, match=r"state\.npz could not be saved.*No space left.*Make room") as seen:
+    with pytest.warns(
+        ox.UnsavedState, match=r"state\.npz could not be saved.*No space left.*Make room"
+    ) as seen:
         found = invert(saved, 5)
     assert len(seen) == min(times, 3)
     assert seen[0].filename == __file__
@@ -197,17 +205,22 @@ def test_two_writers_are_refused_by_name(tmp_path: Path):
     other = context.Process(target=_write, args=(str(tmp_path / "state.npz"), ready, go))
     other.start()
     assert ready.wait(60)
-    with pytest.raises(ValueError, match=rf"state\.npz.*process {other.pid} is writing to it.*another path"):
+    with pytest.raises(
+        ValueError, match=rf"state\.npz.*process {other.pid} is writing to it.*another path"
+    ):
         invert(tmp_path / "state.npz", 3)
     go.set()
     other.join(60)
-    (tmp_path / "state.npz").unlink()  # to that process, the misfit was a function of another module
+    (
+        tmp_path / "state.npz"
+    ).unlink()  # to that process, the misfit was a function of another module
     invert(tmp_path / "state.npz", 3)
     assert os.listdir(tmp_path) == ["state.npz"]
 
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path):
-    """Which would refuse the path after the parent has been killed; nor does it take the lock away."""
+    """Which would refuse the path after the parent has been killed; nor does it take the lock
+    away."""
     path = tmp_path / "state.npz"
     with state.only_writer(path):
         held = set(state._HELD)
@@ -220,7 +233,9 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_lock_that_was_just_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_lock_that_was_just_removed_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Whoever opened the file before it was removed must not lock what has no name any more."""
     beside, opened = tmp_path / "x.lock", []
     real = os.open
@@ -276,7 +291,9 @@ TERMINALS = {"closed": closed, "a broken pipe": Broken, "none": lambda: None}
 
 
 @pytest.mark.parametrize("terminal", TERMINALS)
-def test_a_lost_terminal_costs_nothing(terminal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_lost_terminal_costs_nothing(
+    terminal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     right = invert(iterations=3)
     invert(tmp_path / "state.npz", 1)
     for name in ("stderr", "stdout"):
@@ -325,7 +342,9 @@ def test_threads_and_memory_are_not_part_of_the_problem(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["fwi", "lsrtm"])
-def test_killed_at_twenty_moments_the_bits_are_those_of_an_undisturbed_run(loop: str, tmp_path: Path):
+def test_killed_at_twenty_moments_the_bits_are_those_of_an_undisturbed_run(
+    loop: str, tmp_path: Path
+):
     """`kill -9`, again and again, until the run is through."""
     code = textwrap.dedent(WAVES) + textwrap.dedent(
         f"""

@@ -1,4 +1,5 @@
-"""Calculus on wave equations: `linearize`, `transpose` and the coupling of a scheme to its coefficients.
+"""Calculus on wave equations: `linearize`, `transpose` and the coupling of a scheme to its
+coefficients.
 
 Symbolic, and without any knowledge of physics, of data or of JAX.
 """

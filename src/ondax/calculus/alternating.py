@@ -1,8 +1,10 @@
-"""A scheme at the highest frequency that its time step resolves: where every field changes sign from step to step.
+"""A scheme at the highest frequency that its time step resolves: where every field changes sign
+from step to step.
 
-A leapfrog becomes unstable when the time step is so long that such a motion, `f[n+1] = -f[n]`, solves it: two of its
-eigenvalues then meet at -1. So the symbols of this motion, with the time step as a parameter, tell the largest stable step of
-any explicit scheme whose damping is centred. Damping, and the memories of attenuation, cancel in them.
+A leapfrog becomes unstable when the time step is so long that such a motion, `f[n+1] = -f[n]`,
+solves it: two of its eigenvalues then meet at -1. So the symbols of this motion, with the time step
+as a parameter, tell the largest stable step of any explicit scheme whose damping is centred.
+Damping, and the memories of attenuation, cancel in them.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ class Balance:
         field: the field.
         inertia: what its amplitude is divided by; pointwise.
         take: what it is multiplied by; pointwise.
-        forces: linear in the amplitudes of the other fields, and of its own where that is differentiated. An access of
-            `other.forward` stands for an amplitude that comes from a balance earlier in the list.
+        forces: linear in the amplitudes of the other fields, and of its own where that is
+            differentiated. An access of `other.forward` stands for an amplitude that comes from a
+            balance earlier in the list.
     """
 
     field: Field

@@ -8,15 +8,26 @@ from devito import Function
 from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Spatial, System, Update
-from .terms import EquationError, Expr, accesses, depends_on, explicit, is_access, location, summands, time_offset
+from .terms import (
+    EquationError,
+    Expr,
+    accesses,
+    depends_on,
+    explicit,
+    is_access,
+    location,
+    summands,
+    time_offset,
+)
 
 
 def checked(system: System) -> System:
     """The same system with every derivative's evaluation point stated.
 
     Raises:
-        EquationError: an update is not linear in the fields, not polynomial in the coefficients, inconsistently
-            staggered, not explicit, or uses a symbol that the system does not declare.
+        EquationError: an update is not linear in the fields, not polynomial in the coefficients,
+            inconsistently staggered, not explicit, or uses a symbol that the system does not
+            declare.
     """
     fields = set(system.fields)
     if len(fields) != len(system.updates):
@@ -25,16 +36,21 @@ def checked(system: System) -> System:
     for name in names:
         if names.count(name) > 1:
             raise EquationError(
-                f"two symbols are called {name}: kernels tell arrays apart by name, so give each its own"
+                f"two symbols are called {name}: kernels tell arrays apart by name, so give each "
+                "its own"
             )
     known = fields | set(system.coefficients) | set(system.symbols.profiles)
     advanced: set[Field] = set()
     updates = []
     for update in system.updates:
         update = _with_points(update)
-        for access in (a for e in (update.rhs, update.mass, update.keep, update.take) for a in accesses(e)):
+        for access in (
+            a for e in (update.rhs, update.mass, update.keep, update.take) for a in accesses(e)
+        ):
             if access.function not in known:
-                raise EquationError(f"{access} is neither a field nor a coefficient nor a profile of this equation")
+                raise EquationError(
+                    f"{access} is neither a field nor a coefficient nor a profile of this equation"
+                )
         _check_mass(update, fields)
         _check_memory(update, set(system.symbols.profiles))
         _check_order(update, advanced, fields)
@@ -42,7 +58,8 @@ def checked(system: System) -> System:
             degree = field_degree(term, fields)
             if degree != 1:
                 raise EquationError(
-                    f"the update of {update.field.name} is not linear in the fields: the term {term} has degree {degree}"
+                    f"the update of {update.field.name} is not linear in the fields: the term "
+                    f"{term} has degree {degree}"
                 )
             _check_polynomial(term)
         _check_location(update)
@@ -87,22 +104,35 @@ def _check_mass(update: Update, fields: set[Field]) -> None:
         raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a field")
     if update.mass.has(Derivative):
         raise EquationError(
-            f"the mass of {update.field.name}, {update.mass}, contains a derivative: it must be pointwise"
+            f"the mass of {update.field.name}, {update.mass}, contains a derivative: it must be "
+            "pointwise"
         )
     _check_polynomial(update.mass)
 
 
 def _check_memory(update: Update, profiles: set[Spatial]) -> None:
     for name, expr in (("keep", update.keep), ("take", update.take)):
-        if any(access.function not in profiles for access in accesses(expr)) or expr.has(Derivative):
-            raise EquationError(f"{name} of {update.field.name}, {expr}, may consist of profiles and numbers only")
-    if update.keep != 0 and any(access.function not in profiles for access in accesses(update.mass)):
-        raise EquationError(f"{update.field.name} keeps part of itself, so its mass, {update.mass}, must be fixed")
+        if any(access.function not in profiles for access in accesses(expr)) or expr.has(
+            Derivative
+        ):
+            raise EquationError(
+                f"{name} of {update.field.name}, {expr}, may consist of profiles and numbers only"
+            )
+    if update.keep != 0 and any(
+        access.function not in profiles for access in accesses(update.mass)
+    ):
+        raise EquationError(
+            f"{update.field.name} keeps part of itself, so its mass, {update.mass}, must be fixed"
+        )
 
 
 def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> None:
     for access in accesses(update.rhs):
-        if access.function in fields and time_offset(access) == 1 and access.function not in advanced:
+        if (
+            access.function in fields
+            and time_offset(access) == 1
+            and access.function not in advanced
+        ):
             raise EquationError(
                 f"the update of {update.field.name} reads {access}, which is not known yet: "
                 "only fields updated earlier in the step can be read at the next time"
@@ -117,7 +147,8 @@ def _check_polynomial(expr: Expr) -> None:
     power = expr.is_Pow and expr.exp.is_Integer and expr.exp > 0
     if holds_function and not (power or expr.is_Add or expr.is_Mul or isinstance(expr, Derivative)):
         raise EquationError(
-            f"{expr} is not polynomial in the coefficients: make it a coefficient of its own, computed from the parameters"
+            f"{expr} is not polynomial in the coefficients: make it a coefficient of its own, "
+            "computed from the parameters"
         )
     for arg in expr.args:
         _check_polynomial(arg)
@@ -129,5 +160,6 @@ def _check_location(update: Update) -> None:
         for d, half in location(part).items():
             if target.get(d, half) != half:
                 raise EquationError(
-                    f"inconsistent staggering in the update of {update.field.name}: {part} lives at another point along {d}"
+                    f"inconsistent staggering in the update of {update.field.name}: {part} lives "
+                    f"at another point along {d}"
                 )

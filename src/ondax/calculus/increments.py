@@ -1,9 +1,10 @@
 """New values as the old ones and a change, so that rounding does not shift frequencies.
 
-`mass * u_after == forces + mass_0 * 2 u - mass_1 * u_before`, computed as it stands, rounds its factors apart, and an error of
-6e-8 in one of them is one of 6e-8 / (omega dt)^2 in omega. As `u_after = 2 u - u_before + rest / mass` the factors are
-exact and only sums round at the size of u; of first order in time, `u_after = u + rest / mass`. What is left of the
-right-hand side is found by algebra on the update's symbols: so this holds for any equation, its tangent, its adjoint and a
+`mass * u_after == forces + mass_0 * 2 u - mass_1 * u_before`, computed as it stands, rounds its
+factors apart, and an error of 6e-8 in one of them is one of 6e-8 / (omega dt)^2 in omega. As
+`u_after = 2 u - u_before + rest / mass` the factors are exact and only sums round at the size of u;
+of first order in time, `u_after = u + rest / mass`. What is left of the right-hand side is found by
+algebra on the update's symbols: so this holds for any equation, its tangent, its adjoint and a
 user's own, and changes nothing but rounding.
 """
 
@@ -21,7 +22,8 @@ from .terms import accesses, is_access, product, time_offset, total
 
 @dataclass(frozen=True)
 class Change:
-    """A new value: `2 field - field.backward + force` of second order in time, `field + force` of first, else `force`.
+    """A new value: `2 field - field.backward + force` of second order in time, `field + force` of
+    first, else `force`.
 
     Attributes:
         update: of the field.
@@ -43,8 +45,8 @@ class Change:
     def value_of(self, expr: Expr, force: Expr) -> Expr:
         """An expression in the field's times, with the newest replaced by what it is made of.
 
-        Differences in time, taken of values that have been rounded, are wrong by an ulp over dt or dt^2; here they cancel as
-        symbols.
+        Differences in time, taken of values that have been rounded, are wrong by an ulp over dt or
+        dt^2; here they cancel as symbols.
 
         Args:
             expr: pointwise in the newest value.
@@ -55,7 +57,11 @@ class Change:
         newest = own.get(1, sympy.S.Zero)
         left = [own.get(-i, sympy.S.Zero) + w * newest for i, w in enumerate(self.weights)]
         known = _by_name(expr, self.update.mass)
-        parts = (_without(expr, field), _restored(newest, known) * force, _combined(left, field, known))
+        parts = (
+            _without(expr, field),
+            _restored(newest, known) * force,
+            _combined(left, field, known),
+        )
         return total(parts)
 
 
@@ -68,7 +74,10 @@ def change(update: Update, rhs: Expr) -> Change:
     """
     field = update.field
     if update.keep == 0:
-        own, mass = {o: _plain(c) for o, c in _coefficients(rhs, field).items()}, _plain(update.mass)
+        own, mass = (
+            {o: _plain(c) for o, c in _coefficients(rhs, field).items()},
+            _plain(update.mass),
+        )
         for weights in ((2, -1), (1, 0)):
             left = [own.get(-i, sympy.S.Zero) - w * mass for i, w in enumerate(weights)]
             if all(_is_smaller(part, mass, field) for part in left):
@@ -79,8 +88,9 @@ def change(update: Update, rhs: Expr) -> Change:
 
 
 def in_differences(expr: Expr, fields: Collection[Field]) -> Expr:
-    """An expression in fields at three times, written in their differences from step to step where they are pointwise:
-    `a u_after + b u + c u_before` as `a (u_after - u) - c (u - u_before) + (a + b + c) u`.
+    """An expression in fields at three times, written in their differences from step to step where
+    they are pointwise: `a u_after + b u + c u_before` as `a (u_after - u) - c (u - u_before) + (a +
+    b + c) u`.
 
     So what cancels, such as the weights of a second difference, cancels exactly.
     """
@@ -99,16 +109,20 @@ def in_differences(expr: Expr, fields: Collection[Field]) -> Expr:
 
 
 def by_parts(expr: Expr, field: Field, multiplier: Field) -> tuple[Expr, Expr]:
-    """What a multiplier times an expression is in a sum over all steps, with first differences in place of second ones.
+    """What a multiplier times an expression is in a sum over all steps, with first differences in
+    place of second ones.
 
-    The sum over n of `a[n] (c1 u[n+1] + c0 u[n] + c2 u[n-1])` is that of
-    `(u[n+1] - u[n]) (c1 (a[n] - a[n+1]) + (c1 - c2) a[n+1]) + (c1 + c0 + c2) a[n] u[n]`, where u begins and a ends at rest: a
-    second difference of rounded values is good to 1e-7 / (omega dt)^2 only, the product of two first ones to 1e-7 / (omega dt).
+    The sum over n of `a[n] (c1 u[n+1] + c0 u[n] + c2 u[n-1])` is that of `(u[n+1] - u[n]) (c1 (a[n]
+    - a[n+1]) + (c1 - c2) a[n+1]) + (c1 + c0 + c2) a[n] u[n]`, where u begins and a ends at rest: a
+    second difference of rounded values is good to 1e-7 / (omega dt)^2 only, the product of two
+    first ones to 1e-7 / (omega dt).
 
     Args:
-        expr: pointwise in the field's values at n - 1, where those are differentiated nothing is done.
+        expr: pointwise in the field's values at n - 1, where those are differentiated nothing is
+            done.
         field: the field u, known at n + 1, n and n - 1.
-        multiplier: the field a, of an adjoint run: its `forward` is at n, the field itself at n + 1.
+        multiplier: the field a, of an adjoint run: its `forward` is at n, the field itself at n +
+            1.
 
     Returns:
         What stays with `a[n]`, and the rest, multiplied.
@@ -129,7 +143,8 @@ def _is_smaller(part: Expr, mass: Expr, field: Field) -> bool:
     dt = field.grid.stepping_dim.spacing
     try:
         lowest, of_mass = (
-            min(power for (power,) in sympy.Poly(sympy.expand(e * dt**2), dt).monoms()) for e in (part, mass)
+            min(power for (power,) in sympy.Poly(sympy.expand(e * dt**2), dt).monoms())
+            for e in (part, mass)
         )
     except sympy.PolynomialError:
         return False
@@ -166,7 +181,8 @@ def _without(expr: Expr, field: Field) -> Expr:
 
 
 def _plain(expr: Expr) -> Expr:
-    """The same as SymPy's own sums and products, of symbols that stand for accesses and derivatives: it can be expanded."""
+    """The same as SymPy's own sums and products, of symbols that stand for accesses and
+    derivatives: it can be expanded."""
     if is_access(expr) or isinstance(expr, Derivative):
         return sympy.Symbol(str(expr))
     if expr.is_Add or expr.is_Mul or expr.is_Pow:

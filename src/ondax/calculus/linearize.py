@@ -10,13 +10,24 @@ from devito.finite_differences import Derivative
 
 from ..equations.system import Field, Port, Spatial, System, Update
 from .check import checked
-from .terms import EquationError, Expr, at_offset, depends_on, is_access, product, replace_function, total, with_operand
+from .terms import (
+    EquationError,
+    Expr,
+    at_offset,
+    depends_on,
+    is_access,
+    product,
+    replace_function,
+    total,
+    with_operand,
+)
 
 Tangents = Mapping[Spatial, Spatial]
 
 
 def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
-    """The derivative of an expression along given tangents of its functions; functions not listed are constant."""
+    """The derivative of an expression along given tangents of its functions; functions not listed
+    are constant."""
     if is_access(expr):
         tangent = tangents.get(expr.function)
         return sympy.S.Zero if tangent is None else replace_function(expr, tangent)
@@ -28,7 +39,10 @@ def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
         return total(tangent_of(arg, tangents) for arg in expr.args)
     if expr.is_Mul:
         parts = expr.args
-        return total(product((*parts[:i], tangent_of(part, tangents), *parts[i + 1 :])) for i, part in enumerate(parts))
+        return total(
+            product((*parts[:i], tangent_of(part, tangents), *parts[i + 1 :]))
+            for i, part in enumerate(parts)
+        )
     if expr.is_Pow and expr.exp.is_Integer and expr.exp > 0:
         return expr.exp * expr.base ** (expr.exp - 1) * tangent_of(expr.base, tangents)
     raise EquationError(f"{expr} cannot be differentiated: it is not a polynomial")
@@ -54,12 +68,14 @@ def scattering(update: Update, coefficient_tangents: Tangents) -> Expr:
 def linearize(system: System, prefix: str = "d") -> System:
     """The scheme and its tangent, advanced together.
 
-    The result has the fields and coefficients of `system` and a tangent of each (named with the prefix), inputs and
-    outputs likewise. It is an ordinary system: it can be transposed, or linearised again.
+    The result has the fields and coefficients of `system` and a tangent of each (named with the
+    prefix), inputs and outputs likewise. It is an ordinary system: it can be transposed, or
+    linearised again.
 
     Args:
         system: the scheme to linearise.
-        prefix: put before the name of every tangent, as often as it takes to make all names different.
+        prefix: put before the name of every tangent, as often as it takes to make all names
+            different.
     """
     system = checked(system)
     prefix = distinct(system, prefix)

@@ -15,7 +15,8 @@ def exists(region: Region) -> bool:
 
 
 def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
-    """An expression as a sum of parts, each zero outside its region: that of the confined field in it.
+    """An expression as a sum of parts, each zero outside its region: that of the confined field in
+    it.
 
     The reach of derivatives is not added: regions are wide enough for it.
     """
@@ -47,15 +48,17 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
             add(region, total(terms))
     else:
         add(EVERYWHERE, expr)
-    # In an order that does not depend on the process, and strips along the last axis first: their loops can be part of
-    # a loop over whole rows.
+    # In an order that does not depend on the process, and strips along the last axis first: their
+    # loops can be part of a loop over whole rows.
     return {region: total(parts[region]) for region in sorted(parts, key=_rank)}
 
 
 def reach(system: System) -> int:
-    """How many points beyond a layer something can be felt, within a step, of what is zero outside of it.
+    """How many points beyond a layer something can be felt, within a step, of what is zero outside
+    of it.
 
-    Half a point more on one side, where fields live at half points, is half a point less that a derivative reaches there.
+    Half a point more on one side, where fields live at half points, is half a point less that a
+    derivative reaches there.
     """
     return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
 

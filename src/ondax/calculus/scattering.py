@@ -1,10 +1,11 @@
 """How a scheme's coefficients couple to its wavefield: Born sources and coefficient gradients.
 
-A perturbation `dc` of the coefficients adds `S(dc, u) = sum_j L_j(dc_j * Q_j(u))` to the right-hand sides of the
-tangent updates, with linear operators `L_j`. The `Q_j` are all that a linearised run, forward or adjoint, needs of the
-background wavefield. Keeping them, or the fields they are made of, whichever are fewer, is a history; Born modelling
-reads it into `S`, and the transpose of `S` turns it and the adjoint field into gradients. Both come from the one
-expression, so they are each other's transpose by construction.
+A perturbation `dc` of the coefficients adds `S(dc, u) = sum_j L_j(dc_j * Q_j(u))` to the right-hand
+sides of the tangent updates, with linear operators `L_j`. The `Q_j` are all that a linearised run,
+forward or adjoint, needs of the background wavefield. Keeping them, or the fields they are made of,
+whichever are fewer, is a history; Born modelling reads it into `S`, and the transpose of `S` turns
+it and the adjoint field into gradients. Both come from the one expression, so they are each other's
+transpose by construction.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Quantity:
         symbol: the stored function, over all time steps.
         expr: its value, known once `field` has been advanced.
         field: the field whose update makes it known.
-        at_next: kept at the time of the advanced field (a stored field) rather than at the step (a stored product).
+        at_next: kept at the time of the advanced field (a stored field) rather than at the step (a
+            stored product).
     """
 
     symbol: Field
@@ -67,8 +69,9 @@ class Coupling:
         quantities: what to keep of the background run.
         tangents: the symbol of each wanted coefficient's perturbation.
         born: for each field, what the perturbations add to the right-hand side of its tangent.
-        gradients: for each wanted coefficient, what one step adds to its gradient, with the adjoint fields at the
-            step's own (newest) adjoint values, written as the `forward` of the fields given.
+        gradients: for each wanted coefficient, what one step adds to its gradient, with the adjoint
+            fields at the step's own (newest) adjoint values, written as the `forward` of the fields
+            given.
     """
 
     quantities: tuple[Quantity, ...]
@@ -87,15 +90,20 @@ def couple(
 
     Args:
         system: the scheme.
-        wanted: the coefficients to be perturbed or differentiated; a subset of `system.coefficients`.
+        wanted: the coefficients to be perturbed or differentiated; a subset of
+            `system.coefficients`.
         adjoints: the adjoint of each field, as in `transpose(system)`.
-        keep_products: keep the products `Q_j` rather than the fields; by default whichever are fewer. Only products
-            can be sampled sparsely in time.
+        keep_products: keep the products `Q_j` rather than the fields; by default whichever are
+            fewer. Only products can be sampled sparsely in time.
     """
     system = checked(system)
     tangents = {c: system.symbols.like(c, PERTURBED) for c in wanted}
     raw = {
-        u.field: _collected(_distribute(scattering(u, tangents), tangents), set(tangents.values()), set(system.fields))
+        u.field: _collected(
+            _distribute(scattering(u, tangents), tangents),
+            set(tangents.values()),
+            set(system.fields),
+        )
         for u in system.updates
     }
     kept = _Products(system, set(tangents.values()))
@@ -126,10 +134,15 @@ def couple(
 def _in_first_differences(
     expr: Expr, perturbations: Mapping[Spatial, Spatial], stored: set[Field], adjoint: Field
 ) -> tuple[Expr, list[tuple[Spatial, Expr]]]:
-    """What is left of a Born source for the gradients, and those parts that first differences in time express."""
+    """What is left of a Born source for the gradients, and those parts that first differences in
+    time express."""
     rest, terms = [], []
     for part in summands(expr):
-        bare = [a for a in part.args if is_access(a) and a.function in perturbations] if part.is_Mul else []
+        bare = (
+            [a for a in part.args if is_access(a) and a.function in perturbations]
+            if part.is_Mul
+            else []
+        )
         if len(bare) == 1:
             cofactor = product(a for a in part.args if a is not bare[0])
             for field in sorted(stored, key=str):
@@ -146,7 +159,8 @@ def _size(field: Field, system: System) -> float:
 
 
 def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
-    """Multiply out products over sums that hold perturbations, so that equal operators can be collected."""
+    """Multiply out products over sums that hold perturbations, so that equal operators can be
+    collected."""
     variables = set(tangents.values())
     if not expr.args or is_access(expr) or not depends_on(expr, variables):
         return expr
@@ -163,7 +177,8 @@ def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
 
 
 def _collected(expr: Expr, perturbations: set[Spatial], fields: set[Field]) -> Expr:
-    """Collect the terms in which the same perturbation is a plain factor, and take differences in time of what it multiplies."""
+    """Collect the terms in which the same perturbation is a plain factor, and take differences in
+    time of what it multiplies."""
     if not expr.args or is_access(expr) or not depends_on(expr, perturbations):
         return expr
     if isinstance(expr, Derivative):
@@ -173,12 +188,20 @@ def _collected(expr: Expr, perturbations: set[Spatial], fields: set[Field]) -> E
     cofactors: dict[Expr, list[Expr]] = {}
     rest = []
     for term in expr.args:
-        bare = [a for a in term.args if is_access(a) and a.function in perturbations] if term.is_Mul else []
+        bare = (
+            [a for a in term.args if is_access(a) and a.function in perturbations]
+            if term.is_Mul
+            else []
+        )
         if len(bare) == 1:
-            cofactors.setdefault(bare[0], []).append(product(a for a in term.args if a is not bare[0]))
+            cofactors.setdefault(bare[0], []).append(
+                product(a for a in term.args if a is not bare[0])
+            )
         else:
             rest.append(_collected(term, perturbations, fields))
-    return total([*rest, *(p * in_differences(total(parts), fields) for p, parts in cofactors.items())])
+    return total(
+        [*rest, *(p * in_differences(total(parts), fields) for p, parts in cofactors.items())]
+    )
 
 
 class _Products:
@@ -197,7 +220,11 @@ class _Products:
             return with_operand(expr, self.replace(expr.expr, field))
         if expr.is_Add:
             return total(self.replace(arg, field) for arg in expr.args)
-        made_of_fields = [a for a in expr.args if depends_on(a, self.fields) and not depends_on(a, self.perturbations)]
+        made_of_fields = [
+            a
+            for a in expr.args
+            if depends_on(a, self.fields) and not depends_on(a, self.perturbations)
+        ]
         if made_of_fields:
             others = [a for a in expr.args if not any(a is b for b in made_of_fields)]
             return product((*others, self._stored(product(made_of_fields), field)))
@@ -227,11 +254,16 @@ def _keep_fields(
 
 
 def _replace(expr: Expr, symbols: Mapping[Spatial, Spatial]) -> Expr:
-    return map_accesses(expr, lambda a: replace_function(a, symbols[a.function]) if a.function in symbols else a)
+    return map_accesses(
+        expr, lambda a: replace_function(a, symbols[a.function]) if a.function in symbols else a
+    )
 
 
-def stored_symbol(system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None) -> Field:
-    """A function kept at every time step (or at those of `time_dim`), without halo unless it is differentiated."""
+def stored_symbol(
+    system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None
+) -> Field:
+    """A function kept at every time step (or at those of `time_dim`), without halo unless it is
+    differentiated."""
     space_order = (system.symbols.space_order, halo, halo) if halo else 0
     return TimeFunction(
         name=name,
@@ -247,7 +279,8 @@ def stored_symbol(system: System, name: str, halves: list, halo: int = 0, time_d
 def _with_halos(
     system: System, quantities: tuple[Quantity, ...], born: Mapping[Field, Expr]
 ) -> tuple[tuple[Quantity, ...], dict[Field, Expr]]:
-    """Give a halo to the stored functions that are differentiated, as wide as their derivatives are nested."""
+    """Give a halo to the stored functions that are differentiated, as wide as their derivatives are
+    nested."""
     symbols: dict[Spatial, Spatial] = {}
     widened = []
     for quantity in quantities:
@@ -255,7 +288,9 @@ def _with_halos(
         symbol = quantity.symbol
         if depth:
             halves = [d for d, half in location(symbol).items() if half]
-            symbol = stored_symbol(system, symbol.name, halves, depth * system.symbols.space_order // 2)
+            symbol = stored_symbol(
+                system, symbol.name, halves, depth * system.symbols.space_order // 2
+            )
             symbols[quantity.symbol] = symbol
         widened.append(Quantity(symbol, quantity.expr, quantity.field, quantity.at_next))
     return tuple(widened), {f: _replace(expr, symbols) for f, expr in born.items()}
@@ -272,4 +307,6 @@ def _nesting(expr: Expr, function: Spatial) -> int:
 def injected_amount(quantity: Quantity) -> Expr:
     """How much `quantity` grows when its field's new value does: a source adds to both."""
     now = at_offset(quantity.field, 1)
-    return total(term for _, term in pull([(quantity.expr, sympy.S.One)], lambda access: access == now))
+    return total(
+        term for _, term in pull([(quantity.expr, sympy.S.One)], lambda access: access == now)
+    )

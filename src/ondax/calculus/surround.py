@@ -1,4 +1,5 @@
-"""What a boundary does to a scheme: memories in perfectly matched layers, mirror images at a free surface."""
+"""What a boundary does to a scheme: memories in perfectly matched layers, mirror images at a free
+surface."""
 
 from __future__ import annotations
 
@@ -17,20 +18,25 @@ KEEP, TAKE = "pml_keep", "pml_take"  # names of a perfectly matched layer's prof
 SHARE_OF_ORDER_4 = 0.92
 
 
-def stretched(system: System, layers: Collection[tuple[str, str]], whole: Collection[str] = ()) -> System:
-    """The scheme with perfectly matched layers: every derivative along an axis gets memories in the layers at its ends.
+def stretched(
+    system: System, layers: Collection[tuple[str, str]], whole: Collection[str] = ()
+) -> System:
+    """The scheme with perfectly matched layers: every derivative along an axis gets memories in the
+    layers at its ends.
 
-    A first derivative `D e` becomes `D e + psi`, where `psi[n+1] = keep psi[n] + take D e`; a second derivative `D2 e`
-    becomes `D2 e + D psi + zeta`, with psi the memory of `D e` at half points, and zeta that of `D2 e + D psi`.
+    A first derivative `D e` becomes `D e + psi`, where `psi[n+1] = keep psi[n] + take D e`; a
+    second derivative `D2 e` becomes `D2 e + D psi + zeta`, with psi the memory of `D e` at half
+    points, and zeta that of `D2 e + D psi`.
 
-    The layers at the two ends of an axis have memories of their own, each confined to a strip. Strips are taken to have
-    no point in common, so where few points lie between two layers, the axis has to be named in `whole`.
+    The layers at the two ends of an axis have memories of their own, each confined to a strip.
+    Strips are taken to have no point in common, so where few points lie between two layers, the
+    axis has to be named in `whole`.
 
     Args:
         system: the scheme.
         layers: axis name, and "low" or "high", of each layer.
-        whole: names of the axes along which one memory, not confined to a strip, serves both layers. It is zero between
-            them, because the profile `take` is.
+        whole: names of the axes along which one memory, not confined to a strip, serves both
+            layers. It is zero between them, because the profile `take` is.
     """
     system = checked(system)
     if not layers:
@@ -48,7 +54,9 @@ def stretched(system: System, layers: Collection[tuple[str, str]], whole: Collec
 class _Stretch:
     """Adds memories to derivatives; equal derivatives share theirs."""
 
-    def __init__(self, symbols: Symbols, layers: Collection[tuple[str, str]], whole: Collection[str]) -> None:
+    def __init__(
+        self, symbols: Symbols, layers: Collection[tuple[str, str]], whole: Collection[str]
+    ) -> None:
         self.symbols, self.layers, self.whole = symbols, layers, whole
         self.new: list[Update] = []
         self.made: dict[str, Expr] = {}
@@ -70,18 +78,24 @@ class _Stretch:
             return plain
         if len(expr.dims) > 1 or expr.deriv_order[0] > 2:
             raise EquationError(
-                f"{expr}: perfectly matched layers take first and second derivatives along one axis at a time"
+                f"{expr}: perfectly matched layers take first and second derivatives along one "
+                "axis at a time"
             )
         (dimension,) = expr.dims
         if expr.deriv_order[0] == 1:
             return plain + self._memories(plain, dimension)
         if location(expr.expr)[dimension]:
-            raise EquationError(f"{expr}: a second derivative at half points has no perfectly matched layer")
+            raise EquationError(
+                f"{expr}: a second derivative at half points has no perfectly matched layer"
+            )
         slopes = _slopes(expr.fd_order[0])
 
         def slope(operand: Expr, half: bool) -> Expr:
             x0 = {dimension: point(dimension, half)}
-            return total(w * Derivative(operand, (dimension, 1), x0=x0, fd_order=n) for n, w in slopes.items())
+            return total(
+                w * Derivative(operand, (dimension, 1), x0=x0, fd_order=n)
+                for n, w in slopes.items()
+            )
 
         psi = self._memories(slope(expr.expr, True), dimension)
         plain = plain + total(slope(p, False) for p in summands(psi))
@@ -108,22 +122,30 @@ class _Stretch:
         """Where the memories of derivatives along an axis are stored, each a region."""
         if axis in self.whole:
             return [EVERYWHERE]
-        return [frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in self.layers]
+        return [
+            frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in self.layers
+        ]
 
 
 def _slopes(order: int) -> dict[int, float]:
-    """The staggered first difference that goes with a second difference of an order: weights of differences by their order.
+    """The staggered first difference that goes with a second difference of an order: weights of
+    differences by their order.
 
-    Two of the same order would exceed the second difference at high wavenumbers, and the layer would amplify them: it is
-    stable where they do not (Routh-Hurwitz). Two of an order less by two do not, but with order 4 the difference would
-    be seen (an echo of 1 %). With `s = 2 sin(k h / 2)`, the second difference of order 4 is `s^2 (1 + s^2 / 12)`, and two
-    differences with the weight w on order 4 are `s^2 (1 + w s^2 / 24)^2`: not more up to `w = 6 (sqrt(4/3) - 1) = 0.928`.
+    Two of the same order would exceed the second difference at high wavenumbers, and the layer
+    would amplify them: it is stable where they do not (Routh-Hurwitz). Two of an order less by two
+    do not, but with order 4 the difference would be seen (an echo of 1 %). With `s = 2 sin(k h /
+    2)`, the second difference of order 4 is `s^2 (1 + s^2 / 12)`, and two differences with the
+    weight w on order 4 are `s^2 (1 + w s^2 / 24)^2`: not more up to `w = 6 (sqrt(4/3) - 1) =
+    0.928`.
     """
-    return {2: 1.0 - SHARE_OF_ORDER_4, 4: SHARE_OF_ORDER_4} if order == 4 else {max(2, order - 2): 1.0}
+    return (
+        {2: 1.0 - SHARE_OF_ORDER_4, 4: SHARE_OF_ORDER_4} if order == 4 else {max(2, order - 2): 1.0}
+    )
 
 
 def image_of(expr: Expr, symbols: Symbols) -> int | None:
-    """How an expression continues above a free surface: EVEN or ODD; None where its parts do not say or do not agree."""
+    """How an expression continues above a free surface: EVEN or ODD; None where its parts do not
+    say or do not agree."""
     if is_access(expr):
         return EVEN if expr.function in symbols.profiles else symbols.traits_of(expr.function).image
     if isinstance(expr, Derivative):

@@ -1,7 +1,9 @@
-"""Reading and rebuilding Devito expressions: accesses, locations on the staggered grid, derivatives.
+"""Reading and rebuilding Devito expressions: accesses, locations on the staggered grid,
+derivatives.
 
-Expressions here are trees of sums, products, integer powers, derivatives, accesses to functions, and constants.
-They are never expanded to stencils, so that Devito can still optimise what the calculus returns.
+Expressions here are trees of sums, products, integer powers, derivatives, accesses to functions,
+and constants. They are never expanded to stencils, so that Devito can still optimise what the
+calculus returns.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from devito.finite_differences import Derivative
 
 from ..equations.system import Expr, Field, Spatial
 
-Location = Mapping[Any, bool]  # dimension -> is it half a cell off the node? Missing: constant along it
+Location = Mapping[
+    Any, bool
+]  # dimension -> is it half a cell off the node? Missing: constant along it
 
 
 class EquationError(ValueError):
@@ -74,14 +78,18 @@ def map_accesses(expr: Expr, rule: Callable[[Spatial], Expr]) -> Expr:
     return expr.func(*[map_accesses(arg, rule) for arg in expr.args])
 
 
-def with_operand(derivative: Derivative, operand: Expr, x0: Mapping[Any, Expr] | None = None) -> Expr:
+def with_operand(
+    derivative: Derivative, operand: Expr, x0: Mapping[Any, Expr] | None = None
+) -> Expr:
     """The same derivative of another expression, evaluated at `x0` (default: where it was)."""
     if operand == 0:
         return sympy.S.Zero
     orders = [(d, n) for d, n in zip(derivative.dims, derivative.deriv_order, strict=True)]
     numbers = [f for f in factors(operand) if f.is_Number]
     operand = product(f for f in factors(operand) if not f.is_Number) if numbers else operand
-    moved = Derivative(operand, *orders, fd_order=tuple(derivative.fd_order), x0=dict(x0 or derivative.x0))
+    moved = Derivative(
+        operand, *orders, fd_order=tuple(derivative.fd_order), x0=dict(x0 or derivative.x0)
+    )
     return product((*numbers, moved))
 
 
@@ -104,15 +112,19 @@ def location(expr: Expr) -> dict[Any, bool]:
             if d in expr.x0:
                 where[d] = _is_half(expr.x0[d], d)
             elif d not in where:
-                raise EquationError(f"{expr} differentiates along {d} something that does not vary along it")
+                raise EquationError(
+                    f"{expr} differentiates along {d} something that does not vary along it"
+                )
         return where
     merged: dict[Any, bool] = {}
     for arg in expr.args:
         for d, half in location(arg).items():
             if merged.setdefault(d, half) != half:
                 raise EquationError(
-                    f"inconsistent staggering in {expr}: its parts live at different points along {d}. "
-                    "Give derivatives an evaluation point (x0) and average coefficients to the points where they are used"
+                    f"inconsistent staggering in {expr}: its parts live at different points along "
+                    f"{d}. "
+                    "Give derivatives an evaluation point (x0) and average coefficients to the "
+                    "points where they are used"
                 )
     return merged
 
@@ -125,7 +137,9 @@ def _access_location(access: Spatial) -> dict[Any, bool]:
         where[d] = _is_half(index, d)
         own = access.function.indices[access.function.dimensions.index(d)]
         if index != own:
-            raise EquationError(f"{access} is shifted along {d}: use derivatives instead of shifted accesses")
+            raise EquationError(
+                f"{access} is shifted along {d}: use derivatives instead of shifted accesses"
+            )
     return where
 
 
@@ -139,15 +153,18 @@ def _is_half(index: Expr, dimension: Any) -> bool:
 def explicit(expr: Expr, at: Location | None = None) -> Expr:
     """State the evaluation point of every derivative.
 
-    A derivative without one is evaluated where its context lives, as in Devito: at `at` (the updated field's points),
-    or where the factors beside it live; failing both, at its operand's own points.
+    A derivative without one is evaluated where its context lives, as in Devito: at `at` (the
+    updated field's points), or where the factors beside it live; failing both, at its operand's own
+    points.
 
     Raises:
         EquationError: a derivative in time, or of a kind whose transpose is not known.
     """
     if isinstance(expr, Derivative):
         if any(d.is_Time for d in expr.dims):
-            raise EquationError(f"{expr}: write time differences with field.forward, field and field.backward")
+            raise EquationError(
+                f"{expr}: write time differences with field.forward, field and field.backward"
+            )
         if expr.side is not None or expr.weights is not None or expr.method != "FD":
             raise EquationError(f"{expr}: only centred finite differences can be transposed")
         operand = explicit(expr.expr)
@@ -160,7 +177,8 @@ def explicit(expr: Expr, at: Location | None = None) -> Expr:
         for d, n, order in zip(expr.dims, expr.deriv_order, expr.fd_order, strict=True):
             if n % 2 and order == 2 and _is_half(x0[d], d) == where.get(d, False):
                 raise EquationError(
-                    f"{expr}: of order 2, Devito takes a one-sided difference here. Use space_order=4 or more, or stagger it"
+                    f"{expr}: of order 2, Devito takes a one-sided difference here. Use "
+                    "space_order=4 or more, or stagger it"
                 )
         return with_operand(expr, operand, x0)
     if is_access(expr) or not expr.args:

@@ -24,11 +24,11 @@ class VelocitySection(NamedTuple):
 
 
 def overthrust(decimate: int = 1) -> VelocitySection:
-    """The middle of a 2-D section of the SEG/EAGE 3-D Overthrust model: 10 km wide and 4.65 km deep, 401 x
-    187 points at 25 m.
+    """The middle of a 2-D section of the SEG/EAGE 3-D Overthrust model: 10 km wide and 4.65 km
+    deep, 401 x 187 points at 25 m.
 
-    Thrusted anticline over a flat basement; velocities from 2356 to 6000 m/s, right up to the surface (no
-    water).
+    Thrusted anticline over a flat basement; velocities from 2356 to 6000 m/s, right up to the
+    surface (no water).
 
     Args:
         decimate: keep every so-manieth point along both axes; 2 gives 201 x 94 points at 50 m.
@@ -37,14 +37,15 @@ def overthrust(decimate: int = 1) -> VelocitySection:
         ValueError: if `decimate` is not a positive whole number.
 
     References:
-        Aminzadeh, Brac, Kunz (1997), SEG/EAGE 3-D Salt and Overthrust Models, SEG/EAGE 3-D Modeling Series
-        No. 1.
+        Aminzadeh, Brac, Kunz (1997), SEG/EAGE 3-D Salt and Overthrust Models, SEG/EAGE 3-D Modeling
+        Series No. 1.
     """
     if not isinstance(decimate, int) or decimate < 1:
         raise ValueError(f"decimate={decimate!r} must be a whole number, at least 1")
     with (files("ondax.datasets") / "overthrust.npz").open("rb") as file, np.load(file) as arrays:
         vp, vp_smooth = (
-            np.ascontiguousarray(arrays[name][::decimate, ::decimate], dtype=np.float32) for name in ("vp", "vp_smooth")
+            np.ascontiguousarray(arrays[name][::decimate, ::decimate], dtype=np.float32)
+            for name in ("vp", "vp_smooth")
         )
         spacing = float(arrays["spacing"]) * decimate
     attribution = (

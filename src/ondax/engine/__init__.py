@@ -1,4 +1,5 @@
-"""From a symbolic scheme to numbers: compiled kernels, histories, shots in parallel. Knows no physics and no JAX."""
+"""From a symbolic scheme to numbers: compiled kernels, histories, shots in parallel. Knows no
+physics and no JAX."""
 
 from .buffers import OutOfMemory as OutOfMemory
 from .buffers import release_memory as release_memory

@@ -1,4 +1,5 @@
-"""Aligned arrays, and a pool that hands large ones out again: page-faulting a new history costs as much as a solve."""
+"""Aligned arrays, and a pool that hands large ones out again: page-faulting a new history costs as
+much as a solve."""
 
 from __future__ import annotations
 
@@ -29,19 +30,21 @@ class OutOfMemory(MemoryError):
 
 
 def releasing(release: Callable[[], None]) -> None:
-    """Call this when memory is short, and when the user asks for it: it drops what nobody is using."""
+    """Call this when memory is short, and when the user asks for it: it drops what nobody is
+    using."""
     _RELEASES.append(release)
 
 
 def release_memory() -> None:
-    """Drop all wavefield histories and spare buffers that no run is using. Nothing depends on them: they are computed again
-    when needed."""
+    """Drop all wavefield histories and spare buffers that no run is using. Nothing depends on them:
+    they are computed again when needed."""
     for release in _RELEASES:
         release()
 
 
 def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge pages if it can.
+    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge
+    pages if it can.
 
     Raises:
         OutOfMemory: there is not enough, not even when spare memory is dropped.
@@ -58,7 +61,9 @@ def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
         if not _short(error):
             raise
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        raise OutOfMemory(f"the system has no {nbytes} bytes for an array of shape {tuple(shape)}") from None
+        raise OutOfMemory(
+            f"the system has no {nbytes} bytes for an array of shape {tuple(shape)}"
+        ) from None
 
 
 def _short(error: Exception) -> bool:
@@ -70,7 +75,9 @@ def _zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
     count = int(np.prod(shape, dtype=np.int64))
     nbytes = max(count * dtype.itemsize, 1)
     if nbytes >= HUGE:
-        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a forked child's is its own
+        memory = mmap.mmap(
+            -1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )  # a forked child's is its own
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
         return np.frombuffer(memory, dtype=dtype, count=count).reshape(shape)

@@ -1,8 +1,9 @@
 """From equations to a compiled kernel: Devito writes the C, we compile it once and keep it on disk.
 
-Devito's own cache is keyed by generated code alone, so a change of compiler, flags or processor would go unnoticed,
-and it lowers the equations again in every process. Ours is keyed by everything that matters, looked up before any
-lowering, and holds the shared object with a description of its arguments: a warm start neither lowers nor compiles.
+Devito's own cache is keyed by generated code alone, so a change of compiler, flags or processor
+would go unnoticed, and it lowers the equations again in every process. Ours is keyed by everything
+that matters, looked up before any lowering, and holds the shared object with a description of its
+arguments: a warm start neither lowers nor compiles.
 """
 
 from __future__ import annotations
@@ -33,11 +34,22 @@ from .kernel_cache import Damaged, KernelCacheWarning, Unusable
 from .library import load
 
 FORMAT = "7"  # of the files in the cache: raise it when they change
-EMITTERS = ("build", "emit", "extended", "fusion", "loops", "mirror", "points", "scratch", "stencils")
+EMITTERS = (
+    "build",
+    "emit",
+    "extended",
+    "fusion",
+    "loops",
+    "mirror",
+    "points",
+    "scratch",
+    "stencils",
+)
 WEIGHT_DIGITS = 20
 
 _failed: dict[str, tuple[float, CompilerError]] = {}
-"""By key, when a kernel could not be made, and why: shots that have waited for it need not try again."""
+"""By key, when a kernel could not be made, and why: shots that have waited for it need not try
+again."""
 
 
 def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
@@ -74,8 +86,16 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
 
 
 def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> str:
-    """A name for a kernel that changes with everything its code depends on, and with nothing else."""
-    parts = [FORMAT, _sources(), version("devito"), version("sympy"), dtype, "openmp" if parallel else "serial"]
+    """A name for a kernel that changes with everything its code depends on, and with nothing
+    else."""
+    parts = [
+        FORMAT,
+        _sources(),
+        version("devito"),
+        version("sympy"),
+        dtype,
+        "openmp" if parallel else "serial",
+    ]
     parts += [tools.identity, processor(), *(_identity(e) for e in equations)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -100,7 +120,9 @@ def _found(folder: Path, key: str, warn: bool) -> Kernel | None:
         return None
 
 
-def _made(folder: Path, key: str, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> Kernel:
+def _made(
+    folder: Path, key: str, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain
+) -> Kernel:
     """A kernel, compiled and kept in a folder; in a temporary one where that has no room."""
     code, signature = _generate(equations, dtype, parallel)
     functions: list[Any] = []
@@ -113,7 +135,9 @@ def _made(folder: Path, key: str, equations: Sequence[Any], dtype: str, parallel
         except OSError as error:
             if not work.exists():
                 raise
-            raise CompilerError(f"{tools.command[0]} made a kernel that cannot be loaded: {error}") from error
+            raise CompilerError(
+                f"{tools.command[0]} made a kernel that cannot be loaded: {error}"
+            ) from error
         return asdict(signature)
 
     try:
@@ -131,15 +155,27 @@ def _signature(described: Mapping[str, Any]) -> Signature:
 
 @cache
 def _sources() -> str:
-    """A digest of the files that turn equations into code: between two versions of ondax no number tells them apart."""
+    """A digest of the files that turn equations into code: between two versions of ondax no number
+    tells them apart."""
     folder = files(__package__ or "ondax.engine")
-    return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in EMITTERS)).hexdigest()
+    return hashlib.sha256(
+        b"".join((folder / f"{name}.py").read_bytes() for name in EMITTERS)
+    ).hexdigest()
 
 
 def _identity(equation: Any) -> str:
     """A text that tells apart all equations that compile to different code."""
     where = [getattr(equation.subdomain, "name", ""), str(equation.implicit_dims)]
-    return " ".join([type(equation).__name__, text(equation.lhs), "=", text(equation.rhs), _layout(equation), *where])
+    return " ".join(
+        [
+            type(equation).__name__,
+            text(equation.lhs),
+            "=",
+            text(equation.rhs),
+            _layout(equation),
+            *where,
+        ]
+    )
 
 
 def _layout(equation: Any) -> str:
@@ -147,14 +183,18 @@ def _layout(equation: Any) -> str:
     functions = {f for f in equation.free_symbols if isinstance(f, Function)}
     functions |= {f.function for side in (equation.lhs, equation.rhs) for f in side.find(Function)}
     return str(
-        sorted((f.name, str(getattr(f, "save", "")), str(f.halo), getattr(f, "time_order", 0)) for f in functions)
+        sorted(
+            (f.name, str(getattr(f, "save", "")), str(f.halo), getattr(f, "time_order", 0))
+            for f in functions
+        )
     )
 
 
 def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str, Signature]:
     options = {"name": "kernel", "language": "openmp" if parallel else "C"}
     digits = finite_difference._PRECISION
-    # Devito rounds finite-difference weights to 9 digits, in float64 too: its schemes would be off by 1e-10.
+    # Devito rounds finite-difference weights to 9 digits, in float64 too: its schemes would be off
+    # by 1e-10.
     finite_difference._PRECISION = WEIGHT_DIGITS
     try:
         with our_devito():
@@ -174,10 +214,13 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
         arguments.append(Argument(parameter.name, kind))
     loops = len(re.findall(r"for \(int time\b", code))
     if loops != 1:
-        raise RuntimeError(f"Devito made {loops} loops over time of one step's equations: this is a bug in ondax")
+        raise RuntimeError(
+            f"Devito made {loops} loops over time of one step's equations: this is a bug in ondax"
+        )
     if "y_M" not in {a.name for a in arguments}:
-        # The steps of a 2-D grid are short and even: handing out rows one by one costs more than it balances (measured:
-        # two threads 0.6 times as fast as one on 281 x 281 points, against 1.4 times with equal shares).
+        # The steps of a 2-D grid are short and even: handing out rows one by one costs more than it
+        # balances (measured: two threads 0.6 times as fast as one on 281 x 281 points, against 1.4
+        # times with equal shares).
         code = code.replace("schedule(dynamic,1)", "schedule(static)")
     return code, Signature(tuple(arguments), dtype)
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from checkpoint_schedules import Copy, EndReverse, Forward, Move, MultistageCheckpointSchedule, Reverse
+from checkpoint_schedules import (
+    Copy,
+    EndReverse,
+    Forward,
+    Move,
+    MultistageCheckpointSchedule,
+    Reverse,
+)
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,11 @@ class Plan:
     checkpoints: int
 
 
-def plan(steps: int, step_bytes: int, state_bytes: int, budget: int, every: int, shots: int = 1) -> Plan:
-    """Split a budget evenly between one stretch of history and checkpoints, or as it goes if that leaves no room for one.
+def plan(
+    steps: int, step_bytes: int, state_bytes: int, budget: int, every: int, shots: int = 1
+) -> Plan:
+    """Split a budget evenly between one stretch of history and checkpoints, or as it goes if that
+    leaves no room for one.
 
     Args:
         steps: number of time steps.
@@ -38,13 +48,17 @@ def plan(steps: int, step_bytes: int, state_bytes: int, budget: int, every: int,
     """
     share = budget // shots
     half = max(1, min(steps, share // 2 // step_bytes - 3) // every) * every
-    most = ((share - state_bytes) // step_bytes - 3) // every * every  # that leave room for one checkpoint
+    most = (
+        ((share - state_bytes) // step_bytes - 3) // every * every
+    )  # that leave room for one checkpoint
     if most < every:
         need = shots * ((every + 3) * step_bytes + state_bytes)
         side_by_side = f", for each of {shots} shots side by side" if shots > 1 else ""
         raise MemoryError(
-            f"a memory budget of {budget} bytes is too small: this grid needs at least {need} bytes for one stretch of "
-            f"history and one checkpoint{side_by_side}. Raise Settings(memory=...){' or lower threads' * (shots > 1)}"
+            f"a memory budget of {budget} bytes is too small: this grid needs at least {need} "
+            "bytes for one stretch of "
+            f"history and one checkpoint{side_by_side}. Raise "
+            f"Settings(memory=...){' or lower threads' * (shots > 1)}"
         )
     stretch = min(half, most)
     checkpoints = min((share - (stretch + 3) * step_bytes) // state_bytes, -(-steps // stretch))

@@ -37,7 +37,8 @@ class Toolchain:
 
     @property
     def identity(self) -> str:
-        """A text that changes when the compiler does; asking it for its version would cost milliseconds."""
+        """A text that changes when the compiler does; asking it for its version would cost
+        milliseconds."""
         files = []
         for word in self.command:
             found = shutil.which(word)
@@ -55,16 +56,20 @@ class Toolchain:
         """
         flags = [*self.flags, *(self.openmp_flags if openmp else ("-fopenmp-simd",))]
         _run([*self.command, *flags, "-c", "kernel.c", "-o", "kernel.o"], folder)
-        # Linked without -ffast-math, which would make loading the kernel flush denormals for the whole thread.
+        # Linked without -ffast-math, which would make loading the kernel flush denormals for the
+        # whole thread.
         libraries = self.openmp_flags if openmp else ()
         link = [*self.command, "-shared", "-fPIC", *libraries, "kernel.o", "-o", "kernel.so", "-lm"]
         _run(link, folder)
         if folder.exists() and not (folder / "kernel.so").is_file():
-            raise CompilerError(f"{shlex.join(link)} ended well but made no kernel.so: is it a C compiler?")
+            raise CompilerError(
+                f"{shlex.join(link)} ended well but made no kernel.so: is it a C compiler?"
+            )
 
 
 def toolchain() -> Toolchain:
-    """The compiler named by `$CC`, else the first of gcc, cc and clang; `$ONDAX_CFLAGS` replaces the flags for speed.
+    """The compiler named by `$CC`, else the first of gcc, cc and clang; `$ONDAX_CFLAGS` replaces
+    the flags for speed.
 
     Raises:
         CompilerError: there is none, or a variable cannot be read.
@@ -82,13 +87,16 @@ def toolchain() -> Toolchain:
     command = (os.path.abspath(shutil.which(found[0]) or found[0]), *found[1:])
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     openmp = ("-Xclang", "-fopenmp") if platform.system() == "Darwin" else ("-fopenmp",)
-    optimisation = _words("ONDAX_CFLAGS", os.environ.get("ONDAX_CFLAGS", f"-O3 {native} -ffast-math"))
+    optimisation = _words(
+        "ONDAX_CFLAGS", os.environ.get("ONDAX_CFLAGS", f"-O3 {native} -ffast-math")
+    )
     return Toolchain(command, (*optimisation, "-std=gnu99", "-fPIC", "-w"), openmp)
 
 
 @cache
 def processor() -> str:
-    """A text that changes when code compiled for this processor may not run: its model and instruction sets."""
+    """A text that changes when code compiled for this processor may not run: its model and
+    instruction sets."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -101,7 +109,9 @@ def _words(name: str, value: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(value))
     except ValueError as error:
-        raise CompilerError(f"the environment variable {name} cannot be read ({error}): {value}") from error
+        raise CompilerError(
+            f"the environment variable {name} cannot be read ({error}): {value}"
+        ) from error
 
 
 def _seconds() -> float:
@@ -113,7 +123,8 @@ def _seconds() -> float:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    """Run the compiler, and stop it with all that it has started when its time is over or we are interrupted."""
+    """Run the compiler, and stop it with all that it has started when its time is over or we are
+    interrupted."""
     limit = _seconds()
     try:
         process = subprocess.Popen(
@@ -134,14 +145,17 @@ def _run(command: Sequence[str], folder: Path) -> None:
         _stop(process)
         raise CompilerError(
             f"{shlex.join(command)} was stopped after {limit:g} s. If it only needs longer, set "
-            "ONDAX_COMPILER_SECONDS; else see whether it works at all, or set CC to another compiler"
+            "ONDAX_COMPILER_SECONDS; else see whether it works at all, or set CC to another "
+            "compiler"
         ) from error
     except BaseException:
         _stop(process)
         raise
     if process.returncode != 0 and folder.exists():
         ended = f"failed with status {process.returncode}"
-        raise CompilerError(f"{shlex.join(command)} {ended}:\n{said.decode(errors='replace')[-2000:]}")
+        raise CompilerError(
+            f"{shlex.join(command)} {ended}:\n{said.decode(errors='replace')[-2000:]}"
+        )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,6 +1,8 @@
-"""Extended sources in a kernel: weights on the whole grid times a wavelet, `weights(x) * samples(t)`.
+"""Extended sources in a kernel: weights on the whole grid times a wavelet, `weights(x) *
+samples(t)`.
 
-Unlike a point, whose samples are per cell, an extended source is a density: no cell volume, and no gain at a free surface.
+Unlike a point, whose samples are per cell, an extended source is a density: no cell volume, and no
+gain at a free surface.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Extended:
     Args:
         symbols: the scheme's.
         name: the port's.
-        known: functions shared by all ports, by name; grows. Devito tells symbols apart by identity.
+        known: functions shared by all ports, by name; grows. Devito tells symbols apart by
+            identity.
     """
 
     def __init__(self, symbols: Symbols, name: str, known: dict[str, Spatial]) -> None:
@@ -36,7 +39,13 @@ class Extended:
         self.sums = self._series(f"{name}_sums", (time, across))
 
     def _series(self, name: str, dimensions: tuple[Any, ...]) -> Spatial:
-        return Function(name=name, dimensions=dimensions, shape=(4, 4), space_order=0, dtype=self.symbols.dtype.type)
+        return Function(
+            name=name,
+            dimensions=dimensions,
+            shape=(4, 4),
+            space_order=0,
+            dtype=self.symbols.dtype.type,
+        )
 
     def _everywhere(self, name: str, where: Mapping[Any, bool], above: Above) -> Spatial:
         """A function on the grid, at the points of a field."""
@@ -45,25 +54,32 @@ class Extended:
             self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
         return self._known[name]
 
-    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING) -> Equation:
+    def inject(
+        self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING
+    ) -> Equation:
         """Add `amount * weights * sample` to `target`, both at `where`."""
         weights = self._everywhere(WEIGHTS, where, above)
         return Eq(target, target + amount * weights * self.samples)
 
     def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
-        """Add `factor * weights * source` over the grid to the sums: of each row along the first axis apart, for accuracy."""
+        """Add `factor * weights * source` over the grid to the sums: of each row along the first
+        axis apart, for accuracy."""
         where = location(source)
         weights = self._everywhere(WEIGHTS, where, above)
         return Inc(self.sums, factor * weights * source)
 
     def correlate(self, source: Expr, factor: float, above: Above, later: bool = False) -> Equation:
-        """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for the step done before."""
+        """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for
+        the step done before."""
         where = location(source)
         gradient = self._everywhere(OF_WEIGHTS, where, above)
         sample = self.samples
         if later:
             time = self.symbols.grid.time_dim
-            sample, source = self._samples[time + 1, 0], at_offset(source.function, time_offset(source) - 1)
+            sample, source = (
+                self._samples[time + 1, 0],
+                at_offset(source.function, time_offset(source) - 1),
+            )
         return Eq(gradient, gradient + factor * sample * source)
 
 
@@ -72,6 +88,7 @@ def halves(where: Mapping[Any, bool]) -> tuple[Any, ...] | None:
 
 
 def named(name: str, where: Mapping[Any, bool], above: Above) -> str:
-    """The name of what an extended source has at the points of a field: its weights differ where a row of them is lost."""
+    """The name of what an extended source has at the points of a field: its weights differ where a
+    row of them is lost."""
     lost = [above.name.lower()] if above is Above.LOST else []
     return "_".join([name, *(d.name for d, half in where.items() if half), *lost])

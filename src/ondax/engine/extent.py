@@ -29,7 +29,9 @@ class Extent:
 
     points = copies = count = 1
 
-    def __init__(self, symbols: Symbols, grid: Discretisation, ports: Sequence[Port], weights: np.ndarray) -> None:
+    def __init__(
+        self, symbols: Symbols, grid: Discretisation, ports: Sequence[Port], weights: np.ndarray
+    ) -> None:
         self._symbols, self._grid, self._weights = symbols, grid, weights
         self.bounds: dict[str, int] = {}
         terms = [(port, field) for port in ports for field, _ in port.terms]
@@ -43,7 +45,8 @@ class Extent:
         }
 
     def _functions(self, name: str) -> dict[str, tuple[Spatial, Above]]:
-        """A function at each place where a field is fed, by name, and how what is fed there continues above the surface."""
+        """A function at each place where a field is fed, by name, and how what is fed there
+        continues above the surface."""
         made = (
             (self._symbols.coefficient(named(name, where, above), staggered=halves(where)), above)
             for where, above in self._places
@@ -62,7 +65,9 @@ class Extent:
         """Zeroed arrays for the gradient of the weights, from the pool."""
         arrays = {}
         for name, (c, _) in self._functions(OF_WEIGHTS).items():
-            arrays[name] = POOL.take("gradient", allocated(c, self._grid.shape, self._grid.dtype), self._grid.dtype)
+            arrays[name] = POOL.take(
+                "gradient", allocated(c, self._grid.shape, self._grid.dtype), self._grid.dtype
+            )
             arrays[name].fill(0)
         return arrays
 
@@ -76,9 +81,11 @@ class Extent:
         return total
 
     def _moved(self, weights: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
-        """The weights as they are fed at the points of a function, as point sources in all nodes would be.
+        """The weights as they are fed at the points of a function, as point sources in all nodes
+        would be.
 
-        On the surface, where half a cell belongs to a weight, the rows below take over what the surface does not.
+        On the surface, where half a cell belongs to a weight, the rows below take over what the
+        surface does not.
         """
         for axis, matrix in self._matrices(c, above):
             moved = np.moveaxis(weights, axis, -1)
@@ -95,11 +102,14 @@ class Extent:
         return gradient
 
     def _matrices(self, c: Spatial, above: Above) -> list[tuple[int, csr_array]]:
-        """By axis, from nodes to the points of a function, where these are others, or near a free surface."""
+        """By axis, from nodes to the points of a function, where these are others, or near a free
+        surface."""
         where, kind = location(c), self._grid.interpolation
         order, dtype = self._symbols.space_order, self._grid.dtype
         found = []
-        for axis, (d, points) in enumerate(zip(self._symbols.dimensions, self._grid.shape, strict=True)):
+        for axis, (d, points) in enumerate(
+            zip(self._symbols.dimensions, self._grid.shape, strict=True)
+        ):
             half, upright = bool(where[d]), axis == len(self._grid.shape) - 1
             below = above if upright else Above.NOTHING
             if half or below is not Above.NOTHING:
@@ -108,28 +118,36 @@ class Extent:
 
 
 @cache
-def _from_nodes(points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str) -> csr_array:
-    """What each node of an axis gives to the points of a field, half a cell beyond the nodes or at them: (point, node)."""
+def _from_nodes(
+    points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str
+) -> csr_array:
+    """What each node of an axis gives to the points of a field, half a cell beyond the nodes or at
+    them: (point, node)."""
     nodes = np.arange(points, dtype=float)
     first, offset = place(nodes, points, kind, on_grid=False, half=half)
     weights = window_weights(offset, kind)
     taps = offset.shape[1]
     if above is not Above.NOTHING:
         near = nodes <= HALF_WIDTH[kind]
-        weights[near] = window_below(window_weights, kind, above, nodes[near], first[near], taps, half, space_order)
+        weights[near] = window_below(
+            window_weights, kind, above, nodes[near], first[near], taps, half, space_order
+        )
         weights[0] *= 0.5  # of a cell
         if not half:
             weights[first == 0, 0] *= 2.0  # fed into half a cell
     weights[np.abs(weights) < 1e-12] = 0.0  # a sinc at whole numbers
     rows = first[:, None] + np.arange(taps)
     columns = np.broadcast_to(nodes[:, None].astype(int), rows.shape)
-    found = csr_array((weights.ravel(), (rows.ravel(), columns.ravel())), shape=(points, points), dtype=dtype)
+    found = csr_array(
+        (weights.ravel(), (rows.ravel(), columns.ravel())), shape=(points, points), dtype=dtype
+    )
     found.eliminate_zeros()
     return found
 
 
 def cells(function: Spatial, symbols: Symbols, grid: Discretisation) -> np.ndarray:
-    """How much of a cell belongs to each point of a column: half of one to a node on a free surface."""
+    """How much of a cell belongs to each point of a column: half of one to a node on a free
+    surface."""
     column = np.ones(grid.shape[-1], grid.dtype)
     if grid.surface and not location(function)[symbols.dimensions[-1]]:
         column[0] = 0.5

@@ -1,9 +1,10 @@
 """Loops that Devito fuses must not read what they have yet to compute.
 
-Devito reorders loops so that those over the same points become neighbours, and fuses neighbours. It keeps what must come
-first before what follows, but not apart where the second reads the points around those that the first computes: fused, it
-reads the next point before that has been computed (Devito 4.8.23). So what Devito has made is checked, and made again in
-the order of the equations where that has happened.
+Devito reorders loops so that those over the same points become neighbours, and fuses neighbours. It
+keeps what must come first before what follows, but not apart where the second reads the points
+around those that the first computes: fused, it reads the next point before that has been computed
+(Devito 4.8.23). So what Devito has made is checked, and made again in the order of the equations
+where that has happened.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from devito.symbolics import retrieve_indexed
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """Within it, Devito leaves equations in the order in which they are given, and fuses fewer loops."""
+    """Within it, Devito leaves equations in the order in which they are given, and fuses fewer
+    loops."""
 
     def fuse(clusters: Any, toposort: Any = False, options: Any = None) -> Any:
         return fusion.fuse(clusters, toposort=False, options=options)
@@ -39,7 +41,8 @@ class FusedTooFar(RuntimeError):
 
 
 def check_loops(operator: Any) -> None:
-    """Check that no loop over space reads around a point what it computes, but where the loop has been there before.
+    """Check that no loop over space reads around a point what it computes, but where the loop has
+    been there before.
 
     Raises:
         FusedTooFar: one does: its results would depend on the order of its points.
@@ -54,12 +57,14 @@ def check_loops(operator: Any) -> None:
             for j, other in read:
                 if i != j and not _in_time(loop, one, other, computed_first=i < j):
                     raise FusedTooFar(
-                        f"Devito made a loop over {loop.dim} that computes {one} and reads {other}: this is a bug in ondax"
+                        f"Devito made a loop over {loop.dim} that computes {one} and reads "
+                        f"{other}: this is a bug in ondax"
                     )
 
 
 def _in_time(loop: Any, one: Any, other: Any, computed_first: bool) -> bool:
-    """Does what is read hold the value that it would hold if one loop computed all of it, before or after another reads?"""
+    """Does what is read hold the value that it would hold if one loop computed all of it, before or
+    after another reads?"""
     function = one.function
     if function is not other.function or not function.is_DiscreteFunction:
         return True

@@ -1,7 +1,9 @@
-"""The memo of wavefield histories: what a forward run leaves on the host for the runs that linearise around it.
+"""The memo of wavefield histories: what a forward run leaves on the host for the runs that
+linearise around it.
 
-It is a memo and never state. An entry is found by the content of everything that determines it; whoever does not find
-one computes it anew. So callbacks stay pure, and JAX may repeat, drop or reorder them.
+It is a memo and never state. An entry is found by the content of everything that determines it;
+whoever does not find one computes it anew. So callbacks stay pure, and JAX may repeat, drop or
+reorder them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import numpy as np
 from .. import forks
 from .buffers import OutOfMemory, releasing, zeros
 
-SHARE_OF_OTHERS = 0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
+SHARE_OF_OTHERS = (
+    0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
+)
 
 
 class Stored(NamedTuple):
@@ -28,8 +32,8 @@ class Stored(NamedTuple):
         name: the kernel argument.
         shape: as allocated, time first, halo included.
         dtype: "float32" or "float64".
-        halo: points on each side of every space axis. Runs read zeros there and do not write them, so that arrays of one
-            shape whose halos differ must not take each other's place.
+        halo: points on each side of every space axis. Runs read zeros there and do not write them,
+            so that arrays of one shape whose halos differ must not take each other's place.
         mirrored: the halo above the surface holds images, where others must find zeros.
     """
 
@@ -44,14 +48,19 @@ Layout = tuple[Stored, ...]
 
 
 class Content:
-    """Arrays compared by content: equal when all their bytes are. Cheaper and safer than a digest."""
+    """Arrays compared by content: equal when all their bytes are. Cheaper and safer than a
+    digest."""
 
     __slots__ = ("_hash", "arrays")
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
         self.arrays = tuple(np.ascontiguousarray(a) for a in arrays)
         sample = (a.reshape(-1)[:: max(1, a.size // 256)] for a in self.arrays)
-        self._hash = hash(tuple((a.shape, a.dtype.str, zlib.crc32(s.tobytes())) for a, s in zip(self.arrays, sample)))
+        self._hash = hash(
+            tuple(
+                (a.shape, a.dtype.str, zlib.crc32(s.tobytes())) for a, s in zip(self.arrays, sample)
+            )
+        )
 
     def __hash__(self) -> int:
         return self._hash
@@ -59,7 +68,11 @@ class Content:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if not isinstance(other, Content) or self._hash != other._hash or len(self.arrays) != len(other.arrays):
+        if (
+            not isinstance(other, Content)
+            or self._hash != other._hash
+            or len(self.arrays) != len(other.arrays)
+        ):
             return False
         return all(_same_bytes(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
 
@@ -142,7 +155,8 @@ class HistoryStore:
             protected: keys that must not make room.
             wait: wait for runs that hold buffers now, rather than give up.
             background: what the history belongs to.
-            company: backgrounds that are in use together with it. Of others, a part of the budget is kept at most.
+            company: backgrounds that are in use together with it. Of others, a part of the budget
+                is kept at most.
         """
         size = layout_bytes(layout)
         with self._changed:
@@ -167,7 +181,9 @@ class HistoryStore:
     ) -> History | None:
         if size > budget:
             return None
-        match = next((s for s in self._spare if s.layout == layout), None) or self._used_up(layout, protected)
+        match = next((s for s in self._spare if s.layout == layout), None) or self._used_up(
+            layout, protected
+        )
         if match is None:
             match = self._of_others(layout, budget, company)
         if match is None and self._total() + size > budget:
@@ -186,14 +202,18 @@ class HistoryStore:
         return match
 
     def _used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> History | None:
-        """Take over the buffers of a history whose gradient has been taken: cheaper than new memory."""
+        """Take over the buffers of a history whose gradient has been taken: cheaper than new
+        memory."""
         for key, entry in self._entries.items():
             if entry.used and not entry.pins and entry.layout == layout and not protected(key):
                 return self._entries.pop(key)
         return None
 
-    def _of_others(self, layout: Layout, budget: int, company: Collection[Hashable]) -> History | None:
-        """Drop histories of backgrounds that are not in use, the oldest first, beyond their share of the budget."""
+    def _of_others(
+        self, layout: Layout, budget: int, company: Collection[Hashable]
+    ) -> History | None:
+        """Drop histories of backgrounds that are not in use, the oldest first, beyond their share
+        of the budget."""
         others = [(k, e) for k, e in self._entries.items() if e.background not in company]
         held = sum(e.nbytes for _, e in others)
         for key, entry in others:
@@ -207,8 +227,11 @@ class HistoryStore:
                 return entry
         return None
 
-    def _evict(self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]) -> History | None:
-        """Drop spare buffers, then used entries, then the least recently used, until the request fits."""
+    def _evict(
+        self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]
+    ) -> History | None:
+        """Drop spare buffers, then used entries, then the least recently used, until the request
+        fits."""
         self._spare.clear()
         for key in sorted(self._entries, key=lambda k: not self._entries[k].used):
             if self._total() + size <= budget:
@@ -224,7 +247,9 @@ class HistoryStore:
     def keep(self, key: Hashable, history: History) -> None:
         """File a history under its content. It stays pinned until released."""
         with self._changed:
-            if key not in self._entries:  # else another run was faster, and this one becomes spare when released
+            if (
+                key not in self._entries
+            ):  # else another run was faster, and this one becomes spare when released
                 self._forget_loose(history)
                 history.key = key
                 self._entries[key] = history

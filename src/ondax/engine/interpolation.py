@@ -13,10 +13,13 @@ import numpy as np
 from ..equations.stability import staggered_weights
 
 HALF_WIDTH = {"sinc": 4, "linear": 1}
-SHAPE = 6.31  # of the Kaiser window, the optimum for half-width 4 and wavenumbers up to 2/3 of Nyquist (Hicks, 2002)
+# of the Kaiser window, the optimum for half-width 4 and wavenumbers up to 2/3 of Nyquist (Hicks,
+# 2002)
+SHAPE = 6.31
 EVEN_WAVES, ODD_WAVES, PENALTY = 1.25, 1.0, 1e-5
-"""Of extrapolation to the rows above a free surface: chosen so that, half a cell from the nearest known row, the error is
-below 0.2 % at 40 points a wavelength, 0.6 % at 20 and 2.5 % at 10, with weights whose sizes add up to 10 at most."""
+"""Of extrapolation to the rows above a free surface: chosen so that, half a cell from the nearest
+known row, the error is below 0.2 % at 40 points a wavelength, 0.6 % at 20 and 2.5 % at 10, with
+weights whose sizes add up to 10 at most."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -38,8 +41,8 @@ def window_weights(offset: Floats, kind: str) -> Floats:
 def window_slopes(offset: Floats, kind: str) -> Floats:
     """The derivative of `window_weights` with respect to the position, per cell.
 
-    Where weights have a kink, which they have for positions on grid points, it is the slope towards growing coordinates; on
-    the last point of a grid, of linear weights, towards falling ones.
+    Where weights have a kink, which they have for positions on grid points, it is the slope towards
+    growing coordinates; on the last point of a grid, of linear weights, towards falling ones.
     """
     if kind == "linear":
         onward = np.where(offset > 0.0, offset <= 1.0, -1.0 * (offset > -1.0))
@@ -50,17 +53,21 @@ def window_slopes(offset: Floats, kind: str) -> Floats:
     x = np.where(inside, offset, 0.0)
     root = np.sqrt(1.0 - (x / r) ** 2)
     window = np.i0(SHAPE * root) / np.i0(SHAPE)
-    # I0' = I1, and I1(z)/z tends to 1/2: written as a ratio so that the centre and the edge need no special case.
+    # I0' = I1, and I1(z)/z tends to 1/2: written as a ratio so that the centre and the edge need no
+    # special case.
     window_slope = -(x / r**2) * SHAPE**2 * _i1_over_z(SHAPE * root) / np.i0(SHAPE)
     small = np.abs(x) < 1e-4
     safe = np.where(small, 1.0, x)
-    sinc_slope = np.where(small, -(np.pi**2) * x / 3.0, (np.cos(np.pi * safe) - np.sinc(safe)) / safe)
+    sinc_slope = np.where(
+        small, -(np.pi**2) * x / 3.0, (np.cos(np.pi * safe) - np.sinc(safe)) / safe
+    )
     slope = sinc_slope * window + np.sinc(x) * window_slope
     return np.where(inside, -slope, 0.0)  # the offset falls as the position grows
 
 
 def _i1_over_z(z: Floats) -> Floats:
-    """I1(z)/z by its power series, which converges fast for the arguments of a Kaiser window (z <= 6.31)."""
+    """I1(z)/z by its power series, which converges fast for the arguments of a Kaiser window (z <=
+    6.31)."""
     quarter = z * z / 4.0
     term = np.full_like(z, 0.5)
     total = term.copy()
@@ -71,13 +78,15 @@ def _i1_over_z(z: Floats) -> Floats:
 
 
 class Above(Enum):
-    """How a field that a window reaches continues above a free surface through the first node. The value is the end of the
-    name of the window's weights.
+    """How a field that a window reaches continues above a free surface through the first node. The
+    value is the end of the name of the window's weights.
 
     - ODD: it vanishes at the surface, and has the opposite sign above it.
-    - SMOOTH: it neither vanishes at the surface nor has a slope of zero there. Below the surface, what the scheme does to
-      such fields (see `bends`) is undone; to the rows above, they are extrapolated.
-    - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated too.
+    - SMOOTH: it neither vanishes at the surface nor has a slope of zero there. Below the surface,
+      what the scheme does to such fields (see `bends`) is undone; to the rows above, they are
+      extrapolated.
+    - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated
+      too.
     - NOTHING: there is no free surface.
     """
 
@@ -97,7 +106,8 @@ def window_below(
     half: bool,
     space_order: int,
 ) -> Floats:
-    """Windows at and below a free surface through the first node, in place of those that reach above it.
+    """Windows at and below a free surface through the first node, in place of those that reach
+    above it.
 
     Args:
         shape: `window_weights` or `window_slopes`.
@@ -132,11 +142,13 @@ def window_below(
 
 @cache
 def bends(space_order: int, half: bool, rows: int) -> tuple[float, ...]:
-    """What a staggered scheme adds to a field that it takes for even about a free surface, per slope at the surface and cell.
+    """What a staggered scheme adds to a field that it takes for even about a free surface, per
+    slope at the surface and cell.
 
-    Of a field with a slope, staggered differences of order 4 and more see the kink that its even image makes. What the
-    scheme works with are the differences, and they come out right to the first order in the spacing. So the field does not:
-    next to the surface it is bent such that, seen with its image, its differences are those of a straight line.
+    Of a field with a slope, staggered differences of order 4 and more see the kink that its even
+    image makes. What the scheme works with are the differences, and they come out right to the
+    first order in the spacing. So the field does not: next to the surface it is bent such that,
+    seen with its image, its differences are those of a straight line.
     """
     reach = space_order // 2
     offsets = [Fraction(2 * i + 1, 2) for i in range(-reach, reach)]
@@ -158,11 +170,13 @@ def bends(space_order: int, half: bool, rows: int) -> tuple[float, ...]:
 def extrapolation(
     known: tuple[float, ...], bent: tuple[float, ...], wanted: tuple[float, ...]
 ) -> tuple[Floats, Floats]:
-    """Weights that give a field's values near a surface, and its slope there, from values at other places.
+    """Weights that give a field's values near a surface, and its slope there, from values at other
+    places.
 
-    They are exact for parabolas. Beyond that, their squared error is least over waves cos(k z) of up to EVEN_WAVES radians
-    a cell, as waves that strike the surface at right angles are, and over sin(k z) of up to ODD_WAVES, as slanting and
-    evanescent ones are in part; a small penalty on the weights' size keeps noise down.
+    They are exact for parabolas. Beyond that, their squared error is least over waves cos(k z) of
+    up to EVEN_WAVES radians a cell, as waves that strike the surface at right angles are, and over
+    sin(k z) of up to ODD_WAVES, as slanting and evanescent ones are in part; a small penalty on the
+    weights' size keeps noise down.
 
     Args:
         known: where values are known, in cells from the surface.
@@ -176,7 +190,8 @@ def extrapolation(
     degree = min(3, len(known))
 
     def seen(places: Floats, values: Floats, slopes: Floats) -> tuple[Any, Any]:
-        """What waves, and powers, have of so many times their value at a place and their slope at the surface."""
+        """What waves, and powers, have of so many times their value at a place and their slope at
+        the surface."""
         even = np.cos(EVEN_WAVES * fractions * places) * values
         odd = np.sin(ODD_WAVES * fractions * places) * values + ODD_WAVES * fractions * slopes
         powers = [places**n * values + (n == 1) * slopes for n in range(degree)]
@@ -187,7 +202,9 @@ def extrapolation(
     wanted_waves, wanted_powers = seen(np.array([*wanted, 0.0]), goal, 1.0 - goal)
     size = waves.T @ waves + PENALTY * np.eye(len(known))
     conditions = np.block([[size, powers.T], [powers, np.zeros((degree, degree))]])
-    found: Any = np.linalg.solve(conditions, np.concatenate([waves.T @ wanted_waves, wanted_powers]))
+    found: Any = np.linalg.solve(
+        conditions, np.concatenate([waves.T @ wanted_waves, wanted_powers])
+    )
     found = found[: len(known)].T
     return found[:-1], found[-1]
 
@@ -205,19 +222,22 @@ def place(
         half: the field lives half a cell beyond the nodes.
 
     Returns:
-        First grid index (point,), and the offsets (point, tap) of grid points from positions, in cells; windows are
-        moved inside the grid, so that points of a window beyond it are dropped.
+        First grid index (point,), and the offsets (point, tap) of grid points from positions, in
+        cells; windows are moved inside the grid, so that points of a window beyond it are dropped.
     """
     cells = cells - 0.5 if half else cells
     if on_grid:
         first = np.rint(cells).astype(np.int32)
         return first, np.zeros((cells.size, 1))
     taps = min(2 * HALF_WIDTH[kind], points)
-    first = np.clip(np.floor(cells).astype(np.int64) - taps // 2 + 1, 0, points - taps).astype(np.int32)
+    first = np.clip(np.floor(cells).astype(np.int64) - taps // 2 + 1, 0, points - taps).astype(
+        np.int32
+    )
     offset = first[:, None] + np.arange(taps)[None, :] - cells[:, None]
     return first, offset
 
 
 def lies_on_grid(cells: Floats, rounding: float) -> bool:
-    """Do all positions, in cells, lie on nodes, but for the rounding of their coordinates (in cells, too)?"""
+    """Do all positions, in cells, lie on nodes, but for the rounding of their coordinates (in
+    cells, too)?"""
     return bool(np.all(np.abs(cells - np.rint(cells)) <= 8 * rounding))

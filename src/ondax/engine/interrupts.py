@@ -1,8 +1,9 @@
 """Ctrl-C while shots run: seen by all threads that run them, though Python tells the main one only.
 
-Python's own handler waits until the main thread is back in Python. While that is inside XLA, which has called us from
-another thread, nobody would hear of a Ctrl-C before all shots are done. So calls that are made from Python, not from within a
-program compiled by the user, listen to the pipe into which Python writes the number of every signal as it comes.
+Python's own handler waits until the main thread is back in Python. While that is inside XLA, which
+has called us from another thread, nobody would hear of a Ctrl-C before all shots are done. So calls
+that are made from Python, not from within a program compiled by the user, listen to the pipe into
+which Python writes the number of every signal as it comes.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _pipe = -1  # where the numbers of signals come out
 
 @contextmanager
 def listening(enough: int = 1) -> Iterator[None]:
-    """Within it, `check` raises once Ctrl-C has been pressed so many times. Only in the main thread, where signals arrive;
-    if Ctrl-C is to interrupt, and has no other meaning to the program; and if no other part of it, such as asyncio, has
-    Python write signals elsewhere."""
+    """Within it, `check` raises once Ctrl-C has been pressed so many times. Only in the main
+    thread, where signals arrive; if Ctrl-C is to interrupt, and has no other meaning to the
+    program; and if no other part of it, such as asyncio, has Python write signals elsewhere."""
     global _heard, _enough, _pipe
     here = threading.current_thread() is threading.main_thread()
     if _enough or not here or not interrupting(signal.getsignal(signal.SIGINT)):
@@ -93,8 +94,9 @@ def heard_here() -> bool:
 
 
 def again() -> None:
-    """Send the main thread the signal once more, when it has left the callback in which the first was raised: JAX makes an
-    error from what is raised there, and `except KeyboardInterrupt` would miss it."""
+    """Send the main thread the signal once more, when it has left the callback in which the first
+    was raised: JAX makes an error from what is raised there, and `except KeyboardInterrupt` would
+    miss it."""
 
     def later() -> None:
         main = threading.main_thread().ident
@@ -105,6 +107,8 @@ def again() -> None:
             if frame is None:
                 break
             time.sleep(0.01)
-        signal.raise_signal(signal.SIGINT) if main is None else signal.pthread_kill(main, signal.SIGINT)
+        signal.raise_signal(signal.SIGINT) if main is None else signal.pthread_kill(
+            main, signal.SIGINT
+        )
 
     threading.Thread(target=later, daemon=True).start()

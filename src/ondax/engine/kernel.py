@@ -1,4 +1,5 @@
-"""Calling a compiled kernel through ctypes, without the GIL and without touching the caller's floating-point state."""
+"""Calling a compiled kernel through ctypes, without the GIL and without touching the caller's
+floating-point state."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def _sizes(shape: tuple[int, ...]) -> Any:
 
 
 def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
-    """The value of an argument that the generated code has named: block edges, ghost rows, widths of strips.
+    """The value of an argument that the generated code has named: block edges, ghost rows, widths
+    of strips.
 
     Raises:
         KeyError: there is no such argument.
@@ -93,28 +95,39 @@ class Kernel:
 
     def missing(self, arrays: Mapping[str, np.ndarray], prefix: str) -> list[str]:
         """The arrays of the signature whose names begin so and that are not given."""
-        return [a.name for a in self.signature.arguments if a.name.startswith(prefix) and a.name not in arrays]
+        return [
+            a.name
+            for a in self.signature.arguments
+            if a.name.startswith(prefix) and a.name not in arrays
+        ]
 
     def __call__(
-        self, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float], offsets: Mapping[str, int] | None = None
+        self,
+        arrays: Mapping[str, np.ndarray],
+        scalars: Mapping[str, float],
+        offsets: Mapping[str, int] | None = None,
     ) -> None:
         """Run the time loop.
 
         Args:
-            arrays: every array of the signature, C-contiguous, aligned, as allocated (halos included). The size of the
-                last axis may exceed what the loops visit.
+            arrays: every array of the signature, C-contiguous, aligned, as allocated (halos
+                included). The size of the last axis may exceed what the loops visit.
             scalars: bounds, spacings, time step.
-            offsets: bytes to add to the address of arrays whose first element is not that of time index 0.
+            offsets: bytes to add to the address of arrays whose first element is not that of time
+                index 0.
 
         Raises:
-            TypeError: an array of the wrong type or layout: kernels do not check, they corrupt memory.
+            TypeError: an array of the wrong type or layout: kernels do not check, they corrupt
+                memory.
             KeyError: an argument is missing.
         """
         keep_alive = []
         values: list[Any] = []
         for argument in self.signature.arguments:
             if argument.kind == "array":
-                described = self._describe(argument.name, arrays[argument.name], (offsets or {}).get(argument.name, 0))
+                described = self._describe(
+                    argument.name, arrays[argument.name], (offsets or {}).get(argument.name, 0)
+                )
                 keep_alive.append(described)
                 values.append(ctypes.byref(described))
             elif argument.kind == "timers":
@@ -122,8 +135,14 @@ class Kernel:
                 keep_alive.append(timers)
                 values.append(timers)
             else:
-                value = scalars[argument.name] if argument.name in scalars else _implied(argument.name, scalars)
-                values.append(ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value))
+                value = (
+                    scalars[argument.name]
+                    if argument.name in scalars
+                    else _implied(argument.name, scalars)
+                )
+                values.append(
+                    ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value)
+                )
         state = FLOAT_STATE.save()
         try:
             code = self._function(*values)
@@ -135,7 +154,10 @@ class Kernel:
     def _describe(self, name: str, array: np.ndarray, offset: int) -> Array:
         wanted = np.dtype(np.int32) if "_first_" in name else self.dtype
         if array.dtype != wanted or not array.flags.c_contiguous:
-            raise TypeError(f"kernel argument {name}: need contiguous {wanted}, got {array.dtype} {array.strides}")
+            raise TypeError(
+                f"kernel argument {name}: need contiguous {wanted}, got {array.dtype} "
+                f"{array.strides}"
+            )
         address = array.__array_interface__["data"][0]  # a tenth of the time of array.ctypes
         if (address % ALIGNMENT or offset % ALIGNMENT) and array.size:
             raise TypeError(f"kernel argument {name} is not aligned to {ALIGNMENT} bytes")

@@ -7,8 +7,9 @@
             kernel.json            its arguments, and a digest of every file
         building-*/                being made; litter, once it is an hour old
 
-Nothing is loaded whose digest is not right: a cut library kills the process, and one flipped bit may give another
-gradient. A kernel with anything wrong is put aside and built again, with one line of warning.
+Nothing is loaded whose digest is not right: a cut library kills the process, and one flipped bit
+may give another gradient. A kernel with anything wrong is put aside and built again, with one line
+of warning.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ TRIES = 3  # of building in a folder that vanishes meanwhile
 
 
 class KernelCacheWarning(UserWarning):
-    """A compiled kernel was damaged and is built again, or the folder of compiled kernels cannot be used."""
+    """A compiled kernel was damaged and is built again, or the folder of compiled kernels cannot be
+    used."""
 
 
 class Damaged(Exception):
@@ -48,7 +50,8 @@ class Unusable(Exception):
 
 
 def read(folder: Path, key: str) -> dict[str, Any] | None:
-    """The description of a kernel whose files are all as they were written; None if there is no such kernel.
+    """The description of a kernel whose files are all as they were written; None if there is no
+    such kernel.
 
     Raises:
         Damaged: there is, but something is wrong with it.
@@ -84,7 +87,9 @@ def write(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> 
     for attempt in range(TRIES):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix="building-", ignore_cleanup_errors=True) as scratch:
+            with tempfile.TemporaryDirectory(
+                dir=folder, prefix="building-", ignore_cleanup_errors=True
+            ) as scratch:
                 work = Path(scratch)
                 content = make(work)
                 _publish(work, folder / key, content)
@@ -127,7 +132,8 @@ def _is_whole(entry: Path) -> bool:
 
 
 def put_aside(entry: Path) -> None:
-    """Remove an entry: first its name, in one step, then what it holds, as far as that is possible."""
+    """Remove an entry: first its name, in one step, then what it holds, as far as that is
+    possible."""
     aside = entry.parent / f"building-{os.urandom(8).hex()}"
     try:
         entry.rename(aside)
@@ -154,7 +160,8 @@ def sweep(folder: Path) -> None:
 
 
 def chosen() -> Path:
-    """Where the user wants compiled kernels: `$ONDAX_CACHE_DIR`, else `ondax` in the user's cache directory.
+    """Where the user wants compiled kernels: `$ONDAX_CACHE_DIR`, else `ondax` in the user's cache
+    directory.
 
     Raises:
         Unusable: there is no home directory.
@@ -170,7 +177,8 @@ def chosen() -> Path:
 
 
 def readable() -> Path:
-    """Where compiled kernels are looked for: the chosen folder, or one of this process with a warning."""
+    """Where compiled kernels are looked for: the chosen folder, or one of this process with a
+    warning."""
     try:
         return trusted(chosen())
     except Unusable as why:
@@ -199,7 +207,9 @@ def trusted(folder: Path) -> Path:
     if status.st_uid not in (os.geteuid(), 0):  # the administrator may keep a folder for all
         raise Unusable(f"{folder} belongs to another user, and what lies there would be run")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Unusable(f"others may write to {folder}, and what lies there would be run (chmod go-w {folder})")
+        raise Unusable(
+            f"others may write to {folder}, and what lies there would be run (chmod go-w {folder})"
+        )
     if disk.f_flag & getattr(os, "ST_NOEXEC", 0):
         raise Unusable(f"{folder} is on a disk whose files cannot be run (mounted noexec)")
     return folder
@@ -217,7 +227,8 @@ def temporary(why: str) -> Path:
 
     atexit.register(remove)
     warnings.warn(
-        f"compiled kernels are kept for this process only: {why}. Set ONDAX_CACHE_DIR to a folder of yours",
+        f"compiled kernels are kept for this process only: {why}. Set ONDAX_CACHE_DIR to a folder "
+        "of yours",
         KernelCacheWarning,
         stacklevel=2,
     )
@@ -230,7 +241,14 @@ def room_for(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        if error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EACCES,
+            errno.EPERM,
+            errno.ENOTDIR,
+        ):
             raise Unusable(f"{folder} cannot be written to: {error.strerror}") from error
         raise
 
@@ -246,7 +264,9 @@ def _digest(content: bytes) -> str:
 def _to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError) if path.is_dir() else nullcontext():  # some disks know no such thing of folders
+        with (
+            suppress(OSError) if path.is_dir() else nullcontext()
+        ):  # some disks know no such thing of folders
             os.fsync(handle)
     finally:
         os.close(handle)

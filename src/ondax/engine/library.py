@@ -9,15 +9,17 @@ import struct
 from pathlib import Path
 from typing import Any
 
-# A thread that waits for its team should give its core away soon: by default it spins for about a millisecond, which
-# made a run 500 times slower when another process wanted the core. Read when libgomp loads, with our first OpenMP kernel.
+# A thread that waits for its team should give its core away soon: by default it spins for about a
+# millisecond, which made a run 500 times slower when another process wanted the core. Read when
+# libgomp loads, with our first OpenMP kernel.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class FloatState:
     """Saves the calling thread's floating-point environment and restores it.
 
-    Kernels flush denormals to zero for speed and leave it so; NumPy in the same thread would follow.
+    Kernels flush denormals to zero for speed and leave it so; NumPy in the same thread would
+    follow.
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,8 @@ def load(path: Path) -> Any:
 
 
 def is_cut(header: bytes, size: int) -> bool:
-    """Does an ELF file of 64 bits end before its table of sections, which comes last? To load it would kill the process."""
+    """Does an ELF file of 64 bits end before its table of sections, which comes last? To load it
+    would kill the process."""
     if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
         return False  # another format, or nothing that the loader accepts
     (table,) = struct.unpack_from("<Q", header, 0x28)

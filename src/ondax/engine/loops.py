@@ -1,7 +1,8 @@
 """Strips of the grid visited as few times as possible.
 
-What is computed on one strip, point by point, shares a loop. Devito fuses equations on one subdomain, rightly or not (see
-`Symbols.part`): here they are put on one only where no equation reads around a point what another computes.
+What is computed on one strip, point by point, shares a loop. Devito fuses equations on one
+subdomain, rightly or not (see `Symbols.part`): here they are put on one only where no equation
+reads around a point what another computes.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ class _Loop:
     def precedes(self, other: _Loop) -> bool:
         """Must it come before the other, which it stands before?"""
         return bool(
-            self.writes & (other.reads | other.around | other.writes) or (self.reads | self.around) & other.writes
+            self.writes & (other.reads | other.around | other.writes)
+            or (self.reads | self.around) & other.writes
         )
 
     def admits(self, other: _Loop) -> bool:
-        """May another loop over the same strip be made part of this one, before what it does already?"""
+        """May another loop over the same strip be made part of this one, before what it does
+        already?"""
         return (
             self.region is not None
             and self.region == other.region
@@ -51,7 +54,8 @@ class _Loop:
 
 
 def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
-    """The equations of one step, reordered without changing what they compute, on as few subdomains as possible."""
+    """The equations of one step, reordered without changing what they compute, on as few subdomains
+    as possible."""
     loops: list[_Loop] = []
     for equation in reversed(equations):
         loop = _loop(equation)
@@ -69,13 +73,20 @@ def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
         if loop.region is None:
             ordered += loop.equations
             continue
-        part = symbols.part(loop.region, "_".join(sorted({e.lhs.function.name for e in loop.equations})))
-        ordered += [e.func(e.lhs, e.rhs, subdomain=part, implicit_dims=e.implicit_dims) for e in loop.equations]
+        part = symbols.part(
+            loop.region, "_".join(sorted({e.lhs.function.name for e in loop.equations}))
+        )
+        ordered += [
+            e.func(e.lhs, e.rhs, subdomain=part, implicit_dims=e.implicit_dims)
+            for e in loop.equations
+        ]
     return ordered
 
 
 def _loop(equation: Equation) -> _Loop:
-    plain = is_access(equation.lhs) and equation.lhs.indices[-1] == equation.lhs.function.indices[-1]
+    plain = (
+        is_access(equation.lhs) and equation.lhs.indices[-1] == equation.lhs.function.indices[-1]
+    )
     region = getattr(equation.subdomain, "region", None) if plain else None
     loop = _Loop(frozenset(region.items()) if region else None, [equation], {_cell(equation.lhs)})
     for cell, differentiated in _read(equation.rhs):

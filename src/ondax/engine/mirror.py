@@ -19,7 +19,8 @@ _GHOSTS: dict[int, Any] = {}
 
 
 def ghost_rows(name: str) -> int | None:
-    """The value of a kernel argument that bounds a loop over ghost rows; None for other arguments."""
+    """The value of a kernel argument that bounds a loop over ghost rows; None for other
+    arguments."""
     match: Any = re.fullmatch(rf"{GHOST}(\d+)_([mM])", name)
     if match is None:
         return None
@@ -47,15 +48,23 @@ def mirrored(
     ghost = _GHOSTS[rows]
     half = location(access)[depth]
     below = ghost - 1 if half else ghost
-    every_step = {"subdomain": part, "implicit_dims": (symbols.grid.stepping_dim,)}  # also of what does not name a time
-    equations = [Eq(access.subs({depth: -ghost}), image * access.subs({depth: below}), **every_step)] if rows else []
+    every_step = {
+        "subdomain": part,
+        "implicit_dims": (symbols.grid.stepping_dim,),
+    }  # also of what does not name a time
+    equations = (
+        [Eq(access.subs({depth: -ghost}), image * access.subs({depth: below}), **every_step)]
+        if rows
+        else []
+    )
     if image == ODD and not half:  # it vanishes on the surface itself
         equations.insert(0, Eq(access.subs({depth: 0}), 0, **every_step))
     return equations
 
 
 def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
-    """How what a port reads or feeds continues above a free surface, at the points of one of its fields."""
+    """How what a port reads or feeds continues above a free surface, at the points of one of its
+    fields."""
     if symbols.traits_of(field).image != ODD:
         return Above.SMOOTH
     half = location(field)[symbols.dimensions[-1]]
@@ -78,6 +87,7 @@ def check_images(expr: Expr, symbols: Symbols) -> None:
         if depth in derivative.dims and image_of(derivative.expr, symbols) is None:
             names = ", ".join(sorted({a.function.name for a in accesses(derivative.expr)}))
             raise EquationError(
-                f"{derivative}: a free surface needs to know how {names} continue above it; declare their image, ODD for what "
+                f"{derivative}: a free surface needs to know how {names} continue above it; "
+                "declare their image, ODD for what "
                 "vanishes at the surface, EVEN otherwise: symbols.field(name, image=ODD)"
             )

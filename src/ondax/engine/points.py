@@ -1,7 +1,7 @@
 """Sources and receivers in a kernel: sparse points, each a separable window of weights on the grid.
 
-Devito's own sparse functions average on staggered fields when reading but not when injecting; ours read and inject
-with the same weights, so they are each other's transpose.
+Devito's own sparse functions average on staggered fields when reading but not when injecting; ours
+read and inject with the same weights, so they are each other's transpose.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from .interpolation import Above
 
 
 class Points:
-    """The symbols of one set of points: first grid index and weights along each axis, and their samples in time.
+    """The symbols of one set of points: first grid index and weights along each axis, and their
+    samples in time.
 
     Args:
         symbols: the scheme's symbols.
@@ -56,7 +57,8 @@ class Points:
         return self.made[first], self.made[weight]
 
     def _window(self, where: Mapping[Any, bool], above: Above) -> tuple[dict[Any, Expr], Expr]:
-        """Index substitutions that move an expression into a point's window, and the weight there."""
+        """Index substitutions that move an expression into a point's window, and the weight
+        there."""
         moves, weights = {}, []
         for d in self.symbols.dimensions:
             first, weight = self._axis(d, where.get(d, False), above)
@@ -64,8 +66,11 @@ class Points:
             weights.append(weight)
         return moves, product(weights)
 
-    def inject(self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING) -> Equation:
-        """Add `amount * sample` to `target`, both pointwise expressions that live at `where`, in every window."""
+    def inject(
+        self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING
+    ) -> Equation:
+        """Add `amount * sample` to `target`, both pointwise expressions that live at `where`, in
+        every window."""
         moves, weight = self._window(where, above)
         return Inc(target.subs(moves), weight * self.samples * moved(amount, moves))
 

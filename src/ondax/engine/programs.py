@@ -53,7 +53,9 @@ class Programs:
         return self._kernel(("forward", keep, sparse, parallel), equations)
 
     def born(self, wanted: Wanted, parallel: bool) -> Kernel:
-        return self._kernel(("born", wanted, parallel), lambda: self.scheme.born(self.coupling(wanted)))
+        return self._kernel(
+            ("born", wanted, parallel), lambda: self.scheme.born(self.coupling(wanted))
+        )
 
     def adjoint(self, wanted: Wanted | None, inputs: bool, weights: bool, parallel: bool) -> Kernel:
         def equations() -> list[Any]:

@@ -15,7 +15,8 @@ from .sampling import smoothed, steps_beyond
 from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
-SHIFT = 6  # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
+# added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
+SHIFT = 6
 
 
 class ForwardRun:
@@ -25,7 +26,8 @@ class ForwardRun:
         programs: the compiled scheme.
         shot: its arrays.
         source: samples, (port and source, step).
-        every: steps between those that its history keeps; above 1 it goes on beyond the record's end.
+        every: steps between those that its history keeps; above 1 it goes on beyond the record's
+            end.
     """
 
     def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, every: int = 1) -> None:
@@ -34,7 +36,9 @@ class ForwardRun:
         self.shot = shot
         self.fields = programs.scheme.system.fields
         self.steps = shot.grid.steps + steps_beyond(every)
-        inputs, self._outputs = (shot.terminals(g, tail=steps_beyond(every)) for g in (shot.source, shot.receiver))
+        inputs, self._outputs = (
+            shot.terminals(g, tail=steps_beyond(every)) for g in (shot.source, shot.receiver)
+        )
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
         shot.start(self.fields, sparse=self.sparse)
@@ -72,7 +76,8 @@ class ForwardRun:
                 for slot, step in enumerate((first - 1, first)):
                     if quantity.field.time_order == 2 or step == first:
                         kept[(slot, *target)] = field[(step % levels, *source)]
-                        # Kernels fill the rows above a surface of the values that they compute, not of these.
+                        # Kernels fill the rows above a surface of the values that they compute, not
+                        # of these.
                         image = self.programs.scheme.image_kept(quantity)
                         reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
             else:
@@ -99,13 +104,20 @@ class AdjointRun:
         shot: its arrays.
         wanted: the coefficients to differentiate; None for none.
         at_source: also read the adjoint field where sources enter.
-        weights: also take the gradient of the weights of extended sources: call `correlate` before the run.
+        weights: also take the gradient of the weights of extended sources: call `correlate` before
+            the run.
 
-    A run with a history sampled in time smooths its residuals: what it reads at sources is not their gradient.
+    A run with a history sampled in time smooths its residuals: what it reads at sources is not
+    their gradient.
     """
 
     def __init__(
-        self, programs: Programs, shot: Shot, wanted: Wanted | None, at_source: bool, weights: bool = False
+        self,
+        programs: Programs,
+        shot: Shot,
+        wanted: Wanted | None,
+        at_source: bool,
+        weights: bool = False,
     ) -> None:
         self.shot, self.wanted = shot, wanted
         self.programs = programs
@@ -124,7 +136,9 @@ class AdjointRun:
         self.parts: dict[str, np.ndarray] = {}
         for c in programs.scheme.system.coefficients:
             if wanted and c.name in wanted.coefficients:
-                part = POOL.take("gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype)
+                part = POOL.take(
+                    "gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype
+                )
                 part.fill(0)
                 self.parts[GRADIENT + c.name] = part
         shot.start(programs.scheme.transposed.fields)
@@ -158,20 +172,29 @@ class AdjointRun:
         return self._extent.collected(self._of_weights)
 
     def back(self, first: int, last: int, history: History | None) -> None:
-        """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as that needs."""
+        """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as
+        that needs."""
         every, shift, offsets = 1, 0, {}
         if self.wanted is not None and history is not None:
             every = self.wanted.every
-            offsets = history_offsets(self.programs, self.wanted, self.shot.grid, history.arrays, first)
+            offsets = history_offsets(
+                self.programs, self.wanted, self.shot.grid, history.arrays, first
+            )
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
-                # The extra step would be step -1, but C has no modulus of negative numbers: count from SHIFT.
+                # The extra step would be step -1, but C has no modulus of negative numbers: count
+                # from SHIFT.
                 shift = SHIFT
         arrays = {**self.samples, **(history.arrays if history else {})}
         starts = dict.fromkeys((n for n in self.samples if n.endswith(("_samples", "_sums"))), LEAD)
         in_time = {**starts, **dict.fromkeys(history.arrays if history else (), 0)}
-        moves = {n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes for n, lead in in_time.items()}
-        self.shot.run(self.kernel, first + shift, last + shift, {**arrays, **self.parts}, moves, every)
+        moves = {
+            n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes
+            for n, lead in in_time.items()
+        }
+        self.shot.run(
+            self.kernel, first + shift, last + shift, {**arrays, **self.parts}, moves, every
+        )
 
 
 class Checkpointed:

@@ -1,13 +1,15 @@
 """Gradients from every k-th step of a history.
 
-A gradient is a sum over time steps of what is kept of the wavefield times the adjoint field. Both are band-limited in time if
-the wavelet is, and then the sum over every k-th step, times k, is the same as that over all of them. This is the
-sampling theorem: it holds where neither has frequencies above half of the sampling rate, 1/(2 k dt).
+A gradient is a sum over time steps of what is kept of the wavefield times the adjoint field. Both
+are band-limited in time if the wavelet is, and then the sum over every k-th step, times k, is the
+same as that over all of them. This is the sampling theorem: it holds where neither has frequencies
+above half of the sampling rate, 1/(2 k dt).
 
-The adjoint field does not obey by itself. What is injected are samples with zeros between them (the transpose of
-recording one of several steps), of residuals that may be noise or end abruptly. So they are smoothed first. The wavefield is
-band-limited: what the smoothing takes away would have contributed nothing to its gradient. A residual near the end of the
-record is spread beyond the end, so runs that sample their histories go on for a few steps more.
+The adjoint field does not obey by itself. What is injected are samples with zeros between them (the
+transpose of recording one of several steps), of residuals that may be noise or end abruptly. So
+they are smoothed first. The wavefield is band-limited: what the smoothing takes away would have
+contributed nothing to its gradient. A residual near the end of the record is spread beyond the end,
+so runs that sample their histories go on for a few steps more.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ LOBES = 14
 SHAPE = 13.0
 """Of the smoothing's Kaiser window: beside a transition it passes, or stops, all but 2e-7."""
 LARGEST_ERROR = 5e-7
-"""Of a gradient, as estimated. The measured ones are up to twice as large, for residuals that are noise."""
+"""Of a gradient, as estimated. The measured ones are up to twice as large, for residuals that are
+noise."""
 ROUNDING = {
     "float64": 2 * float(np.finfo(np.float32).eps),  # they may have been given in single precision
     "float32": 16 * float(np.finfo(np.float32).eps),  # and resampled in it
 }
-"""By the type of a wavelet, how much of its norm its spectrum must exceed not to be taken for rounding."""
+"""By the type of a wavelet, how much of its norm its spectrum must exceed not to be taken for
+rounding."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,8 +43,8 @@ def steps_beyond(every: int) -> int:
 
 @cache
 def smoothing(every: int) -> Floats:
-    """The weights of a low-pass filter that stops above half the rate of every `every`-th step; symmetric, with
-    `steps_beyond(every)` on either side of the middle. A Kaiser-windowed sinc."""
+    """The weights of a low-pass filter that stops above half the rate of every `every`-th step;
+    symmetric, with `steps_beyond(every)` on either side of the middle. A Kaiser-windowed sinc."""
     reach = steps_beyond(every)
     weights = np.sinc(np.arange(-reach, reach + 1) / every) * np.kaiser(2 * reach + 1, SHAPE)
     return weights / weights.sum()
@@ -62,12 +66,15 @@ def smoothed(samples: np.ndarray, every: int) -> np.ndarray:
     reach = steps_beyond(every)
     length = samples.shape[1] + 2 * reach
     size = 1 << (length - 1).bit_length()
-    spectrum = np.fft.rfft(samples, size, axis=1) * np.fft.rfft(weights, size).astype(np.result_type(samples, 1j))
+    spectrum = np.fft.rfft(samples, size, axis=1) * np.fft.rfft(weights, size).astype(
+        np.result_type(samples, 1j)
+    )
     return np.fft.irfft(spectrum, size, axis=1)[:, reach:length].astype(samples.dtype, copy=False)
 
 
 def check_sampling(every: int, sources: np.ndarray, dt: float) -> None:
-    """Refuse to keep every `every`-th step of the wavefield of sources whose frequencies are too high for it.
+    """Refuse to keep every `every`-th step of the wavefield of sources whose frequencies are too
+    high for it.
 
     Args:
         every: steps between those kept.
@@ -86,20 +93,22 @@ def check_sampling(every: int, sources: np.ndarray, dt: float) -> None:
             remedy = (
                 f"Use at most store_every={tried - 1}, the largest that these wavelets allow"
                 if tried > 2
-                else "These wavelets allow store_every=1 only: do they begin or end abruptly, or hold noise? Taper "
-                "or low-pass them"
+                else "These wavelets allow store_every=1 only: do they begin or end abruptly, or "
+                "hold noise? Taper or low-pass them"
             )
             raise ValueError(
-                f"store_every={every}: the wavelets have frequencies too high to keep only one step in {every}, {every * dt:.3g} "
-                f"s apart; gradients would be off by {_error(every, spectra):.1g} of their size. {remedy}"
+                f"store_every={every}: the wavelets have frequencies too high to keep only one "
+                f"step in {every}, {every * dt:.3g} "
+                f"s apart; gradients would be off by {_error(every, spectra):.1g} of their size. "
+                f"{remedy}"
             )
 
 
 def _spectra_of_what_is_kept(sources: np.ndarray) -> Floats:
     """Amplitude spectra (wavelet, frequency), at evenly spaced frequencies up to 1/(2 dt).
 
-    Of what is kept of a wavefield, the most rugged in time are second time derivatives. Wavelets are followed by zeros: one that
-    ends abruptly has the high frequencies of its step.
+    Of what is kept of a wavefield, the most rugged in time are second time derivatives. Wavelets
+    are followed by zeros: one that ends abruptly has the high frequencies of its step.
     """
     rounding = ROUNDING[sources.dtype.name]
     rows = np.unique(sources.reshape(-1, sources.shape[-1]), axis=0).astype(np.float64)
@@ -110,11 +119,16 @@ def _spectra_of_what_is_kept(sources: np.ndarray) -> Floats:
 
 
 def _error(every: int, spectra: Floats) -> float:
-    """The part of what is kept that every `every`-th step misrepresents, of the worst wavelet: the norm of what the
-    smoothing would take from it, relative to its own."""
+    """The part of what is kept that every `every`-th step misrepresents, of the worst wavelet: the
+    norm of what the smoothing would take from it, relative to its own."""
     size = 2 * (spectra.shape[1] - 1)
     if 2 * steps_beyond(every) >= size:  # the smoothing is longer than a few records
         return 1.0
     stopped = 1.0 - np.abs(np.fft.rfft(smoothing(every), size))
     norms = np.linalg.norm(spectra, axis=1)
-    return float(np.max(np.linalg.norm(stopped * spectra, axis=1) / np.where(norms > 0.0, norms, 1.0), initial=0.0))
+    return float(
+        np.max(
+            np.linalg.norm(stopped * spectra, axis=1) / np.where(norms > 0.0, norms, 1.0),
+            initial=0.0,
+        )
+    )

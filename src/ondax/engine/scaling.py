@@ -1,8 +1,9 @@
 """Powers of two that keep linear runs in the middle of the range of floating-point numbers.
 
-Wave equations are linear in their sources, so a run may be made with samples of size one and its results be scaled
-afterwards. Scaled by powers of two, every number keeps its digits: results do not depend on the units of source or data,
-to the last bit, as long as they themselves can be represented.
+Wave equations are linear in their sources, so a run may be made with samples of size one and its
+results be scaled afterwards. Scaled by powers of two, every number keeps its digits: results do not
+depend on the units of source or data, to the last bit, as long as they themselves can be
+represented.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import sympy
 from ..calculus.terms import accesses
 from ..equations.system import Port, System
 
-WEAK = -60  # binary exponent of what a run of size one may record before any wave arrives: stencils run ahead of waves
+# binary exponent of what a run of size one may record before any wave arrives: stencils run ahead
+# of waves
+WEAK = -60
 SMALL = -90  # likewise of gradients, which are products of two fields
 LARGE = 1 << 20  # more than any binary exponent
 LOST = 10  # bits that the largest value of a result may lose where numbers get too small
 
 
 def exponent(*arrays: np.ndarray) -> int | None:
-    """The binary exponent e of the largest absolute value, `2**(e - 1) <= value < 2**e`; None if all are zero, or some are
-    not finite."""
+    """The binary exponent e of the largest absolute value, `2**(e - 1) <= value < 2**e`; None if
+    all are zero, or some are not finite."""
     peak = max((peak_of(a) for a in arrays), default=0.0)
     return math.frexp(peak)[1] if 0.0 < peak < math.inf else None
 
@@ -46,19 +49,28 @@ def scaled(array: np.ndarray, power: int) -> np.ndarray:
         return np.ldexp(array, power)
 
 
-def check_range(peaks: Iterable[tuple[float, int]], dtype: Any, what: str, weakest: int = -LARGE) -> None:
+def check_range(
+    peaks: Iterable[tuple[float, int]], dtype: Any, what: str, weakest: int = -LARGE
+) -> None:
     """Check that results can be represented.
 
     Args:
-        peaks: the largest absolute values of runs of size one, and the powers of two that they are to be multiplied by.
+        peaks: the largest absolute values of runs of size one, and the powers of two that they are
+            to be multiplied by.
         dtype: of the results.
         what: they are, for messages.
-        weakest: binary exponent below which the results of a run of size one are nothing but rounding.
+        weakest: binary exponent below which the results of a run of size one are nothing but
+            rounding.
 
     Raises:
-        FloatingPointError: the largest value is too large, or so small that it would lose digits or vanish.
+        FloatingPointError: the largest value is too large, or so small that it would lose digits or
+            vanish.
     """
-    sizes = [(math.frexp(peak)[1] + power, math.frexp(peak)[1]) for peak, power in peaks if 0.0 < peak < math.inf]
+    sizes = [
+        (math.frexp(peak)[1] + power, math.frexp(peak)[1])
+        for peak, power in peaks
+        if 0.0 < peak < math.inf
+    ]
     if not sizes:
         return
     size, of_run = max(sizes)
@@ -67,7 +79,8 @@ def check_range(peaks: Iterable[tuple[float, int]], dtype: Any, what: str, weake
         return
     direction = "small" if size <= info.maxexp else "large"
     raise FloatingPointError(
-        f"{what} are too {direction} for {np.dtype(dtype).name}: the largest is about 1e{round(size * math.log10(2.0))}. "
+        f"{what} are too {direction} for {np.dtype(dtype).name}: the largest is about "
+        f"1e{round(size * math.log10(2.0))}. "
         "Change the units of source and data, multiply the misfit by a constant, or use float64"
     )
 
@@ -99,9 +112,18 @@ class Gains:
     def _found(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
         found = []
         for update in self._system.updates:
-            factors = [abs(float(factor)) for p in ports for field, factor in p.terms if field is update.field]
+            factors = [
+                abs(float(factor))
+                for p in ports
+                for field, factor in p.terms
+                if field is update.field
+            ]
             if factors and max(factors) > 0.0:
-                mass = _value(update.mass, lambda name: math.ldexp(0.75, sizes[name]) if name in sizes else 0.0, self)
+                mass = _value(
+                    update.mass,
+                    lambda name: math.ldexp(0.75, sizes[name]) if name in sizes else 0.0,
+                    self,
+                )
                 if 0.0 < mass < math.inf:
                     found.append(math.frexp(max(factors) / mass)[1])
         return max(found, default=0)

@@ -1,11 +1,13 @@
 """What is costly inside derivatives, computed once a step.
 
-The adjoint of `c D u` is `D (c a)`: a product inside a derivative, which a stencil would multiply out at every point
-it reads. Kept in an array of its own, it is computed once, and the stencil is as cheap as the original's. Likewise a sum
-of derivatives inside others, as rotated operators have. Nothing is computed outside the grid.
+The adjoint of `c D u` is `D (c a)`: a product inside a derivative, which a stencil would multiply
+out at every point it reads. Kept in an array of its own, it is computed once, and the stencil is as
+cheap as the original's. Likewise a sum of derivatives inside others, as rotated operators have.
+Nothing is computed outside the grid.
 
-So is what Devito would take to live elsewhere than it does: Devito places what stands inside a derivative where a function
-in it lives, even if that function is differentiated at other points (see `places_agree`). An array lives where it says.
+So is what Devito would take to live elsewhere than it does: Devito places what stands inside a
+derivative where a function in it lives, even if that function is differentiated at other points
+(see `places_agree`). An array lives where it says.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ def _is_costly(operand: Expr) -> bool:
 
 
 def _ends_with_the_grid(expr: Expr) -> bool:
-    """Is an expression zero outside the grid, as functions are? A derivative by itself is not. Its transpose may have it in
-    an array, which is: they would not be each other's transpose at the edges."""
+    """Is an expression zero outside the grid, as functions are? A derivative by itself is not. Its
+    transpose may have it in an array, which is: they would not be each other's transpose at the
+    edges."""
     if is_access(expr):
         return True
     if expr.is_Mul:
@@ -59,9 +62,10 @@ def _ends_with_the_grid(expr: Expr) -> bool:
 def places_agree(operand: Expr, dimensions: Iterable[Any]) -> bool:
     """Does Devito take an expression to live where it does, along some dimensions?
 
-    Devito (seen in 4.8.23) gives an expression the place of the function in it that it ranks highest, and forgets where a
-    derivative of that function is evaluated: `Derivative(u, x)` at half points passes for something at the nodes, so that
-    a second derivative around it is half a cell off.
+    Devito (seen in 4.8.23) gives an expression the place of the function in it that it ranks
+    highest, and forgets where a derivative of that function is evaluated: `Derivative(u, x)` at
+    half points passes for something at the nodes, so that a second derivative around it is half a
+    cell off.
     """
     where = location(operand)
     return _passes_for(operand, {d: point(d, where[d]) for d in dimensions})
@@ -70,8 +74,9 @@ def places_agree(operand: Expr, dimensions: Iterable[Any]) -> bool:
 def _passes_for(expr: Expr, place: Mapping[Any, Expr]) -> bool:
     """Is whatever function Devito may take an expression's place from at this one?
 
-    Of the terms of a sum or the factors of a product, functions come first, and among them the one that Devito ranks
-    highest. Without any, it goes by one of the other terms: all have to be at the place.
+    Of the terms of a sum or the factors of a product, functions come first, and among them the one
+    that Devito ranks highest. Without any, it goes by one of the other terms: all have to be at the
+    place.
     """
     if isinstance(expr, Derivative):
         return _passes_for(expr.expr, place)
@@ -91,7 +96,8 @@ def check_places(equation: Equation) -> None:
     for derivative in equation.rhs.find(Derivative):
         if not places_agree(derivative.expr, derivative.dims):
             raise EquationError(
-                f"{derivative}: Devito takes {derivative.expr} to live at other points than it does. Make what is "
+                f"{derivative}: Devito takes {derivative.expr} to live at other points than it "
+                "does. Make what is "
                 "differentiated a field or a coefficient of its own"
             )
 
@@ -121,16 +127,23 @@ class Scratch:
         if is_access(expr) or not expr.args or not expr.has(Derivative):
             return [], expr
         if not isinstance(expr, Derivative):
-            # By their texts: SymPy's own order changes from process to process, and with it the order of what is returned.
+            # By their texts: SymPy's own order changes from process to process, and with it the
+            # order of what is returned.
             parts: list[Any] = [self.lifted(arg, done) for arg in sorted(expr.args, key=text)]
             return [e for first, _ in parts for e in first], expr.func(*[part for _, part in parts])
         before, operand = self.lifted(expr.expr, done)
-        if _ends_with_the_grid(operand) and places_agree(operand, expr.dims) and not _is_costly(operand):
+        if (
+            _ends_with_the_grid(operand)
+            and places_agree(operand, expr.dims)
+            and not _is_costly(operand)
+        ):
             return before, with_operand(expr, operand)
         first, made = self._computed(operand, expr, done)
         return [*before, *first], with_operand(expr, made)
 
-    def _computed(self, operand: Expr, within: Derivative, done: set[str]) -> tuple[list[Equation], Spatial]:
+    def _computed(
+        self, operand: Expr, within: Derivative, done: set[str]
+    ) -> tuple[list[Equation], Spatial]:
         """An array, and the equations that compute it unless that has been done."""
         if operand.could_extract_minus_sign():  # one array for both signs
             first, made = self._computed(-operand, within, done)
@@ -151,7 +164,9 @@ class Scratch:
     def _array(self, operand: Expr, suffix: str) -> Spatial:
         name = f"{SCRATCH_PREFIX}{zlib.crc32(text(operand).encode()):08x}{suffix}"
         if name not in self.functions:
-            self.functions[name] = self.symbols.coefficient(name, staggered=halves(location(operand)))
+            self.functions[name] = self.symbols.coefficient(
+                name, staggered=halves(location(operand))
+            )
             (region,) = by_region(operand, self.symbols)
             self.symbols.traits[name] = Traits(image_of(operand, self.symbols), region)
         return self.functions[name]

@@ -19,34 +19,45 @@ def _whole(name: str, value: Any) -> Any:
     if value is None and name != "store_every":
         return None
     number = value if isinstance(value, (int, float)) else getattr(value, "item", lambda: None)()
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number // 1 or number < 1:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, (int, float))
+        or number != number // 1
+        or number < 1
+    ):
         raise ValueError(f"{name}={value!r}: give a whole number of at least 1")
     return int(number)
 
 
 class Settings(eqx.Module):
-    """How wave equations are run. None of it changes what is calculated, but `store_every` gradients by 1e-6 of their size.
+    """How wave equations are run. None of it changes what is calculated, but `store_every`
+    gradients by 1e-6 of their size.
 
     Attributes:
-        threads: worker threads; default: the cores this process may use. Shots run side by side, one thread each;
-            several threads share a shot only when there are fewer shots than threads.
-        memory: bytes that wavefield histories may take; default: half of the machine's memory (or of the container's
-            limit). What does not fit is recomputed, and a history that does not fit alone is checkpointed, with the
-            same gradient to rounding.
-        store_every: keep every k-th step of the history, for gradients from a k-th of the memory. They are the same to
-            1e-6 of their size, everywhere and whatever the traces' cotangents are, because wavefields are band-limited in
-            time: what wavelets are too high in frequency for is refused, with the largest k that they allow. Of a
-            Ricker wavelet, k internal steps may be a tenth of the period of its peak frequency; the wavelets must begin
-            and end smoothly. Runs go on for 14 k internal steps beyond the record. Sampled are the gradients of `F` and
-            `F.jvp`, and so `ox.hvp`, in the model; those in wavelets, positions and weights, Born modelling and
-            migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every step.
+        threads: worker threads; default: the cores this process may use. Shots run side by side,
+            one thread each; several threads share a shot only when there are fewer shots than
+            threads.
+        memory: bytes that wavefield histories may take; default: half of the machine's memory (or
+            of the container's limit). What does not fit is recomputed, and a history that does not
+            fit alone is checkpointed, with the same gradient to rounding.
+        store_every: keep every k-th step of the history, for gradients from a k-th of the memory.
+            They are the same to 1e-6 of their size, everywhere and whatever the traces' cotangents
+            are, because wavefields are band-limited in time: what wavelets are too high in
+            frequency for is refused, with the largest k that they allow. Of a Ricker wavelet, k
+            internal steps may be a tenth of the period of its peak frequency; the wavelets must
+            begin and end smoothly. Runs go on for 14 k internal steps beyond the record. Sampled
+            are the gradients of `F` and `F.jvp`, and so `ox.hvp`, in the model; those in wavelets,
+            positions and weights, Born modelling and migration (`F.jacobian`), and the gradients of
+            `F.adjoint`, are from every step.
 
     Raises:
         ValueError: a value out of its range.
     """
 
     threads: int | None = eqx.field(static=True, default=None, converter=partial(_whole, "threads"))
-    memory: int | float | None = eqx.field(static=True, default=None, converter=partial(_whole, "memory"))
+    memory: int | float | None = eqx.field(
+        static=True, default=None, converter=partial(_whole, "memory")
+    )
     store_every: int = eqx.field(static=True, default=1, converter=partial(_whole, "store_every"))
 
     @property
@@ -67,14 +78,22 @@ def available_cores() -> int:
 
 @cache
 def machine_memory() -> int:
-    """Physical memory in bytes, or what this process may use of it where that is less: the limits of its cgroups (containers,
-    SLURM, systemd) and its own (ulimit -v). Asked once a process, so that results do not follow what is free."""
+    """Physical memory in bytes, or what this process may use of it where that is less: the limits
+    of its cgroups (containers, SLURM, systemd) and its own (ulimit -v). Asked once a process, so
+    that results do not follow what is free."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *_limits_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), *_own_limits()])
+    return min(
+        [
+            physical,
+            *_limits_of_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")),
+            *_own_limits(),
+        ]
+    )
 
 
 def _limits_of_groups(groups: Path, root: Path) -> Iterator[int]:
-    """Those of all groups that this process is in, up to the root. In a container, its own group looks like the root.
+    """Those of all groups that this process is in, up to the root. In a container, its own group
+    looks like the root.
 
     Args:
         groups: which they are: lines `0::/path` (version 2) or `5:memory:/path` (version 1).
@@ -87,10 +106,16 @@ def _limits_of_groups(groups: Path, root: Path) -> Iterator[int]:
     found = {(root, "memory.max"), (root / "memory", "memory.limit_in_bytes")}
     for line in lines:
         _, kinds, path = line.split(":", 2)
-        base, name = (root, "memory.max") if not kinds else (root / "memory", "memory.limit_in_bytes")
+        base, name = (
+            (root, "memory.max") if not kinds else (root / "memory", "memory.limit_in_bytes")
+        )
         if not kinds or "memory" in kinds.split(","):
             group = base / path.lstrip("/")
-            found |= {(parent, name) for parent in (group, *group.parents) if base in (parent, *parent.parents)}
+            found |= {
+                (parent, name)
+                for parent in (group, *group.parents)
+                if base in (parent, *parent.parents)
+            }
     for folder, name in found:
         with suppress(OSError, ValueError):  # not there, or "max"
             yield int((folder / name).read_text())

@@ -28,7 +28,9 @@ POOL = Pool()
 
 def space_halo(function: Spatial) -> tuple[int, ...]:
     """Halo points on each side of the space axes."""
-    return tuple(h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space)
+    return tuple(
+        h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space
+    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ def box(function: Spatial, symbols: Symbols, grid: Discretisation) -> Box:
     for axis, side in symbols.traits_of(function).region:
         i = symbols.axes.index(axis)
         if side == "high":
-            per_line = row_length(1, grid.dtype)  # rows must start aligned, seen from the whole grid
+            per_line = row_length(
+                1, grid.dtype
+            )  # rows must start aligned, seen from the whole grid
             starts[i] = (grid.shape[i] - grid.strips[axis, side]) // per_line * per_line
             shape[i] = grid.shape[i] - starts[i]
         else:
@@ -65,17 +69,23 @@ def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int,
 
 
 def shift(function: Spatial, symbols: Symbols, grid: Discretisation, array: np.ndarray) -> int:
-    """Bytes from the (imaginary) element of the whole grid's first point to a stored array's first element."""
+    """Bytes from the (imaginary) element of the whole grid's first point to a stored array's first
+    element."""
     starts = box(function, symbols, grid).starts
-    return -sum(start * stride for start, stride in zip(starts, array.strides[-len(starts) :], strict=True))
+    return -sum(
+        start * stride for start, stride in zip(starts, array.strides[-len(starts) :], strict=True)
+    )
 
 
 def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
 
 
-def with_halo(function: Spatial, values: np.ndarray, symbols: Symbols, grid: Discretisation) -> np.ndarray:
-    """A coefficient as kernels take it: zero in its halo, but for mirror images above a free surface."""
+def with_halo(
+    function: Spatial, values: np.ndarray, symbols: Symbols, grid: Discretisation
+) -> np.ndarray:
+    """A coefficient as kernels take it: zero in its halo, but for mirror images above a free
+    surface."""
     array = zeros(allocated(function, values.shape, grid.dtype), grid.dtype)
     array[interior(function, values.shape)] = values
     if grid.surface:
@@ -84,16 +94,19 @@ def with_halo(function: Spatial, values: np.ndarray, symbols: Symbols, grid: Dis
 
 
 def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Symbols) -> None:
-    """Fill the rows above a free surface of what is stored with its halo, as kernels do with what they compute (see
-    `mirrored`)."""
+    """Fill the rows above a free surface of what is stored with its halo, as kernels do with what
+    they compute (see `mirrored`)."""
     (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
     if image is not None and rows:
         first = rows if half else rows + 1
         array[..., :rows] = image * array[..., first : first + rows][..., ::-1]
 
 
-def history_layout(programs: Programs, wanted: Wanted, grid: Discretisation, first: int, last: int) -> Layout:
-    """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that gradients read."""
+def history_layout(
+    programs: Programs, wanted: Wanted, grid: Discretisation, first: int, last: int
+) -> Layout:
+    """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that
+    gradients read."""
     layout = []
     for quantity in programs.coupling(wanted).quantities:
         slots = _slots(quantity.at_next, wanted.every, first, last)
@@ -113,7 +126,11 @@ def _slots(at_next: bool, every: int, first: int, last: int) -> int:
 
 
 def history_offsets(
-    programs: Programs, wanted: Wanted, grid: Discretisation, arrays: Mapping[str, np.ndarray], first: int
+    programs: Programs,
+    wanted: Wanted,
+    grid: Discretisation,
+    arrays: Mapping[str, np.ndarray],
+    first: int,
 ) -> dict[str, int]:
     """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
     offsets = {}
@@ -121,7 +138,9 @@ def history_offsets(
         first_slot = first - 1 if quantity.at_next else first // wanted.every
         array = arrays[quantity.symbol.name]
         offsets[quantity.symbol.name] = -first_slot * array[0].nbytes
-        offsets[quantity.symbol.name] += shift(quantity.symbol, programs.scheme.symbols, grid, array)
+        offsets[quantity.symbol.name] += shift(
+            quantity.symbol, programs.scheme.symbols, grid, array
+        )
     return offsets
 
 
@@ -133,11 +152,17 @@ class Geometry:
         grid: the discretisation.
         port: the fields that the points read or feed.
         positions: metres, (point, axis), in double precision.
-        slopes: follow the points by copies whose weights are derivatives along each axis, per metre.
+        slopes: follow the points by copies whose weights are derivatives along each axis, per
+            metre.
     """
 
     def __init__(
-        self, symbols: Symbols, grid: Discretisation, port: Port, positions: np.ndarray, slopes: bool = False
+        self,
+        symbols: Symbols,
+        grid: Discretisation,
+        port: Port,
+        positions: np.ndarray,
+        slopes: bool = False,
     ) -> None:
         self.points, self.copies = positions.shape[0], 1 + symbols.ndim if slopes else 1
         copies = self.copies
@@ -155,19 +180,36 @@ class Geometry:
             for field, _ in port.terms:
                 above = continued(port, field, symbols) if reflects else Above.NOTHING
                 ways[location(field)[dimension]].add(above)
-            # All windows of a port share one loop over taps, so a single tap must suit every field it touches.
-            on_grid = not slopes and len(halves) == 1 and lies_on_grid(cells[:, axis] - 0.5 * halves[0], rounding[axis])
+            # All windows of a port share one loop over taps, so a single tap must suit every field
+            # it touches.
+            on_grid = (
+                not slopes
+                and len(halves) == 1
+                and lies_on_grid(cells[:, axis] - 0.5 * halves[0], rounding[axis])
+            )
             on_grid = on_grid and not reflects
             for half in halves:
-                first, offset = place(cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half)
+                first, offset = place(
+                    cells[:, axis], grid.shape[axis], grid.interpolation, on_grid, half
+                )
                 suffix = dimension.name + ("h" if half else "")
                 self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
                 for way in ways[half]:
-                    window = (way, cells[:, axis], first, offset, half, grid.interpolation, symbols.space_order)
+                    window = (
+                        way,
+                        cells[:, axis],
+                        first,
+                        offset,
+                        half,
+                        grid.interpolation,
+                        symbols.space_order,
+                    )
                     parts = [_windows(window_weights, *window)] * copies
                     if slopes:
                         parts[1 + axis] = _windows(window_slopes, *window) / grid.spacing[axis]
-                    self._set(f"{port.name}_weight_{suffix}{way.value}", np.concatenate(parts), grid.dtype)
+                    self._set(
+                        f"{port.name}_weight_{suffix}{way.value}", np.concatenate(parts), grid.dtype
+                    )
                 tap = f"{port.name}_tap_{dimension.name}"
                 self.bounds |= {f"{tap}_m": 0, f"{tap}_M": offset.shape[1] - 1}
 
@@ -193,7 +235,8 @@ def _windows(
 
 
 class Terminals:
-    """The samples of all inputs, or of all outputs, of one shot: an array (step, point) for each port.
+    """The samples of all inputs, or of all outputs, of one shot: an array (step, point) for each
+    port.
 
     Args:
         arrays: zeroed, by kernel argument, in the order of the ports.
@@ -203,7 +246,9 @@ class Terminals:
         slopes: how many copies of the points, with weights of derivatives, follow them.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], lead: int, steps: int, points: int, slopes: int = 0) -> None:
+    def __init__(
+        self, arrays: dict[str, np.ndarray], lead: int, steps: int, points: int, slopes: int = 0
+    ) -> None:
         self.arrays, self.points, self.slopes = arrays, points, slopes
         self._views = [array[lead : lead + steps] for array in arrays.values()]
 
@@ -213,15 +258,18 @@ class Terminals:
             view[:, : self.points] = part.T
 
     def columns(self) -> np.ndarray:
-        """A copy of the samples: (step, port and point), then as many columns for the slopes along each axis."""
+        """A copy of the samples: (step, port and point), then as many columns for the slopes along
+        each axis."""
         copies = range(1 + self.slopes)
         return np.concatenate(
-            [v[:, c * self.points : (c + 1) * self.points] for c in copies for v in self._views], axis=1
+            [v[:, c * self.points : (c + 1) * self.points] for c in copies for v in self._views],
+            axis=1,
         )
 
 
 class Shot:
-    """The arrays of one shot that kernels share, and calls to the kernels. A context: its memory is used again.
+    """The arrays of one shot that kernels share, and calls to the kernels. A context: its memory is
+    used again.
 
     Args:
         programs: the compiled scheme.
@@ -257,12 +305,20 @@ class Shot:
         for geometry in (*source.values(), *receiver.values()):
             self.arrays |= geometry.arrays
             self.scalars |= geometry.bounds
-        for dimension, points, spacing in zip(self.symbols.dimensions, grid.shape, grid.spacing, strict=True):
+        for dimension, points, spacing in zip(
+            self.symbols.dimensions, grid.shape, grid.spacing, strict=True
+        ):
             n = dimension.name
-            self.scalars |= {f"{n}_m": 0, f"{n}_M": points - 1, f"{n}_size": points, f"h_{n}": spacing}
+            self.scalars |= {
+                f"{n}_m": 0,
+                f"{n}_M": points - 1,
+                f"{n}_size": points,
+                f"h_{n}": spacing,
+            }
             for side in ("low", "high"):
                 self.scalars[f"{n}_{side}"] = grid.strips.get((n, side), 0)
-        # Sources and receivers are few: sharing them out costs more than it gains, and their sums would change order.
+        # Sources and receivers are few: sharing them out costs more than it gains, and their sums
+        # would change order.
         self.scalars |= {"nthreads": threads, "nthreads_nonaffine": 1}
 
     def __enter__(self) -> Shot:
@@ -281,7 +337,11 @@ class Shot:
         return self.threads > 1
 
     def terminals(
-        self, geometries: Mapping[str, Geometry | Extent], lead: int = 0, tail: int = 0, more: int = 0
+        self,
+        geometries: Mapping[str, Geometry | Extent],
+        lead: int = 0,
+        tail: int = 0,
+        more: int = 0,
     ) -> Terminals:
         """Zeroed samples of a set of ports; valid within the `with` block.
 
@@ -293,13 +353,19 @@ class Shot:
         """
         any_of = next(iter(geometries.values()))
         steps = self.grid.steps + more
-        arrays = {f"{name}_samples": self._zeroed(lead + steps + tail, any_of.count) for name in geometries}
+        arrays = {
+            f"{name}_samples": self._zeroed(lead + steps + tail, any_of.count)
+            for name in geometries
+        }
         return Terminals(arrays, lead, steps, any_of.points, any_of.copies - 1)
 
     def sums(self, lead: int, tail: int = 0) -> Terminals:
         """Zeroed sums over an extended source, of each row along the first axis, as terminals."""
         rows = self.grid.shape[0]
-        arrays = {f"{name}_sums": self._zeroed(lead + self.grid.steps + tail, rows) for name in self.source}
+        arrays = {
+            f"{name}_sums": self._zeroed(lead + self.grid.steps + tail, rows)
+            for name in self.source
+        }
         return Terminals(arrays, lead, self.grid.steps, rows)
 
     def _zeroed(self, steps: int, count: int) -> np.ndarray:

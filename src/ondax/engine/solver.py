@@ -1,4 +1,5 @@
-"""Everything the JAX face asks of the engine: forward, Born and adjoint runs over batches of shots, in NumPy."""
+"""Everything the JAX face asks of the engine: forward, Born and adjoint runs over batches of shots,
+in NumPy."""
 
 from __future__ import annotations
 
@@ -21,25 +22,37 @@ from .runs import AdjointRun, Checkpointed, ForwardRun
 from .sampling import steps_beyond
 from .scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from .settings import Settings
-from .shot import POOL, Geometry, Shot, allocated, history_layout, history_offsets, interior, with_halo
+from .shot import (
+    POOL,
+    Geometry,
+    Shot,
+    allocated,
+    history_layout,
+    history_offsets,
+    interior,
+    with_halo,
+)
 from .workers import OrderedSum, each
 
 Arrays = Sequence[np.ndarray]
 
-POINTS_PER_THREAD = 250_000  # sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
+# sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
+POINTS_PER_THREAD = 250_000
 SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What determines the wavefields of a batch of shots; every array has the same leading batch axes.
+    """What determines the wavefields of a batch of shots; every array has the same leading batch
+    axes.
 
     A batch axis of length 1 is shared by the whole batch.
 
     Attributes:
         coefficients: one array per coefficient, (*batch, *grid).
-        source: samples at internal steps, (*batch, shot, port and source, step): all sources of the first input, ...
+        source: samples at internal steps, (*batch, shot, port and source, step): all sources of the
+            first input, ...
         source_positions: metres, (*batch, shot, source, axis).
         receiver_positions: metres, (*batch, shot, receiver, axis).
         weights: of extended sources, (*batch, shot, *grid).
@@ -54,7 +67,8 @@ class Experiment:
 
 @dataclass
 class Task:
-    """One shot of one batch element, scaled so that the samples of its sources, and its wavefields, are of size one.
+    """One shot of one batch element, scaled so that the samples of its sources, and its wavefields,
+    are of size one.
 
     Attributes:
         source: samples, times `2**-of_samples`.
@@ -114,16 +128,20 @@ class Solver:
     def forward(
         self, batch: tuple[int, ...], e: Experiment, keep: Wanted | None, slopes: bool
     ) -> tuple[np.ndarray, ...]:
-        """Traces (*batch, shot, port and receiver, sample); with `slopes` also their derivatives by receiver position,
-        (*batch, shot, port and receiver, axis, sample), per metre. With `keep`, leaves histories in the memo where they
-        fit."""
+        """Traces (*batch, shot, port and receiver, sample); with `slopes` also their derivatives by
+        receiver position, (*batch, shot, port and receiver, axis, sample), per metre. With `keep`,
+        leaves histories in the memo where they fit."""
         tasks = self._together(batch, e, keep)
         keys = {self._key(t, keep) for t in tasks} if keep else set()
         points = e.receiver_positions.shape[-2]
         receivers = len(self.outputs) * points
         shape = (*batch, e.source.shape[-3], receivers)
         traces = np.empty((*shape, self.grid.samples), self.grid.dtype)
-        moved = np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype) if slopes else None
+        moved = (
+            np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype)
+            if slopes
+            else None
+        )
         peaks: dict[int, tuple[float, int]] = {}
 
         def run(task: Task) -> None:
@@ -138,7 +156,9 @@ class Solver:
             recorded = scaled(recorded, task.power)
             traces[task.index] = recorded[:, :receivers].T
             if moved is not None:
-                moved[task.index] = _by_axis(recorded[:, receivers:], receivers, len(self.grid.shape))
+                moved[task.index] = _by_axis(
+                    recorded[:, receivers:], receivers, len(self.grid.shape)
+                )
 
         self._each(tasks, run)
         check_range(peaks.values(), self.grid.dtype, "the traces", WEAK)
@@ -152,7 +172,8 @@ class Solver:
         perturbations: Arrays,
         source: np.ndarray | None,
     ) -> np.ndarray:
-        """Perturbed traces (*batch, shot, port and receiver, sample) of perturbed coefficients and, if given, source samples."""
+        """Perturbed traces (*batch, shot, port and receiver, sample) of perturbed coefficients and,
+        if given, source samples."""
         tasks = self._together(batch, e, wanted)
         points = e.receiver_positions.shape[-2]
         shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
@@ -168,7 +189,9 @@ class Solver:
             more = self._power_of_changes(task, names, changes, fired)
             with self._shot(task) as shot:
                 for c, values in zip(names, changes, strict=True):
-                    shot.arrays[PERTURBED + c.name] = with_halo(c, scaled(values, -more), shot.symbols, self.grid)
+                    shot.arrays[PERTURBED + c.name] = with_halo(
+                        c, scaled(values, -more), shot.symbols, self.grid
+                    )
                 into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
                 if fired is not None:
                     into.fill(scaled(fired, -task.power - more))
@@ -176,7 +199,9 @@ class Solver:
                 kernel = self.programs.born(wanted, shot.parallel)
                 shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
                 for first, last, history in self._stretches(task, wanted):
-                    offsets = history_offsets(self.programs, wanted, self.grid, history.arrays, first)
+                    offsets = history_offsets(
+                        self.programs, wanted, self.grid, history.arrays, first
+                    )
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
                 recorded = self.grid.recorded(out.columns(), points)
             peaks[task.number] = peak_of(recorded), task.power + more
@@ -186,10 +211,20 @@ class Solver:
         check_range(peaks.values(), self.grid.dtype, "the Born traces", WEAK)
         return traces
 
-    def _power_of_changes(self, task: Task, names: list[Any], changes: Arrays, fired: np.ndarray | None) -> int:
-        """The binary exponent of the largest change, of coefficients or of sources, relative to what it changes."""
-        sizes = [(exponent(values), task.sizes.get(c.name)) for c, values in zip(names, changes, strict=True)]
-        found = [change - (change if size is None else size) for change, size in sizes if change is not None]
+    def _power_of_changes(
+        self, task: Task, names: list[Any], changes: Arrays, fired: np.ndarray | None
+    ) -> int:
+        """The binary exponent of the largest change, of coefficients or of sources, relative to
+        what it changes."""
+        sizes = [
+            (exponent(values), task.sizes.get(c.name))
+            for c, values in zip(names, changes, strict=True)
+        ]
+        found = [
+            change - (change if size is None else size)
+            for change, size in sizes
+            if change is not None
+        ]
         size = None if fired is None else exponent(fired)
         if size is not None:
             found.append(size + self._gains.of(self.inputs, task.sizes) - task.power)
@@ -209,9 +244,10 @@ class Solver:
     ) -> tuple[np.ndarray, ...]:
         """Cotangents for residual traces (*batch, shot, port and receiver, sample).
 
-        Returns the gradient of each wanted coefficient (*batch, *grid), summed over shots; then, if asked for, that of
-        the weights of extended sources (*batch, shot, *grid), that of the source samples (*batch, shot, port and source,
-        step), and the adjoint field's derivatives by source position, (*batch, shot, port and source, axis, step), per metre.
+        Returns the gradient of each wanted coefficient (*batch, *grid), summed over shots; then, if
+        asked for, that of the weights of extended sources (*batch, shot, *grid), that of the source
+        samples (*batch, shot, port and source, step), and the adjoint field's derivatives by source
+        position, (*batch, shot, port and source, axis, step), per metre.
 
         Args:
             last_use: the histories will hardly be needed again.
@@ -223,7 +259,11 @@ class Solver:
         shape = (*batch, e.source.shape[-3], sources)
         of_weights = np.empty((*shape[:-1], *self.grid.shape), self.grid.dtype) if weights else None
         at_source = np.empty((*shape, self.grid.steps), self.grid.dtype) if source else None
-        moved = np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype) if slopes else None
+        moved = (
+            np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype)
+            if slopes
+            else None
+        )
         residuals = {t.number: _of(residual, t.batch)[t.index[-1]] for t in tasks}
         powers = {t.number: self._power_of_residual(t, residuals[t.number]) for t in tasks}
         # Shots are summed at the scale of the strongest one of each batch element.
@@ -241,7 +281,9 @@ class Solver:
 
         total = OrderedSum(add)
 
-        def run_one(task: Task, chosen: Wanted | None, weights: bool, source: bool, slopes: bool) -> None:
+        def run_one(
+            task: Task, chosen: Wanted | None, weights: bool, source: bool, slopes: bool
+        ) -> None:
             with self._shot(task, source_slopes=slopes) as shot:
                 run = AdjointRun(self.programs, shot, chosen, source or slopes, weights)
                 power = powers[task.number]
@@ -263,18 +305,24 @@ class Solver:
                     if source and at_source is not None:
                         at_source[task.index] = read[:, :sources].T
                     if slopes and moved is not None:
-                        moved[task.index] = _by_axis(read[:, sources:], sources, len(self.grid.shape))
+                        moved[task.index] = _by_axis(
+                            read[:, sources:], sources, len(self.grid.shape)
+                        )
 
         at_sources = weights or source or slopes
 
         def run(task: Task) -> None:
-            if wanted is not None and wanted.every > 1 and at_sources:  # its residuals are not theirs: see AdjointRun
+            if (
+                wanted is not None and wanted.every > 1 and at_sources
+            ):  # its residuals are not theirs: see AdjointRun
                 run_one(task, wanted, False, False, False)
                 run_one(task, None, weights, source, slopes)
             else:
                 run_one(task, wanted, weights, source, slopes)
 
-        if wanted and len(tasks) > 1:  # histories at hand first: recomputing the others may need their memory
+        if (
+            wanted and len(tasks) > 1
+        ):  # histories at hand first: recomputing the others may need their memory
             tasks = self._found_first(tasks, wanted)
         self._each(tasks, run)
         if self.grid.surface:
@@ -285,8 +333,12 @@ class Solver:
             check_range(known, self.grid.dtype, f"the gradients of the coefficient {c.name}", SMALL)
             for position, power in strongest.items():
                 gradient[position] = scaled(gradient[position], power)
-        check_range(peaks["adjoint wavelets"].values(), self.grid.dtype, "the adjoint wavelets", WEAK)
-        check_range(peaks["weights"].values(), self.grid.dtype, "the gradients of the weights", SMALL)
+        check_range(
+            peaks["adjoint wavelets"].values(), self.grid.dtype, "the adjoint wavelets", WEAK
+        )
+        check_range(
+            peaks["weights"].values(), self.grid.dtype, "the gradients of the weights", SMALL
+        )
         return (*gradients, *(a for a in (of_weights, at_source, moved) if a is not None))
 
     # ---------------------------------------------------------------- tasks
@@ -301,7 +353,8 @@ class Solver:
         return tasks
 
     def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
-        """One task per shot of every batch element; elements with the same coefficients share their kernel arrays."""
+        """One task per shot of every batch element; elements with the same coefficients share their
+        kernel arrays."""
         symbols = self.programs.scheme.symbols
         prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray], dict[str, int]]] = {}
         number = 0
@@ -310,9 +363,12 @@ class Solver:
             if shared not in prepared:
                 values = [_of(c, position) for c in e.coefficients]
                 arrays = {
-                    c.name: with_halo(c, v, symbols, self.grid) for c, v in zip(self.coefficients, values, strict=True)
+                    c.name: with_halo(c, v, symbols, self.grid)
+                    for c, v in zip(self.coefficients, values, strict=True)
                 }
-                found = {c.name: exponent(v) for c, v in zip(self.coefficients, values, strict=True)}
+                found = {
+                    c.name: exponent(v) for c, v in zip(self.coefficients, values, strict=True)
+                }
                 sizes = {name: size for name, size in found.items() if size is not None}
                 prepared[shared] = (Content(values), arrays, sizes)
             content, arrays, sizes = prepared[shared]
@@ -365,9 +421,12 @@ class Solver:
     def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
         """What failed, what a shot needs, and what to do."""
         return OutOfMemory(
-            f"out of memory: {error}, though all histories were dropped. A shot needs about {self._bytes_of_shot} bytes for "
-            f"its wavefields, and up to {self.settings.worker_threads} run side by side. Run fewer with "
-            "ox.Settings(threads=...), take a coarser or smaller grid or a narrower boundary, or give the process more memory"
+            f"out of memory: {error}, though all histories were dropped. A shot needs about "
+            f"{self._bytes_of_shot} bytes for "
+            f"its wavefields, and up to {self.settings.worker_threads} run side by side. Run fewer "
+            "with "
+            "ox.Settings(threads=...), take a coarser or smaller grid or a narrower boundary, or "
+            "give the process more memory"
         )
 
     @cached_property
@@ -375,7 +434,11 @@ class Solver:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
         system, itemsize = self.programs.scheme.system, np.dtype(self.grid.dtype).itemsize
         buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
-        return buffers * int(np.prod([n + 2 * system.symbols.space_order for n in self.grid.shape])) * itemsize
+        return (
+            buffers
+            * int(np.prod([n + 2 * system.symbols.space_order for n in self.grid.shape]))
+            * itemsize
+        )
 
     def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
         return Shot(
@@ -384,7 +447,10 @@ class Solver:
             task.coefficients,
             self._profiles,
             self._entries(task, source_slopes),
-            {p.name: self._geometry(p, task.receiver_positions, receiver_slopes) for p in self.outputs},
+            {
+                p.name: self._geometry(p, task.receiver_positions, receiver_slopes)
+                for p in self.outputs
+            },
             task.threads,
         )
 
@@ -396,7 +462,8 @@ class Solver:
         return {p.name: extent for p in self.inputs}
 
     def _geometry(self, port: Port, positions: np.ndarray, slopes: bool) -> Geometry:
-        """The kernel arrays of a set of points; surveys shoot into the same spread again and again."""
+        """The kernel arrays of a set of points; surveys shoot into the same spread again and
+        again."""
         key = (port.name, slopes, positions.shape, positions.tobytes())
         geometry = self._geometries.get(key)
         if geometry is None:
@@ -413,7 +480,8 @@ class Solver:
         return history_layout(self.programs, wanted, self.grid, 0, steps)
 
     def _key(self, task: Task, wanted: Wanted) -> tuple[Any, ...]:
-        """Everything that determines a history: scheme and grid by identity, the rest by content."""
+        """Everything that determines a history: scheme and grid by identity, the rest by
+        content."""
         if task.key is None or task.key[0] != wanted:
             weights = () if task.weights is None else (task.weights,)
             content = Content((task.source, task.source_positions, *weights))
@@ -424,10 +492,14 @@ class Solver:
         """What the keys of all shots over the same model have in common."""
         return self._key(task, wanted)[:-1]
 
-    def _room(self, task: Task, wanted: Wanted, protected: Callable[[Hashable], bool], wait: bool) -> History | None:
+    def _room(
+        self, task: Task, wanted: Wanted, protected: Callable[[Hashable], bool], wait: bool
+    ) -> History | None:
         """A buffer for the history of a shot; None where there is no room for one."""
         background, budget = self._background(task, wanted), self.settings.memory_budget
-        return STORE.acquire(self._layout(wanted), budget, protected, wait, background, task.company)
+        return STORE.acquire(
+            self._layout(wanted), budget, protected, wait, background, task.company
+        )
 
     def _find(self, task: Task, wanted: Wanted) -> History | None:
         """A shot's history in the memo, pinned."""
@@ -461,14 +533,18 @@ class Solver:
                 checkpoint.run(run.steps, self._plan(run.wanted, forward), checkpointed)
                 checkpointed.drop()
 
-    def _run_forward(self, task: Task, keep: Wanted | None, history: History | None, slopes: bool) -> np.ndarray:
-        """One whole forward run; files its history, if given, and releases it. Returns (step, point)."""
+    def _run_forward(
+        self, task: Task, keep: Wanted | None, history: History | None, slopes: bool
+    ) -> np.ndarray:
+        """One whole forward run; files its history, if given, and releases it. Returns (step,
+        point)."""
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
                 run = ForwardRun(self.programs, shot, task.source, keep.every if keep else 1)
                 if keep and history is None:
-                    # The kernel that keeps a history is not, to the bit, the one that does not. Traces must not depend on
-                    # how much memory happened to be free, so it runs all the same, over a buffer used again and again.
+                    # The kernel that keeps a history is not, to the bit, the one that does not.
+                    # Traces must not depend on how much memory happened to be free, so it runs all
+                    # the same, over a buffer used again and again.
                     length = max(1, SCRATCH // self._step_bytes(keep) // keep.every) * keep.every
                     for _ in self._recompute(run, keep, length):
                         pass
@@ -486,20 +562,23 @@ class Solver:
     def _recorded_before(self, task: Task, keep: Wanted, slopes: bool) -> np.ndarray | None:
         """What receivers read when a history still waiting for its gradient was made.
 
-        A history whose gradient has been taken makes room for the run that will take its place: so every gradient has
-        had the same kernels run, and the same bits, whatever the memo holds.
+        A history whose gradient has been taken makes room for the run that will take its place: so
+        every gradient has had the same kernels run, and the same bits, whatever the memo holds.
         """
         known = self._find(task, keep)
         if known is None:
             return None
-        recorded = None if known.used else known.recorded.get((slopes, task.receiver_positions.tobytes()))
+        recorded = (
+            None if known.used else known.recorded.get((slopes, task.receiver_positions.tobytes()))
+        )
         STORE.release(known)
         if recorded is None:
             STORE.drop(self._key(task, keep))
         return recorded
 
     def _recall(self, task: Task, wanted: Wanted) -> History | None:
-        """The whole history of a shot, pinned: from the memo, or computed again; None where it does not fit."""
+        """The whole history of a shot, pinned: from the memo, or computed again; None where it does
+        not fit."""
         history = self._find(task, wanted)
         if history is None:
             history = self._room(task, wanted, lambda _: False, wait=True)
@@ -513,7 +592,8 @@ class Solver:
         return history
 
     def _stretches(self, task: Task, wanted: Wanted) -> Iterator[tuple[int, int, History]]:
-        """A shot's history in the order of time: whole if it fits, else a stretch at a time, recomputed."""
+        """A shot's history in the order of time: whole if it fits, else a stretch at a time,
+        recomputed."""
         history = self._recall(task, wanted)
         if history is not None:
             try:
@@ -525,7 +605,9 @@ class Solver:
             run = ForwardRun(self.programs, shot, task.source)
             yield from self._recompute(run, wanted, self._plan(wanted, run).stretch)
 
-    def _recompute(self, run: ForwardRun, wanted: Wanted, length: int) -> Iterator[tuple[int, int, History]]:
+    def _recompute(
+        self, run: ForwardRun, wanted: Wanted, length: int
+    ) -> Iterator[tuple[int, int, History]]:
         """Run forward, keeping the history of `length` steps at a time in one buffer."""
         for first in range(0, run.steps, length):
             last = min(first + length, run.steps)
@@ -542,7 +624,9 @@ class Solver:
 
     def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
         step_bytes, shots = self._step_bytes(wanted), self.settings.worker_threads
-        return checkpoint.plan(run.steps, step_bytes, run.state_bytes, self.settings.memory_budget, wanted.every, shots)
+        return checkpoint.plan(
+            run.steps, step_bytes, run.state_bytes, self.settings.memory_budget, wanted.every, shots
+        )
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:

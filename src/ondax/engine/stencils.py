@@ -1,7 +1,8 @@
-"""Expressions of a scheme evaluated with NumPy, stencil by stencil, for questions that are asked once per model.
+"""Expressions of a scheme evaluated with NumPy, stencil by stencil, for questions that are asked
+once per model.
 
-Derivatives are taken with Devito's own finite-difference weights. Outside the grid fields are zero, but for their mirror
-images above a free surface, as in the kernels.
+Derivatives are taken with Devito's own finite-difference weights. Outside the grid fields are zero,
+but for their mirror images above a free surface, as in the kernels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from ..equations.system import Expr, Symbols, text
 
 Array = np.ndarray
 BLOCK = 1 << 15  # values of an array worked on at a time
-Amplitudes = dict[tuple[str, bool], Array]  # by name of the field, and whether it was computed in this sweep
+Amplitudes = dict[
+    tuple[str, bool], Array
+]  # by name of the field, and whether it was computed in this sweep
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Setting:
 
     Attributes:
         symbols: the scheme's.
-        values: of its coefficients, by name; arrays of one shape. Profiles are zero: no layer absorbs.
+        values: of its coefficients, by name; arrays of one shape. Profiles are zero: no layer
+            absorbs.
         scalars: values of the time step and of the spacings, by name.
         surface: there is a free surface at the top.
         absolute: every weight, and every factor of a field, is replaced by its absolute value.
@@ -77,7 +81,8 @@ Evaluate = Callable[[Amplitudes, dict[str, Array]], Any]
 
 
 class Form:
-    """A linear form in fields: a sum of terms, each a pointwise factor times a field or a derivative of such a form.
+    """A linear form in fields: a sum of terms, each a pointwise factor times a field or a
+    derivative of such a form.
 
     Terms that differ in their factor only are one term.
 
@@ -100,14 +105,19 @@ class Form:
             setting: what it is evaluated with.
 
         Returns:
-            A function of the fields' amplitudes, and of the derivatives that this sweep has computed, by their text, which
-            grow. Its value is an array that the caller may not write to, or 0.0 for an empty form.
+            A function of the fields' amplitudes, and of the derivatives that this sweep has
+            computed, by their text, which grow. Its value is an array that the caller may not write
+            to, or 0.0 for an empty form.
         """
         terms: list[tuple[Any, Evaluate]] = []
         for factor, atom, name, inner, stencil in self.terms:
             weight = fixed(factor, setting)
             if np.any(weight):
-                made = _read(atom) if inner is None or stencil is None else _derivative(name, inner, stencil, setting)
+                made = (
+                    _read(atom)
+                    if inner is None or stencil is None
+                    else _derivative(name, inner, stencil, setting)
+                )
                 terms.append((np.abs(weight) if setting.absolute else weight, made))
 
         def evaluate(amplitudes: Amplitudes, known: dict[str, Array]) -> Any:
@@ -165,7 +175,8 @@ def repeated(forms: Iterable[Form]) -> frozenset[str]:
 
 
 def _collected(expr: Expr) -> dict[str, tuple[Expr, Expr]]:
-    """The terms of an expression that is linear in fields: their factors, and the fields or derivatives."""
+    """The terms of an expression that is linear in fields: their factors, and the fields or
+    derivatives."""
     if is_access(expr) or isinstance(expr, Derivative):
         return {text(expr): (sympy.S.One, expr)} if _has_field(expr) else {}
     if expr.is_Add:
@@ -179,7 +190,10 @@ def _collected(expr: Expr) -> dict[str, tuple[Expr, Expr]]:
     if not varying:
         return {}
     others = product(arg for arg in expr.args if arg is not varying[0])
-    return {name: (product((others, factor)), atom) for name, (factor, atom) in _collected(varying[0]).items()}
+    return {
+        name: (product((others, factor)), atom)
+        for name, (factor, atom) in _collected(varying[0]).items()
+    }
 
 
 def _has_field(expr: Expr) -> bool:
@@ -187,13 +201,16 @@ def _has_field(expr: Expr) -> bool:
 
 
 class Stencil:
-    """What is known of a derivative whatever the model: its shifts along one axis after the other."""
+    """What is known of a derivative whatever the model: its shifts along one axis after the
+    other."""
 
     def __init__(self, derivative: Derivative, symbols: Symbols) -> None:
         where = location(derivative.expr)
         self.image = image_of(derivative.expr, symbols)
         self.shifts = []
-        for d, order, accuracy in zip(derivative.dims, derivative.deriv_order, derivative.fd_order, strict=True):
+        for d, order, accuracy in zip(
+            derivative.dims, derivative.deriv_order, derivative.fd_order, strict=True
+        ):
             half, axis = where[d], symbols.dimensions.index(d)
             weights = taps(order, accuracy, half, derivative.x0[d] == point(d, True))
             self.shifts.append((axis, weights, d.spacing.name, order, half))
@@ -205,7 +222,9 @@ class Stencil:
             scale = setting.scalars[spacing] ** -order
             sign = 1 if setting.absolute else self.image
             mirrored = setting.surface and sign is not None and axis == setting.symbols.ndim - 1
-            scaled = [(offset, (abs(w) if setting.absolute else w) * scale) for offset, w in weights]
+            scaled = [
+                (offset, (abs(w) if setting.absolute else w) * scale) for offset, w in weights
+            ]
             steps.append((axis, scaled, (sign, half) if mirrored else None))
 
         def differentiate(values: Array) -> Array:
@@ -217,11 +236,16 @@ class Stencil:
 
 
 @cache
-def taps(order: int, accuracy: int, from_half: bool, to_half: bool) -> tuple[tuple[int, float], ...]:
-    """Offsets and weights, for a spacing of 1, of Devito's finite difference along one axis, between nodes and half points."""
+def taps(
+    order: int, accuracy: int, from_half: bool, to_half: bool
+) -> tuple[tuple[int, float], ...]:
+    """Offsets and weights, for a spacing of 1, of Devito's finite difference along one axis,
+    between nodes and half points."""
     symbols = Symbols(1, 2, np.float64)
     (d,) = symbols.dimensions
-    f: Any = Function(name="f", grid=symbols.grid, space_order=accuracy, staggered=d if from_half else None)
+    f: Any = Function(
+        name="f", grid=symbols.grid, space_order=accuracy, staggered=d if from_half else None
+    )
     derivative: Any = Derivative(f, (d, order), x0={d: point(d, to_half)}, fd_order=accuracy)
     stencil = derivative.evaluate
     found = []
@@ -232,19 +256,27 @@ def taps(order: int, accuracy: int, from_half: bool, to_half: bool) -> tuple[tup
 
 
 def differences(
-    values: Array, axis: int, weights: Sequence[tuple[int, float]], mirror: tuple[int, bool] | None = None
+    values: Array,
+    axis: int,
+    weights: Sequence[tuple[int, float]],
+    mirror: tuple[int, bool] | None = None,
 ) -> Array:
-    """A weighted sum of shifted copies, `sum(w values[i + offset])`, of what is zero outside the grid.
+    """A weighted sum of shifted copies, `sum(w values[i + offset])`, of what is zero outside the
+    grid.
 
     Args:
         values: at the grid's points.
         axis: of the shifts.
         weights: offsets and weights.
-        mirror: sign of the mirror images beyond the first row, and whether values are half a point below it.
+        mirror: sign of the mirror images beyond the first row, and whether values are half a point
+            below it.
     """
     shape, n = values.shape, values.shape[axis]
     rows, columns = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
-    given, result = np.ascontiguousarray(values).reshape(rows, n, columns), np.empty(shape, values.dtype)
+    given, result = (
+        np.ascontiguousarray(values).reshape(rows, n, columns),
+        np.empty(shape, values.dtype),
+    )
     made = result.reshape(rows, n, columns)
     # In blocks that stay in cache, with room for what lies outside the grid.
     width = min(columns, max(1, BLOCK // n))
@@ -255,8 +287,14 @@ def differences(
     groups = _alike(weights)
     for i in range(0, rows, height):
         for j in range(0, columns, width):
-            block, target = given[i : i + height, :, j : j + width], made[i : i + height, :, j : j + width]
-            inside, part = padded[: block.shape[0], :, : block.shape[2]], room[: block.shape[0], :, : block.shape[2]]
+            block, target = (
+                given[i : i + height, :, j : j + width],
+                made[i : i + height, :, j : j + width],
+            )
+            inside, part = (
+                padded[: block.shape[0], :, : block.shape[2]],
+                room[: block.shape[0], :, : block.shape[2]],
+            )
             inside[:, most : most + n] = block
             if mirror is not None:
                 for row in range(1, most + 1):
@@ -267,7 +305,9 @@ def differences(
                 shifted = inside[:, most + first[0] : most + first[0] + n]
                 if others:
                     combine = np.add if others[0][1] == first[1] else np.subtract
-                    combine(shifted, inside[:, most + others[0][0] : most + others[0][0] + n], out=part)
+                    combine(
+                        shifted, inside[:, most + others[0][0] : most + others[0][0] + n], out=part
+                    )
                     np.multiply(part, values.dtype.type(weight * first[1]), out=part)
                 else:
                     np.multiply(shifted, values.dtype.type(weight * first[1]), out=part)

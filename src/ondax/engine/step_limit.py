@@ -1,15 +1,16 @@
 """The largest stable time step of a scheme in the model at hand.
 
-A scheme is stable up to the step at which a motion that changes sign from step to step solves it (see
-`calculus.alternating`). With G the map from amplitudes to amplitudes of which such a motion is an eigenvector with eigenvalue 1,
-and |G| the same map with absolute weights and absolute factors, Collatz (1942) and Wielandt (1950) bound the eigenvalues of G by
+A scheme is stable up to the step at which a motion that changes sign from step to step solves it
+(see `calculus.alternating`). With G the map from amplitudes to amplitudes of which such a motion is
+an eigenvector with eigenvalue 1, and |G| the same map with absolute weights and absolute factors,
+Collatz (1942) and Wielandt (1950) bound the eigenvalues of G by
 
     max over points of (|G| v) / v    for every positive v,
 
-and `v <- |G| v` lowers the bound. Where weights alternate in sign with the offset, as those of all staggered first and all
-centred second differences do, a checkerboard of signs turns G into |G|, and the bound is exact in the limit. Where they do
-not (centred first differences, negative moduli), it is safe but pessimistic, and the largest eigenvalue of G itself is
-estimated, with a margin.
+and `v <- |G| v` lowers the bound. Where weights alternate in sign with the offset, as those of all
+staggered first and all centred second differences do, a checkerboard of signs turns G into |G|, and
+the bound is exact in the limit. Where they do not (centred first differences, negative moduli), it
+is safe but pessimistic, and the largest eigenvalue of G itself is estimated, with a margin.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from ..calculus.terms import accesses, location, time_offset
 from ..equations.system import ODD, Symbols, System
 from .stencils import Array, Evaluate, Form, Setting, fixed, repeated
 
-APPLICATIONS = 30  # of |G|: then the bound is within 1 % of the eigenvalue (0.5 % of the step) in all media tried
+# of |G|: then the bound is within 1 % of the eigenvalue (0.5 % of the step) in all media tried
+APPLICATIONS = 30
 MARGIN = 1.02  # over an estimate from below: 1 % of the step
 TIGHT = 1.02  # a bound that exceeds the estimate by less is as good as it
 POWERS, STAGES, STAGE = 6, 3, 12  # iterations of an estimate
@@ -43,7 +45,8 @@ class Judgement:
     Attributes:
         ratio: of squares: the step's over that of the largest step known to hold.
         amplitudes: of the motion that limits the step, by field.
-        place: where that motion is strongest, in cells from the grid's first point; of steps that do not hold only.
+        place: where that motion is strongest, in cells from the grid's first point; of steps that
+            do not hold only.
     """
 
     ratio: float
@@ -69,11 +72,19 @@ class Motion:
         self.forms = [Form(balance.forces, self.symbols) for balance in self.balances]
         self.repeated = repeated(self.forms)
         self.locations = {b.field.name: tuple(location(b.field).values()) for b in self.balances}
-        read = {(a.function.name, time_offset(a)) for b in self.balances for a in accesses(b.forces)}
+        read = {
+            (a.function.name, time_offset(a)) for b in self.balances for a in accesses(b.forces)
+        }
         self.carried = [b.field.name for b in self.balances if (b.field.name, 0) in read]
-        self.following = {b.field.name for b in self.balances if any(time_offset(a) == 1 for a in accesses(b.forces))}
+        self.following = {
+            b.field.name
+            for b in self.balances
+            if any(time_offset(a) == 1 for a in accesses(b.forces))
+        }
 
-    def judge(self, coefficients: Mapping[str, Array], spacing: Sequence[float], dt: float, surface: bool) -> Judgement:
+    def judge(
+        self, coefficients: Mapping[str, Array], spacing: Sequence[float], dt: float, surface: bool
+    ) -> Judgement:
         """Judge a step; stops as soon as it is known to hold.
 
         Args:
@@ -89,11 +100,21 @@ class Motion:
         if not sweep.possible:
             return replace(bound, place=sweep.place(bound.amplitudes))
         signed = Sweep(self, coefficients, spacing, dt, surface, absolute=False)
-        judgement = _refined(bound, signed, 0.5 * (1.0 + MARGIN))  # a step that was found with the whole margin passes
-        return judgement if judgement.holds else replace(judgement, place=sweep.place(judgement.amplitudes))
+        judgement = _refined(
+            bound, signed, 0.5 * (1.0 + MARGIN)
+        )  # a step that was found with the whole margin passes
+        return (
+            judgement
+            if judgement.holds
+            else replace(judgement, place=sweep.place(judgement.amplitudes))
+        )
 
     def largest_step(
-        self, coefficients: Mapping[str, Array], spacing: Sequence[float], surface: bool, first: float
+        self,
+        coefficients: Mapping[str, Array],
+        spacing: Sequence[float],
+        surface: bool,
+        first: float,
     ) -> float:
         """The largest step known to hold, s; infinity where nothing moves.
 
@@ -113,7 +134,9 @@ class Motion:
             change = bound.ratio**-0.5 if sweep.possible else 0.5
             dt *= change
             # Mostly the ratio is proportional to dt^2: then the next round changes nothing.
-            amplitudes, applications = (bound.amplitudes, 3) if sweep.possible else (None, APPLICATIONS)
+            amplitudes, applications = (
+                (bound.amplitudes, 3) if sweep.possible else (None, APPLICATIONS)
+            )
         signed = Sweep(self, coefficients, spacing, dt, surface, absolute=False)
         return dt * _refined(Judgement(1.0, bound.amplitudes), signed, MARGIN).ratio ** -0.5
 
@@ -130,7 +153,8 @@ class Sweep:
         absolute: |G|.
 
     Attributes:
-        possible: False where a field's own pointwise forces are too strong for the step, so that nothing else counts.
+        possible: False where a field's own pointwise forces are too strong for the step, so that
+            nothing else counts.
     """
 
     def __init__(
@@ -156,30 +180,43 @@ class Sweep:
             inertia = fixed(balance.inertia, setting)
             self.possible = self.possible and bool(np.all(inertia > 0.0))
             with np.errstate(divide="ignore"):
-                gain = np.array(np.broadcast_to(fixed(balance.take, setting) / inertia, self.shape), self.dtype)
+                gain = np.array(
+                    np.broadcast_to(fixed(balance.take, setting) / inertia, self.shape), self.dtype
+                )
             if surface and image == ODD and not motion.locations[name][-1]:
                 gain[..., 0] = 0.0  # it vanishes on the surface
             self.gains[name] = np.abs(gain) if absolute else -gain
             self.forms[name] = form.prepared(setting)
 
     def smooth(self) -> dict[str, Array]:
-        """Amplitudes of the carried fields, about those of the fastest motion where the medium is smooth; positive."""
+        """Amplitudes of the carried fields, about those of the fastest motion where the medium is
+        smooth; positive."""
         roots = {name: np.sqrt(np.abs(gain)) for name, gain in self.gains.items()}
         amplitudes = {(name, new): root for name, root in roots.items() for new in (False, True)}
 
         def made(name: str) -> Array:
-            # What is made of fields of the same sweep, as stresses of velocities, has amplitudes like theirs.
+            # What is made of fields of the same sweep, as stresses of velocities, has amplitudes
+            # like theirs.
             following = name in self.motion.following
-            return np.abs(self.gains[name] * self.forms[name](amplitudes, {})) if following else roots[name]
+            return (
+                np.abs(self.gains[name] * self.forms[name](amplitudes, {}))
+                if following
+                else roots[name]
+            )
 
         return {name: _raised(made(name)) for name in self.motion.carried}
 
     def place(self, amplitudes: Amplitudes) -> tuple[float, ...]:
-        """Where amplitudes are largest, compared with those of a smooth medium, in cells from the grid's first point."""
-        strengths = {name: np.abs(amplitudes[name]) / values for name, values in self.smooth().items()}
+        """Where amplitudes are largest, compared with those of a smooth medium, in cells from the
+        grid's first point."""
+        strengths = {
+            name: np.abs(amplitudes[name]) / values for name, values in self.smooth().items()
+        }
         name = max(strengths, key=lambda n: float(strengths[n].max()))
         at = np.unravel_index(int(np.argmax(strengths[name])), self.shape)
-        return tuple(float(i) + half / 2 for i, half in zip(at, self.motion.locations[name], strict=True))
+        return tuple(
+            float(i) + half / 2 for i, half in zip(at, self.motion.locations[name], strict=True)
+        )
 
     def __call__(self, carried: Amplitudes) -> dict[str, Array]:
         """The carried amplitudes after one application."""
@@ -199,10 +236,14 @@ def _needed(balances: Sequence[Balance]) -> tuple[Balance, ...]:
 
 def _raised(values: Array) -> Array:
     """The values, made positive everywhere."""
-    return np.maximum(values, max(values.dtype.type(LEAST) * values.max(), np.finfo(values.dtype).tiny))
+    return np.maximum(
+        values, max(values.dtype.type(LEAST) * values.max(), np.finfo(values.dtype).tiny)
+    )
 
 
-def _bounded(sweep: Sweep, amplitudes: Amplitudes | None, applications: int, enough: float) -> Judgement:
+def _bounded(
+    sweep: Sweep, amplitudes: Amplitudes | None, applications: int, enough: float
+) -> Judgement:
     """A bound on the eigenvalues of |G|.
 
     Args:
@@ -221,15 +262,19 @@ def _bounded(sweep: Sweep, amplitudes: Amplitudes | None, applications: int, eno
         best = min(best, Judgement(worst, amplitudes), key=lambda judgement: judgement.ratio)
         if worst <= enough or worst == 0.0:
             break
-        amplitudes = {name: _raised(values / values.dtype.type(worst)) for name, values in made.items()}
+        amplitudes = {
+            name: _raised(values / values.dtype.type(worst)) for name, values in made.items()
+        }
     return best
 
 
 def _refined(bound: Judgement, sweep: Sweep, margin: float) -> Judgement:
-    """The bound where it is tight; else the largest eigenvalue of G, estimated from below, with a margin.
+    """The bound where it is tight; else the largest eigenvalue of G, estimated from below, with a
+    margin.
 
-    Power iterations from a checkerboard of signs confirm a tight bound at once. Otherwise Chebyshev iterations follow: parts
-    whose eigenvalues lie between 0 and a stay as they are, those of greater ones grow, the faster the greater.
+    Power iterations from a checkerboard of signs confirm a tight bound at once. Otherwise Chebyshev
+    iterations follow: parts whose eigenvalues lie between 0 and a stay as they are, those of
+    greater ones grow, the faster the greater.
 
     Args:
         bound: on the eigenvalues of |G|.
@@ -255,13 +300,17 @@ def _refined(bound: Judgement, sweep: Sweep, margin: float) -> Judgement:
         for _ in range(STAGE):
             before, now = now, _combined(4.0 / a, sweep(now), -2.0, now, -1.0, before)
         growth = _size(now) / _size(before)
-        eigenvalue = max(eigenvalue, a * (growth + 1.0 / growth + 2.0) / 4.0 if growth > 1.0 else 0.0)
+        eigenvalue = max(
+            eigenvalue, a * (growth + 1.0 / growth + 2.0) / 4.0 if growth > 1.0 else 0.0
+        )
         y = _scaled(now, 1.0 / _size(now))
     return Judgement(min(bound.ratio, margin * eigenvalue), y)
 
 
 def _size(amplitudes: Amplitudes) -> float:
-    return math.sqrt(sum(float(np.sum(np.square(values, dtype=np.float64))) for values in amplitudes.values()))
+    return math.sqrt(
+        sum(float(np.sum(np.square(values, dtype=np.float64))) for values in amplitudes.values())
+    )
 
 
 def _scaled(amplitudes: Amplitudes, by: float) -> dict[str, Array]:

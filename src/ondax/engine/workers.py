@@ -1,4 +1,5 @@
-"""Shots side by side: a pool of threads inside one callback, and sums whose bits do not depend on it."""
+"""Shots side by side: a pool of threads inside one callback, and sums whose bits do not depend on
+it."""
 
 from __future__ import annotations
 
@@ -26,18 +27,18 @@ def _executor(threads: int) -> ThreadPoolExecutor:
 
 
 def each(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """Run all tasks, at most `threads` at a time; here, one after another, where there are no threads any more because the
-    process is ending.
+    """Run all tasks, at most `threads` at a time; here, one after another, where there are no
+    threads any more because the process is ending.
 
-    When one fails, or Ctrl-C is pressed, those that have not begun are given up, and the first exception is raised once
-    those that have begun are done: they share buffers.
+    When one fails, or Ctrl-C is pressed, those that have not begun are given up, and the first
+    exception is raised once those that have begun are done: they share buffers.
     """
     if threads == 1 or len(tasks) == 1:
         return [_run(task) for task in tasks]
     once = [_Once(task) for task in tasks]
     futures: list[Future[T]] = []
-    # From atexit or a thread that lives on, no more futures are taken. Where the system has no more threads, the one that was
-    # to be started for has been queued all the same.
+    # From atexit or a thread that lives on, no more futures are taken. Where the system has no more
+    # threads, the one that was to be started for has been queued all the same.
     with suppress(RuntimeError):
         for task in once:
             futures.append(_executor(threads).submit(task))
@@ -82,7 +83,8 @@ def _run(task: Callable[[], T]) -> T:
 
 
 def _finished(futures: Sequence[Future[T]]) -> None:
-    """Wait for what has begun, whatever keys are pressed meanwhile; the last of them is raised afterwards."""
+    """Wait for what has begun, whatever keys are pressed meanwhile; the last of them is raised
+    afterwards."""
     pressed = None
     while True:
         try:
@@ -95,7 +97,8 @@ def _finished(futures: Sequence[Future[T]]) -> None:
 
 
 class OrderedSum(Generic[T]):
-    """Adds contributions in the order of their numbers, whichever comes first, so that every run gives the same bits.
+    """Adds contributions in the order of their numbers, whichever comes first, so that every run
+    gives the same bits.
 
     Args:
         add: adds one contribution to the sum.

@@ -18,13 +18,15 @@ from .time_stepping import LEAPFROG, TimeStepping
 class Acoustic(AbstractWaveEquation):
     """`(1/vp^2) u_tt - laplace(u) = w(t) delta(x - xs)`.
 
-    Model: an array of vp, m/s, of the grid's shape. Receivers read u. Second order in time (Alford et al., 1974).
+    Model: an array of vp, m/s, of the grid's shape. Receivers read u. Second order in time (Alford
+        et al., 1974).
 
-    A free surface is where u = 0: above it, u has the opposite sign (odd), and so do sources and what receivers read.
+    A free surface is where u = 0: above it, u has the opposite sign (odd), and so do sources and
+    what receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
-            dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
+            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)

@@ -19,14 +19,16 @@ from .time_stepping import LEAPFROG, TimeStepping
 class AcousticDensity(AbstractWaveEquation):
     """`(1/(rho vp^2)) p_tt - div((1/rho) grad(p)) = w(t) delta(x - xs)`.
 
-    Model: a dict of vp, m/s, and rho, kg/m3, each of the grid's shape. Receivers read the pressure p. Nested staggered
-    differences with 1/rho averaged to the half points, second order in time (Virieux, 1984, with velocities eliminated).
+    Model: a dict of vp, m/s, and rho, kg/m3, each of the grid's shape. Receivers read the pressure
+    p. Nested staggered differences with 1/rho averaged to the half points, second order in time
+    (Virieux, 1984, with velocities eliminated).
 
-    A free surface is where p = 0: above it, p has the opposite sign (odd), and so do sources and what receivers read.
+    A free surface is where p = 0: above it, p has the opposite sign (odd), and so do sources and
+    what receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
-            dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
+            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")
@@ -40,8 +42,13 @@ class AcousticDensity(AbstractWaveEquation):
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         p = symbols.field("p", image=ODD)
         compressibility = symbols.coefficient("compressibility")
-        buoyancies = tuple(symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions)
-        fluxes = (to_node(b * to_half(p, d), d) for b, d in zip(buoyancies, symbols.dimensions, strict=True))
+        buoyancies = tuple(
+            symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions
+        )
+        fluxes = (
+            to_node(b * to_half(p, d), d)
+            for b, d in zip(buoyancies, symbols.dimensions, strict=True)
+        )
         return System(
             symbols=symbols,
             coefficients=(compressibility, *buoyancies),

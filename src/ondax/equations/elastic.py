@@ -20,31 +20,36 @@ from .time_stepping import LEAPFROG, TimeStepping
 class Elastic(AbstractWaveEquation):
     """`rho v_t = div(sigma) + f`, `sigma_t = lambda div(v) I + mu (grad(v) + grad(v)^T) - M`.
 
-    Velocities and stresses on the staggered grid of Virieux (1986), Levander (1988). Where vs = 0 the medium is a fluid.
+    Velocities and stresses on the staggered grid of Virieux (1986), Levander (1988). Where vs = 0
+    the medium is a fluid.
 
-    Model: a dict of vp, vs, m/s, and rho, kg/m3, each of the grid's shape. Densities are averaged to the points of the
-    velocities, mu harmonically to those of the shear stresses (Moczo et al., 2002), so that fluids stay fluid.
+    Model: a dict of vp, vs, m/s, and rho, kg/m3, each of the grid's shape. Densities are averaged
+    to the points of the velocities, mu harmonically to those of the shear stresses (Moczo et al.,
+    2002), so that fluids stay fluid.
 
-    Sources: "explosive" (default), `w(t)` on all of the diagonal of M, the moment rate in N m/s (per metre in 2-D);
-    "moment_xx", "moment_xz", ..., a component of M and its mirror; "force_x", ..., a body force in N. Receivers: "velocity_z"
-    (default), "velocity_x", ..., m/s; "pressure", minus the mean normal stress (in 2-D, of the two in the plane), Pa;
-    "stress_xx", "stress_xz", .... Pressure and stresses recorded together with velocities are interpolated in time.
+    Sources: "explosive" (default), `w(t)` on all of the diagonal of M, the moment rate in N m/s
+    (per metre in 2-D); "moment_xx", "moment_xz", ..., a component of M and its mirror; "force_x",
+    ..., a body force in N. Receivers: "velocity_z" (default), "velocity_x", ..., m/s; "pressure",
+    minus the mean normal stress (in 2-D, of the two in the plane), Pa; "stress_xx", "stress_xz",
+    .... Pressure and stresses recorded together with velocities are interpolated in time.
 
-    A free surface is where the traction is zero. Above it, sigma_zz, sigma_xz and sigma_yz have the opposite sign (odd); so
-    have the sources "moment_xz" and "moment_yz", as there is no such shear strain in the surface. All else vanishes nowhere:
-    the velocities, sigma_xx, sigma_yy and sigma_xy. The scheme takes the velocities for even, which keeps its energy, and
-    differentiates the others along the surface only. Receivers and sources within four cells of the surface do not: their
-    values above it are extrapolated from those below. A source "moment_zz" or "explosive" is a couple of forces, and by
-    reciprocity radiates like the normal strain, which does not vanish where sigma_zz does: its row on the surface is
-    extrapolated too. All of this is right to second order in the spacing, so give surface waves 15 points or more per
-    wavelength.
+    A free surface is where the traction is zero. Above it, sigma_zz, sigma_xz and sigma_yz have the
+    opposite sign (odd); so have the sources "moment_xz" and "moment_yz", as there is no such shear
+    strain in the surface. All else vanishes nowhere: the velocities, sigma_xx, sigma_yy and
+    sigma_xy. The scheme takes the velocities for even, which keeps its energy, and differentiates
+    the others along the surface only. Receivers and sources within four cells of the surface do
+    not: their values above it are extrapolated from those below. A source "moment_zz" or
+    "explosive" is a couple of forces, and by reciprocity radiates like the normal strain, which
+    does not vanish where sigma_zz does: its row on the surface is extrapolated too. All of this is
+    right to second order in the spacing, so give surface waves 15 points or more per wavelength.
 
-    Where many layers of unlike stiffness meet a face, waves may grow in a `CPML` there, which is the default: see its docstring.
-    A call with such a model warns, `ox.GrowthInLayers`; `boundary=ox.Sponge()` is for such models.
+    Where many layers of unlike stiffness meet a face, waves may grow in a `CPML` there, which is
+    the default: see its docstring. A call with such a model warns, `ox.GrowthInLayers`;
+    `boundary=ox.Sponge()` is for such models.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
-            dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
+            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")
@@ -62,23 +67,34 @@ class Elastic(AbstractWaveEquation):
         rho = {d: symbols.coefficient(f"rho_{d.name}", staggered=d) for d in axes}
         mu_at = {p: symbols.coefficient(f"mu_{p[0].name}{p[1].name}", staggered=p) for p in pairs}
 
-        # Tractions vanish at a free surface: they are odd. Even velocities keep the energy, and so the adjoint, exact. What no
-        # vertical derivative reads needs no image.
+        # Tractions vanish at a free surface: they are odd. Even velocities keep the energy, and so
+        # the adjoint, exact. What no vertical derivative reads needs no image.
         v = {d: symbols.field(f"v_{d.name}", time_order=1, staggered=d, image=EVEN) for d in axes}
         normal = {
-            d: symbols.field(f"s_{d.name}{d.name}", time_order=1, image=ODD if d == depth else None) for d in axes
+            d: symbols.field(f"s_{d.name}{d.name}", time_order=1, image=ODD if d == depth else None)
+            for d in axes
         }
         shear = {
-            p: symbols.field(f"s_{p[0].name}{p[1].name}", time_order=1, staggered=p, image=ODD if depth in p else None)
+            p: symbols.field(
+                f"s_{p[0].name}{p[1].name}",
+                time_order=1,
+                staggered=p,
+                image=ODD if depth in p else None,
+            )
             for p in pairs
         }
 
         def traction(d: Any, e: Any) -> Any:
             """The derivative along e of the stress sigma_de, at the points of v_d."""
-            return to_half(normal[d], d) if d == e else to_node(shear[(d, e) if (d, e) in shear else (e, d)], e)
+            return (
+                to_half(normal[d], d)
+                if d == e
+                else to_node(shear[(d, e) if (d, e) in shear else (e, d)], e)
+            )
 
         updates = [
-            first_order_in_time(symbols, boundary, v[d], rho[d], sum(traction(d, e) for e in axes)) for d in axes
+            first_order_in_time(symbols, boundary, v[d], rho[d], sum(traction(d, e) for e in axes))
+            for d in axes
         ]
         strain = {d: to_node(v[d].forward, d) for d in axes}
         divergence = sum(strain.values())
@@ -92,10 +108,13 @@ class Elastic(AbstractWaveEquation):
         stresses = {f"{d.name}{d.name}": f for d, f in normal.items()} | {
             f"{d.name}{e.name}": f for (d, e), f in shear.items()
         }
-        inputs = [Port("explosive", tuple((f, -1.0) for f in normal.values()), time=0.5, strains=True)]
+        inputs = [
+            Port("explosive", tuple((f, -1.0) for f in normal.values()), time=0.5, strains=True)
+        ]
         inputs += [Port(f"force_{d.name}", ((f, 1.0),)) for d, f in v.items()]
         inputs += [
-            Port(f"moment_{n}", ((f, -1.0),), time=0.5, strains=f in normal.values()) for n, f in stresses.items()
+            Port(f"moment_{n}", ((f, -1.0),), time=0.5, strains=f in normal.values())
+            for n, f in stresses.items()
         ]
         outputs = [Port(f"velocity_{d.name}", ((v[d], 1.0),), time=-0.5) for d in reversed(axes)]
         outputs += [Port("pressure", tuple((f, -1.0 / len(axes)) for f in normal.values()))]
@@ -114,15 +133,18 @@ class Elastic(AbstractWaveEquation):
         return made
 
     def at_surface(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
-        """In the surface no vertical stress acts, which makes the medium softer along it: `lambda` becomes
-        `2 lambda mu / (lambda + 2 mu)` (Robertsson, 1996)."""
+        """In the surface no vertical stress acts, which makes the medium softer along it: `lambda`
+        becomes `2 lambda mu / (lambda + 2 mu)` (Robertsson, 1996)."""
         lam, mu = coefficients["lam"], coefficients["mu"]
         softer = 2.0 * lam * mu / (lam + 2.0 * mu)
         return {**coefficients, "lam": lam.at[..., 0].set(softer[..., 0])}
 
     def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         vp, vs = parameters["vp"], parameters["vs"]
-        return {"vs": vs, "vp^2 - 4/3 vs^2 (the bulk modulus over the density)": vp**2 - 4.0 / 3.0 * vs**2}
+        return {
+            "vs": vs,
+            "vp^2 - 4/3 vs^2 (the bulk modulus over the density)": vp**2 - 4.0 / 3.0 * vs**2,
+        }
 
     def reflecting(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         vp, vs, rho = (parameters[n] for n in self.parameter_names)

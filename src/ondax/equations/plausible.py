@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plausible:
-    """Where the largest absolute value of a parameter lies, in its unit; beyond, it was given in another.
+    """Where the largest absolute value of a parameter lies, in its unit; beyond, it was given in
+    another.
 
     Attributes:
         least, most: limits, far from any medium.

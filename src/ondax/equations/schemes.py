@@ -16,7 +16,9 @@ def second_order_in_time(
     """`density (d2/dt2 + gamma d/dt) field = forces`, centred differences of second order."""
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
     after, before = 1 / dt**2 + gamma / (2 * dt), 1 / dt**2 - gamma / (2 * dt)
-    return Update(field, density * after, forces + density * (2 / dt**2 * field - before * field.backward))
+    return Update(
+        field, density * after, forces + density * (2 / dt**2 * field - before * field.backward)
+    )
 
 
 def first_order_in_time(
@@ -24,7 +26,9 @@ def first_order_in_time(
 ) -> Update:
     """`density (d/dt + gamma) field = forces`, from one step to the next, centred between them."""
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
-    return Update(field, density * (1 / dt + gamma / 2), forces + density * (1 / dt - gamma / 2) * field)
+    return Update(
+        field, density * (1 / dt + gamma / 2), forces + density * (1 / dt - gamma / 2) * field
+    )
 
 
 def to_half(expr: Expr, dimension: Any) -> Expr:

@@ -19,7 +19,8 @@ def second_derivative_weights(space_order: int) -> tuple[float, ...]:
 
 
 def second_derivative_bound(space_order: int) -> float:
-    """The largest eigenvalue, times h^2, of minus the centred second difference: sum of |weights|."""
+    """The largest eigenvalue, times h^2, of minus the centred second difference: sum of
+    |weights|."""
     return sum(map(abs, second_derivative_weights(space_order)))
 
 
@@ -38,17 +39,20 @@ def staggered_weights(space_order: int) -> tuple[float, ...]:
 
 
 CONTRAST_MARGIN = 0.98
-"""What contrasts of density up to 5 take off the step of staggered schemes: 1.1 % at most at order 16, 0.7 % at order 8, nothing
-at order 2, in the worst of all arrangements of two densities that were searched for. Contrasts of velocity take nothing off."""
+"""What contrasts of density up to 5 take off the step of staggered schemes: 1.1 % at most at order
+16, 0.7 % at order 8, nothing at order 2, in the worst of all arrangements of two densities that
+were searched for. Contrasts of velocity take nothing off."""
 DENSITY_CONTRAST = 5.0
 
 
 def staggered_step(space_order: int, spacing: tuple[float, ...], max_velocity: float) -> float:
-    """The largest step of nested staggered first differences in media whose densities differ by `DENSITY_CONTRAST` at most."""
+    """The largest step of nested staggered first differences in media whose densities differ by
+    `DENSITY_CONTRAST` at most."""
     bound = staggered_derivative_bound(space_order) ** 2
     return CONTRAST_MARGIN * largest_step(bound, spacing, max_velocity)
 
 
 def largest_step(per_axis: float, spacing: tuple[float, ...], max_velocity: float) -> float:
-    """The limit of leapfrog: `dt <= 2 / (v sqrt(sum_d bound / h_d^2))`, with `per_axis` the bound of one axis."""
+    """The limit of leapfrog: `dt <= 2 / (v sqrt(sum_d bound / h_d^2))`, with `per_axis` the bound
+    of one axis."""
     return 2.0 / (max_velocity * sum(per_axis / h**2 for h in spacing) ** 0.5)

@@ -33,5 +33,6 @@ def _leapfrog(true: Angles) -> Angles:
 
 
 LEAPFROG = TimeStepping(_leapfrog, cut=2.0)
-"""Of centred differences: `u[n+1] - 2 u[n] + u[n-1]` over d^2 for u_tt, or `v[n+1/2] - v[n-1/2]` over d
-for v_t in first-order systems staggered in time. Both solve the equations at `(2/d) sin(theta d/2)`."""
+"""Of centred differences: `u[n+1] - 2 u[n] + u[n-1]` over d^2 for u_tt, or `v[n+1/2] - v[n-1/2]`
+over d for v_t in first-order systems staggered in time. Both solve the equations at `(2/d)
+sin(theta d/2)`."""

@@ -20,20 +20,24 @@ BLIND = 0.5  # the share of H in what centred differences do not see
 
 
 class TTI(AbstractWaveEquation):
-    """Tilted transverse isotropy, for the stresses p across and r along the axis n of symmetry, `s = sqrt(1 + 2 delta)`:
+    """Tilted transverse isotropy, for the stresses p across and r along the axis n of symmetry, `s
+    = sqrt(1 + 2 delta)`:
 
         (1/vp^2) p_tt = (1 + 2 epsilon) (laplace(p) - H p) + s H r + w(t) delta(x - xs)
         (1/vp^2) r_tt = s (laplace(p) - H p) + H r + (1/s) w(t) delta(x - xs)
 
-    with `H u = div(n (n . grad u))`, which is self-adjoint whatever n (Zhang, Zhang and Zhang, 2011). The scheme is so too. Its
-    H is a product of centred differences and their transpose, which are blind to a checkerboard, plus half of what they miss
-    of the Laplacian of second differences: that, and the Laplacian minus H, are semidefinite for any axis. So the scheme
-    conserves an energy where epsilon >= delta. Where epsilon > delta, a slow, shear-like wave is radiated too.
+    with `H u = div(n (n . grad u))`, which is self-adjoint whatever n (Zhang, Zhang and Zhang,
+    2011). The scheme is so too. Its H is a product of centred differences and their transpose,
+    which are blind to a checkerboard, plus half of what they miss of the Laplacian of second
+    differences: that, and the Laplacian minus H, are semidefinite for any axis. So the scheme
+    conserves an energy where epsilon >= delta. Where epsilon > delta, a slow, shear-like wave is
+    radiated too.
 
-    Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and the axis' angle theta to the vertical, in
-    radians, positive towards x; in 3-D also phi, the azimuth of its tilt from x towards y. Sources and receivers as for `VTI`,
-    and so is what is stepped in time: p and `q = p - s r`. Perfectly matched layers have growing solutions in a tilted medium
-    (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
+    Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and the axis' angle
+    theta to the vertical, in radians, positive towards x; in 3-D also phi, the azimuth of its tilt
+    from x towards y. Sources and receivers as for `VTI`, and so is what is stepped in time: p and
+    `q = p - s r`. Perfectly matched layers have growing solutions in a tilted medium (Becache,
+    Fauqueux and Joly, 2003) and are refused: use `Sponge`.
 
     A free surface is as for `VTI`; seen in it, the horizontal part of the axis changes its sign.
 
@@ -42,7 +46,11 @@ class TTI(AbstractWaveEquation):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta", "theta")
-    plausible: ClassVar[Mapping[str, Plausible]] = {"epsilon": THOMSEN, "delta": THOMSEN, "theta": ANGLE}
+    plausible: ClassVar[Mapping[str, Plausible]] = {
+        "epsilon": THOMSEN,
+        "delta": THOMSEN,
+        "theta": ANGLE,
+    }
     contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     stretchable: ClassVar[bool | None] = False
@@ -51,7 +59,10 @@ class TTI(AbstractWaveEquation):
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         depth = symbols.dimensions[-1]
         # Seen in a free surface, an axis that dips to the right dips to the left.
-        axis = {d: symbols.coefficient(f"axis_{d.name}", image=EVEN if d == depth else ODD) for d in symbols.dimensions}
+        axis = {
+            d: symbols.coefficient(f"axis_{d.name}", image=EVEN if d == depth else ODD)
+            for d in symbols.dimensions
+        }
 
         def laplacian(u: Any) -> Any:
             return sum(Derivative(u, (d, 2)) for d in symbols.dimensions)
@@ -63,7 +74,11 @@ class TTI(AbstractWaveEquation):
             return sum(Derivative(f, (d, 1)) for d, f in flux.items()) + BLIND * laplacian(u)
 
         return transverse_system(
-            symbols, boundary, across=lambda p: laplacian(p) - along(p), along=along, axis=tuple(axis.values())
+            symbols,
+            boundary,
+            across=lambda p: laplacian(p) - along(p),
+            along=along,
+            axis=tuple(axis.values()),
         )
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,24 +18,26 @@ from .time_stepping import LEAPFROG, TimeStepping
 
 
 class Viscoacoustic(AbstractWaveEquation):
-    """`AcousticDensity` in a standard linear solid: the bulk modulus is `M(omega) = kappa (1 + i omega t_e) / (1 + i omega t_s)`.
+    """`AcousticDensity` in a standard linear solid: the bulk modulus is `M(omega) = kappa (1 + i
+    omega t_e) / (1 + i omega t_s)`.
 
     With a memory g of `f = div((1/rho) grad(p))`, `g_t = (f - g) / t_s`:
 
         (1 / kappa_u) p_tt = f - (1 - t_s / t_e) g + w(t) delta(x - xs),  kappa_u = kappa t_e / t_s
 
-    (Robertsson, Blanch and Symes, 1994, with the velocities eliminated). At the reference frequency, phase velocity and
-    quality factor are vp and Q, and the attenuation per wavelength is largest.
+    (Robertsson, Blanch and Symes, 1994, with the velocities eliminated). At the reference
+    frequency, phase velocity and quality factor are vp and Q, and the attenuation per wavelength is
+    largest.
 
-    Model: a dict of vp, m/s, rho, kg/m3, and Q, each of the grid's shape. Receivers read the pressure p. `max_velocity`
-    bounds the velocity at high frequency, vp (1 + 1 / 2Q) or so.
+    Model: a dict of vp, m/s, rho, kg/m3, and Q, each of the grid's shape. Receivers read the
+    pressure p. `max_velocity` bounds the velocity at high frequency, vp (1 + 1 / 2Q) or so.
 
-    A free surface is where p = 0, and with it f and g: above it, all three have the opposite sign (odd), and so do sources
-    and what receivers read.
+    A free surface is where p = 0, and with it f and g: above it, all three have the opposite sign
+    (odd), and so do sources and what receivers read.
 
-    Taking time dispersion out of the traces (see `Propagator`) leaves this: a mean over a step stands for the memory, so
-    that attenuation acts as if it were `1 - (omega dt)^2 / 8` of itself. At the largest step, traces are 0.1 % wrong for
-    Q = 20, less for larger Q and smaller steps.
+    Taking time dispersion out of the traces (see `Propagator`) leaves this: a mean over a step
+    stands for the memory, so that attenuation acts as if it were `1 - (omega dt)^2 / 8` of itself.
+    At the largest step, traces are 0.1 % wrong for Q = 20, less for larger Q and smaller steps.
 
     Attributes:
         frequency: the reference frequency, Hz.
@@ -61,13 +63,23 @@ class Viscoacoustic(AbstractWaveEquation):
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         dt = symbols.dt
         p, g = symbols.field("p", image=ODD), symbols.field("g", time_order=1, image=ODD)
-        compressibility, loss, rate = (symbols.coefficient(n) for n in ("compressibility", "loss", "rate"))
-        buoyancies = tuple(symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions)
-        f = sum(to_node(b * to_half(p, d), d) for b, d in zip(buoyancies, symbols.dimensions, strict=True))
-        # The memory is known half a step off the pressure, so that each is centred in the other's equation.
+        compressibility, loss, rate = (
+            symbols.coefficient(n) for n in ("compressibility", "loss", "rate")
+        )
+        buoyancies = tuple(
+            symbols.coefficient(f"buoyancy_{d.name}", staggered=d) for d in symbols.dimensions
+        )
+        f = sum(
+            to_node(b * to_half(p, d), d)
+            for b, d in zip(buoyancies, symbols.dimensions, strict=True)
+        )
+        # The memory is known half a step off the pressure, so that each is centred in the other's
+        # equation.
         half = (boundary.damping(symbols, g) + rate) / 2
         memory = Update(g, 1 / dt + half, (1 / dt - half) * g + rate * f)
-        pressure = second_order_in_time(symbols, boundary, p, compressibility, f - loss * (g.forward + g) / 2)
+        pressure = second_order_in_time(
+            symbols, boundary, p, compressibility, f - loss * (g.forward + g) / 2
+        )
         return System(
             symbols=symbols,
             coefficients=(compressibility, loss, rate, *buoyancies),
@@ -88,8 +100,8 @@ class Viscoacoustic(AbstractWaveEquation):
         }
 
     def _relaxation(self, q: Any) -> tuple[Any, Any]:
-        """`a = omega t_s = 1 / (omega t_e)` at the reference frequency, and the squared cosine of half the loss angle: there
-        M is `kappa / a` times a phase of `atan(1/Q)`."""
+        """`a = omega t_s = 1 / (omega t_e)` at the reference frequency, and the squared cosine of
+        half the loss angle: there M is `kappa / a` times a phase of `atan(1/Q)`."""
         inverse = 1.0 / q
         root = jnp.sqrt(1.0 + inverse**2)
         return root - inverse, 0.5 * (1.0 + 1.0 / root)
@@ -98,7 +110,9 @@ class Viscoacoustic(AbstractWaveEquation):
         """At low and at high frequency."""
         vp = parameters["vp"]
         a, cosine_squared = self._relaxation(parameters["Q"])
-        return jnp.min(vp * jnp.sqrt(a * cosine_squared)), jnp.max(vp * jnp.sqrt(cosine_squared / a))
+        return jnp.min(vp * jnp.sqrt(a * cosine_squared)), jnp.max(
+            vp * jnp.sqrt(cosine_squared / a)
+        )
 
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
         return stability.staggered_step(self.space_order, spacing, max_velocity)

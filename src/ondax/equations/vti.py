@@ -18,27 +18,30 @@ from .time_stepping import LEAPFROG, TimeStepping
 
 
 class VTI(AbstractWaveEquation):
-    """Vertically transverse isotropy, for horizontal and vertical stress p and r, with `s = sqrt(1 + 2 delta)`:
+    """Vertically transverse isotropy, for horizontal and vertical stress p and r, with `s = sqrt(1
+    + 2 delta)`:
 
         (1/vp^2) p_tt = (1 + 2 epsilon) (p_xx + p_yy) + s r_zz + w(t) delta(x - xs)
         (1/vp^2) r_tt = s (p_xx + p_yy) + r_zz + (1/s) w(t) delta(x - xs)
 
-    (Duveneck and Bakker, 2011, at constant density). It conserves an energy, and so is stable, where epsilon >= delta.
+    (Duveneck and Bakker, 2011, at constant density). It conserves an energy, and so is stable,
+    where epsilon >= delta.
 
-    Stepped in time are p and `q = p - s r`, of which `(1/vp^2) q_tt = 2 (epsilon - delta) (p_xx + p_yy)`. Where epsilon = delta
-    nothing pulls q back: it stays exactly zero, where stepping p and r would let their rounding add up to it without end.
-    So sources feed p alone, and r by 1/s of it: where epsilon = delta they radiate the elliptic wave and nothing else.
+    Stepped in time are p and `q = p - s r`, of which `(1/vp^2) q_tt = 2 (epsilon - delta) (p_xx +
+    p_yy)`. Where epsilon = delta nothing pulls q back: it stays exactly zero, where stepping p and
+    r would let their rounding add up to it without end. So sources feed p alone, and r by 1/s of
+    it: where epsilon = delta they radiate the elliptic wave and nothing else.
 
-    Model: a dict of vp, m/s, and the Thomsen (1986) parameters epsilon and delta, each of the grid's shape. Receivers:
-    "receiver" (default) reads p; "vertical" reads s r, which is p where epsilon = delta. Without anisotropy both are
-    `Acoustic`'s pressure.
+    Model: a dict of vp, m/s, and the Thomsen (1986) parameters epsilon and delta, each of the
+    grid's shape. Receivers: "receiver" (default) reads p; "vertical" reads s r, which is p where
+    epsilon = delta. Without anisotropy both are `Acoustic`'s pressure.
 
-    A free surface is where both stresses are zero: above it, they have the opposite sign (odd), and so do sources and what
-    receivers read.
+    A free surface is where both stresses are zero: above it, they have the opposite sign (odd), and
+    so do sources and what receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so as time
-            dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
+            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta")
@@ -102,8 +105,8 @@ def transverse_system(
 
 
 def transverse(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Coefficients of transverse isotropy, whatever its axis. The excess is a difference of parameters, not of coefficients,
-    so that it is exactly zero where they are equal."""
+    """Coefficients of transverse isotropy, whatever its axis. The excess is a difference of
+    parameters, not of coefficients, so that it is exactly zero where they are equal."""
     mixed = jnp.sqrt(1.0 + 2.0 * parameters["delta"])
     return {
         "m": 1.0 / parameters["vp"] ** 2,
@@ -114,7 +117,8 @@ def transverse(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def thomsen_constraints(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not be negative. Where epsilon < delta, the pseudo-acoustic equations have growing solutions."""
+    """What must not be negative. Where epsilon < delta, the pseudo-acoustic equations have growing
+    solutions."""
     epsilon, delta = parameters["epsilon"], parameters["delta"]
     return {"epsilon - delta": epsilon - delta, "1 + 2 delta": 1.0 + 2.0 * delta}
 

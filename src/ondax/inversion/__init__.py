@@ -1,4 +1,5 @@
-"""Full-waveform inversion and least-squares migration: the loops, misfits, preconditioners, and what they return."""
+"""Full-waveform inversion and least-squares migration: the loops, misfits, preconditioners, and
+what they return."""
 
 from . import misfits as misfits
 from . import preconditioners as preconditioners

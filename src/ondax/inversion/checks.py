@@ -20,17 +20,20 @@ SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in f
 
 
 def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
-    """The observed traces in the dtype of the predicted ones, after checking that they can be compared."""
+    """The observed traces in the dtype of the predicted ones, after checking that they can be
+    compared."""
     shape = tuple(np.shape(observed))
     if shape != predicted.shape:
         raise ValueError(
-            f"observed has shape {shape}, but the propagator predicts {predicted.shape}, (shot, receiver, time): "
+            f"observed has shape {shape}, but the propagator predicts {predicted.shape}, (shot, "
+            "receiver, time): "
             "give it the survey that the traces were recorded with"
         )
     traces = jnp.asarray(observed, dtype=predicted.dtype)
     if not bool(jnp.isfinite(traces).all()):
         raise ValueError(
-            "observed holds NaN or infinite values: set dead traces to zero, and leave them out by the misfit"
+            "observed holds NaN or infinite values: set dead traces to zero, and leave them out by "
+            "the misfit"
         )
     return traces
 
@@ -39,7 +42,9 @@ def usable(path: Path) -> Path:
     """The path of a state's file, which can be one; `~` is the home directory."""
     path = path.expanduser()
     if not path.parent.is_dir():
-        raise ValueError(f"save={str(path)!r}: the folder {path.parent} does not exist; create it first")
+        raise ValueError(
+            f"save={str(path)!r}: the folder {path.parent} does not exist; create it first"
+        )
     if path.is_dir():
         raise ValueError(f"save={str(path)!r} is a folder; give the path of a file")
     return path
@@ -57,7 +62,8 @@ def check_bounds(F: Any, bounds: Any) -> None:
     most = float(jnp.max(jnp.where(jnp.isfinite(velocities), velocities, 0.0)))
     if most > F.max_velocity * (1.0 + 1e-5):
         raise ValueError(
-            f"bounds: vp may become {most:g} m/s, beyond max_velocity={F.max_velocity:g} m/s, for which the time step of the "
+            f"bounds: vp may become {most:g} m/s, beyond max_velocity={F.max_velocity:g} m/s, for "
+            "which the time step of the "
             "propagator was chosen: lower the bound, or F.replace(max_velocity=...)"
         )
 
@@ -70,50 +76,69 @@ def check_optimizer(optimizer: Any) -> None:
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         given = getattr(optimizer, "__name__", repr(optimizer))
-        example = f"optax.{given}(...)" if callable(optimizer) else "optax.adam(10.0) or optax.lbfgs()"
-        raise TypeError(f"optimizer={given}: give an optimiser of optax, made with its step, such as {example}")
+        example = (
+            f"optax.{given}(...)" if callable(optimizer) else "optax.adam(10.0) or optax.lbfgs()"
+        )
+        raise TypeError(
+            f"optimizer={given}: give an optimiser of optax, made with its step, such as {example}"
+        )
 
 
-def check_search(searches: bool, compares: bool, batch_size: Any, mask: Any, precondition: Any) -> None:
+def check_search(
+    searches: bool, compares: bool, batch_size: Any, mask: Any, precondition: Any
+) -> None:
     """Refuses what would make a line search or L-BFGS work with wrong numbers."""
     if batch_size is not None and (searches or compares):
         raise ValueError(
-            f"batch_size={batch_size} does not go with L-BFGS or a line search: they compare gradients of "
-            "successive iterations, which would belong to different shots. Use all shots (batch_size=None), or "
+            f"batch_size={batch_size} does not go with L-BFGS or a line search: they compare "
+            "gradients of "
+            "successive iterations, which would belong to different shots. Use all shots "
+            "(batch_size=None), or "
             "a first-order optimiser such as optax.adam"
         )
-    remedy = "invert for scaled variables instead: F = lambda x, **kw: propagator(start + scale * x, **kw)"
+    remedy = (
+        "invert for scaled variables instead: "
+        "F = lambda x, **kw: propagator(start + scale * x, **kw)"
+    )
     if searches and precondition is not None:
         raise ValueError(
-            "precondition does not go with a line search, which needs the slope of the misfit itself; " + remedy
+            "precondition does not go with a line search, which needs the slope of the misfit "
+            "itself; " + remedy
         )
     binary = mask is None or all(bool(jnp.all((m == 0) | (m == 1))) for m in jax.tree.leaves(mask))
     if searches and not binary:
         raise ValueError(
-            "a mask with values other than 0 and 1 does not go with a line search, which needs the slope of the "
+            "a mask with values other than 0 and 1 does not go with a line search, which needs the "
+            "slope of the "
             "misfit itself; round the mask, or " + remedy
         )
 
 
 def check_units(power: int, searches: bool) -> None:
-    """Refuses data for whose misfits a line search of unknown kind has no numbers: `2**power` is their size."""
+    """Refuses data for whose misfits a line search of unknown kind has no numbers: `2**power` is
+    their size."""
     if searches and abs(power) > FITS:
         raise FloatingPointError(
-            f"misfits of these traces are of the size of 1e{round(power * math.log10(2.0))}, too far from 1 for a line search "
-            "in float32: choose other units for source and data, or an optimiser that does not depend on them, such as "
+            f"misfits of these traces are of the size of 1e{round(power * math.log10(2.0))}, too "
+            "far from 1 for a line search "
+            "in float32: choose other units for source and data, or an optimiser that does not "
+            "depend on them, such as "
             "optax.lbfgs or optax.adam"
         )
 
 
 def check_representable(gradient_norm: float, dtype: Any) -> None:
-    """Refuses gradients in units of the data that cannot be represented, where steps are proportional to them."""
+    """Refuses gradients in units of the data that cannot be represented, where steps are
+    proportional to them."""
     info = np.finfo(dtype)
     low, high = float(info.tiny) * 1024.0, float(info.max)
     if gradient_norm != 0.0 and not low < gradient_norm < high:
         size = "small" if gradient_norm < low else "large"
         raise FloatingPointError(
-            f"the gradient in units of the data has a norm of {gradient_norm:.1e}, too {size} for {np.dtype(dtype).name}, and "
-            "the steps of this optimiser are proportional to it: choose other units for source and data, float64, or an "
+            f"the gradient in units of the data has a norm of {gradient_norm:.1e}, too {size} for "
+            f"{np.dtype(dtype).name}, and "
+            "the steps of this optimiser are proportional to it: choose other units for source and "
+            "data, float64, or an "
             "optimiser that does not depend on the size of gradients, such as optax.adam"
         )
 
@@ -134,21 +159,28 @@ def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float
     single = float(misfit(predicted, observed))
     with jax.enable_x64(True):
         try:
-            double = float(misfit(*(jnp.asarray(np.asarray(x), jnp.float64) for x in (predicted, observed))))
+            double = float(
+                misfit(*(jnp.asarray(np.asarray(x), jnp.float64) for x in (predicted, observed)))
+            )
         except (TypeError, ValueError):  # it is for float32 only
-            different = single == 0.0 and bool((np.asarray(predicted) != np.asarray(observed)).any())
+            different = single == 0.0 and bool(
+                (np.asarray(predicted) != np.asarray(observed)).any()
+            )
             double = math.nan if different else single
     if not abs(single - double) <= 1e-3 * abs(double):
         raise FloatingPointError(
-            f"the misfit is {single:.3g} in float32, but {double:.3g} in float64: what it computes from traces of up to "
-            f"{float(jnp.max(jnp.abs(observed))):.1e} is too small for float32. Divide the traces by their size in the misfit "
+            f"the misfit is {single:.3g} in float32, but {double:.3g} in float64: what it computes "
+            "from traces of up to "
+            f"{float(jnp.max(jnp.abs(observed))):.1e} is too small for float32. Divide the traces "
+            "by their size in the misfit "
             "first, choose other units for source and data, or take a misfit of ox.misfits"
         )
 
 
 def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int | None:
-    """The power of two that the gradient is to be multiplied by before a preconditioner sees it: `power`, which gives it in
-    units of the data; any (None) where float32 cannot hold that and it makes no difference.
+    """The power of two that the gradient is to be multiplied by before a preconditioner sees it:
+    `power`, which gives it in units of the data; any (None) where float32 cannot hold that and it
+    makes no difference.
 
     Raises:
         ValueError: it does make a difference.
@@ -157,8 +189,10 @@ def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int |
         return power
     if not keeps_size(precondition, params):
         raise ValueError(
-            "precondition does not grow in proportion to the gradient, whose size in units of the data, about "
-            f"1e{round(power * math.log10(2.0))}, is out of the range of float32: choose other units for source and data"
+            "precondition does not grow in proportion to the gradient, whose size in units of the "
+            "data, about "
+            f"1e{round(power * math.log10(2.0))}, is out of the range of float32: choose other "
+            "units for source and data"
         )
     return None
 
@@ -167,8 +201,10 @@ def check_linear_search(compares: bool, batch_size: int | None, encodings: int |
     """Refuses a line search or L-BFGS on data that change from iteration to iteration."""
     if compares and (batch_size or encodings):
         raise ValueError(
-            f"batch_size={batch_size}, encodings={encodings} do not go with L-BFGS or a line search: they compare values "
-            "and gradients of successive iterations, which would belong to different data. Use all shots, or a "
+            f"batch_size={batch_size}, encodings={encodings} do not go with L-BFGS or a line "
+            "search: they compare values "
+            "and gradients of successive iterations, which would belong to different data. Use all "
+            "shots, or a "
             "first-order optimiser such as optax.adam"
         )
 
@@ -188,22 +224,28 @@ def check_linear(
     if not (np.isfinite(damping) and damping >= 0.0):
         raise ValueError(f"damping={damping!r} must be a number of at least 0")
     if isinstance(solver, str) and solver != "cgls":
-        raise ValueError(f"solver={solver!r}: give 'cgls', a lineax solver such as lx.LSMR, or an optax optimiser")
+        raise ValueError(
+            f"solver={solver!r}: give 'cgls', a lineax solver such as lx.LSMR, or an optax "
+            "optimiser"
+        )
     is_optax = isinstance(solver, optax.GradientTransformation)
     for name, value in (("batch_size", batch_size), ("encodings", encodings)):
         if value is None:
             continue
         if not is_optax:
             raise ValueError(
-                f"{name}={value} is for optax optimisers: {solver if isinstance(solver, str) else type(solver).__name__} "
-                "needs the same data in every iteration; give solver=optax.adam(...) or leave it out"
+                f"{name}={value} is for optax optimisers: "
+                f"{solver if isinstance(solver, str) else type(solver).__name__} "
+                "needs the same data in every iteration; give solver=optax.adam(...) or leave it "
+                "out"
             )
         whole(name, value, at_least=1, at_most=F.survey.n_shots if name == "batch_size" else None)
     if batch_size is not None and encodings is not None:
         raise ValueError(f"batch_size={batch_size} and encodings={encodings}: give one of the two")
     if isinstance(solver, lx.AbstractLinearSolver) and path is not None:
         raise ValueError(
-            f"save={str(path)!r} does not go with {type(solver).__name__}, whose loop is closed: there is no state between "
+            f"save={str(path)!r} does not go with {type(solver).__name__}, whose loop is closed: "
+            "there is no state between "
             "two iterations to be saved. Use solver='cgls', or leave `save` out"
         )
     traces = J.out_structure()
@@ -212,11 +254,13 @@ def check_linear(
     if left is not None and left.in_structure() != traces:
         what = "super-shots" if encodings is not None else "the survey"
         raise ValueError(
-            f"left acts on {left.in_structure()}, but traces of {what} are {traces}: check shots and dtype"
+            f"left acts on {left.in_structure()}, but traces of {what} are {traces}: check shots "
+            "and dtype"
         )
     if right is not None and right.out_structure() != J.in_structure():
         raise ValueError(
-            f"right gives {right.out_structure()}, but perturbations are {J.in_structure()}, like the background: "
+            f"right gives {right.out_structure()}, but perturbations are {J.in_structure()}, like "
+            "the background: "
             "pass like=background to what made it"
         )
     if batch_size is not None and left is not None:
@@ -224,7 +268,8 @@ def check_linear(
 
 
 def _check_acts_on_shots(left: Any) -> None:
-    """What acts on each shot alone commutes with a factor for each shot; what does not, by chance only."""
+    """What acts on each shot alone commutes with a factor for each shot; what does not, by chance
+    only."""
     structure = left.in_structure()
     random = np.random.default_rng(0)
     traces = jnp.asarray(random.normal(size=structure.shape), structure.dtype)
@@ -238,4 +283,6 @@ def _check_acts_on_shots(left: Any) -> None:
         rounding = 1e3 * float(jnp.finfo(structure.dtype).eps) * float(jnp.max(jnp.abs(last)))
         commutes = float(jnp.max(jnp.abs(first - last))) <= rounding
     if not commutes:
-        raise ValueError("left mixes shots, so it cannot be restricted to a batch of them: leave out batch_size")
+        raise ValueError(
+            "left mixes shots, so it cannot be restricted to a batch of them: leave out batch_size"
+        )

@@ -12,8 +12,8 @@ Bounds = tuple[PyTree, PyTree]
 
 
 def spread(name: str, values: Any, model: PyTree) -> PyTree:
-    """`values` (a number, or a tree that is a prefix of the model's, of anything that broadcasts) as one
-    array per leaf of `model`.
+    """`values` (a number, or a tree that is a prefix of the model's, of anything that broadcasts)
+    as one array per leaf of `model`.
 
     Raises:
         ValueError: if the structures or shapes do not agree.
@@ -28,25 +28,33 @@ def spread(name: str, values: Any, model: PyTree) -> PyTree:
     try:
         return jax.tree.map(fit, jax.tree.broadcast(values, model), model)
     except ValueError as error:
-        raise ValueError(f"{name} does not fit the model: {error}. Give a number, or a tree like the model") from error
+        raise ValueError(
+            f"{name} does not fit the model: {error}. Give a number, or a tree like the model"
+        ) from error
 
 
 def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
     """Lower and upper bounds, one array per leaf of `model`, which must lie within them.
 
     Raises:
-        ValueError: if `bounds` is not a pair, does not fit the model, is empty somewhere, or excludes the
-            model.
+        ValueError: if `bounds` is not a pair, does not fit the model, is empty somewhere, or
+            excludes the model.
     """
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-        raise ValueError(f"bounds={bounds!r} must be a pair (lower, upper), each a number or a tree like the model")
+        raise ValueError(
+            f"bounds={bounds!r} must be a pair (lower, upper), each a number or a tree like the "
+            "model"
+        )
     lower, upper = spread("lower bound", bounds[0], model), spread("upper bound", bounds[1], model)
     for low, high, leaf in zip(*map(jax.tree.leaves, (lower, upper, model)), strict=True):
         if not bool(jnp.all(low < high)):
-            raise ValueError(f"bounds={bounds!r}: the lower bound must be below the upper one everywhere")
+            raise ValueError(
+                f"bounds={bounds!r}: the lower bound must be below the upper one everywhere"
+            )
         if not bool(jnp.all((low <= leaf) & (leaf <= high))):
             raise ValueError(
-                f"the initial model, {float(leaf.min()):g} to {float(leaf.max()):g}, leaves its bounds, "
+                f"the initial model, {float(leaf.min()):g} to {float(leaf.max()):g}, leaves its "
+                "bounds, "
                 f"{float(low.min()):g} to {float(high.max()):g}; widen them or clip the model first"
             )
     return lower, upper
@@ -54,11 +62,12 @@ def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
 
 @jax.custom_vjp
 def bounded(model: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
-    """Clips the model to its bounds, and drops from the gradient what would push it further out of them.
+    """Clips the model to its bounds, and drops from the gradient what would push it further out of
+    them.
 
-    An objective of `bounded(model)` is defined for every model, so a line search cannot leave the bounds; its
-    gradient is the projected gradient, zero at a minimum that lies on a bound, and it stays the same when the
-    model itself is clipped.
+    An objective of `bounded(model)` is defined for every model, so a line search cannot leave the
+    bounds; its gradient is the projected gradient, zero at a minimum that lies on a bound, and it
+    stays the same when the model itself is clipped.
     """
     return optax.projections.projection_box(model, lower, upper)
 

@@ -13,22 +13,32 @@ from ..survey import Kind, Survey
 Codes = Float[Array | np.ndarray, "supershot shot"]
 
 
-def polarities(iteration: int, encodings: int, n_shots: int, seed: int) -> Float32[np.ndarray, "supershot shot"]:
-    """The signs of one iteration, 1 or -1; they depend on the arguments only, so a resumed inversion sees the same."""
-    return np.random.default_rng([seed, iteration]).choice(np.array([-1.0, 1.0], np.float32), (encodings, n_shots))
+def polarities(
+    iteration: int, encodings: int, n_shots: int, seed: int
+) -> Float32[np.ndarray, "supershot shot"]:
+    """The signs of one iteration, 1 or -1; they depend on the arguments only, so a resumed
+    inversion sees the same."""
+    return np.random.default_rng([seed, iteration]).choice(
+        np.array([-1.0, 1.0], np.float32), (encodings, n_shots)
+    )
 
 
 def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
-    """Modelling of so many super-shots, each of which fires every source of the survey; the wavelets are passed at run time.
+    """Modelling of so many super-shots, each of which fires every source of the survey; the
+    wavelets are passed at run time.
 
     Raises:
         ValueError: if the shots do not have the same receivers.
     """
     survey = F.survey
-    if not np.array_equal(survey.receivers, np.broadcast_to(survey.receivers[:1], survey.receivers.shape)):
+    if not np.array_equal(
+        survey.receivers, np.broadcast_to(survey.receivers[:1], survey.receivers.shape)
+    ):
         raise ValueError(
-            f"encodings={encodings} sums traces of different shots, but the shots have receivers at different places. "
-            "Put all their receivers into every shot, with zeros for what was not recorded (and those traces muted), or "
+            f"encodings={encodings} sums traces of different shots, but the shots have receivers "
+            "at different places. "
+            "Put all their receivers into every shot, with zeros for what was not recorded (and "
+            "those traces muted), or "
             "use batch_size in place of encodings"
         )
     # (shot, [component,] source, time) -> (supershot, [component,] shot and source, time)
@@ -47,7 +57,8 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
 
 
 def encoded_wavelets(codes: Any, wavelet: Any, xp: Any = jnp) -> Any:
-    """Wavelets (supershot, [component,] shot and source, time) of wavelets (shot, [component,] source, time)."""
+    """Wavelets (supershot, [component,] shot and source, time) of wavelets (shot, [component,]
+    source, time)."""
     shots_last = xp.moveaxis(wavelet, 0, -3)  # ([component,] shot, source, time)
     coded = codes.reshape(codes.shape[0], *(1,) * (shots_last.ndim - 3), -1, 1, 1) * shots_last
     return coded.reshape(*coded.shape[:-3], -1, coded.shape[-1])
@@ -63,7 +74,9 @@ def _of_all_shots(kind: Kind, encodings: int) -> Kind:
     if not isinstance(kind, Mapping):
         return kind
     flat = {name: np.reshape(weight, -1) for name, weight in kind.items()}
-    return {name: np.broadcast_to(weight, (encodings, weight.size)) for name, weight in flat.items()}
+    return {
+        name: np.broadcast_to(weight, (encodings, weight.size)) for name, weight in flat.items()
+    }
 
 
 def _of_any_shot(kind: Kind) -> Kind:
@@ -73,7 +86,8 @@ def _of_any_shot(kind: Kind) -> Kind:
     for name, weight in kind.items():
         if not np.array_equal(weight, np.broadcast_to(np.asarray(weight)[:1], np.shape(weight))):
             raise ValueError(
-                f"encodings sums traces of different shots, but the weights of receiver {name} differ from shot to shot: "
+                f"encodings sums traces of different shots, but the weights of receiver {name} "
+                "differ from shot to shot: "
                 "give every shot the same, or use batch_size in place of encodings"
             )
     return {name: np.asarray(weight)[0] for name, weight in kind.items()}

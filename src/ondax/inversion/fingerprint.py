@@ -1,9 +1,10 @@
-"""A digest of whatever describes an inversion, equal in every process, so that a saved state can be matched
-to its problem.
+"""A digest of whatever describes an inversion, equal in every process, so that a saved state can be
+matched to its problem.
 
-It covers all that an object holds or reaches: arrays, attributes, defaults, closures, and the globals that a function
-reads, however deep. Functions and classes of installed packages are taken for what they were: of these count name, code,
-defaults and closures, but not the globals that they read.
+It covers all that an object holds or reaches: arrays, attributes, defaults, closures, and the
+globals that a function reads, however deep. Functions and classes of installed packages are taken
+for what they were: of these count name, code, defaults and closures, but not the globals that they
+read.
 """
 
 import builtins
@@ -32,7 +33,20 @@ from ..propagator import Propagator
 
 Part = tuple[str, Any]  # how a part is reached, in words, and the part
 
-PLAIN = (bool, int, float, complex, str, bytes, np.generic, np.dtype, slice, range, type(None), type(...))
+PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    np.generic,
+    np.dtype,
+    slice,
+    range,
+    type(None),
+    type(...),
+)
 CACHES = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 NAMELESS = (type(functools.lru_cache(len)),)  # wrappers that are known by what they wrap
 UNSEEN = frozenset(
@@ -40,29 +54,65 @@ UNSEEN = frozenset(
 )  # what is read through them is not to be seen
 HOUSEKEEPING = frozenset(  # entries of a class's dictionary that say nothing of what its objects do
     {
-        *("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__slots__", "__match_args__"),
-        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
-        *("__abstractmethods__", "_abc_impl", "__orig_bases__", "__dataclass_params__", "__dataclass_fields__"),
+        *(
+            "__dict__",
+            "__weakref__",
+            "__doc__",
+            "__module__",
+            "__qualname__",
+            "__slots__",
+            "__match_args__",
+        ),
+        *(
+            "__annotations__",
+            "__annotate__",
+            "__annotate_func__",
+            "__annotations_cache__",
+            "__parameters__",
+        ),
+        *(
+            "__abstractmethods__",
+            "_abc_impl",
+            "__orig_bases__",
+            "__dataclass_params__",
+            "__dataclass_fields__",
+        ),
         *("__firstlineno__", "__static_attributes__", "__classdictcell__"),
     }
 )
-OURS = frozenset({"ondax", "jax", "jaxlib", "numpy", "optax", "equinox", "lineax", "devito", "sympy", "jaxtyping"})
+OURS = frozenset(
+    {
+        "ondax",
+        "jax",
+        "jaxlib",
+        "numpy",
+        "optax",
+        "equinox",
+        "lineax",
+        "devito",
+        "sympy",
+        "jaxtyping",
+    }
+)
 
 
 class UnknownContent(TypeError):
-    """Something whose contents cannot be seen, so that nobody can tell whether it is the same as before."""
+    """Something whose contents cannot be seen, so that nobody can tell whether it is the same as
+    before."""
 
 
 def fingerprint(thing: Any) -> str:
     """Hexadecimal digest of all that an object holds or reaches.
 
-    A function counts by its name, its code, its defaults, what it closes over and the globals it reads, so another step
-    length inside an optimiser, or another value of a script's variable, gives another digest. An object counts by its
-    type and attributes, and by the code of its class where no installed package defines that. Results kept by
-    `functools.cached_property` do not count.
+    A function counts by its name, its code, its defaults, what it closes over and the globals it
+    reads, so another step length inside an optimiser, or another value of a script's variable,
+    gives another digest. An object counts by its type and attributes, and by the code of its class
+    where no installed package defines that. Results kept by `functools.cached_property` do not
+    count.
 
     Raises:
-        UnknownContent: a part can be neither read nor named, such as an open file; says how it is reached.
+        UnknownContent: a part can be neither read nor named, such as an open file; says how it is
+            reached.
     """
     return _Walk().digest(thing, "it").hex()
 
@@ -72,7 +122,8 @@ class Problem:
     """What a saved state belongs to.
 
     Attributes:
-        fingerprints: of each part of the problem, by name; empty for one that is trusted and cannot be compared.
+        fingerprints: of each part of the problem, by name; empty for one that is trusted and cannot
+            be compared.
         trusted: names of parts that are taken for what they were.
     """
 
@@ -80,11 +131,15 @@ class Problem:
     trusted: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(parts: Mapping[str, Callable[[], str]], trust: Collection[str], path: Path | None) -> "Problem":
-        """The problem made of the named parts, each given as what computes its fingerprint; nothing if `path` is None.
+    def of(
+        parts: Mapping[str, Callable[[], str]], trust: Collection[str], path: Path | None
+    ) -> "Problem":
+        """The problem made of the named parts, each given as what computes its fingerprint; nothing
+        if `path` is None.
 
         Raises:
-            ValueError: a part that is not trusted cannot be compared; or a trusted name is none of the parts.
+            ValueError: a part that is not trusted cannot be compared; or a trusted name is none of
+                the parts.
         """
         trusted = frozenset((trust,) if isinstance(trust, str) else trust)
         for name in sorted(trusted - set(parts)):
@@ -96,8 +151,10 @@ class Problem:
             except UnknownContent as error:
                 if name not in trusted:
                     raise ValueError(
-                        f"save={str(path)!r}: the {name} cannot be compared with what a state was saved with: {error}. Have "
-                        f"it hold or read something else; or pass trust=({name!r},), if you vouch that it is the same "
+                        f"save={str(path)!r}: the {name} cannot be compared with what a state was "
+                        f"saved with: {error}. Have "
+                        f"it hold or read something else; or pass trust=({name!r},), if you vouch "
+                        "that it is the same "
                         "whenever the state is taken up"
                     ) from error
                 found[name] = ""
@@ -105,14 +162,20 @@ class Problem:
 
     def differing(self, saved: Mapping[str, str]) -> list[str]:
         """The parts that are neither as they were saved nor trusted."""
-        return [n for n, now in self.fingerprints.items() if n not in self.trusted and saved.get(n) != now]
+        return [
+            n
+            for n, now in self.fingerprints.items()
+            if n not in self.trusted and saved.get(n) != now
+        ]
 
 
 class _Walk:
     """One walk over an object and what it reaches, each object once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, bytes]] = {}  # the object is kept, so that its id stays its own
+        self._known: dict[
+            int, tuple[Any, bytes]
+        ] = {}  # the object is kept, so that its id stays its own
         self._open: list[int] = []  # ids of the objects being walked, outermost first
 
     def digest(self, thing: Any, path: str) -> bytes:
@@ -219,7 +282,10 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
             yield "arguments", thing.args
             yield "keywords", thing.keywords
         case type():
-            yield "name", (thing.__module__ if _is_installed(thing.__module__) else "", thing.__qualname__)
+            yield (
+                "name",
+                (thing.__module__ if _is_installed(thing.__module__) else "", thing.__qualname__),
+            )
             if not _is_installed(thing.__module__):
                 for base in thing.__bases__:
                     yield "base", base
@@ -247,7 +313,9 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
 
 def _of_object(thing: Any, path: str) -> Iterator[Part]:
     kind = type(thing)
-    if isinstance(thing, NAMELESS) or (callable(thing) and kind.__name__ == "PjitFunction"):  # no other name for it
+    if isinstance(thing, NAMELESS) or (
+        callable(thing) and kind.__name__ == "PjitFunction"
+    ):  # no other name for it
         yield "function", thing.__wrapped__
         return
     if kind.__module__ in ("_thread", "builtins", "types") and hasattr(
@@ -271,7 +339,9 @@ def _of_object(thing: Any, path: str) -> Iterator[Part]:
     elif isinstance(reduced, str):
         yield "name", reduced
     else:
-        for name, part in zip(("made by", "arguments", "state", "items", "entries"), reduced, strict=False):
+        for name, part in zip(
+            ("made by", "arguments", "state", "items", "entries"), reduced, strict=False
+        ):
             yield name, list(part) if part is not None and name in ("items", "entries") else part
 
 
@@ -297,7 +367,11 @@ def _attributes(thing: Any) -> Iterator[Part]:
 def _slots(kind: type) -> list[str]:
     named = [kind_.__dict__.get("__slots__", ()) for kind_ in kind.__mro__]
     flat = (name for names in named for name in ((names,) if isinstance(names, str) else names))
-    return [n for n in dict.fromkeys(flat) if n not in ("__dict__", "__weakref__") and not n.startswith("__")]
+    return [
+        n
+        for n in dict.fromkeys(flat)
+        if n not in ("__dict__", "__weakref__") and not n.startswith("__")
+    ]
 
 
 def _items(mapping: Mapping[str, Any], what: str, skip: Collection[str] = ()) -> Iterator[Part]:
@@ -351,7 +425,8 @@ def _read_from(module: types.ModuleType, attributes: Collection[str]) -> Iterato
 
 
 def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
-    """The globals that code reads, the attributes it reads of anything, and the modules it imports; of nested code, too."""
+    """The globals that code reads, the attributes it reads of anything, and the modules it imports;
+    of nested code, too."""
     read, attributes, imported = set(), set(), set()
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
@@ -379,11 +454,16 @@ def _is_installed(module: str | None) -> bool:
     if file is None:  # built in, or made up: in a notebook, say
         return top in sys.builtin_module_names
     folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    return any(file.startswith(folder) for folder in folders) or "site-packages" in file or "dist-packages" in file
+    return (
+        any(file.startswith(folder) for folder in folders)
+        or "site-packages" in file
+        or "dist-packages" in file
+    )
 
 
 def operator_fingerprint(linear: lx.AbstractLinearOperator | None) -> str:
-    """Digest of what a linear operator does to one random vector, which tells it from others whatever it is made of."""
+    """Digest of what a linear operator does to one random vector, which tells it from others
+    whatever it is made of."""
     if linear is None:
         return fingerprint(None)
     random = np.random.default_rng(0)

@@ -13,8 +13,9 @@ from ..engine.interrupts import interrupting
 def deferred_interrupt() -> Iterator[list[bool]]:
     """Yields a list that is empty until Ctrl-C is pressed; a second Ctrl-C interrupts at once.
 
-    An interrupt in the midst of an iteration would lose it. Nothing is changed outside the main thread, where Python delivers
-    no signals, nor where the parent process has Ctrl-C ignored, as `nohup` and background jobs of scripts do.
+    An interrupt in the midst of an iteration would lose it. Nothing is changed outside the main
+    thread, where Python delivers no signals, nor where the parent process has Ctrl-C ignored, as
+    `nohup` and background jobs of scripts do.
     """
     pressed: list[bool] = []
     before = signal.getsignal(signal.SIGINT)

@@ -1,4 +1,5 @@
-"""The solvers of a linear inversion, each as where it starts, its step, and the image in its state."""
+"""The solvers of a linear inversion, each as where it starts, its step, and the image in its
+state."""
 
 import dataclasses
 import math
@@ -80,14 +81,17 @@ class Sized(NamedTuple):
         found = damping * 2.0 ** (2 * (self.of_x + more - self.of_data))
         if damping > 0.0 and not 0.0 < float(jnp.asarray(found, self.b.dtype)) < math.inf:
             raise ValueError(
-                f"damping={damping!r} is out of all proportion to the squared norm of the Jacobian: it is a weight in "
+                f"damping={damping!r} is out of all proportion to the squared norm of the "
+                "Jacobian: it is a weight in "
                 "units of (traces / x)**2"
             )
         return found
 
     def slope(self, norm: float, more: int = 0) -> float:
         """The norm of the user's gradient, from the one of this problem in `2**-more x`."""
-        return math.ldexp(norm, 2 * self.of_data - self.of_x - more) if math.isfinite(norm) else norm
+        return (
+            math.ldexp(norm, 2 * self.of_data - self.of_x - more) if math.isfinite(norm) else norm
+        )
 
 
 def sized(J: Jacobian, traces: Array, left: Operator | None, right: Operator | None) -> Sized:
@@ -146,7 +150,9 @@ def conjugate_gradients(
         dtype = traces.dtype
         numbers = jnp.asarray(2.0**q, dtype), size, jnp.asarray(p.damping(damping, q), dtype)
         state, residual, steepness = cgls_step(state, slope, p.A, *numbers)
-        return SizedState(state, power), LinearNumbers(float(residual), p.slope(float(steepness), q))
+        return SizedState(state, power), LinearNumbers(
+            float(residual), p.slope(float(steepness), q)
+        )
 
     def image(at: Any) -> PyTree:
         q = int(at.power) if np.isfinite(at.power) else 0
@@ -174,7 +180,9 @@ def solve_at_once(
     def solve(A: Operator, b: PyTree) -> tuple[PyTree, Array, Array, Any, Any]:
         if damping > 0.0:  # as rows below A, for lineax's solvers know of no damping
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
-            rows = lx.FunctionLinearOperator(lambda x: (A.mv(x), optax.tree.scale(root, x)), A.in_structure())
+            rows = lx.FunctionLinearOperator(
+                lambda x: (A.mv(x), optax.tree.scale(root, x)), A.in_structure()
+            )
             found = lx.linear_solve(rows, (b, zeros), solver, throw=False)
         else:
             found = lx.linear_solve(A, b, solver, throw=False)
@@ -185,7 +193,10 @@ def solve_at_once(
 
     x, left_over, slope, result, stats = solve(p.A, p.b)
     numbers = LinearNumbers(float(left_over), p.slope(float(slope)))
-    report = {name: value.item() if isinstance(value, jax.Array) else value for name, value in stats.items()}
+    report = {
+        name: value.item() if isinstance(value, jax.Array) else value
+        for name, value in stats.items()
+    }
     report.setdefault("num_steps", iterations)
     words = "successful" if bool(result == lx.RESULTS.successful) else lx.RESULTS[result]
     return shifted(_applied(p.right, x), p.of_image), numbers, report | {"result": words}
@@ -197,7 +208,9 @@ def _with_steps(solver: Any, iterations: int) -> Any:
     if "max_steps" in names:
         return dataclasses.replace(solver, max_steps=iterations)
     if "inner_solver" in names:
-        return dataclasses.replace(solver, inner_solver=_with_steps(solver.inner_solver, iterations))
+        return dataclasses.replace(
+            solver, inner_solver=_with_steps(solver.inner_solver, iterations)
+        )
     return solver
 
 
@@ -214,7 +227,9 @@ def gradient_descent(
 ) -> Method:
     """Steps of an optax optimiser, on all shots, on minibatches or on simultaneous shots."""
     L, of_left = of_size_one(left)
-    b, of_data = _weighted(L if encodings is None else None, traces)  # left acts on super-shots elsewhere
+    b, of_data = _weighted(
+        L if encodings is None else None, traces
+    )  # left acts on super-shots elsewhere
     J_, unit = Resized(J, -of_data), 2 * (of_data + of_left)
     A = composed(L if encodings is None else None, J_, right)
     x = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
@@ -267,7 +282,13 @@ def _of_all_shots(A: Operator, b: Array) -> tuple[Misfit, Arrays]:
 
 
 def _of_batches(
-    J: Jacobian, of_data: int, b: Array, left: Operator | None, right: Operator | None, batch_size: int, seed: int
+    J: Jacobian,
+    of_data: int,
+    b: Array,
+    left: Operator | None,
+    right: Operator | None,
+    batch_size: int,
+    seed: int,
 ) -> tuple[Misfit, Arrays]:
     n_shots, F = b.shape[0], J.propagator
     weight = n_shots / batch_size
@@ -276,7 +297,8 @@ def _of_batches(
         model, left, right, b, shots = arrays
         born = Resized(F.jacobian(model, shots=shots), -of_data).mv(_applied(right, x))
         if left is not None:
-            # `left` wants all shots: the others are zero. A batch that reaches into the next epoch may hold a shot twice.
+            # `left` wants all shots: the others are zero. A batch that reaches into the next epoch
+            # may hold a shot twice.
             times = jnp.zeros(n_shots, born.dtype).at[shots].add(1.0)[shots]
             share = born / times.reshape(-1, *(1,) * (born.ndim - 1))
             everything = jnp.zeros((n_shots, *born.shape[1:]), born.dtype).at[shots].add(share)
@@ -290,7 +312,13 @@ def _of_batches(
 
 
 def _of_supershots(
-    J: Jacobian, of_data: int, traces: Array, left: Operator | None, right: Operator | None, encodings: int, seed: int
+    J: Jacobian,
+    of_data: int,
+    traces: Array,
+    left: Operator | None,
+    right: Operator | None,
+    encodings: int,
+    seed: int,
 ) -> tuple[Misfit, Arrays]:
     n_shots, E = traces.shape[0], encoded_propagator(J.propagator, encodings)
     wavelet = jnp.asarray(J.propagator.survey.wavelet, traces.dtype)

@@ -1,4 +1,5 @@
-"""One iteration of a linear inversion as one compiled function, `step(state, problem, ...) -> state, numbers`."""
+"""One iteration of a linear inversion as one compiled function, `step(state, problem, ...) ->
+state, numbers`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ Scalar = Float[Array, ""]
 
 
 class LinearNumbers(NamedTuple):
-    """What an iteration reports: norms of the data residual, relative to that of the data, and of the slope."""
+    """What an iteration reports: norms of the data residual, relative to that of the data, and of
+    the slope."""
 
     data_residual: float
     normal_residual: float
@@ -58,12 +60,19 @@ def migrated(state: ConjugateGradients, A: Operator) -> PyTree:
 
 @eqx.filter_jit
 def cgls_step(
-    state: ConjugateGradients, migrated: PyTree, A: Operator, up: Scalar, size: Scalar, damping: Scalar
+    state: ConjugateGradients,
+    migrated: PyTree,
+    A: Operator,
+    up: Scalar,
+    size: Scalar,
+    damping: Scalar,
 ) -> tuple[ConjugateGradients, Scalar, Scalar]:
-    """One step of conjugate gradients on the normal equations, which are never formed: one product with A' and one with A.
+    """One step of conjugate gradients on the normal equations, which are never formed: one product
+    with A' and one with A.
 
-    A loop of our own around it, and not lineax's, which is a closed `while_loop`: between two steps, everything can be
-    saved, shown and interrupted. The product with A' comes first, so that no solve is spent before the first step.
+    A loop of our own around it, and not lineax's, which is a closed `while_loop`: between two
+    steps, everything can be saved, shown and interrupted. The product with A' comes first, so that
+    no solve is spent before the first step.
 
     Args:
         state: where the iteration stands.
@@ -79,7 +88,8 @@ def cgls_step(
     s = optax.tree.add_scale(optax.tree.scale(up, migrated), -damping, state.x)
     slope = _inner(s, s)
     steepest = jnp.maximum(state.steepest, slope)
-    # A slope that is all rounding has no direction: steps along it would add up and lead away again.
+    # A slope that is all rounding has no direction: steps along it would add up and lead away
+    # again.
     arrived = slope <= (ROUNDING * jnp.finfo(slope.dtype).eps) ** 2 * steepest
     direction = optax.tree.add_scale(s, _ratio(slope, state.slope), state.direction)
     moved = A.mv(optax.tree.scale(up, direction))
@@ -119,9 +129,11 @@ class Misfit(NamedTuple):
     of_zero: Callable[[Any], Scalar]
 
 
-def make_gradient_step(misfit: Misfit, optimizer: optax.GradientTransformationExtraArgs, searches: bool) -> Any:
-    """Compiles `step(state, arrays, root, seen) -> state, seen, numbers`, of which the last are the norm of the data residual
-    over that of the data, and what `step.evaluated` reports.
+def make_gradient_step(
+    misfit: Misfit, optimizer: optax.GradientTransformationExtraArgs, searches: bool
+) -> Any:
+    """Compiles `step(state, arrays, root, seen) -> state, seen, numbers`, of which the last are the
+    norm of the data residual over that of the data, and what `step.evaluated` reports.
 
     Args:
         misfit: what to minimise, with half the squared norm of `root * x` added.
@@ -138,13 +150,22 @@ def make_gradient_step(misfit: Misfit, optimizer: optax.GradientTransformationEx
         def objective(x):
             return misfit.of(x, arrays) + damping(x)
 
-        value, gradient, value_fn, seen, numbers = evaluated(objective, state.x, state.optimizer, seen, searches)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
+        value, gradient, value_fn, seen, numbers = evaluated(
+            objective, state.x, state.optimizer, seen, searches
+        )
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax mixes dtypes, also for those who forbid it elsewhere
             updates, opt_state = optimizer.update(
                 gradient, state.optimizer, state.x, value=value, grad=gradient, value_fn=value_fn
             )
         of_data = jnp.maximum(numbers.misfit - damping(state.x), 0.0)
         left = jnp.sqrt(_ratio(of_data, misfit.of_zero(arrays)))
-        return GradientDescent(optax.apply_updates(state.x, updates), strong(opt_state)), seen, left, numbers
+        return (
+            GradientDescent(optax.apply_updates(state.x, updates), strong(opt_state)),
+            seen,
+            left,
+            numbers,
+        )
 
     return step

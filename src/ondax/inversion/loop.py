@@ -68,7 +68,8 @@ class AbstractRun(ABC):
         saved = load_state(path, self.saved | {"history": self.rows}, problem)
         if len(saved["history"]) > iterations:
             raise ValueError(
-                f"{path} holds {len(saved['history'])} iterations, more than iterations={iterations}; "
+                f"{path} holds {len(saved['history'])} iterations, more than "
+                f"iterations={iterations}; "
                 "ask for at least as many, or give another path to start afresh"
             )
         self.rows = saved["history"]
@@ -91,7 +92,8 @@ def iterate(
     problem: Problem,
     save_every: int,
 ) -> Any:
-    """Goes on from the file, if there is one, runs the iterations that are left, and returns the run's result.
+    """Goes on from the file, if there is one, runs the iterations that are left, and returns the
+    run's result.
 
     Args:
         run: where the inversion stands.
@@ -106,20 +108,23 @@ def iterate(
         save_every: iterations between saves.
 
     Raises:
-        ValueError: the file holds more iterations or belongs to another problem, or another process writes to it.
+        ValueError: the file holds more iterations or belongs to another problem, or another process
+            writes to it.
         Interrupted: after Ctrl-C, once the running iteration is finished and saved.
     """
     label, digits = shown
 
     def save() -> bool:
-        """Whether the state is on disk. A disk that is full costs neither the run nor its result."""
+        """Whether the state is on disk. A disk that is full costs neither the run nor its
+        result."""
         if path is None:
             return False
         try:
             run.save(path, problem)
         except OSError as error:
             warnings.warn(
-                f"{path} could not be saved after {run.done} iterations ({error}): the inversion goes on, and tries again. "
+                f"{path} could not be saved after {run.done} iterations ({error}): the inversion "
+                "goes on, and tries again. "
                 "Make room on the disk",
                 UnsavedState,
                 stacklevel=levels_to_the_user(inspect.currentframe()),
@@ -130,7 +135,10 @@ def iterate(
     with only_writer(path):
         if not run.resume(path, problem, iterations, progress) and iterations > 0:
             run.begin()
-        with Progress(name, iterations, progress, run.done) as bar, deferred_interrupt() as interrupted:
+        with (
+            Progress(name, iterations, progress, run.done) as bar,
+            deferred_interrupt() as interrupted,
+        ):
             while run.done < iterations:
                 advance()
                 if run.done % save_every == 0 or run.done == iterations:
@@ -141,7 +149,9 @@ def iterate(
                     callback(run.done, result.found, result.history)
                 if interrupted and run.done < iterations:
                     kept = (
-                        f"{path} holds the state: make the same call again to go on" if save() else "nothing was saved"
+                        f"{path} holds the state: make the same call again to go on"
+                        if save()
+                        else "nothing was saved"
                     )
                     message = f"stopped after {run.done} of {iterations} iterations; {kept}"
                     raise Interrupted(message, run.result)

@@ -1,4 +1,5 @@
-"""A progress bar that costs nothing but itself: where it cannot be shown, the inversion goes on without."""
+"""A progress bar that costs nothing but itself: where it cannot be shown, the inversion goes on
+without."""
 
 from __future__ import annotations
 
@@ -49,7 +50,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._try(self._bar.close)

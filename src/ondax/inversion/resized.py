@@ -1,4 +1,5 @@
-"""Linear operators times powers of two, so that products with them and their transposes stay within the range of float32."""
+"""Linear operators times powers of two, so that products with them and their transposes stay within
+the range of float32."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ class ResizedTranspose(lx.AbstractLinearOperator):
 
 
 def of_size_one(operator: lx.AbstractLinearOperator | None) -> tuple[Resized | None, int]:
-    """An operator over `2**power`, and that power: about the size of what it makes of ones and minus ones."""
+    """An operator over `2**power`, and that power: about the size of what it makes of ones and
+    minus ones."""
     if operator is None:
         return None, 0
     random = np.random.default_rng(0)
@@ -82,7 +84,9 @@ def power_of_source(survey: Survey) -> int:
     """The binary exponent of the strongest sample that a survey fires."""
     strongest = float(np.max(np.abs(survey.wavelet)))
     if isinstance(survey.source, Mapping):
-        strongest *= max(float(np.max(np.abs(np.asarray(weight)))) for weight in survey.source.values())
+        strongest *= max(
+            float(np.max(np.abs(np.asarray(weight)))) for weight in survey.source.values()
+        )
     return power_above(strongest)
 
 

@@ -49,13 +49,15 @@ class FWIResult:
 
 @dataclasses.dataclass(frozen=True)
 class LinearHistory:
-    """One number an iteration in each column; a single row where a lineax solver made all iterations at once.
+    """One number an iteration in each column; a single row where a lineax solver made all
+    iterations at once.
 
     Attributes:
-        data_residual: norm of `L (J R x - d)` over that of `L d`: after the iteration; for optax optimisers, which do not
-            know it then, before its step, and over the shots of the iteration.
-        normal_residual: norm of `R' J' L' L (d - J R x) - damping x` before the iteration's step, which is zero at the
-            solution; after the last one for a lineax solver.
+        data_residual: norm of `L (J R x - d)` over that of `L d`: after the iteration; for optax
+            optimisers, which do not know it then, before its step, and over the shots of the
+            iteration.
+        normal_residual: norm of `R' J' L' L (d - J R x) - damping x` before the iteration's step,
+            which is zero at the solution; after the last one for a lineax solver.
         seconds: wall-clock time of the iteration; the first one after a start contains compilation.
     """
 
@@ -74,7 +76,8 @@ class LSRTMResult:
     Attributes:
         image: the perturbation `R x`, with the structure of the background.
         history: one row an iteration, those before a resumption included.
-        report: what a lineax solver says of itself: "num_steps" and so on, and its "result" in words; else empty.
+        report: what a lineax solver says of itself: "num_steps" and so on, and its "result" in
+            words; else empty.
     """
 
     image: PyTree

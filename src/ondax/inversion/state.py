@@ -1,9 +1,9 @@
 """Saving and resuming an inversion.
 
-One `.npz` file without pickles, so `numpy.load(path)["model"]` reads it anywhere. It holds the leaves of the
-model and of the optimiser's state by name, the history, and a JSON text with the fingerprints of the problem.
-Each save writes a temporary file of a random name beside it, flushes that to disk and renames it, so a kill at any moment
-leaves either the old state or the new one.
+One `.npz` file without pickles, so `numpy.load(path)["model"]` reads it anywhere. It holds the
+leaves of the model and of the optimiser's state by name, the history, and a JSON text with the
+fingerprints of the problem. Each save writes a temporary file of a random name beside it, flushes
+that to disk and renames it, so a kill at any moment leaves either the old state or the new one.
 """
 
 import json
@@ -37,7 +37,8 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
         OSError: the disk is full, for example; then the state saved before is untouched.
     """
     header = json.dumps({"format": _FORMAT, "problem": problem.fingerprints})
-    # A new file of a name that nobody can foresee: a link laid there beforehand would lead us elsewhere.
+    # A new file of a name that nobody can foresee: a link laid there beforehand would lead us
+    # elsewhere.
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | NOFOLLOW, 0o666)
     try:
@@ -63,26 +64,34 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
     """Reads a tree back, with the structure of `like`.
 
     Raises:
-        ValueError: if the file is not such a state, is damaged, or belongs to another problem; says in which parts they
-            differ.
+        ValueError: if the file is not such a state, is damaged, or belongs to another problem; says
+            in which parts they differ.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays["header"]))
         if header["format"] != _FORMAT:
-            raise ValueError(f"its format is {header['format']}, this version of ondax reads {_FORMAT}")
+            raise ValueError(
+                f"its format is {header['format']}, this version of ondax reads {_FORMAT}"
+            )
         fingerprints = {str(name): str(value) for name, value in header["problem"].items()}
         missing = [name for name, _ in _named_leaves(like) if name not in arrays]
     except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged archive fails in as many ways as there are in what it is made of
-        raise ValueError(f"{_no_state(path)} ({type(error).__name__}: {_first_line(error)}). {_REMEDY}") from error
+    except (
+        Exception
+    ) as error:  # a damaged archive fails in as many ways as there are in what it is made of
+        raise ValueError(
+            f"{_no_state(path)} ({type(error).__name__}: {_first_line(error)}). {_REMEDY}"
+        ) from error
     differing = problem.differing(fingerprints)
     if differing:
         raise ValueError(
-            f"{path} belongs to another inversion, which differs in {', '.join(differing)}. Restore what it was saved "
-            "with to go on; or delete the file or give another path to start afresh; or, if you vouch that the difference "
+            f"{path} belongs to another inversion, which differs in {', '.join(differing)}. "
+            "Restore what it was saved "
+            "with to go on; or delete the file or give another path to start afresh; or, if you "
+            "vouch that the difference "
             f"does not matter, pass trust={tuple(differing)!r}"
         )
     if missing:
@@ -120,7 +129,8 @@ def only_writer(path: Path | None) -> Iterator[None]:
         handle = _locked(beside)
     except BlockingIOError as error:
         raise ValueError(
-            f"save={str(path)!r}: process {error.filename} is writing to it. Let it end, or give another path to `save`"
+            f"save={str(path)!r}: process {error.filename} is writing to it. Let it end, or give "
+            "another path to `save`"
         ) from None
     except OSError:  # a disk without locks, over a network for example, or without room for one
         handle = None
@@ -154,7 +164,8 @@ forks.in_child(_let_go)
 
 
 def _locked(beside: Path) -> int:
-    """A handle of a file that this call alone has locked; the system drops the lock when the process ends, however it does.
+    """A handle of a file that this call alone has locked; the system drops the lock when the
+    process ends, however it does.
 
     Raises:
         BlockingIOError: another one has; `filename` is its process.

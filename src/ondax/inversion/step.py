@@ -22,7 +22,8 @@ class Numbers(NamedTuple):
 
     Attributes:
         misfit: value of the objective.
-        gradient_norm: L2 norm of the gradient given to the optimiser, over two to the power `of_norm`.
+        gradient_norm: L2 norm of the gradient given to the optimiser, over two to the power
+            `of_norm`.
         model_change: root mean square.
         of_norm: see `gradient_norm`.
     """
@@ -34,7 +35,8 @@ class Numbers(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Arrays that stay the same through all iterations; `bounds` and `mask` are None where there are none.
+    """Arrays that stay the same through all iterations; `bounds` and `mask` are None where there
+    are none.
 
     Attributes:
         observed: traces over their size.
@@ -54,7 +56,8 @@ class Seen(NamedTuple):
 
     Attributes:
         power: that power.
-        known: whether it is; if not, it is chosen so that the root mean square of the gradient is between 1 and 2.
+        known: whether it is; if not, it is chosen so that the root mean square of the gradient is
+            between 1 and 2.
     """
 
     power: Int32[Array, ""]
@@ -82,9 +85,11 @@ def make_step(
         optimizer: gets the misfit as `value_fn`, over the same shots.
         misfit: of predicted and observed traces over their size.
         precondition: of the gradient.
-        preconditioned_at: it sees the gradient of the objective times two to this power; of any size if None.
-        searches: whether the optimiser keeps value and gradient of the model where its line search ended. To
-            compile the search with the rest matters: on its own, it is traced anew by every iteration.
+        preconditioned_at: it sees the gradient of the objective times two to this power; of any
+            size if None.
+        searches: whether the optimiser keeps value and gradient of the model where its line search
+            ended. To compile the search with the rest matters: on its own, it is traced anew by
+            every iteration.
     """
 
     @jax.jit
@@ -98,19 +103,30 @@ def make_step(
             level = -power if preconditioned_at is None else preconditioned_at
             return precondition(shifted(gradient, power + level)), -level
 
-        value, gradient, value_fn, seen, numbers = evaluated(objective, params, opt_state, seen, searches, changed)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, also for those who forbid it elsewhere
+        value, gradient, value_fn, seen, numbers = evaluated(
+            objective, params, opt_state, seen, searches, changed
+        )
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax mixes dtypes, also for those who forbid it elsewhere
             updates, opt_state = optimizer.update(
                 gradient, opt_state, params, value=value, grad=gradient, value_fn=value_fn
             )
         new_params = optax.apply_updates(params, updates)
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
-        if setting.mask is not None:  # weight decay, noise and preconditioners move what has no gradient, too
+        if (
+            setting.mask is not None
+        ):  # weight decay, noise and preconditioners move what has no gradient, too
             new_params = jax.tree.map(
-                lambda new, old, factor: jnp.where(factor == 0.0, old, new), new_params, params, setting.mask
+                lambda new, old, factor: jnp.where(factor == 0.0, old, new),
+                new_params,
+                params,
+                setting.mask,
             )
-        change = optax.tree.norm(optax.tree.sub(new_params, params)) / optax.tree.size(params) ** 0.5
+        change = (
+            optax.tree.norm(optax.tree.sub(new_params, params)) / optax.tree.size(params) ** 0.5
+        )
         return new_params, strong(opt_state), seen, numbers._replace(model_change=change)
 
     return step
@@ -122,9 +138,13 @@ def evaluated(
     opt_state: Any,
     seen: Seen,
     searches: bool,
-    changed: Callable[[PyTree, Any], tuple[PyTree, Any]] = lambda gradient, power: (gradient, power),
+    changed: Callable[[PyTree, Any], tuple[PyTree, Any]] = lambda gradient, power: (
+        gradient,
+        power,
+    ),
 ) -> tuple[Array, PyTree, Objective, Seen, Numbers]:
-    """Value and gradient as the optimiser sees them, the function whose they are, and what the iteration reports.
+    """Value and gradient as the optimiser sees them, the function whose they are, and what the
+    iteration reports.
 
     Args:
         objective: to be minimised.
@@ -132,8 +152,8 @@ def evaluated(
         opt_state: the optimiser's.
         seen: what it sees.
         searches: whether the state holds value and gradient.
-        changed: what becomes of the gradient before it is seen: from a gradient and the power of two that it is to be
-            multiplied by to the same.
+        changed: what becomes of the gradient before it is seen: from a gradient and the power of
+            two that it is to be multiplied by to the same.
     """
 
     def value_fn(params):
@@ -142,7 +162,9 @@ def evaluated(
     if searches:
         value, gradient = optax.value_and_grad_from_state(value_fn)(params, state=opt_state)
         size, power = norm(gradient)
-        numbers = Numbers(shifted(jnp.asarray(value), -seen.power), size, jnp.zeros(()), power - seen.power)
+        numbers = Numbers(
+            shifted(jnp.asarray(value), -seen.power), size, jnp.zeros(()), power - seen.power
+        )
         return jnp.asarray(value), gradient, value_fn, seen, numbers
     value, gradient, power = relative_gradient(objective, params)
     gradient, power = changed(gradient, power)
@@ -170,20 +192,26 @@ def objective_of(
         params = masked(params, setting.mask)
     model = eqx.combine(params, static)
     predicted, observed = (
-        (F(model), setting.observed) if shots is None else (F(model, shots=shots), setting.observed[shots])
+        (F(model), setting.observed)
+        if shots is None
+        else (F(model, shots=shots), setting.observed[shots])
     )
     return misfit(predicted * setting.down, observed)
 
 
-def power_of_first_step(objective: Callable[[Setting, PyTree], Array], setting: Setting, params: PyTree) -> int:
+def power_of_first_step(
+    objective: Callable[[Setting, PyTree], Array], setting: Setting, params: PyTree
+) -> int:
     """The power of two that brings the norm of the first gradient to between 1 and 2.
 
-    L-BFGS makes its first step as long as the gradient, 1 at most. With a gradient of 1e-5 that step is lost in the rounding
-    of a velocity, and the search ends where it began.
+    L-BFGS makes its first step as long as the gradient, 1 at most. With a gradient of 1e-5 that
+    step is lost in the rounding of a velocity, and the search ends where it began.
     """
 
     @jax.jit
-    def size(setting, params):  # observed traces as constants would take XLA longer to fold than the solves take
+    def size(
+        setting, params
+    ):  # observed traces as constants would take XLA longer to fold than the solves take
         _, gradient, power = relative_gradient(lambda params: objective(setting, params), params)
         found, more = norm(gradient)
         return found, power + more
@@ -198,8 +226,8 @@ def power_of_size(size: float) -> int:
 
 
 def strong(opt_state: PyTree) -> PyTree:
-    """The same state as arrays without weak types, which a saved file could not tell and which would compile
-    the step twice."""
+    """The same state as arrays without weak types, which a saved file could not tell and which
+    would compile the step twice."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype), opt_state)
 
 

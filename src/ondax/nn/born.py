@@ -12,13 +12,15 @@ from .modelling import points_only
 
 
 class Born(eqx.Module):
-    """Perturbation to Born traces (demigration), linear, at a background model. Its adjoint is `Migration`.
+    """Perturbation to Born traces (demigration), linear, at a background model. Its adjoint is
+    `Migration`.
 
     Args:
         F: the propagator.
-        background: the model around which modelling is linearised, as F takes it. While it stays the same, so does the
-            history of its wavefields, which is computed once.
-        trainable: make the background a leaf of the network; its gradient costs two runs of the linearised scheme.
+        background: the model around which modelling is linearised, as F takes it. While it stays
+            the same, so does the history of its wavefields, which is computed once.
+        trainable: make the background a leaf of the network; its gradient costs two runs of the
+            linearised scheme.
     """
 
     F: Propagator
@@ -53,7 +55,10 @@ class Migration(eqx.Module):
         self.background = Held(F.equation.named(background), trainable)
 
     def __call__(
-        self, data: Float[Array, "shot *components receiver time"], *, key: PRNGKeyArray | None = None
+        self,
+        data: Float[Array, "shot *components receiver time"],
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "parameter *grid"]:
         """The image of traces, one channel for each parameter, summed over shots."""
         return to_channels(self.F, self.F.jacobian(self.background(data.dtype)).T.mv(data))

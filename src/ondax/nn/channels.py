@@ -1,4 +1,5 @@
-"""Between models as networks have them, parameters stacked as channels, and as equations name them."""
+"""Between models as networks have them, parameters stacked as channels, and as equations name
+them."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def from_channels(F: Propagator, channels: Float[Array, "parameter *grid"]) -> d
     names = F.equation.required(F.grid.ndim)
     if channels.shape != (len(names), *F.grid.shape):
         raise ValueError(
-            f"a model of shape {channels.shape}: give (parameter, *grid) = {(len(names), *F.grid.shape)}, the parameters "
+            f"a model of shape {channels.shape}: give (parameter, *grid) = "
+            f"{(len(names), *F.grid.shape)}, the parameters "
             f"being {', '.join(names)}; jax.vmap adds a batch axis"
         )
     return dict(zip(names, channels, strict=True))

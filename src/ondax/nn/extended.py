@@ -17,8 +17,10 @@ class AbstractExtendedLayer(eqx.Module):
 
     Args:
         F: the propagator, of a survey of `ox.Extended` sources.
-        model: held by the layer, as F takes it; None to give it with each call, as the second argument.
-        wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the survey's, fixed.
+        model: held by the layer, as F takes it; None to give it with each call, as the second
+            argument.
+        wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the
+            survey's, fixed.
         trainable: make the model a leaf of the network.
     """
 
@@ -44,7 +46,8 @@ class AbstractExtendedLayer(eqx.Module):
 
 
 class ExtendedModelling(AbstractExtendedLayer):
-    """Weights, and a model, to traces; linear in the weights. Its adjoint in the weights is `ExtendedAdjoint`.
+    """Weights, and a model, to traces; linear in the weights. Its adjoint in the weights is
+    `ExtendedAdjoint`.
 
     Differentiable in weights, model and wavelet; arguments as of `AbstractExtendedLayer`.
     """

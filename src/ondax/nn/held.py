@@ -13,7 +13,8 @@ from jaxtyping import PyTree
 
 
 class Fixed:
-    """Arrays that are no leaves of any tree. Immutable; equal if their contents are, so that jit knows them again."""
+    """Arrays that are no leaves of any tree. Immutable; equal if their contents are, so that jit
+    knows them again."""
 
     __slots__ = ("_digest", "_leaves", "_structure")
 
@@ -37,7 +38,10 @@ class Fixed:
         return hash((self._digest, self._structure))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fixed) and (self._digest, self._structure) == (other._digest, other._structure)
+        return isinstance(other, Fixed) and (self._digest, self._structure) == (
+            other._digest,
+            other._structure,
+        )
 
 
 class Held(eqx.Module):

@@ -17,13 +17,16 @@ class Modelling(eqx.Module):
 
     Args:
         F: the propagator; a survey of extended sources needs `ExtendedModelling`.
-        wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the survey's, fixed.
+        wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the
+            survey's, fixed.
     """
 
     F: Propagator
     wavelet: Held | None
 
-    def __init__(self, F: Propagator, wavelet: Float[ArrayLike, "shot *components source time"] | None = None) -> None:
+    def __init__(
+        self, F: Propagator, wavelet: Float[ArrayLike, "shot *components source time"] | None = None
+    ) -> None:
         self.F = points_only(F, "ExtendedModelling")
         self.wavelet = None if wavelet is None else Held(wavelet, trainable=True)
 
@@ -53,24 +56,32 @@ class AbstractLayerAtModel(eqx.Module):
 
 
 class LinearModelling(AbstractLayerAtModel):
-    """Wavelets to traces, linear. Its adjoint is `AdjointModelling`. Arguments as of `AbstractLayerAtModel`."""
+    """Wavelets to traces, linear. Its adjoint is `AdjointModelling`. Arguments as of
+    `AbstractLayerAtModel`."""
 
     extended: ClassVar[str] = "ExtendedModelling"
 
     def __call__(
-        self, wavelet: Float[Array, "shot *components source time"], *, key: PRNGKeyArray | None = None
+        self,
+        wavelet: Float[Array, "shot *components source time"],
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components receiver time"]:
         """Traces of wavelets, shaped like the survey's."""
         return self.F(self.model(wavelet.dtype), wavelet=wavelet)
 
 
 class AdjointModelling(AbstractLayerAtModel):
-    """Traces to wavelets: the adjoint of `LinearModelling`. Arguments as of `AbstractLayerAtModel`."""
+    """Traces to wavelets: the adjoint of `LinearModelling`. Arguments as of
+    `AbstractLayerAtModel`."""
 
     extended: ClassVar[str] = "ExtendedAdjoint"
 
     def __call__(
-        self, data: Float[Array, "shot *components receiver time"], *, key: PRNGKeyArray | None = None
+        self,
+        data: Float[Array, "shot *components receiver time"],
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components source time"]:
         """Adjoint wavelets of traces."""
         return self.F.adjoint(self.model(data.dtype), data)
@@ -86,7 +97,9 @@ def points_only(F: Propagator, instead: str) -> Propagator:
 def extended_only(F: Propagator) -> Propagator:
     """Refuse a survey of point sources."""
     if not F.survey.extended:
-        raise ValueError("the survey's sources are points: make it ox.Survey(ox.Extended(shots), ...)")
+        raise ValueError(
+            "the survey's sources are points: make it ox.Survey(ox.Extended(shots), ...)"
+        )
     return F
 
 

@@ -1,8 +1,9 @@
 """Whole wavefields, decimated in space and time, as what goes in or comes out of a layer.
 
-Every `space`-th grid point along each axis becomes a receiver or a source of its own, and what holds for those holds
-here: frames are at true times, time dispersion being taken out (see `Propagator`). That costs memory for samples
-at every time step, (steps, points): meant for coarse wavefields.
+Every `space`-th grid point along each axis becomes a receiver or a source of its own, and what
+holds for those holds
+here: frames are at true times, time dispersion being taken out (see `Propagator`). That costs
+memory for samples at every time step, (steps, points): meant for coarse wavefields.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class WavefieldModelling(eqx.Module):
     """Model to wavefield: what receivers at every few grid points would record.
 
     Args:
-        F: the propagator; the survey's own receivers are left out. The field is the survey's `receiver`.
+        F: the propagator; the survey's own receivers are left out. The field is the survey's
+            `receiver`.
         space: keep every `space`-th grid point along each axis, from the first.
         time: keep every `time`-th sample of the survey, from the first.
     """
@@ -43,7 +45,9 @@ class WavefieldModelling(eqx.Module):
         points = coarse_points(F, self.space)
         kinds = {"source": survey.source, "receiver": survey.receiver}
         with silence.expected():
-            self.F = F.with_survey(Survey(survey.sources, points, survey.wavelet, survey.dt, **kinds))
+            self.F = F.with_survey(
+                Survey(survey.sources, points, survey.wavelet, survey.dt, **kinds)
+            )
 
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
@@ -58,7 +62,8 @@ class AbstractSourceWavefield(eqx.Module):
     A sample is a source density, as weights of extended sources are; it stands for its coarse cell.
 
     Args:
-        F: the propagator; the survey's own sources and wavelets are left out. The source is the survey's `source`.
+        F: the propagator; the survey's own sources and wavelets are left out. The source is the
+            survey's `source`.
         model: the background, as F takes it.
         space: a source at every `space`-th grid point along each axis, from the first.
         time: a sample at every `time`-th of the survey's, from the first; linear in between.
@@ -70,13 +75,16 @@ class AbstractSourceWavefield(eqx.Module):
     space: int = eqx.field(static=True)
     time: int = eqx.field(static=True)
 
-    def __init__(self, F: Propagator, model: Model, *, space: int = 1, time: int = 1, trainable: bool = False) -> None:
+    def __init__(
+        self, F: Propagator, model: Model, *, space: int = 1, time: int = 1, trainable: bool = False
+    ) -> None:
         self.space, self.time = whole("space", space, at_least=1), whole("time", time, at_least=1)
         self.F, self.model = fired_everywhere(F, self.space), Held(model, trainable)
 
 
 class WavefieldSource(AbstractSourceWavefield):
-    """A source at every few grid points to traces, linear, at a background model. Its adjoint is `WavefieldAdjoint`.
+    """A source at every few grid points to traces, linear, at a background model. Its adjoint is
+    `WavefieldAdjoint`.
 
     Arguments as of `AbstractSourceWavefield`.
     """
@@ -85,7 +93,10 @@ class WavefieldSource(AbstractSourceWavefield):
         self, wavefield: Float[Array, "shot frame *coarse"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot *components receiver time"]:
         """Traces of a source wavefield."""
-        return self.F(self.model(wavefield.dtype), wavelet=as_wavelets(wavefield, self.F, self.space, self.time))
+        return self.F(
+            self.model(wavefield.dtype),
+            wavelet=as_wavelets(wavefield, self.F, self.space, self.time),
+        )
 
 
 class WavefieldAdjoint(AbstractSourceWavefield):
@@ -95,16 +106,25 @@ class WavefieldAdjoint(AbstractSourceWavefield):
     """
 
     def __call__(
-        self, data: Float[Array, "shot *components receiver time"], *, key: PRNGKeyArray | None = None
+        self,
+        data: Float[Array, "shot *components receiver time"],
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot frame *coarse"]:
         """The adjoint wavefield of each shot."""
         wavelets = self.F.adjoint(self.model(data.dtype), data)
-        shape = (data.shape[0], len(range(0, self.F.survey.nt, self.time)), *coarse_shape(self.F, self.space))
+        shape = (
+            data.shape[0],
+            len(range(0, self.F.survey.nt, self.time)),
+            *coarse_shape(self.F, self.space),
+        )
 
         def spread(wavefield: Any) -> Any:
             return as_wavelets(wavefield, self.F, self.space, self.time)
 
-        (wavefield,) = jax.linear_transpose(spread, jax.ShapeDtypeStruct(shape, data.dtype))(wavelets)
+        (wavefield,) = jax.linear_transpose(spread, jax.ShapeDtypeStruct(shape, data.dtype))(
+            wavelets
+        )
         return wavefield
 
 
@@ -115,7 +135,10 @@ def coarse_shape(F: Propagator, space: int) -> tuple[int, ...]:
 
 def coarse_points(F: Propagator, space: int) -> Float[np.ndarray, "point axis"]:
     """Their positions, metres."""
-    axes = [o + h * np.arange(0, n, space) for o, h, n in zip(F.grid.origin, F.grid.spacing, F.grid.shape, strict=True)]
+    axes = [
+        o + h * np.arange(0, n, space)
+        for o, h, n in zip(F.grid.origin, F.grid.spacing, F.grid.shape, strict=True)
+    ]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, F.grid.ndim)
 
 
@@ -131,7 +154,9 @@ def fired_everywhere(F: Propagator, space: int) -> Propagator:
         return F.with_survey(Survey(sources, survey.receivers, wavelet, survey.dt, **kinds))
 
 
-def on_grid(traces: Float[Array, "shot point time"], F: Propagator, space: int) -> Float[Array, "shot frame *coarse"]:
+def on_grid(
+    traces: Float[Array, "shot point time"], F: Propagator, space: int
+) -> Float[Array, "shot frame *coarse"]:
     """Traces of coarse points as a wavefield."""
     return jnp.moveaxis(traces, -1, 1).reshape(traces.shape[0], -1, *coarse_shape(F, space))
 
@@ -143,7 +168,9 @@ def as_wavelets(
     nt = F.survey.nt
     expected = (F.survey.n_shots, len(range(0, nt, time)), *coarse_shape(F, space))
     if wavefield.shape != expected:
-        raise ValueError(f"a wavefield of shape {wavefield.shape}: give (shot, frame, *coarse grid) = {expected}")
+        raise ValueError(
+            f"a wavefield of shape {wavefield.shape}: give (shot, frame, *coarse grid) = {expected}"
+        )
     flat = jnp.moveaxis(wavefield.reshape(*wavefield.shape[:2], -1), 1, -1)
     places = np.arange(nt) / time
     first = np.minimum(places.astype(int), flat.shape[-1] - 1)
@@ -157,6 +184,7 @@ def _plain(F: Propagator) -> Propagator:
     for name in ("source", "receiver"):
         if not (getattr(F.survey, name) is None or isinstance(getattr(F.survey, name), str)):
             raise ValueError(
-                f"{name}={getattr(F.survey, name)!r}: a wavefield layer takes a single component, by its name"
+                f"{name}={getattr(F.survey, name)!r}: a wavefield layer takes a single component, "
+                "by its name"
             )
     return F

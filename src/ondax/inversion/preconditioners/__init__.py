@@ -1,7 +1,8 @@
-"""Preconditioners of linear inversion as `lineax` operators with exact adjoints, to be composed with `@`.
+"""Preconditioners of linear inversion as `lineax` operators with exact adjoints, to be composed
+with `@`.
 
-On models: `top_mute`, `depth_scaling`, `illumination`. On traces: `mute_direct`, `time_gain`, `band_pass`,
-`fractional_derivative`. `(L @ J @ R).T` is `R.T @ J.T @ L.T`, whatever L and R are.
+On models: `top_mute`, `depth_scaling`, `illumination`. On traces: `mute_direct`, `time_gain`,
+`band_pass`, `fractional_derivative`. `(L @ J @ R).T` is `R.T @ J.T @ L.T`, whatever L and R are.
 """
 
 from .data import band_pass as band_pass

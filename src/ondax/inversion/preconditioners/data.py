@@ -1,4 +1,5 @@
-"""Weights and filters of traces, (shot, [component,] receiver, time). Each acts on every shot alone."""
+"""Weights and filters of traces, (shot, [component,] receiver, time). Each acts on every shot
+alone."""
 
 import math
 from collections.abc import Callable
@@ -20,9 +21,15 @@ SLOWEST = 20.0  # m/s: a speed as low as that is in km/s
 
 
 def mute_direct(
-    survey: Survey, velocity: float, taper: float, *, delay: float | None = None, dtype: Any = jnp.float32
+    survey: Survey,
+    velocity: float,
+    taper: float,
+    *,
+    delay: float | None = None,
+    dtype: Any = jnp.float32,
 ) -> lx.DiagonalLinearOperator:
-    """Zero before the direct wave is over, at `offset / velocity + delay`, then a cosine flank; symmetric.
+    """Zero before the direct wave is over, at `offset / velocity + delay`, then a cosine flank;
+    symmetric.
 
     Args:
         survey: whose traces it acts on. Of several sources in a shot, the last to arrive counts.
@@ -35,7 +42,9 @@ def mute_direct(
         ValueError: a velocity that looks like km/s, a negative taper or delay, or nothing left.
     """
     if not (math.isfinite(velocity) and velocity >= SLOWEST):
-        raise ValueError(f"velocity={velocity!r} must be a speed in m/s (one below {SLOWEST:g} looks like km/s)")
+        raise ValueError(
+            f"velocity={velocity!r} must be a speed in m/s (one below {SLOWEST:g} looks like km/s)"
+        )
     if delay is None:
         loud = np.abs(survey.wavelet).max(axis=tuple(range(survey.wavelet.ndim - 1)))
         delay = float(np.flatnonzero(loud >= SILENCE * loud.max())[-1] * survey.dt)
@@ -48,13 +57,16 @@ def mute_direct(
     passed = np.clip(since / taper, 0.0, 1.0) if taper > 0.0 else (since > 0.0).astype(float)
     if not passed.any():
         raise ValueError(
-            f"velocity={velocity!r} m/s and delay={delay:g} s mute every sample of traces that last "
+            f"velocity={velocity!r} m/s and delay={delay:g} s mute every sample of traces that "
+            "last "
             f"{(survey.nt - 1) * survey.dt:g} s: take a faster velocity or a shorter delay"
         )
     weights = jnp.asarray(0.5 - 0.5 * np.cos(np.pi * passed), dtype)
     shape = _shape(survey, None)
     return lx.DiagonalLinearOperator(
-        jnp.broadcast_to(weights.reshape(weights.shape[0], *(1,) * (len(shape) - 3), *weights.shape[1:]), shape)
+        jnp.broadcast_to(
+            weights.reshape(weights.shape[0], *(1,) * (len(shape) - 3), *weights.shape[1:]), shape
+        )
     )
 
 
@@ -68,7 +80,8 @@ def time_gain(
     Args:
         survey: whose traces it acts on.
         power: the exponent; in 3-D, 1 undoes the spreading of a primary reflection.
-        shots: number of shots that the traces have, where it is not the survey's: of super-shots, say.
+        shots: number of shots that the traces have, where it is not the survey's: of super-shots,
+            say.
         dtype: of the traces.
 
     Raises:
@@ -77,23 +90,33 @@ def time_gain(
     if not math.isfinite(power):
         raise ValueError(f"power={power!r} must be a finite number")
     time = np.maximum(np.arange(survey.nt), 1) * survey.dt
-    return lx.DiagonalLinearOperator(jnp.broadcast_to(jnp.asarray(time ** float(power), dtype), _shape(survey, shots)))
+    return lx.DiagonalLinearOperator(
+        jnp.broadcast_to(jnp.asarray(time ** float(power), dtype), _shape(survey, shots))
+    )
 
 
 def band_pass(
-    survey: Survey, low: float, high: float, *, order: int = 4, shots: int | None = None, dtype: Any = jnp.float32
+    survey: Survey,
+    low: float,
+    high: float,
+    *,
+    order: int = 4,
+    shots: int | None = None,
+    dtype: Any = jnp.float32,
 ) -> lx.FunctionLinearOperator:
-    """A filter without phase, whose gain is the square of a Butterworth filter's, a half at both corners; symmetric.
+    """A filter without phase, whose gain is the square of a Butterworth filter's, a half at both
+    corners; symmetric.
 
-    Applied as a product in the frequency domain, with as many zeros behind each trace as it has samples, so that
-    nothing wraps around.
+    Applied as a product in the frequency domain, with as many zeros behind each trace as it has
+    samples, so that nothing wraps around.
 
     Args:
         survey: whose traces it acts on.
         low: lower corner, Hz; 0 lets all low frequencies pass.
         high: upper corner, Hz.
         order: of the Butterworth filter: the gain falls by `12 * order` dB an octave.
-        shots: number of shots that the traces have, where it is not the survey's: of super-shots, say.
+        shots: number of shots that the traces have, where it is not the survey's: of super-shots,
+            say.
         dtype: of the traces.
 
     Raises:
@@ -106,7 +129,8 @@ def band_pass(
     nyquist = 0.5 / survey.dt
     if not 0.0 <= low < high <= nyquist:
         raise ValueError(
-            f"low={low!r}, high={high!r} must be 0 <= low < high <= {nyquist:g} Hz, the Nyquist frequency of dt={survey.dt:g} s"
+            f"low={low!r}, high={high!r} must be 0 <= low < high <= {nyquist:g} Hz, the Nyquist "
+            f"frequency of dt={survey.dt:g} s"
         )
     size = _fast(2 * survey.nt)
     f = np.fft.rfftfreq(size, survey.dt)
@@ -114,24 +138,30 @@ def band_pass(
     if low > 0.0:
         gain *= (f / low) ** (2 * order) / (1.0 + (f / low) ** (2 * order))
     return lx.FunctionLinearOperator(
-        _filter(gain, size, dtype), jax.ShapeDtypeStruct(_shape(survey, shots), dtype), lx.symmetric_tag
+        _filter(gain, size, dtype),
+        jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
+        lx.symmetric_tag,
     )
 
 
 def fractional_derivative(
     survey: Survey, order: float, *, shots: int | None = None, dtype: Any = jnp.float32
 ) -> lx.FunctionLinearOperator:
-    """A derivative in time of any real order, an integral where it is negative; order 1/2 takes the tail off 2-D waves.
+    """A derivative in time of any real order, an integral where it is negative; order 1/2 takes the
+    tail off 2-D waves.
 
-    Gruenwald-Letnikov differences: `((1 - delay) / dt) ** order` as a power series in the delay by one sample. That makes
-    it causal, its transpose anticausal, and operators of opposite orders each other's inverse on every trace, exactly
-    but for rounding, which grows with the number of samples for integrals. In frequency it is `(i w) ** order` but for a
-    delay of `order / 2` samples and a factor `sinc(f dt) ** order`, which is 1 - 0.016 order at a fifth of the Nyquist frequency.
+    Gruenwald-Letnikov differences: `((1 - delay) / dt) ** order` as a power series in the delay by
+    one sample. That makes it causal, its transpose anticausal, and operators of opposite orders
+    each other's inverse on every trace, exactly but for rounding, which grows with the number of
+    samples for integrals. In frequency it is `(i w) ** order` but for a delay of `order / 2`
+    samples and a factor `sinc(f dt) ** order`, which is 1 - 0.016 order at a fifth of the Nyquist
+    frequency.
 
     Args:
         survey: whose traces it acts on.
         order: of the derivative, -2 to 2.
-        shots: number of shots that the traces have, where it is not the survey's: of super-shots, say.
+        shots: number of shots that the traces have, where it is not the survey's: of super-shots,
+            say.
         dtype: of the traces.
 
     Raises:
@@ -143,10 +173,13 @@ def fractional_derivative(
     if not -2.0 <= order <= 2.0:
         raise ValueError(f"order={order!r} must be a number from -2 to 2")
     k = np.arange(1, survey.nt)
-    response = np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k])) / survey.dt ** float(order)
+    response = np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k])) / survey.dt ** float(
+        order
+    )
     size = _fast(2 * survey.nt)
     return lx.FunctionLinearOperator(
-        _filter(np.fft.rfft(response, size), size, dtype), jax.ShapeDtypeStruct(_shape(survey, shots), dtype)
+        _filter(np.fft.rfft(response, size), size, dtype),
+        jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
     )
 
 
@@ -163,7 +196,8 @@ def _filter(spectrum: np.ndarray, size: int, dtype: Any) -> Callable[[Traces], T
 
 
 def _fast(size: int) -> int:
-    """The least length of at least `size` that has no prime factors above 5, for the Fourier transform."""
+    """The least length of at least `size` that has no prime factors above 5, for the Fourier
+    transform."""
     while True:
         rest = size
         for prime in (2, 3, 5):
