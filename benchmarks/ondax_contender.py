@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ondax as ox
-from ondax.engine.kernel import Kernel
+from ondax.backends.devito.kernel import Kernel
 
 from .cases import CASES, MAX_VELOCITY, ORDER, POWER, REFLECTION, SPACING, Case
 from .worker import Actions, serve

@@ -58,7 +58,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
 
     def memory_bytes() -> dict[str, int]:
         """Of the memory variables of one shot, stored and as they would be on the whole grid."""
-        from ondax.engine.shot import allocated, box
+        from ondax.backends.devito.shot import allocated, box
 
         host = F._operators.host(jnp.float32)
         scheme, grid = host.programs.scheme, host.grid

@@ -32,7 +32,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 import ondax as ox  # noqa: E402  (behind the hook)
-from ondax.engine import settings as engine_settings  # noqa: E402
+from ondax.backends import settings as engine_settings  # noqa: E402
 
 engine_settings.MEMORY_SHARE /= int(
     os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
@@ -178,7 +178,7 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
 def kernel_runs(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every run of a kernel: a whole shot forward, Born or backward, as all histories fit into
     memory here."""
-    from ondax.engine.kernel import Kernel  # after the import hook
+    from ondax.backends.devito.kernel import Kernel  # after the import hook
 
     seen: list[object] = []
     original = Kernel.__call__

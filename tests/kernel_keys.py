@@ -5,11 +5,11 @@ import sys
 
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
 
-from ondax.calculus import stretched
-from ondax.engine import Scheme
-from ondax.engine.build import key_of
-from ondax.engine.compiler import toolchain
-from ondax.equations import AXIS_NAMES, Symbols
+from ondax.backends.devito.build import key_of
+from ondax.backends.devito.compiler import toolchain
+from ondax.backends.devito.emit import Scheme
+from ondax.calculus.layers import stretched
+from ondax.scheme.symbols import AXIS_NAMES, Symbols
 
 
 def keys(name: str, boundary: object, ndim: int) -> list[str]:

@@ -14,10 +14,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from ondax.calculus import Coupling, couple
-from ondax.engine import Discretisation, Experiment, Programs, Scheme, Settings, Solver, Wanted
-from ondax.equations import Conditions, Port, Sponge, Symbols, System
+from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.programs import Programs, Wanted
+from ondax.backends.devito.solver import Experiment, Solver
+from ondax.backends.discretisation import Discretisation
+from ondax.backends.settings import Settings
+from ondax.boundaries.base import Conditions
+from ondax.boundaries.sponge import Sponge
+from ondax.calculus.coupling import Coupling, couple
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
+from ondax.scheme.symbols import Symbols
+from ondax.scheme.system import Port, System
 
 
 @contextmanager

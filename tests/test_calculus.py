@@ -12,10 +12,13 @@ from problems import difference, dot, norm
 from systems import ORDER, Rig, between, elastic, mass_form, right_hand_form, second_order
 
 import ondax as ox
-from ondax.calculus import EquationError, checked, linearize, transpose
-from ondax.calculus.terms import accesses, map_accesses, replace_function
-from ondax.equations import Port, Symbols, System, Update
+from ondax.calculus.check import checked
+from ondax.calculus.linearize import linearize
+from ondax.calculus.transpose import transpose
 from ondax.equations.schemes import to_half, to_node
+from ondax.scheme.symbols import Symbols
+from ondax.scheme.system import Port, System, Update
+from ondax.scheme.terms import EquationError, accesses, map_accesses, replace_function
 
 # ---------------------------------------------------------------- what it returns
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ondax.engine import checkpoint
+from ondax.histories import revolve as checkpoint
 
 
 @pytest.mark.parametrize("every", [1, 3])

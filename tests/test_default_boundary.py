@@ -12,9 +12,10 @@ from analytic import green
 from registry import EQUATIONS
 
 import ondax as ox
-from ondax.calculus import stretched
-from ondax.equations import Conditions, Symbols
+from ondax.boundaries.base import Conditions
+from ondax.calculus.layers import stretched
 from ondax.equations.schemes import to_half, to_node
+from ondax.scheme.symbols import Symbols
 
 SPEED, SPACING = 1500.0, 5.0
 

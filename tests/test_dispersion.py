@@ -11,8 +11,9 @@ from jax.extend.core import jaxpr_as_fun
 from problems import difference, dot, norm
 
 import ondax as ox
-from ondax import dispersion, warping
-from ondax.dispersion import Clock, TimeWarp
+from ondax.acquisition import dispersion
+from ondax.acquisition.dispersion import Clock, TimeWarp
+from ondax.face import warping
 
 # Samples, steps a sample, and the highest angle per sample: kept whole, in blocks, and in blocks
 # whose last is short.

@@ -19,20 +19,21 @@ from problems import Problem, difference
 from systems import ORDER, Rig, float64_everywhere, mass_form
 
 import ondax as ox
-from ondax.engine import Programs, Scheme
-from ondax.engine import build as building
-from ondax.engine.buffers import Pool, row_length, zeros
-from ondax.engine.compiler import CompilerError
-from ondax.engine.interpolation import (
+from ondax.acquisition.interpolation import (
     HALF_WIDTH,
     lies_on_grid,
     place,
     window_slopes,
     window_weights,
 )
-from ondax.engine.kernel import ALIGNMENT, Kernel
-from ondax.engine.workers import OrderedSum, each
-from ondax.equations import Symbols
+from ondax.backends.devito import build as building
+from ondax.backends.devito.compiler import CompilerError
+from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.kernel import Kernel
+from ondax.backends.devito.programs import Programs
+from ondax.backends.workers import OrderedSum, each
+from ondax.histories.buffers import ALIGNMENT, Pool, row_length, zeros
+from ondax.scheme.symbols import Symbols
 
 KINDS = sorted(HALF_WIDTH)
 

@@ -16,7 +16,7 @@ from problems import difference, dot, norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
 
 import ondax as ox
-from ondax.engine import checkpoint
+from ondax.histories import revolve as checkpoint
 
 DOT = {"float64": 1e-12, "float32": 1e-5}
 

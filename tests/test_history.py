@@ -14,10 +14,10 @@ from problems import MAX_VELOCITY, Problem, difference, norm
 from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 
 import ondax as ox
-from ondax.engine import STORE, runs
-from ondax.engine.history import HistoryStore, layout_bytes
-from ondax.engine.shot import POOL
-from ondax.equations import Symbols
+from ondax.backends.devito import runs
+from ondax.backends.devito.shot import POOL
+from ondax.histories.store import STORE, HistoryStore, layout_bytes
+from ondax.scheme.symbols import Symbols
 
 EXACT = 1e-13  # the same operations in the same order, save sums over stretches
 

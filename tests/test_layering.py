@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ondax as ox
-from ondax.layering import LIMIT, WINDOW, layering, matters
+from ondax.stability.layering import LIMIT, WINDOW, layering, matters
 
 Model = dict[str, np.ndarray]
 H = 10.0

@@ -4,10 +4,13 @@ import pytest
 from devito.finite_differences import Derivative
 
 import ondax as ox
-from ondax.calculus import EquationError, checked, reach, stretched
-from ondax.calculus.terms import accesses
-from ondax.engine.emit import Scheme
-from ondax.equations.system import Port, Symbols, System, Update
+from ondax.backends.devito.emit import Scheme
+from ondax.calculus.check import checked
+from ondax.calculus.layers import stretched
+from ondax.calculus.regions import reach
+from ondax.scheme.symbols import Symbols
+from ondax.scheme.system import Port, System, Update
+from ondax.scheme.terms import EquationError, accesses
 
 
 def layered(symbols: Symbols) -> System:

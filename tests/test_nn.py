@@ -13,7 +13,7 @@ import pytest
 from problems import difference, norm
 
 import ondax as ox
-from ondax.host import HostModel
+from ondax.face.host import HostModel
 
 SHAPE, NT, DT, SHOTS = (22, 19), 45, 0.003, 2
 DOT = {"float32": 1e-5, "float64": 1e-12}  # of the design: exact but for rounding

@@ -20,12 +20,12 @@ from devito.finite_differences import Derivative, finite_difference
 from problems import difference, dot, norm
 
 import ondax as ox
-from ondax.calculus import EquationError
-from ondax.calculus.terms import location, point
-from ondax.engine.emit import Scheme
-from ondax.engine.scratch import check_places, places_agree
+from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.scratch import check_places, places_agree
 from ondax.equations.schemes import second_order_in_time, to_half, to_node
-from ondax.equations.system import Port, Symbols, System
+from ondax.scheme.symbols import Symbols
+from ondax.scheme.system import Port, System
+from ondax.scheme.terms import EquationError, location, point
 
 ORDERS = range(2, 17, 2)
 UNDAMPED = ox.Sponge(width=0)

@@ -11,8 +11,8 @@ from problems import norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
 
 import ondax as ox
-from ondax.engine.sampling import check_sampling, smoothed, steps_beyond
-from ondax.resampling import upsample
+from ondax.acquisition.resampling import upsample
+from ondax.histories.sampled import check_sampling, smoothed, steps_beyond
 
 PROMISED = 1e-6  # of a gradient's size: what the docstring of Settings.store_every says
 STEP = 1e-3  # s, internal

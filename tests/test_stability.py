@@ -14,10 +14,11 @@ from sympy import Rational
 from sympy.calculus.finite_diff import finite_diff_weights
 
 import ondax as ox
-from ondax.engine import Motion, step_limit
-from ondax.engine.stencils import differences, taps
 from ondax.equations import stability as formulas
-from ondax.stability import Pace, StepCheck
+from ondax.stability import step_limit
+from ondax.stability.stencils import differences, taps
+from ondax.stability.step_limit import Motion
+from ondax.stability.steps import Pace, StepCheck
 
 H = 10.0
 REFLECTING = ox.Sponge(width=0)

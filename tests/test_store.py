@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from ondax.engine.history import Content, HistoryStore, Stored, layout_bytes
+from ondax.histories.store import Content, HistoryStore, Stored, layout_bytes
 
 
 def test_contents_compare_by_every_byte():

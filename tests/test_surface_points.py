@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 import ondax as ox
-from ondax.calculus import transpose
-from ondax.engine.interpolation import (
-    Above,
+from ondax.acquisition.interpolation import (
     bends,
     extrapolation,
     window_below,
     window_slopes,
     window_weights,
 )
-from ondax.engine.mirror import continued
-from ondax.equations import Symbols
+from ondax.calculus.images import Above, continued
+from ondax.calculus.transpose import transpose
 from ondax.equations.stability import staggered_weights
+from ondax.scheme.symbols import Symbols
 
 SURFACE = ox.Faces(ox.Sponge(4), top=ox.FreeSurface())
 GRID = ox.Grid((21, 15), 10.0, (0.0, 50.0))

@@ -18,8 +18,8 @@ from problems import difference, dot, norm
 from registry import EQUATIONS
 
 import ondax as ox
-from ondax import operators
-from ondax.engine import fusion
+from ondax.backends.devito import fusion
+from ondax.face import operators
 
 DOT = 1e-12
 
@@ -131,7 +131,7 @@ def test_loops_that_devito_fuses_too_far_are_kept_apart(
 ):
     """Here Devito fuses a loop that computes an array with one that reads the next point of it:
     traces would be off by a few per cent. If no kernel is refused any more, Devito has been mended,
-    and `engine/fusion.py` can go."""
+    and `backends/devito/fusion.py` can go."""
     refused = []
 
     def check(operator: Any) -> None:

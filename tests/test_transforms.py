@@ -19,7 +19,7 @@ from problems import Problem, difference, dot, norm
 from systems import float64_everywhere
 
 import ondax as ox
-from ondax.host import HostModel
+from ondax.face.host import HostModel
 
 # Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the
 # pointwise algebra around them otherwise, and sums over shots and models may associate otherwise:

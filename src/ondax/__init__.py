@@ -5,40 +5,44 @@ This is the public interface; modules not re-exported here are private.
 
 from typing import TYPE_CHECKING, Any
 
-from . import devito_settings as _devito_settings  # noqa: F401  (first: it must act before Devito is imported)
-from . import transport as _transport  # noqa: F401  (and this one before JAX starts its CPU client)
-from .calculus import EquationError as EquationError
-from .coarse_sampling import CoarseSampling as CoarseSampling
-from .engine import CompilerError as CompilerError
-from .engine import KernelCacheWarning as KernelCacheWarning
-from .engine import Settings as Settings
-from .engine import release_memory as release_memory
-from .equations import CPML as CPML
-from .equations import EVEN as EVEN
-from .equations import LEAPFROG as LEAPFROG
-from .equations import ODD as ODD
-from .equations import TTI as TTI
-from .equations import VTI as VTI
-from .equations import AbstractBoundary as AbstractBoundary
-from .equations import AbstractWaveEquation as AbstractWaveEquation
-from .equations import Acoustic as Acoustic
-from .equations import AcousticDensity as AcousticDensity
-from .equations import Elastic as Elastic
-from .equations import Faces as Faces
-from .equations import FreeSurface as FreeSurface
-from .equations import Port as Port
-from .equations import Sponge as Sponge
-from .equations import Symbols as Symbols
-from .equations import System as System
-from .equations import TimeStepping as TimeStepping
-from .equations import Update as Update
-from .equations import Viscoacoustic as Viscoacoustic
+# These two act when they are imported: the one before Devito is, the other before JAX starts.
+from . import _devito_settings as _devito_settings
+from .face import transport as _transport  # noqa: F401
+
+# isort: split
+
+from .acquisition.coarse_sampling import CoarseSampling as CoarseSampling
+from .acquisition.silence import SilentReceivers as SilentReceivers
+from .acquisition.silence import SuspiciousPositions as SuspiciousPositions
+from .backends.devito.compiler import CompilerError as CompilerError
+from .backends.devito.kernel_cache import KernelCacheWarning as KernelCacheWarning
+from .backends.settings import Settings as Settings
+from .boundaries.base import AbstractBoundary as AbstractBoundary
+from .boundaries.cpml import CPML as CPML
+from .boundaries.faces import Faces as Faces
+from .boundaries.sponge import Sponge as Sponge
+from .boundaries.surface import FreeSurface as FreeSurface
+from .equations.acoustic import Acoustic as Acoustic
+from .equations.acoustic_density import AcousticDensity as AcousticDensity
+from .equations.base import AbstractWaveEquation as AbstractWaveEquation
+from .equations.elastic import Elastic as Elastic
+from .equations.time_stepping import LEAPFROG as LEAPFROG
+from .equations.time_stepping import TimeStepping as TimeStepping
+from .equations.tti import TTI as TTI
+from .equations.viscoacoustic import Viscoacoustic as Viscoacoustic
+from .equations.vti import VTI as VTI
 from .grid import Grid as Grid
-from .layering import GrowthInLayers as GrowthInLayers
+from .histories.buffers import release_memory as release_memory
 from .propagator import Propagator as Propagator
+from .scheme.symbols import EVEN as EVEN
+from .scheme.symbols import ODD as ODD
+from .scheme.symbols import Symbols as Symbols
+from .scheme.system import Port as Port
+from .scheme.system import System as System
+from .scheme.system import Update as Update
+from .scheme.terms import EquationError as EquationError
 from .second_order import hvp as hvp
-from .silence import SilentReceivers as SilentReceivers
-from .silence import SuspiciousPositions as SuspiciousPositions
+from .stability.layering import GrowthInLayers as GrowthInLayers
 from .survey import Extended as Extended
 from .survey import Survey as Survey
 from .survey import line as line

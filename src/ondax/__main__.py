@@ -49,9 +49,9 @@ def _demo(output: Path, iterations: int) -> int:
 
 
 def _info() -> int:
-    from .engine import kernel_cache
-    from .engine.compiler import CompilerError, toolchain
-    from .engine.settings import available_cores, machine_memory
+    from .backends.devito import kernel_cache
+    from .backends.devito.compiler import CompilerError, toolchain
+    from .backends.settings import available_cores, machine_memory
 
     for name in ("ondax", "jax", "jaxlib", "devito", "equinox", "optax", "lineax", "numpy"):
         print(f"{name:<10} {_version(name)}")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from .datasets import VelocitySection, overthrust
-from .equations import Acoustic
+from .equations.acoustic import Acoustic
 from .grid import Grid
 from .inversion import FWIResult, fwi
 from .inversion.misfits import least_squares

@@ -10,12 +10,13 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from . import checks
-from .callback_errors import as_raised
-from .lever import Lever
-from .primitives import Operands, adjoint_p, born_p
+from . import _validate
+from .face import checks
+from .face.callback_errors import as_raised
+from .face.lever import Lever
+from .face.primitives import Operands, adjoint_p, born_p
+from .face.sharding import unify_axes
 from .propagator import GivenTraces, Model, Propagator, Traces
-from .sharding import unify_axes
 
 
 class Jacobian(lx.AbstractLinearOperator):
@@ -55,7 +56,7 @@ class Jacobian(lx.AbstractLinearOperator):
         self.wavelet = None
         if wavelet is not None:
             shape = (self._n_shots, *propagator.survey.wavelet.shape[1:])
-            self.wavelet = checks.shaped(
+            self.wavelet = _validate.shaped(
                 "wavelet", checks.wavelet_of_survey(_own(wavelet, dtype), shape), shape, dtype
             )
         self.weights = None if weights is None else _own(weights, dtype)
@@ -89,7 +90,7 @@ class Jacobian(lx.AbstractLinearOperator):
     def _transposed_mv(self, traces: GivenTraces) -> Model:
         host, operands, which, given, lever = self._operands()
         shape = self.propagator._trace_shape(self._n_shots)
-        shaped = lever.enter(checks.shaped("traces", traces, shape, host.dtype))
+        shaped = lever.enter(_validate.shaped("traces", traces, shape, host.dtype))
         # The image passes through the coefficients as derivatives do on their way back: see
         # `lever`.
         operands, residual = unify_axes(
@@ -164,7 +165,7 @@ def _like(model: Model, vector: Model, dtype: Any) -> Model:
             f"{jax.tree.structure(vector)}"
         )
     return jax.tree.map(
-        lambda m, v: checks.shaped("perturbation", v, m.shape, dtype), model, vector
+        lambda m, v: _validate.shaped("perturbation", v, m.shape, dtype), model, vector
     )
 
 

@@ -14,24 +14,33 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from . import checks, coarse_sampling, silence, stability
-from .callback_errors import as_raised
-from .default_boundary import default_boundary
-from .dispersion import without_relation
-from .engine import HALF_STEP_BACK, Settings, check_sampling
-from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation, Faces, Symbols
-from .extended import extended_adjoint
+from . import _validate
+from .acquisition import coarse_sampling, silence, spectra
+from .acquisition.dispersion import without_relation
+from .acquisition.resampling import upsample
+from .backends.discretisation import HALF_STEP_BACK
+from .backends.settings import Settings
+from .boundaries.base import AbstractBoundary
+from .boundaries.faces import Faces
+from .equations.base import AbstractWaveEquation
+from .equations.media import coefficients
+from .face import checks
+from .face.callback_errors import as_raised
+from .face.examined import examined
+from .face.extended import extended_adjoint
+from .face.host import HostModel
+from .face.lever import Lever
+from .face.operators import Operators
+from .face.positions import as_pairs, known_to_jax
+from .face.primitives import Operands
+from .face.sharding import unify_axes
+from .face.warping import unwarped, warped
 from .grid import Grid
-from .host import HostModel
-from .lever import Lever
-from .media import coefficients, examined
-from .operators import Operators
-from .positions import as_pairs, known_to_jax
-from .primitives import Operands
-from .resampling import upsample
-from .sharding import unify_axes
+from .histories.sampled import check_sampling
+from .scheme.symbols import AXIS_NAMES, Symbols
+from .stability import steps as stability
+from .stability.default_boundary import default_boundary
 from .survey import Survey
-from .warping import unwarped, warped
 
 Model = Any  # an array, or a dict of arrays by parameter name
 Traces = Float[Array, "shot *components receiver time"]
@@ -161,30 +170,30 @@ class Propagator(eqx.Module):
             default = default_boundary(equation, grid, fastest)
             boundary = default if boundary is None else boundary.completed(default)
         self.boundary = boundary
-        self.interpolation = checks.one_of("interpolation", interpolation, ("sinc", "linear"))
+        self.interpolation = _validate.one_of("interpolation", interpolation, ("sinc", "linear"))
         self.points_in_layer = points_in_layer
         self.min_points_per_wavelength = (
             checks.default_points_per_wavelength(equation.space_order)
             if min_points_per_wavelength is None
-            else checks.not_negative("min_points_per_wavelength", min_points_per_wavelength)
+            else _validate.not_negative("min_points_per_wavelength", min_points_per_wavelength)
         )
         checks.faces(self.boundary, grid, equation)
         self.max_velocity, self.largest_step = stability.pace(
             equation, grid, self.boundary, max_velocity
         )
-        self.time_dispersion = checks.one_of(
+        self.time_dispersion = _validate.one_of(
             "time_dispersion", time_dispersion, ("corrected", "raw")
         )
         if self.time_dispersion == "corrected" and without_relation(type(equation)):
             self.time_dispersion = "raw"
-        self.courant = checks.fraction("courant", courant)
+        self.courant = _validate.fraction("courant", courant)
         largest = self.courant * self.largest_step
         self.steps_per_sample = checks.steps_per_sample(
             survey.dt, largest, self.max_velocity, grid.spacing
         )
         self.dt = survey.dt / self.steps_per_sample
-        self.highest_frequency = checks.highest_frequency(survey.wavelet, survey.dt)
-        self.dominant_frequency = checks.dominant_frequency(survey)
+        self.highest_frequency = spectra.highest_frequency(survey.wavelet, survey.dt)
+        self.dominant_frequency = spectra.dominant_frequency(survey)
         self._operators = Operators(self)
         for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
             self._check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
@@ -192,7 +201,7 @@ class Propagator(eqx.Module):
         self._check_speeds(self.max_velocity, self.max_velocity)
         if self._operators.clock is not None and self.highest_frequency > 0.0:
             coarse_sampling.in_time(self.highest_frequency, survey.dt, self._operators.clock.top)
-        coarse_sampling.at_the_ends(checks.jump_of(survey.wavelet, least=0.5))
+        coarse_sampling.at_the_ends(spectra.jump_of(survey.wavelet, least=0.5))
         if survey.source is not None or survey.receiver is not None:
             _ = self._operators.ends  # refuses components that do not exist
         if self.settings.store_every > 1:
@@ -306,7 +315,9 @@ class Propagator(eqx.Module):
         dtype = self._dtype(model, data)
         host = self._operators.host(dtype, "transposed")
         coefficients, speeds, which, _, lever = self._common(model, dtype, shots)
-        traces = lever.enter(checks.shaped("data", data, self._trace_shape(which.shape[0]), dtype))
+        traces = lever.enter(
+            _validate.shaped("data", data, self._trace_shape(which.shape[0]), dtype)
+        )
         # Reversed in time, the adjoint scheme is a scheme like any other: what it feeds on are the
         # recorded samples.
         recorded = self._samples_of(traces, which)
@@ -381,7 +392,7 @@ class Propagator(eqx.Module):
         coefficients, speeds, which, named, lever = self._common(model, dtype, shots)
         changes = self.equation.named(perturbation)
         changes = {
-            n: checks.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype)
+            n: _validate.shaped(f"the perturbation of {n}", v, self.grid.shape, dtype)
             for n, v in changes.items()
         }
         _, perturbed = jax.jvp(self.coefficients, (named,), (lever.enter(changes),))
@@ -415,13 +426,13 @@ class Propagator(eqx.Module):
         """
         length = self._longest_path if path is None else path
         order = self.equation.space_order
-        return checks.spatial_error(self.survey, order, max(self.grid.spacing), speed, length)
+        return spectra.spatial_error(self.survey, order, max(self.grid.spacing), speed, length)
 
     # ---------------------------------------------------------------- from parameters to operands
 
     def _dtype(self, model: Model, *others: Any) -> Any:
         leaves = [x for x in (*jax.tree.leaves(model), *others) if x is not None]
-        return checks.floating_type(leaves)
+        return _validate.floating_type(leaves)
 
     def coefficients(self, model: Model) -> tuple[Float[Array, "..."], ...]:
         """The scheme's coefficients on the padded grid, in order (plain JAX)."""
@@ -434,7 +445,7 @@ class Propagator(eqx.Module):
         """Coefficients, bounds to check, shot numbers, the model by name, and the lever that it has
         gone through."""
         named = self.equation.named(model)
-        named = {n: checks.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
+        named = {n: _validate.shaped(n, v, self.grid.shape, dtype) for n, v in named.items()}
         fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
         names, matters = self._operators.coefficient_names, self._operators.strata_matter
         row, bounds, contrasts, values, lever = examined(
@@ -507,13 +518,13 @@ class Propagator(eqx.Module):
         extras: tuple[Array, ...] = ()
         if wavelet is not None:
             shape = (which.shape[0], *self.survey.wavelet.shape[1:])
-            wavelet = checks.shaped(
+            wavelet = _validate.shaped(
                 "wavelet", checks.wavelet_of_survey(wavelet, shape), shape, dtype
             )
             extras += (self._source_samples(lever.enter(wavelet), which),)
         if weights is not None:
             weights = lever.enter(
-                checks.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype)
+                _validate.shaped("weights", weights, (which.shape[0], *self.grid.shape), dtype)
             )
             extras += (
                 jnp.pad(weights, ((0, 0), *self.boundary.widths(AXIS_NAMES[self.grid.ndim]))),
@@ -564,7 +575,7 @@ class Propagator(eqx.Module):
         strict = self.equation.positive_parameters
         constrained = self._operators.constrained
         rest = least[len(strict) :]
-        checks.least_values(
+        _validate.least_values(
             dict(zip(strict, least, strict=False)), dict(zip(constrained, rest, strict=False))
         )
         known = [n for n in self.equation.plausible if n in self.equation.required(self.grid.ndim)]
@@ -585,7 +596,7 @@ class Propagator(eqx.Module):
             points=self.min_points_per_wavelength,
             path=self._longest_path,
             error=self.spatial_error,
-            jump=lambda: checks.jump_of(self.survey.wavelet),
+            jump=lambda: spectra.jump_of(self.survey.wavelet),
         )
 
     @property

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .callback_errors import as_raised
+from .face.callback_errors import as_raised
 from .propagator import Model, Propagator, Traces
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from .resolution import check_resolution
+from ._resolution import check_resolution
 
 Kind = (
     str | Mapping[str, ArrayLike | float] | tuple[str, ...] | list[str] | None

@@ -16,8 +16,8 @@ import optax
 import pytest
 
 import ondax as ox
-from ondax.engine import workers
-from ondax.engine.kernel import Kernel
+from ondax.backends import workers
+from ondax.backends.devito.kernel import Kernel
 
 GRID = ox.Grid((31, 26), 10.0)
 VP = jnp.full(GRID.shape, 2000.0)
@@ -207,7 +207,7 @@ FORKS = {
         busy.join()
         """,
     "fork while a kernel is compiled": """
-        from ondax.devito_settings import DEVITO_LOCK
+        from ondax._devito_settings import DEVITO_LOCK
         def build():
             with DEVITO_LOCK:
                 time.sleep(3)

@@ -18,10 +18,14 @@ import numpy as np
 import pytest
 from systems import ORDER, Rig, float64_everywhere, mass_form
 
-from ondax.engine import CompilerError, KernelCacheWarning, Programs, Scheme, kernel_cache
-from ondax.engine import build as building
-from ondax.engine.kernel import Kernel
-from ondax.equations import Symbols
+from ondax.backends.devito import build as building
+from ondax.backends.devito import kernel_cache
+from ondax.backends.devito.compiler import CompilerError
+from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.kernel import Kernel
+from ondax.backends.devito.kernel_cache import KernelCacheWarning
+from ondax.backends.devito.programs import Programs
+from ondax.scheme.symbols import Symbols
 
 TESTS = Path(__file__).parents[1]
 AS_ROOT = os.geteuid() == 0

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import ondax as ox
-from ondax.engine import STORE, buffers, settings
+from ondax.backends import settings
+from ondax.histories import buffers
+from ondax.histories.store import STORE
 
 GRID = ox.Grid((61, 56), 10.0)
 VP = jnp.full(GRID.shape, 2000.0)
@@ -134,7 +136,7 @@ def test_release_memory_empties_all_pools():
 
 
 def pools() -> list[buffers.Pool]:
-    from ondax.engine.shot import POOL
+    from ondax.backends.devito.shot import POOL
 
     return [POOL]
 
@@ -187,7 +189,7 @@ def test_limits_of_the_process_count_and_are_asked_once():
     code = """
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (20 << 30, 40 << 30))
-    from ondax.engine.settings import machine_memory
+    from ondax.backends.settings import machine_memory
     first = machine_memory()
     resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 40 << 30))
     print(first <= 20 << 30, machine_memory() == first)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Expr, Field, System, Update
+from ..scheme.symbols import Expr, Field
+from ..scheme.system import System, Update
+from ..scheme.terms import accesses, at_offset, is_access, map_accesses, product, time_offset, total
 from .check import checked
-from .terms import accesses, at_offset, is_access, map_accesses, product, time_offset, total
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from devito import Function
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, Spatial, System, Update
-from .terms import (
+from ..scheme.symbols import Field, Spatial
+from ..scheme.system import System, Update
+from ..scheme.terms import (
     EquationError,
     Expr,
     accesses,

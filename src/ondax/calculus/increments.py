@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Expr, Field, Spatial, Update
-from .terms import accesses, is_access, product, time_offset, total
+from ..scheme.symbols import Expr, Field, Spatial
+from ..scheme.system import Update
+from ..scheme.terms import accesses, is_access, product, time_offset, total
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, Port, Spatial, System, Update
-from .check import checked
-from .terms import (
+from ..scheme.symbols import Field, Spatial
+from ..scheme.system import Port, System, Update
+from ..scheme.terms import (
     EquationError,
     Expr,
     at_offset,
@@ -21,6 +21,7 @@ from .terms import (
     total,
     with_operand,
 )
+from .check import checked
 
 Tangents = Mapping[Spatial, Spatial]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import EVERYWHERE, Expr, Region, Symbols, System
-from .terms import is_access, total, with_operand
+from ..scheme.symbols import EVERYWHERE, Expr, Region, Symbols
+from ..scheme.system import System
+from ..scheme.terms import is_access, total, with_operand
 
 
 def exists(region: Region) -> bool:

@@ -17,10 +17,9 @@ from dataclasses import replace
 import sympy
 from devito.finite_differences import Derivative
 
-from ..equations.system import Field, Spatial, System, text
-from .check import checked
-from .linearize import distinct
-from .terms import (
+from ..scheme.symbols import Field, Spatial
+from ..scheme.system import System, text
+from ..scheme.terms import (
     EquationError,
     Expr,
     accesses,
@@ -33,6 +32,8 @@ from .terms import (
     total,
     with_operand,
 )
+from .check import checked
+from .linearize import distinct
 
 
 def pull(

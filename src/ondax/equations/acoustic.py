@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
+from ..boundaries.base import AbstractBoundary
+from ..scheme.symbols import ODD, Symbols
+from ..scheme.system import Port, System
 from . import stability
-from .base import AbstractBoundary, AbstractWaveEquation
+from .base import AbstractWaveEquation
 from .schemes import second_order_in_time
-from .system import ODD, Port, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from devito import Derivative
 
-from .base import AbstractBoundary
-from .system import Expr, Symbols, Update
+from ..boundaries.base import AbstractBoundary
+from ..scheme.symbols import Expr, Symbols
+from ..scheme.system import Update
 
 
 def second_order_in_time(

@@ -9,10 +9,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from devito import Derivative
 
+from ..boundaries.base import AbstractBoundary
+from ..scheme.symbols import EVEN, ODD, Symbols
+from ..scheme.system import System
 from . import stability
-from .base import AbstractBoundary, AbstractWaveEquation
+from .base import AbstractWaveEquation
 from .plausible import ANGLE, THOMSEN, Plausible
-from .system import EVEN, ODD, Symbols, System
 from .time_stepping import LEAPFROG, TimeStepping
 from .vti import thomsen_constraints, thomsen_speeds, transverse, transverse_system
 

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
+from ..boundaries.base import AbstractBoundary
+from ..scheme.symbols import ODD, Symbols
+from ..scheme.system import Port, System, Update
 from . import stability
-from .base import AbstractBoundary, AbstractWaveEquation, half_points
+from .averages import half_points
+from .base import AbstractWaveEquation
 from .plausible import DENSITY, QUALITY, Plausible
 from .schemes import second_order_in_time, to_half, to_node
-from .system import ODD, Port, Symbols, System, Update
 from .time_stepping import LEAPFROG, TimeStepping
 
 

@@ -28,7 +28,7 @@ import lineax as lx
 import numpy as np
 from jax.core import Tracer
 
-from ..engine import Settings
+from ..backends.settings import Settings
 from ..propagator import Propagator
 
 Part = tuple[str, Any]  # how a part is reached, in words, and the part

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from ..engine.interrupts import interrupting
+from ..backends.interrupts import interrupting
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from ..frames import levels_to_the_user
+from .._frames import levels_to_the_user
 from .fingerprint import Problem
 from .interrupt import deferred_interrupt
 from .progress import Progress, say

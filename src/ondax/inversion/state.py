@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .. import forks
+from .. import _forks
 from .fingerprint import Problem
 
 try:
@@ -160,7 +160,7 @@ def _let_go() -> None:
     _HELD.clear()
 
 
-forks.in_child(_let_go)
+_forks.in_child(_let_go)
 
 
 def _locked(beside: Path) -> int:

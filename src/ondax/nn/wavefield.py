@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .. import silence
-from ..checks import whole
+from .._validate import whole
+from ..acquisition import silence
 from ..propagator import Model, Propagator
 from ..survey import Survey
 from .channels import from_channels

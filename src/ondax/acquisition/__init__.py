@@ -1,0 +1,1 @@
+"""How sources and receivers touch the grid and the clock."""

@@ -1,0 +1,71 @@
+"""Between the wavelets and traces of a survey and the ports of a scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..scheme.system import Port
+from ..survey import Kind
+
+
+class Components:
+    """Which ports the points of a survey feed or read, and with what weights.
+
+    Args:
+        what: "source" or "receiver", for messages.
+        kind: as given to the survey.
+        ports: what the scheme offers.
+
+    Attributes:
+        ports: those chosen, in order.
+
+    Raises:
+        ValueError: a name that the scheme does not offer.
+    """
+
+    def __init__(self, what: str, kind: Kind, ports: Sequence[Port]) -> None:
+        offered = {p.name: p for p in ports}
+        names = (
+            (ports[0].name,) if kind is None else (kind,) if isinstance(kind, str) else tuple(kind)
+        )
+        for name in names:
+            if name not in offered:
+                raise ValueError(f"{what}={name!r}: this equation offers {', '.join(offered)}")
+        self.ports = tuple(offered[name] for name in names)
+        self.stacked = isinstance(kind, tuple)
+        self._weights = None
+        if isinstance(kind, Mapping):
+            self._weights = np.stack(
+                [np.asarray(kind[n], np.float64) for n in names], axis=1
+            )  # (shot, port, point)
+
+    def rows(self, samples: Any, shots: Any, xp: Any) -> Any:
+        """From (shot, [component,] point, time) to (shot, port and point, time)."""
+        if self._weights is not None:
+            samples = samples[:, None] * self._of(shots, samples.dtype, xp)
+        elif not self.stacked:
+            return samples
+        return samples.reshape(samples.shape[0], -1, samples.shape[-1])
+
+    def collected(self, rows: Any, shots: Any, xp: Any) -> Any:
+        """From (shot, port and point, time) to (shot, [component,] point, time): the transpose of
+        `rows`."""
+        if self._weights is None and not self.stacked:
+            return rows
+        apart = rows.reshape(rows.shape[0], len(self.ports), -1, rows.shape[-1])
+        return (
+            apart
+            if self._weights is None
+            else (apart * self._of(shots, rows.dtype, xp)).sum(axis=1)
+        )
+
+    def _of(self, shots: Any, dtype: Any, xp: Any) -> Any:
+        return xp.asarray(self._weights, dtype)[shots][..., None]
+
+    def over_ports(self, by_row: Any, points: int) -> Any:
+        """The sum over ports of (..., port and point, axis): all ports share the points'
+        positions."""
+        return by_row.reshape(*by_row.shape[:-2], -1, points, by_row.shape[-1]).sum(axis=-3)

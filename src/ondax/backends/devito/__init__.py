@@ -1,0 +1,1 @@
+"""Schemes as C kernels that Devito generates, on the CPU, shots side by side."""

@@ -1,0 +1,236 @@
+"""From equations to a compiled kernel: Devito writes the C, we compile it once and keep it on disk.
+
+Devito's own cache is keyed by generated code alone, so a change of compiler, flags or processor
+would go unnoticed, and it lowers the equations again in every process. Ours is keyed by everything
+that matters, looked up before any lowering, and holds the shared object with a description of its
+arguments: a warm start neither lowers nor compiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from devito import Function, Operator
+from devito.finite_differences import finite_difference
+from devito.types import Timer
+
+from ..._devito_settings import DEVITO_LOCK, our_devito
+from ...scheme.system import text
+from . import kernel_cache
+from .compiler import CompilerError, Toolchain, processor, toolchain
+from .fusion import FusedTooFar, check_loops, in_order
+from .kernel import Argument, Kernel, Signature
+from .kernel_cache import Damaged, KernelCacheWarning, Unusable
+from .library import load
+
+FORMAT = "7"  # of the files in the cache: raise it when they change
+EMITTERS = (
+    "build",
+    "emit",
+    "extended",
+    "fusion",
+    "loops",
+    "mirror",
+    "points",
+    "scratch",
+)
+WEIGHT_DIGITS = 20
+
+_failed: dict[str, tuple[float, CompilerError]] = {}
+"""By key, when a kernel could not be made, and why: shots that have waited for it need not try
+again."""
+
+
+def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
+    """A kernel, compiled now or taken from the cache.
+
+    Args:
+        equations: Devito equations of one time step.
+        dtype: "float32" or "float64".
+        parallel: with OpenMP inside the kernel.
+
+    Raises:
+        CompilerError: there is no C compiler, or it failed.
+    """
+    tools = toolchain()
+    key = key_of(equations, dtype, parallel, tools)
+    came = time.monotonic()
+    folder = kernel_cache.readable()
+    kernel = _found(folder, key, warn=False)
+    if kernel is not None:
+        return kernel
+    with DEVITO_LOCK:
+        folder = kernel_cache.writable(folder)
+        kernel = _found(folder, key, warn=True)
+        if kernel is not None:
+            return kernel
+        when, error = _failed.get(key, (0.0, None))
+        if error is not None and when > came:
+            raise error
+        try:
+            return _made(folder, key, equations, dtype, parallel, tools)
+        except CompilerError as error:
+            _failed[key] = time.monotonic(), error
+            raise
+
+
+def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> str:
+    """A name for a kernel that changes with everything its code depends on, and with nothing
+    else."""
+    parts = [
+        FORMAT,
+        _sources(),
+        version("devito"),
+        version("sympy"),
+        dtype,
+        "openmp" if parallel else "serial",
+    ]
+    parts += [tools.identity, processor(), *(_identity(e) for e in equations)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _found(folder: Path, key: str, warn: bool) -> Kernel | None:
+    """A kernel in a folder, if it is there and whole."""
+    try:
+        described = kernel_cache.read(folder, key)
+        if described is None:
+            return None
+        try:
+            return Kernel(load(folder / key / "kernel.so"), _signature(described))
+        except OSError as error:
+            raise Damaged(f"it cannot be loaded ({error})") from error
+    except Damaged as damage:
+        if warn:
+            warnings.warn(
+                f"the compiled kernel {folder / key} is damaged and is built again: {damage}",
+                KernelCacheWarning,
+                stacklevel=2,
+            )
+        return None
+
+
+def _made(
+    folder: Path, key: str, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain
+) -> Kernel:
+    """A kernel, compiled and kept in a folder; in a temporary one where that has no room."""
+    code, signature = _generate(equations, dtype, parallel)
+    functions: list[Any] = []
+
+    def make(work: Path) -> Mapping[str, Any]:
+        (work / "kernel.c").write_text(code)
+        tools.compile(work, parallel)
+        try:
+            functions.append(load(work / "kernel.so"))  # before anybody else sees it
+        except OSError as error:
+            if not work.exists():
+                raise
+            raise CompilerError(
+                f"{tools.command[0]} made a kernel that cannot be loaded: {error}"
+            ) from error
+        return asdict(signature)
+
+    try:
+        with kernel_cache.room_for(folder):
+            kernel_cache.sweep(folder)
+            kernel_cache.write(folder, key, make)
+    except Unusable as why:
+        kernel_cache.write(kernel_cache.temporary(str(why)), key, make)
+    return Kernel(functions[-1], signature)
+
+
+def _signature(described: Mapping[str, Any]) -> Signature:
+    return Signature(tuple(Argument(**a) for a in described["arguments"]), described["dtype"])
+
+
+@cache
+def _sources() -> str:
+    """A digest of the files that turn equations into code: between two versions of ondax no number
+    tells them apart."""
+    folder = files(__package__ or "ondax.backends.devito")
+    return hashlib.sha256(
+        b"".join((folder / f"{name}.py").read_bytes() for name in EMITTERS)
+    ).hexdigest()
+
+
+def _identity(equation: Any) -> str:
+    """A text that tells apart all equations that compile to different code."""
+    where = [getattr(equation.subdomain, "name", ""), str(equation.implicit_dims)]
+    return " ".join(
+        [
+            type(equation).__name__,
+            text(equation.lhs),
+            "=",
+            text(equation.rhs),
+            _layout(equation),
+            *where,
+        ]
+    )
+
+
+def _layout(equation: Any) -> str:
+    """Storage that the equation's text leaves out: time buffers and halos."""
+    functions = {f for f in equation.free_symbols if isinstance(f, Function)}
+    functions |= {f.function for side in (equation.lhs, equation.rhs) for f in side.find(Function)}
+    return str(
+        sorted(
+            (f.name, str(getattr(f, "save", "")), str(f.halo), getattr(f, "time_order", 0))
+            for f in functions
+        )
+    )
+
+
+def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str, Signature]:
+    options = {"name": "kernel", "language": "openmp" if parallel else "C"}
+    digits = finite_difference._PRECISION
+    # Devito rounds finite-difference weights to 9 digits, in float64 too: its schemes would be off
+    # by 1e-10.
+    finite_difference._PRECISION = WEIGHT_DIGITS
+    try:
+        with our_devito():
+            operator = _lowered(list(equations), options)
+            parameters: Any = operator.parameters
+            code = str(operator.ccode)
+    finally:
+        finite_difference._PRECISION = digits
+    arguments = []
+    for parameter in parameters:
+        if isinstance(parameter, Function):
+            kind = "array"
+        elif isinstance(parameter, Timer):
+            kind = "timers"
+        else:
+            kind = "real" if "float" in str(parameter.dtype) else "int"
+        arguments.append(Argument(parameter.name, kind))
+    loops = len(re.findall(r"for \(int time\b", code))
+    if loops != 1:
+        raise RuntimeError(
+            f"Devito made {loops} loops over time of one step's equations: this is a bug in ondax"
+        )
+    if "y_M" not in {a.name for a in arguments}:
+        # The steps of a 2-D grid are short and even: handing out rows one by one costs more than it
+        # balances (measured: two threads 0.6 times as fast as one on 281 x 281 points, against 1.4
+        # times with equal shares).
+        code = code.replace("schedule(dynamic,1)", "schedule(static)")
+    return code, Signature(tuple(arguments), dtype)
+
+
+def _lowered(equations: list[Any], options: dict[str, Any]) -> Any:
+    """Devito's operator; without fusing loops where it would fuse too many."""
+    operator = Operator(equations, **options)
+    try:
+        check_loops(operator)
+    except FusedTooFar:
+        with in_order():
+            operator = Operator(equations, **options)
+        check_loops(operator)
+    return operator

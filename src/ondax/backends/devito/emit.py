@@ -1,0 +1,574 @@
+"""From a system and its calculus to the equations of each kernel.
+
+Three kernels serve everything: `forward` advances the scheme, `born` its tangent driven by a kept
+history, `adjoint` the transpose, backward in time, with the gradients asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import sympy
+from devito import ConditionalDimension, Eq, TimeFunction
+from devito.finite_differences import Derivative
+from devito.types import Buffer, Symbol
+
+from ...calculus.check import checked
+from ...calculus.coupling import (
+    GRADIENT,
+    PERTURBED,
+    Coupling,
+    Quantity,
+    couple,
+    injected_amount,
+    stored_symbol,
+)
+from ...calculus.images import Above, check_images, continued, image_of
+from ...calculus.increments import Change, change
+from ...calculus.linearize import tangent_of
+from ...calculus.regions import by_region, exists
+from ...calculus.transpose import transpose
+from ...scheme.symbols import SURFACE_GAIN, Equation, Expr, Field, Region, Spatial
+from ...scheme.system import Port, System, Update
+from ...scheme.terms import accesses, at_offset, location, map_accesses, summands, time_offset
+from .extended import Extended, halves
+from .loops import in_few_loops
+from .mirror import mirrored
+from .points import Points
+from .scratch import Scratch, check_places
+
+COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
+
+
+class Scheme:
+    """A checked system together with its adjoint and what couples it to its coefficients.
+
+    Args:
+        system: the scheme, as an equation states it.
+        surface: with a free surface at the top.
+        extended: sources are weights on the whole grid, not points.
+        compact: keep fields at as few times as can be. Otherwise kernels need no numbers that live
+            within one loop, which Devito may tear apart where memories are not confined to strips.
+
+    Raises:
+        EquationError: the scheme does not say what it needs to say for a free surface.
+    """
+
+    def __init__(
+        self, system: System, surface: bool = False, extended: bool = False, compact: bool = True
+    ) -> None:
+        self.extended = extended
+        self.compact = compact
+        self._everywhere: dict[
+            str, Spatial
+        ] = {}  # weights of extended sources, and their gradients
+        self.system = checked(system)
+        self.symbols = system.symbols
+        self.surface = surface
+        if surface:
+            self.symbols.profile(SURFACE_GAIN, self.symbols.dimensions[-1])
+            for update in self.system.updates:
+                check_images(update.rhs, self.symbols)
+        self._couplings: dict[tuple, Coupling] = {}
+        self._compact: dict[str, Field] = {}
+        self.scratch = Scratch(self.symbols, surface)
+
+    @cached_property
+    def transposed(self) -> System:
+        return transpose(self.system)
+
+    @cached_property
+    def adjoints(self) -> dict[Field, Field]:
+        """The adjoint of each field: the transposed updates stand in reverse order."""
+        return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
+
+    def in_place(self, sparse: bool = False) -> set[Field]:
+        """Fields kept at two times only. A history sampled in time is formed from three."""
+        return set() if sparse else self._in_place
+
+    @cached_property
+    def _in_place(self) -> set[Field]:
+        return in_place(self.system) if self.compact else set()
+
+    @cached_property
+    def _transposed_in_place(self) -> set[Field]:
+        return in_place(self.transposed) if self.compact else set()
+
+    def _stored(self, field: Field, compact: bool) -> Field:
+        """The field as kernels store it. Symbols of one name are one to SymPy, so a compact field
+        has its own."""
+        if not compact:
+            return field
+        if (
+            field.name not in self._compact
+        ):  # one object a name: Devito tells symbols apart by identity
+            self._compact[field.name] = self.symbols.field(
+                field.name + COMPACT, 2, halves(location(field)), save=Buffer(2)
+            )
+        return self._compact[field.name]
+
+    def levels(self, field: Field, sparse: bool = False) -> int:
+        """Times at which a field of the system (or of its transpose) is kept while running."""
+        compact = (
+            self._transposed_in_place if field in self.transposed.fields else self.in_place(sparse)
+        )
+        return 2 if field in compact else field.time_order + 1
+
+    def coupling(self, wanted: tuple[str, ...], every: int = 1) -> Coupling:
+        """What to keep of a run for the perturbations of the named coefficients, at every
+        `every`-th step."""
+        key = (wanted, every)
+        if key not in self._couplings:
+            chosen = tuple(c for c in self.system.coefficients if c.name in wanted)
+            coupling = couple(
+                self.system, chosen, self.adjoints, keep_products=True if every > 1 else None
+            )
+            self._couplings[key] = (
+                _sparse_in_time(self.system, coupling, every) if every > 1 else coupling
+            )
+        return self._couplings[key]
+
+    def forward(self, kept: Coupling | None = None, sparse: bool = False) -> list[Equation]:
+        """One step of the scheme; sources enter, receivers read, and the wanted quantities are
+        kept.
+
+        Args:
+            kept: what to keep; None for nothing.
+            sparse: part of a run whose history is sampled in time.
+        """
+        equations: list[Equation] = []
+        inputs = [(port, self._entry(port)) for port in self.system.inputs]
+        compact = self.in_place(sparse)
+        computed: set[str] = set()
+        waiting = _Waiting()
+        for update in self.system.updates:
+            equations += waiting.read_by(update)
+            now = update.field.forward
+            parts, region = self._parts(update)
+            made, first = self._change(update, parts.pop(region), computed)
+            equations += first
+            late = quantities = [
+                q for q in (kept.quantities if kept else ()) if q.field is update.field
+            ]
+            early: list[Quantity] = []
+            if update.field in compact:  # the value before the present is about to be overwritten
+                early = [q for q in quantities if not q.at_next]
+                late = [q for q in quantities if q.at_next]
+            in_strips: list[Equation] = []
+            if early:
+                force: Expr = Symbol(
+                    name=f"force_{update.field.name}", dtype=self.symbols.dtype.type
+                )
+                values = [(q, made.value_of(q.expr, force)) for q in early]
+                assigned = [
+                    e for q, value in values for e in self._assigned(_kept_now(q), value, computed)
+                ]
+                own = {_kept_now(q).function for q in early}
+                # A symbol lives within one loop: nothing that has a loop of its own may come
+                # between.
+                equations += [e for e in assigned if e.lhs.function not in own]
+                equations.append(Eq(force, made.force))
+                equations += [e for e in assigned if e.lhs.function in own and e.subdomain is None]
+                in_strips = [
+                    e for e in assigned if e.lhs.function in own and e.subdomain is not None
+                ]
+                made = replace(made, force=force)
+            equations += [self._assigned_change(made, region), *in_strips]
+            for region, part in parts.items():
+                first, part = self.scratch.lifted(update.new_value(part), computed)
+                equations += first
+                equations.append(Eq(now, now + part, subdomain=self._subdomain(region, now)))
+                for q in early:
+                    gain = injected_amount(q)
+                    if gain != 0:
+                        equations.append(
+                            Eq(
+                                _kept_now(q),
+                                _kept_now(q) + gain * part,
+                                subdomain=self._subdomain(region, q.symbol),
+                            )
+                        )
+            for q in late:
+                equations += self._assigned(_kept_now(q), q.expr, computed)
+            after = [*self._fed(inputs, update, quantities), *self._mirrored(update.field)]
+            for q in quantities:
+                after += self._mirrored_kept(q)
+            waiting.add(update, after)
+        equations += waiting.all()
+        equations += self._read(self.system.outputs)
+        return self._finished(
+            equations, {f: self._stored(f, f in compact) for f in self.system.fields}
+        )
+
+    def _finished(
+        self, equations: Iterable[Equation], fields: Mapping[Field, Field], backward: bool = False
+    ) -> list[Equation]:
+        """The equations of a step, with fields as they are stored and with as few loops over strips
+        as can be.
+
+        Raises:
+            EquationError: Devito would evaluate a derivative elsewhere than it is.
+        """
+        stored = [_rewritten(e, fields, backward) for e in equations]
+        for equation in stored:
+            check_places(equation)
+        return in_few_loops(stored, self.symbols)
+
+    def _fed(
+        self,
+        inputs: list[tuple[Port, Points | Extended]],
+        update: Update,
+        quantities: list[Quantity],
+    ) -> list[Equation]:
+        """What sources add to an updated field and to what is kept of it."""
+        equations = []
+        for port, points in inputs:
+            equations += self._inject(port, points, update)
+            for quantity in quantities:
+                amount = injected_amount(quantity)
+                if amount != 0:
+                    equations += self._inject(port, points, update, _kept_now(quantity), amount)
+        return equations
+
+    def born(self, kept: Coupling) -> list[Equation]:
+        """One step of the tangent, driven by perturbed coefficients (through the history) and
+        perturbed sources."""
+        tangents = {f: self.symbols.like(f, PERTURBED) for f in self.system.fields}
+        equations: list[Equation] = []
+        inputs = (
+            []
+            if self.extended
+            else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
+        )
+        computed: set[str] = set()
+        waiting = _Waiting()
+        for update in self.system.updates:
+            rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
+            tangent = replace(update, field=tangents[update.field], rhs=rhs)
+            equations += waiting.read_by(tangent)
+            equations += self._updated(tangent, computed)
+            waiting.add(tangent, [*self._fed(inputs, tangent, []), *self._mirrored(tangent.field)])
+        equations += waiting.all()
+        equations += self._read(port.between(tangents) for port in self.system.outputs)
+        compact = self.in_place()
+        return self._finished(
+            equations, {t: self._stored(t, f in compact) for f, t in tangents.items()}
+        )
+
+    def adjoint(
+        self,
+        kept: Coupling | None = None,
+        lagged: bool = True,
+        inputs: bool = True,
+        weights: bool = False,
+    ) -> list[Equation]:
+        """One step of the transpose, backward in time.
+
+        Args:
+            kept: the coefficients to differentiate, and their history; None for none.
+            lagged: accumulate the gradient of the step done before this one, from adjoint fields
+                that the stencils read anyway; costs one more step at the end. Otherwise this
+                step's, in a pass of its own.
+            inputs: also read the adjoint field where sources enter.
+            weights: also accumulate the gradient of the weights of extended sources.
+        """
+        residuals: list[tuple[Port, Points | Extended]] = [
+            (port, Points(self.symbols, port.name)) for port in self.transposed.inputs
+        ]
+        computed: set[str] = set()
+        # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it
+        # with them.
+        lagged = lagged and kept is not None
+        equations = (
+            self._accumulated(kept, computed, lagged=True) if kept is not None and lagged else []
+        )
+        if weights and lagged:
+            equations += self._correlated(later=True)
+        waiting = _Waiting()
+        for update in self.transposed.updates:
+            equations += waiting.read_by(update)
+            equations += self._updated(update, computed)
+            waiting.add(update, [*self._fed(residuals, update, []), *self._mirrored(update.field)])
+        equations += waiting.all()
+        if kept is not None and not lagged:
+            equations += self._accumulated(kept, computed, lagged=False)
+        if weights and not lagged:
+            equations += self._correlated(later=False)
+        if inputs:
+            for port in self.transposed.outputs:
+                entry = self._entry(port)
+                equations += [
+                    entry.read(field.forward, factor, self._continued(port, field))
+                    for field, factor in port.terms
+                ]
+        fields = {
+            f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields
+        }
+        return self._finished(equations, fields, backward=True)
+
+    def _accumulated(self, kept: Coupling, computed: set[str], lagged: bool) -> list[Equation]:
+        """Add a step's contribution to each gradient."""
+        equations: list[Equation] = []
+        for coefficient, term in kept.gradients.items():
+            gradient = self.symbols.like(coefficient, GRADIENT)
+            for region, part in by_region(
+                _one_step_later(term) if lagged else term, self.symbols
+            ).items():
+                first, part = self.scratch.lifted(part, computed)
+                equations += [
+                    *first,
+                    Eq(gradient, gradient + part, subdomain=self._subdomain(region, gradient)),
+                ]
+        return equations
+
+    def _subdomain(self, region: Region, target: Expr) -> Any:
+        return self.symbols.part(region, target.function.name) if region else None
+
+    def _parts(self, update: Update) -> tuple[dict[Region, Expr], Region]:
+        """The right-hand side in parts by region, and the region of the field."""
+        region = self.symbols.traits_of(update.field).region
+        parts = {region: sympy.S.Zero}
+        for where, part in by_region(update.rhs, self.symbols).items():
+            union = where | region
+            if exists(union):
+                parts[union] = parts.get(union, sympy.S.Zero) + part
+        return parts, region
+
+    def _change(
+        self, update: Update, rhs: Expr, computed: set[str]
+    ) -> tuple[Change, list[Equation]]:
+        """The new value that the right-hand side where the field lives gives it, and what has to be
+        computed first."""
+        made = change(update, rhs)
+        first, force = self.scratch.lifted(made.force, computed)
+        return replace(made, force=force), first
+
+    def _assigned_change(self, made: Change, region: Region) -> Equation:
+        """Set a new value."""
+        now = made.update.field.forward
+        return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
+
+    def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
+        """One update. `computed` are the products that this step has computed already."""
+        parts, region = self._parts(update)
+        made, first = self._change(update, parts.pop(region), computed)
+        now = update.field.forward
+        equations = [self._assigned_change(made, region)]
+        for where, part in parts.items():
+            before, part = self.scratch.lifted(update.new_value(part), computed)
+            equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
+        return [*first, *equations]
+
+    def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
+        """Set what is kept to its value. `computed` are the products that this step has computed
+        already."""
+        region = self.symbols.traits_of(target.function).region
+        parts = by_region(expr, self.symbols)
+        first, part = self.scratch.lifted(parts.pop(region, sympy.S.Zero), computed)
+        equations = [*first, Eq(target, part, subdomain=self._subdomain(region, target))]
+        for where, part in parts.items():
+            first, part = self.scratch.lifted(part, computed)
+            equations += [
+                *first,
+                Eq(target, target + part, subdomain=self._subdomain(where, target)),
+            ]
+        return equations
+
+    def _mirrored(self, field: Field) -> list[Equation]:
+        """The image of a field's new value above a free surface."""
+        traits = self.symbols.traits_of(field)
+        if not self.surface or traits.image is None or self._below(traits.region):
+            return []
+        return mirrored(
+            field.forward, traits.image, self.symbols, part=self._subdomain(traits.region, field)
+        )
+
+    def _below(self, region: Region) -> bool:
+        """Is a region away from the surface?"""
+        return any(axis == self.symbols.axes[-1] for axis, _ in region)
+
+    def image_kept(self, quantity: Quantity) -> int | None:
+        """How what is kept continues above the surface, in its halo; None where it has no image
+        there."""
+        if not self.surface or self._below(self.symbols.traits_of(quantity.symbol).region):
+            return None
+        return image_of(quantity.expr, self.symbols)
+
+    def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
+        image = self.image_kept(quantity)
+        if image is None:
+            return []
+        region = self.symbols.traits_of(quantity.symbol).region
+        return mirrored(
+            _kept_now(quantity), image, self.symbols, part=self._subdomain(region, quantity.symbol)
+        )
+
+    def _entry(self, port: Port) -> Points | Extended:
+        """Where the samples of an input enter."""
+        if self.extended:
+            return Extended(self.symbols, port.name, self._everywhere)
+        return Points(self.symbols, port.name)
+
+    def _correlated(self, later: bool) -> list[Equation]:
+        """Add a step's contribution to the gradient of the weights of extended sources."""
+        terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
+        entries = {
+            port: Extended(self.symbols, port.name, self._everywhere)
+            for port in self.transposed.outputs
+        }
+        return [
+            entries[port].correlate(f.forward, factor, self._continued(port, f), later)
+            for port, f, factor in terms
+        ]
+
+    def _inject(
+        self,
+        port: Port,
+        points: Points | Extended,
+        update: Update,
+        target: Expr | None = None,
+        gain: Expr = 1,
+    ) -> list[Equation]:
+        """Add a port's samples to an updated field, or `gain` times as much to something made of
+        it."""
+        target = update.field.forward if target is None else target
+        where = location(update.field)
+        depth = self.symbols.dimensions[-1]
+        if self.surface and isinstance(points, Points) and not where[depth]:
+            gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
+        return [
+            points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
+            for field, factor in port.terms
+            if field is update.field
+        ]
+
+    def _read(self, ports: Iterable[Port]) -> list[Equation]:
+        equations = []
+        for port in ports:
+            points = Points(self.symbols, port.name)
+            equations += [
+                points.read(field.forward, factor, self._continued(port, field))
+                for field, factor in port.terms
+            ]
+        return equations
+
+    def _continued(self, port: Port, field: Field) -> Above:
+        """How a port's windows continue above a free surface, on a field's points."""
+        return continued(port, field, self.symbols) if self.surface else Above.NOTHING
+
+
+class _Waiting:
+    """What happens to new values, by field, put off until a later update of the same step reads
+    them: updates that stand together share a loop, and what they have in common."""
+
+    def __init__(self) -> None:
+        self._equations: dict[Field, list[Equation]] = {}
+
+    def add(self, update: Update, equations: list[Equation]) -> None:
+        self._equations[update.field] = equations
+
+    def read_by(self, update: Update) -> list[Equation]:
+        """What must happen before an update; once."""
+        read = {a.function for a in accesses(update.rhs) if time_offset(a) == 1}
+        return [
+            e
+            for field in list(self._equations)
+            if field in read
+            for e in self._equations.pop(field)
+        ]
+
+    def all(self) -> list[Equation]:
+        """What is left."""
+        return [e for field in list(self._equations) for e in self._equations.pop(field)]
+
+
+def _kept_now(quantity) -> Expr:
+    return quantity.symbol.forward if quantity.at_next else quantity.symbol
+
+
+def _rewritten(
+    equation: Equation, fields: Mapping[Field, Field], backward: bool = False
+) -> Equation:
+    """The same equation with fields replaced, and run backward in time if asked: its forward is
+    then the earlier step."""
+
+    def rewrite(access: Spatial) -> Expr:
+        function: Field = access.function
+        if function not in fields:
+            return access
+        offset = time_offset(access)
+        other = at_offset(fields[function], -offset if backward else offset)
+        # Accesses in the windows of sources and receivers have indices of their own.
+        space = dict(zip(function.indices[1:], access.indices[1:], strict=True))
+        return other if all(a == b for a, b in space.items()) else other.subs(space)
+
+    lhs, rhs = map_accesses(equation.lhs, rewrite), map_accesses(equation.rhs, rewrite)
+    return equation.func(
+        lhs, rhs, subdomain=equation.subdomain, implicit_dims=equation.implicit_dims
+    )
+
+
+def in_place(system: System) -> set[Field]:
+    """Fields of second order whose new value may overwrite the one before the present.
+
+    That is safe where only the field's own update reads `field.backward`, and at the point it
+    writes. It saves an array in cache: 15 % of a 3-D run.
+    """
+    chosen = {f for f in system.fields if f.time_order == 2}
+    for update in system.updates:
+        for part in summands(update.rhs):
+            read = {
+                a.function for a in accesses(part) if a.function in chosen and time_offset(a) == -1
+            }
+            if part.has(Derivative):
+                differentiated = {
+                    a.function
+                    for d in part.find(Derivative)
+                    for a in accesses(d)
+                    if time_offset(a) == -1
+                }
+            else:
+                differentiated = set()
+            chosen -= differentiated | (read - {update.field})
+    return chosen
+
+
+def _one_step_later(term: Expr) -> Expr:
+    """The same gradient contribution for the step done before: newest adjoint values become current
+    ones."""
+
+    def shift(access: Spatial) -> Expr:
+        if not isinstance(access, TimeFunction):
+            return access
+        function: Field = access.function
+        if not function.indices[0].is_Stepping:  # the history
+            return access.subs({access.time_dim: access.time_dim + access.time_dim.spacing})
+        return at_offset(function, time_offset(access) - 1)
+
+    return map_accesses(term, shift)
+
+
+def _sparse_in_time(system: System, coupling: Coupling, every: int) -> Coupling:
+    """The same coupling with its history kept at every `every`-th step, each standing for `every`
+    steps."""
+    time = system.symbols.grid.time_dim
+    sparse = ConditionalDimension(name="kept_step", parent=time, factor=every)
+    symbols: dict[Spatial, Field] = {}
+    for quantity in coupling.quantities:
+        staggered = [d for d, half in location(quantity.symbol).items() if half]
+        symbols[quantity.symbol] = stored_symbol(
+            system, quantity.symbol.name, staggered, time_dim=sparse
+        )
+
+    def replaced(expr: Expr) -> Expr:
+        return map_accesses(expr, lambda a: symbols.get(a.function, a))
+
+    return Coupling(
+        tuple(type(q)(symbols[q.symbol], q.expr, q.field, q.at_next) for q in coupling.quantities),
+        coupling.tangents,
+        {f: replaced(e) for f, e in coupling.born.items()},
+        {c: every * replaced(e) for c, e in coupling.gradients.items()},
+    )

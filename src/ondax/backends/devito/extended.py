@@ -1,0 +1,94 @@
+"""Extended sources in a kernel: weights on the whole grid times a wavelet, `weights(x) *
+samples(t)`.
+
+Unlike a point, whose samples are per cell, an extended source is a density: no cell volume, and no
+gain at a free surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from devito import Dimension, Eq, Function, Inc
+
+from ...calculus.images import Above
+from ...scheme.symbols import Equation, Expr, Spatial, Symbols
+from ...scheme.terms import at_offset, location, time_offset
+
+WEIGHTS = "weights"
+OF_WEIGHTS = "of_weights"  # the beginning of the names of gradients
+
+
+class Extended:
+    """The symbols of an extended source: the same methods as `Points`.
+
+    Args:
+        symbols: the scheme's.
+        name: the port's.
+        known: functions shared by all ports, by name; grows. Devito tells symbols apart by
+            identity.
+    """
+
+    def __init__(self, symbols: Symbols, name: str, known: dict[str, Spatial]) -> None:
+        self.symbols, self._known = symbols, known
+        time, across = symbols.grid.time_dim, symbols.dimensions[0]
+        point = Dimension(name=f"{name}_p")
+        self._samples = self._series(f"{name}_samples", (time, point))
+        self.samples = self._samples[time, 0]
+        self.sums = self._series(f"{name}_sums", (time, across))
+
+    def _series(self, name: str, dimensions: tuple[Any, ...]) -> Spatial:
+        return Function(
+            name=name,
+            dimensions=dimensions,
+            shape=(4, 4),
+            space_order=0,
+            dtype=self.symbols.dtype.type,
+        )
+
+    def _everywhere(self, name: str, where: Mapping[Any, bool], above: Above) -> Spatial:
+        """A function on the grid, at the points of a field."""
+        name = named(name, where, above)
+        if name not in self._known:
+            self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
+        return self._known[name]
+
+    def inject(
+        self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING
+    ) -> Equation:
+        """Add `amount * weights * sample` to `target`, both at `where`."""
+        weights = self._everywhere(WEIGHTS, where, above)
+        return Eq(target, target + amount * weights * self.samples)
+
+    def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
+        """Add `factor * weights * source` over the grid to the sums: of each row along the first
+        axis apart, for accuracy."""
+        where = location(source)
+        weights = self._everywhere(WEIGHTS, where, above)
+        return Inc(self.sums, factor * weights * source)
+
+    def correlate(self, source: Expr, factor: float, above: Above, later: bool = False) -> Equation:
+        """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for
+        the step done before."""
+        where = location(source)
+        gradient = self._everywhere(OF_WEIGHTS, where, above)
+        sample = self.samples
+        if later:
+            time = self.symbols.grid.time_dim
+            sample, source = (
+                self._samples[time + 1, 0],
+                at_offset(source.function, time_offset(source) - 1),
+            )
+        return Eq(gradient, gradient + factor * sample * source)
+
+
+def halves(where: Mapping[Any, bool]) -> tuple[Any, ...] | None:
+    return tuple(d for d, half in where.items() if half) or None
+
+
+def named(name: str, where: Mapping[Any, bool], above: Above) -> str:
+    """The name of what an extended source has at the points of a field: its weights differ where a
+    row of them is lost."""
+    lost = [above.name.lower()] if above is Above.LOST else []
+    return "_".join([name, *(d.name for d, half in where.items() if half), *lost])

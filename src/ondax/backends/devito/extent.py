@@ -1,0 +1,155 @@
+"""The arrays of an extended source: its weights, and their gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ...acquisition.interpolation import HALF_WIDTH, place, window_below, window_weights
+from ...calculus.images import Above, continued
+from ...scheme.symbols import Spatial, Symbols
+from ...scheme.system import Port
+from ...scheme.terms import location
+from ..discretisation import Discretisation
+from .extended import OF_WEIGHTS, WEIGHTS, halves, named
+from .shot import POOL, allocated, interior, with_halo
+
+
+class Extent:
+    """Kernel arrays of an extended source, shared by all ports: the same attributes as `Geometry`.
+
+    Args:
+        symbols: the scheme's.
+        grid: the discretisation.
+        ports: what the source feeds.
+        weights: on the grid, the layer included.
+    """
+
+    points = copies = count = 1
+
+    def __init__(
+        self, symbols: Symbols, grid: Discretisation, ports: Sequence[Port], weights: np.ndarray
+    ) -> None:
+        self._symbols, self._grid, self._weights = symbols, grid, weights
+        self.bounds: dict[str, int] = {}
+        terms = [(port, field) for port in ports for field, _ in port.terms]
+        self._places = [
+            (location(field), continued(port, field, symbols) if grid.surface else Above.NOTHING)
+            for port, field in terms
+        ]
+        self.arrays = {
+            name: with_halo(c, self._moved(weights, c, above), symbols, grid)
+            for name, (c, above) in self._functions(WEIGHTS).items()
+        }
+
+    def _functions(self, name: str) -> dict[str, tuple[Spatial, Above]]:
+        """A function at each place where a field is fed, by name, and how what is fed there
+        continues above the surface."""
+        made = (
+            (self._symbols.coefficient(named(name, where, above), staggered=halves(where)), above)
+            for where, above in self._places
+        )
+        return {c.name: (c, above) for c, above in made}
+
+    def by_cell(self) -> dict[str, np.ndarray]:
+        """The weights times how much of a cell belongs to each point."""
+        parts = {}
+        for name, (c, above) in self._functions(WEIGHTS).items():
+            values = self._moved(self._weights, c, above) * cells(c, self._symbols, self._grid)
+            parts[name] = with_halo(c, values, self._symbols, self._grid)
+        return parts
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """Zeroed arrays for the gradient of the weights, from the pool."""
+        arrays = {}
+        for name, (c, _) in self._functions(OF_WEIGHTS).items():
+            arrays[name] = POOL.take(
+                "gradient", allocated(c, self._grid.shape, self._grid.dtype), self._grid.dtype
+            )
+            arrays[name].fill(0)
+        return arrays
+
+    def collected(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The gradient of the weights, from arrays that are given back to the pool."""
+        total = np.zeros(self._grid.shape, self._grid.dtype)
+        for name, (c, above) in self._functions(OF_WEIGHTS).items():
+            part = arrays[name][interior(c, self._grid.shape)] * cells(c, self._symbols, self._grid)
+            total += self._moved_back(part, c, above)
+            POOL.give("gradient", arrays[name])
+        return total
+
+    def _moved(self, weights: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
+        """The weights as they are fed at the points of a function, as point sources in all nodes
+        would be.
+
+        On the surface, where half a cell belongs to a weight, the rows below take over what the
+        surface does not.
+        """
+        for axis, matrix in self._matrices(c, above):
+            moved = np.moveaxis(weights, axis, -1)
+            flat = matrix @ moved.reshape(-1, moved.shape[-1]).T
+            weights = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
+        return np.ascontiguousarray(weights)
+
+    def _moved_back(self, gradient: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
+        """The transpose of `_moved`."""
+        for axis, matrix in self._matrices(c, above):
+            moved = np.moveaxis(gradient, axis, -1)
+            flat = matrix.T @ moved.reshape(-1, moved.shape[-1]).T
+            gradient = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
+        return gradient
+
+    def _matrices(self, c: Spatial, above: Above) -> list[tuple[int, csr_array]]:
+        """By axis, from nodes to the points of a function, where these are others, or near a free
+        surface."""
+        where, kind = location(c), self._grid.interpolation
+        order, dtype = self._symbols.space_order, self._grid.dtype
+        found = []
+        for axis, (d, points) in enumerate(
+            zip(self._symbols.dimensions, self._grid.shape, strict=True)
+        ):
+            half, upright = bool(where[d]), axis == len(self._grid.shape) - 1
+            below = above if upright else Above.NOTHING
+            if half or below is not Above.NOTHING:
+                found.append((axis, _from_nodes(points, kind, half, below, order, dtype)))
+        return found
+
+
+@cache
+def _from_nodes(
+    points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str
+) -> csr_array:
+    """What each node of an axis gives to the points of a field, half a cell beyond the nodes or at
+    them: (point, node)."""
+    nodes = np.arange(points, dtype=float)
+    first, offset = place(nodes, points, kind, on_grid=False, half=half)
+    weights = window_weights(offset, kind)
+    taps = offset.shape[1]
+    if above is not Above.NOTHING:
+        near = nodes <= HALF_WIDTH[kind]
+        weights[near] = window_below(
+            window_weights, kind, above, nodes[near], first[near], taps, half, space_order
+        )
+        weights[0] *= 0.5  # of a cell
+        if not half:
+            weights[first == 0, 0] *= 2.0  # fed into half a cell
+    weights[np.abs(weights) < 1e-12] = 0.0  # a sinc at whole numbers
+    rows = first[:, None] + np.arange(taps)
+    columns = np.broadcast_to(nodes[:, None].astype(int), rows.shape)
+    found = csr_array(
+        (weights.ravel(), (rows.ravel(), columns.ravel())), shape=(points, points), dtype=dtype
+    )
+    found.eliminate_zeros()
+    return found
+
+
+def cells(function: Spatial, symbols: Symbols, grid: Discretisation) -> np.ndarray:
+    """How much of a cell belongs to each point of a column: half of one to a node on a free
+    surface."""
+    column = np.ones(grid.shape[-1], grid.dtype)
+    if grid.surface and not location(function)[symbols.dimensions[-1]]:
+        column[0] = 0.5
+    return column

@@ -1,0 +1,113 @@
+"""Strips of the grid visited as few times as possible.
+
+What is computed on one strip, point by point, shares a loop. Devito fuses equations on one
+subdomain, rightly or not (see `Symbols.part`): here they are put on one only where no equation
+reads around a point what another computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from devito import Function
+from devito.finite_differences import Derivative
+
+from ...scheme.symbols import Equation, Expr, Region, Symbols
+from ...scheme.terms import is_access
+
+Cell = tuple[str, str]  # of an array: its name and its index in time
+
+
+@dataclass
+class _Loop:
+    """Equations that share a loop, in order; `region` is None where others must not join."""
+
+    region: Region | None
+    equations: list[Equation] = field(default_factory=list)
+    writes: set[Cell] = field(default_factory=set)
+    reads: set[Cell] = field(default_factory=set)
+    around: set[Cell] = field(default_factory=set)
+
+    def precedes(self, other: _Loop) -> bool:
+        """Must it come before the other, which it stands before?"""
+        return bool(
+            self.writes & (other.reads | other.around | other.writes)
+            or (self.reads | self.around) & other.writes
+        )
+
+    def admits(self, other: _Loop) -> bool:
+        """May another loop over the same strip be made part of this one, before what it does
+        already?"""
+        return (
+            self.region is not None
+            and self.region == other.region
+            and not (other.writes & self.around or other.around & self.writes)
+        )
+
+    def prepend(self, other: _Loop) -> None:
+        self.equations[:0] = other.equations
+        self.writes |= other.writes
+        self.reads |= other.reads
+        self.around |= other.around
+
+
+def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
+    """The equations of one step, reordered without changing what they compute, on as few subdomains
+    as possible."""
+    loops: list[_Loop] = []
+    for equation in reversed(equations):
+        loop = _loop(equation)
+        for later in loops:
+            if later.admits(loop):
+                later.prepend(loop)
+                break
+            if loop.precedes(later):
+                loops.insert(0, loop)
+                break
+        else:
+            loops.insert(0, loop)
+    ordered: list[Equation] = []
+    for loop in loops:
+        if loop.region is None:
+            ordered += loop.equations
+            continue
+        part = symbols.part(
+            loop.region, "_".join(sorted({e.lhs.function.name for e in loop.equations}))
+        )
+        ordered += [
+            e.func(e.lhs, e.rhs, subdomain=part, implicit_dims=e.implicit_dims)
+            for e in loop.equations
+        ]
+    return ordered
+
+
+def _loop(equation: Equation) -> _Loop:
+    plain = (
+        is_access(equation.lhs) and equation.lhs.indices[-1] == equation.lhs.function.indices[-1]
+    )
+    region = getattr(equation.subdomain, "region", None) if plain else None
+    loop = _Loop(frozenset(region.items()) if region else None, [equation], {_cell(equation.lhs)})
+    for cell, differentiated in _read(equation.rhs):
+        (loop.around if differentiated else loop.reads).add(cell)
+    if not plain:
+        loop.around |= loop.reads | loop.writes
+    return loop
+
+
+def _read(expr: Expr, differentiated: bool = False) -> Iterator[tuple[Cell, bool]]:
+    """The cells that an expression reads, and whether around a point."""
+    if isinstance(expr, Function) or not expr.args:
+        yield _cell(expr), differentiated
+        return
+    for arg in expr.args:
+        yield from _read(arg, differentiated or isinstance(expr, Derivative))
+
+
+def _cell(access: Any) -> Cell:
+    if not isinstance(access, Function):
+        return str(access), ""
+    function: Any = access.function
+    indices = zip(function.dimensions, access.indices, strict=True)
+    return function.name, str([i for d, i in indices if d.is_Time])

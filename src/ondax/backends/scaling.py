@@ -1,0 +1,140 @@
+"""Powers of two that keep linear runs in the middle of the range of floating-point numbers.
+
+Wave equations are linear in their sources, so a run may be made with samples of size one and its
+results be scaled afterwards. Scaled by powers of two, every number keeps its digits: results do not
+depend on the units of source or data, to the last bit, as long as they themselves can be
+represented.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sympy
+
+from ..scheme.system import Port, System
+from ..scheme.terms import accesses
+
+# binary exponent of what a run of size one may record before any wave arrives: stencils run ahead
+# of waves
+WEAK = -60
+SMALL = -90  # likewise of gradients, which are products of two fields
+LARGE = 1 << 20  # more than any binary exponent
+LOST = 10  # bits that the largest value of a result may lose where numbers get too small
+
+
+def exponent(*arrays: np.ndarray) -> int | None:
+    """The binary exponent e of the largest absolute value, `2**(e - 1) <= value < 2**e`; None if
+    all are zero, or some are not finite."""
+    peak = max((peak_of(a) for a in arrays), default=0.0)
+    return math.frexp(peak)[1] if 0.0 < peak < math.inf else None
+
+
+def peak_of(array: np.ndarray) -> float:
+    """The largest absolute value; NaN if there is one."""
+    return max(float(np.max(array)), -float(np.min(array))) if array.size else 0.0
+
+
+def scaled(array: np.ndarray, power: int) -> np.ndarray:
+    """`array * 2**power`, in the array's type."""
+    if power == 0:
+        return array
+    info = np.finfo(array.dtype)
+    with np.errstate(over="ignore", under="ignore"):  # see `check_range`
+        if info.minexp < power < info.maxexp:
+            return array * array.dtype.type(math.ldexp(1.0, power))
+        return np.ldexp(array, power)
+
+
+def check_range(
+    peaks: Iterable[tuple[float, int]], dtype: Any, what: str, weakest: int = -LARGE
+) -> None:
+    """Check that results can be represented.
+
+    Args:
+        peaks: the largest absolute values of runs of size one, and the powers of two that they are
+            to be multiplied by.
+        dtype: of the results.
+        what: they are, for messages.
+        weakest: binary exponent below which the results of a run of size one are nothing but
+            rounding.
+
+    Raises:
+        FloatingPointError: the largest value is too large, or so small that it would lose digits or
+            vanish.
+    """
+    sizes = [
+        (math.frexp(peak)[1] + power, math.frexp(peak)[1])
+        for peak, power in peaks
+        if 0.0 < peak < math.inf
+    ]
+    if not sizes:
+        return
+    size, of_run = max(sizes)
+    info = np.finfo(dtype)
+    if info.minexp + LOST < size <= info.maxexp or (size <= info.maxexp and of_run < weakest):
+        return
+    direction = "small" if size <= info.maxexp else "large"
+    raise FloatingPointError(
+        f"{what} are too {direction} for {np.dtype(dtype).name}: the largest is about "
+        f"1e{round(size * math.log10(2.0))}. "
+        "Change the units of source and data, multiply the misfit by a constant, or use float64"
+    )
+
+
+class Gains:
+    """How much a sample changes the fields that it is fed to, as binary exponents.
+
+    Args:
+        system: the scheme.
+        dt: time step, s.
+    """
+
+    def __init__(self, system: System, dt: float) -> None:
+        self._system, self._dt = system, dt
+        self._known: dict[Any, int] = {}
+
+    def of(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
+        """The binary exponent of the field that samples of size one give rise to in one step.
+
+        Args:
+            ports: inputs of the scheme.
+            sizes: binary exponent of each coefficient, by name.
+        """
+        key = (tuple(p.name for p in ports), tuple(sorted(sizes.items())))
+        if key not in self._known:
+            self._known[key] = self._found(ports, sizes)
+        return self._known[key]
+
+    def _found(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
+        found = []
+        for update in self._system.updates:
+            factors = [
+                abs(float(factor))
+                for p in ports
+                for field, factor in p.terms
+                if field is update.field
+            ]
+            if factors and max(factors) > 0.0:
+                mass = _value(
+                    update.mass,
+                    lambda name: math.ldexp(0.75, sizes[name]) if name in sizes else 0.0,
+                    self,
+                )
+                if 0.0 < mass < math.inf:
+                    found.append(math.frexp(max(factors) / mass)[1])
+        return max(found, default=0)
+
+
+def _value(expr: Any, of: Callable[[str], float], gains: Gains) -> float:
+    """The size of an expression of coefficients, profiles and the time step."""
+    expr = sympy.sympify(expr)
+    values: dict[Any, Any] = {a: sympy.Float(of(a.function.name)) for a in accesses(expr)}
+    values[gains._system.symbols.dt] = sympy.Float(gains._dt)
+    try:
+        return abs(float(expr.xreplace(values)))
+    except TypeError:  # it holds something else: leave the samples at size one
+        return 0.0

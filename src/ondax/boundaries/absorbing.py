@@ -1,0 +1,46 @@
+"""What absorbing layers have in common: how strongly a wave decays in them."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+
+from .base import AbstractLayer, Conditions, Profile
+
+
+class AbstractAbsorbingLayer(AbstractLayer):
+    """A layer in which waves decay.
+
+    Attributes:
+        reflection: amplitude that a wave at normal incidence keeps after crossing the layer twice,
+            between 0 and 1.
+        power: how sharply the absorption grows with depth.
+    """
+
+    reflection: eqx.AbstractVar[float]
+    power: eqx.AbstractVar[float]
+
+    def _check(self) -> None:
+        """Check width, reflection and power.
+
+        Raises:
+            ValueError: a value out of its range; names it.
+        """
+        if not isinstance(self.width, int) or self.width < 0:
+            raise ValueError(
+                f"width={self.width!r}: give the layer's width as a number of cells, 0 or more"
+            )
+        if not 0.0 < self.reflection < 1.0:
+            raise ValueError(
+                f"reflection={self.reflection!r} must lie between 0 and 1, for example 1e-3"
+            )
+        if not 1.0 <= self.power < math.inf:
+            raise ValueError(f"power={self.power!r} must be 1 or more: a jump in damping reflects")
+
+    def _decay(self, depth: Profile, conditions: Conditions) -> Profile:
+        """The rate per second at which a wave must decay so that `reflection` of it is left when it
+        has crossed the layer twice at `max_velocity`."""
+        thickness = self.width * conditions.spacing
+        peak = (self.power + 1.0) * conditions.max_velocity * math.log(1.0 / self.reflection)
+        return peak / (2.0 * thickness) * depth**self.power

@@ -1,0 +1,88 @@
+"""How fields, expressions and what ports touch continue above a free surface."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from devito.finite_differences import Derivative
+
+from ..scheme.symbols import EVEN, ODD, Expr, Spatial, Symbols
+from ..scheme.system import Port
+from ..scheme.terms import (
+    EquationError,
+    accesses,
+    is_access,
+    location,
+)
+
+
+class Above(Enum):
+    """How a field that a window reaches continues above a free surface through the first node. The
+    value is the end of the name of the window's weights.
+
+    - ODD: it vanishes at the surface, and has the opposite sign above it.
+    - SMOOTH: it neither vanishes at the surface nor has a slope of zero there. Below the surface,
+      what the scheme does to such fields (see `bends`) is undone; to the rows above, they are
+      extrapolated.
+    - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated
+      too.
+    - NOTHING: there is no free surface.
+    """
+
+    ODD = "o"
+    SMOOTH = "s"
+    LOST = "l"
+    NOTHING = ""
+
+
+def image_of(expr: Expr, symbols: Symbols) -> int | None:
+    """How an expression continues above a free surface: EVEN or ODD; None where its parts do not
+    say or do not agree."""
+    if is_access(expr):
+        return EVEN if expr.function in symbols.profiles else symbols.traits_of(expr.function).image
+    if isinstance(expr, Derivative):
+        image = image_of(expr.expr, symbols)
+        depth = symbols.dimensions[-1]
+        odd = sum(n for d, n in zip(expr.dims, expr.deriv_order, strict=True) if d == depth) % 2
+        return -image if image is not None and odd else image
+    if expr.is_Add:
+        stated = {image_of(arg, symbols) for arg in expr.args} - {None}
+        return stated.pop() if len(stated) == 1 else None
+    product = EVEN
+    for arg in expr.args:
+        image = image_of(arg, symbols)
+        if image is None:
+            return None
+        product *= image
+    return product
+
+
+def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
+    """How what a port reads or feeds continues above a free surface, at the points of one of its
+    fields."""
+    if symbols.traits_of(field).image != ODD:
+        return Above.SMOOTH
+    half = location(field)[symbols.dimensions[-1]]
+    return Above.LOST if port.strains and not half else Above.ODD
+
+
+def vanishes_at_surface(port: Port, symbols: Symbols) -> bool:
+    """Is all that a port reads or feeds zero on a free surface?"""
+    return all(continued(port, field, symbols) is Above.ODD for field, _ in port.terms)
+
+
+def check_images(expr: Expr, symbols: Symbols) -> None:
+    """Refuse vertical derivatives of what does not say how it continues above the surface.
+
+    Raises:
+        EquationError: names the derivative.
+    """
+    depth = symbols.dimensions[-1]
+    for derivative in expr.find(Derivative):
+        if depth in derivative.dims and image_of(derivative.expr, symbols) is None:
+            names = ", ".join(sorted({a.function.name for a in accesses(derivative.expr)}))
+            raise EquationError(
+                f"{derivative}: a free surface needs to know how {names} continue above it; "
+                "declare their image, ODD for what "
+                "vanishes at the surface, EVEN otherwise: symbols.field(name, image=ODD)"
+            )

@@ -1,0 +1,1 @@
+"""Between JAX and the backends: operands, primitives, their rules, and calls to the host."""

@@ -1,0 +1,76 @@
+"""From a model to the coefficients of a scheme, on the grid and the layers around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..boundaries.base import AbstractBoundary
+from ..equations.base import AbstractWaveEquation
+from ..equations.media import coefficients
+from ..stability.layering import layering
+from .lever import Lever
+
+
+class Examined(NamedTuple):
+    """What a call has to know of a model before shots are fired.
+
+    Attributes:
+        row: the bounds and then the contrasts, as they travel to the host.
+        bounds: slowest and fastest speed, m/s; the least values of parameters that must be
+            positive, and of what must not be negative; the largest sizes of those that have
+            plausible ones; the layering, where that matters.
+        contrasts: of the parameters on whose contrast the time step depends.
+        coefficients: of the scheme, on the padded grid.
+        lever: see there.
+    """
+
+    row: Float[Array, " number"]
+    bounds: Float[Array, " bound"]
+    contrasts: Float[Array, " contrast"]
+    coefficients: tuple[Float[Array, "..."], ...]
+    lever: Lever
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def examined(
+    equation: AbstractWaveEquation,
+    boundary: AbstractBoundary,
+    ndim: int,
+    strata_matter: bool,
+    names: tuple[str, ...],
+    model: Mapping[str, Any],
+) -> Examined:
+    """All of it in one program: outside of jit, each of its operations would be compiled alone.
+
+    Args:
+        equation: of the propagator.
+        boundary: likewise.
+        ndim: axes of its grid.
+        strata_matter: whether strata along a face can make waves grow.
+        names: of the scheme's coefficients, in order.
+        model: parameters by name.
+    """
+    constrained = [model[n] for n in equation.positive_parameters]
+    constrained += equation.constraints(model).values()
+    sizes = [jnp.max(jnp.abs(model[n])) for n in equation.plausible if n in model]
+    bounds = [*equation.speeds(model), *map(jnp.min, constrained), *sizes]
+    if strata_matter:
+        bounds.append(layering(equation, boundary, ndim, model))
+    contrasts = [jnp.max(model[n]) / jnp.min(model[n]) for n in equation.contrasts or ()]
+    by_name = coefficients(equation, boundary, model, ndim)
+    values = tuple(by_name[n] for n in names)
+    dtype = values[0].dtype
+    row = jnp.stack([jnp.asarray(b, dtype) for b in (*bounds, *contrasts)])
+    return Examined(
+        row,
+        row[: len(bounds)],
+        row[len(bounds) :],
+        values,
+        Lever.of(model, values),
+    )

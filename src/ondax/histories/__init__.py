@@ -1,0 +1,1 @@
+"""What a run keeps of its wavefields for the runs that linearise around it."""

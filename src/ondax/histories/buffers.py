@@ -1,0 +1,112 @@
+"""Aligned arrays, and a pool that hands large ones out again: page-faulting a new history costs as
+much as a solve."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _forks
+
+ALIGNMENT = 64  # bytes; kernels are compiled to rely on it
+HUGE = 4 << 20  # bytes; larger buffers ask for huge pages
+
+
+def row_length(points: int, dtype: Any) -> int:
+    """The last axis, rounded up so that every row starts aligned."""
+    per_line = ALIGNMENT // np.dtype(dtype).itemsize
+    return -(-points // per_line) * per_line
+
+
+_RELEASES: list[Callable[[], None]] = []
+
+
+class OutOfMemory(MemoryError):
+    """The system gives no more memory, though everything that nobody is using was given back."""
+
+
+def releasing(release: Callable[[], None]) -> None:
+    """Call this when memory is short, and when the user asks for it: it drops what nobody is
+    using."""
+    _RELEASES.append(release)
+
+
+def release_memory() -> None:
+    """Drop all wavefield histories and spare buffers that no run is using. Nothing depends on them:
+    they are computed again when needed."""
+    for release in _RELEASES:
+        release()
+
+
+def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge
+    pages if it can.
+
+    Raises:
+        OutOfMemory: there is not enough, not even when spare memory is dropped.
+    """
+    try:
+        return _zeros(shape, dtype)
+    except (MemoryError, OSError) as error:
+        if not _short(error):
+            raise
+    release_memory()
+    try:
+        return _zeros(shape, dtype)
+    except (MemoryError, OSError) as error:
+        if not _short(error):
+            raise
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        raise OutOfMemory(
+            f"the system has no {nbytes} bytes for an array of shape {tuple(shape)}"
+        ) from None
+
+
+def _short(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+def _zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    nbytes = max(count * dtype.itemsize, 1)
+    if nbytes >= HUGE:
+        memory = mmap.mmap(
+            -1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )  # a forked child's is its own
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(memory, dtype=dtype, count=count).reshape(shape)
+    raw = np.zeros(nbytes + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class Pool:
+    """Arrays given back, by shape, type and use; handed out again with whatever they hold."""
+
+    def __init__(self) -> None:
+        self._free: dict[tuple, list[np.ndarray]] = {}
+        self._lock = _forks.lock()
+        releasing(self.clear)
+
+    def take(self, use: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """An array last used for the same purpose, or a new one (zeroed)."""
+        key = (use, tuple(shape), np.dtype(dtype).str)
+        with self._lock:
+            free = self._free.get(key)
+            if free:
+                return free.pop()
+        return zeros(shape, dtype)
+
+    def give(self, use: str, array: np.ndarray) -> None:
+        with self._lock:
+            self._free.setdefault((use, array.shape, array.dtype.str), []).append(array)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._free.clear()

@@ -1,0 +1,305 @@
+"""The memo of wavefield histories: what a forward run leaves on the host for the runs that
+linearise around it.
+
+It is a memo and never state. An entry is found by the content of everything that determines it;
+whoever does not find one computes it anew. So callbacks stay pure, and JAX may repeat, drop or
+reorder them.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _forks
+from .buffers import OutOfMemory, releasing, zeros
+
+SHARE_OF_OTHERS = (
+    0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
+)
+
+
+class Stored(NamedTuple):
+    """What one array of a history is.
+
+    Attributes:
+        name: the kernel argument.
+        shape: as allocated, time first, halo included.
+        dtype: "float32" or "float64".
+        halo: points on each side of every space axis. Runs read zeros there and do not write them,
+            so that arrays of one shape whose halos differ must not take each other's place.
+        mirrored: the halo above the surface holds images, where others must find zeros.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    halo: tuple[int, ...] = ()
+    mirrored: bool = False
+
+
+Layout = tuple[Stored, ...]
+
+
+class Content:
+    """Arrays compared by content: equal when all their bytes are. Cheaper and safer than a
+    digest."""
+
+    __slots__ = ("_hash", "arrays")
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = tuple(np.ascontiguousarray(a) for a in arrays)
+        sample = (a.reshape(-1)[:: max(1, a.size // 256)] for a in self.arrays)
+        self._hash = hash(
+            tuple(
+                (a.shape, a.dtype.str, zlib.crc32(s.tobytes())) for a, s in zip(self.arrays, sample)
+            )
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if (
+            not isinstance(other, Content)
+            or self._hash != other._hash
+            or len(self.arrays) != len(other.arrays)
+        ):
+            return False
+        return all(_same_bytes(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
+
+
+def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    word = np.dtype(f"u{a.dtype.itemsize}")
+    return bool(np.array_equal(a.view(word), b.view(word)))
+
+
+@dataclass(eq=False)
+class History:
+    """What was kept of one shot's run.
+
+    Attributes:
+        arrays: by symbol name, as the kernels take them.
+            layout: what they are.
+        nbytes: their size.
+        used: its gradient has been taken, so that it is the first to make room.
+        pins: runs that are reading or writing it now.
+        recorded: what receivers read in that run, by what determines it.
+        key: under which it is filed.
+        background: what its key has in common with those of other shots over the same model.
+    """
+
+    arrays: dict[str, np.ndarray]
+    layout: Layout
+    nbytes: int
+    used: bool = False
+    pins: int = 0
+    recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
+    key: Any = field(default=None, repr=False)
+    background: Hashable = field(default=None, repr=False)
+
+
+class HistoryStore:
+    """Histories by content, bounded by a budget given with each request; buffers are reused."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Hashable, History] = OrderedDict()
+        self._spare: list[History] = []
+        self._changed = threading.Condition(_forks.lock())
+        self._loose = 0  # buffers handed out and not yet kept or dropped
+        self._loose_bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, spare buffers included."""
+        with self._changed:
+            return self._total()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._entries)
+
+    def find(self, key: Hashable) -> History | None:
+        """The entry of this content, pinned; `release` it when done."""
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+                entry.pins += 1
+            return entry
+
+    def acquire(
+        self,
+        layout: Layout,
+        budget: int,
+        protected: Callable[[Hashable], bool],
+        wait: bool,
+        background: Hashable = None,
+        company: Collection[Hashable] = (None,),
+    ) -> History | None:
+        """A buffer for a new history, pinned; None where the budget, or the system, has no room.
+
+        Args:
+            layout: the arrays needed.
+            budget: bytes that all histories may take.
+            protected: keys that must not make room.
+            wait: wait for runs that hold buffers now, rather than give up.
+            background: what the history belongs to.
+            company: backgrounds that are in use together with it. Of others, a part of the budget
+                is kept at most.
+        """
+        size = layout_bytes(layout)
+        with self._changed:
+            while True:
+                found = self._make_room(layout, size, budget, protected, company)
+                if found is not None:
+                    found.pins, found.used, found.key, found.recorded = 1, False, None, {}
+                    found.background = background
+                    return found
+                busy = any(e.pins for e in self._entries.values()) or self._loose > 0
+                if not (wait and busy and size <= budget):
+                    return None
+                self._changed.wait()
+
+    def _make_room(
+        self,
+        layout: Layout,
+        size: int,
+        budget: int,
+        protected: Callable[[Hashable], bool],
+        company: Collection[Hashable],
+    ) -> History | None:
+        if size > budget:
+            return None
+        match = next((s for s in self._spare if s.layout == layout), None) or self._used_up(
+            layout, protected
+        )
+        if match is None:
+            match = self._of_others(layout, budget, company)
+        if match is None and self._total() + size > budget:
+            match = self._evict(layout, size, budget, protected)
+            if match is None and self._total() + size > budget:
+                return None
+        if match is None:
+            try:
+                match = History({s.name: zeros(s.shape, s.dtype) for s in layout}, layout, size)
+            except OutOfMemory:
+                return None
+        elif match in self._spare:
+            self._spare.remove(match)
+        self._loose += 1
+        self._loose_bytes += size
+        return match
+
+    def _used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> History | None:
+        """Take over the buffers of a history whose gradient has been taken: cheaper than new
+        memory."""
+        for key, entry in self._entries.items():
+            if entry.used and not entry.pins and entry.layout == layout and not protected(key):
+                return self._entries.pop(key)
+        return None
+
+    def _of_others(
+        self, layout: Layout, budget: int, company: Collection[Hashable]
+    ) -> History | None:
+        """Drop histories of backgrounds that are not in use, the oldest first, beyond their share
+        of the budget."""
+        others = [(k, e) for k, e in self._entries.items() if e.background not in company]
+        held = sum(e.nbytes for _, e in others)
+        for key, entry in others:
+            if held <= SHARE_OF_OTHERS * budget:
+                return None
+            if entry.pins:
+                continue
+            del self._entries[key]
+            held -= entry.nbytes
+            if entry.layout == layout:
+                return entry
+        return None
+
+    def _evict(
+        self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]
+    ) -> History | None:
+        """Drop spare buffers, then used entries, then the least recently used, until the request
+        fits."""
+        self._spare.clear()
+        for key in sorted(self._entries, key=lambda k: not self._entries[k].used):
+            if self._total() + size <= budget:
+                return None
+            entry = self._entries[key]
+            if entry.pins or protected(key):
+                continue
+            del self._entries[key]
+            if entry.layout == layout:
+                return entry
+        return None
+
+    def keep(self, key: Hashable, history: History) -> None:
+        """File a history under its content. It stays pinned until released."""
+        with self._changed:
+            if (
+                key not in self._entries
+            ):  # else another run was faster, and this one becomes spare when released
+                self._forget_loose(history)
+                history.key = key
+                self._entries[key] = history
+            self._changed.notify_all()
+
+    def release(self, history: History, used: bool = False) -> None:
+        """Unpin a history; a buffer that was never filed becomes spare."""
+        with self._changed:
+            history.pins = max(0, history.pins - 1)
+            history.used |= used
+            if history.key is None and history.pins == 0 and history not in self._spare:
+                self._forget_loose(history)
+                self._spare.append(history)
+            self._changed.notify_all()
+
+    def _forget_loose(self, history: History) -> None:
+        self._loose -= 1
+        self._loose_bytes -= history.nbytes
+
+    def drop(self, key: Hashable) -> None:
+        """Forget an entry, unless a run is using it; its buffers become spare."""
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is not None and not entry.pins:
+                del self._entries[key]
+                entry.key = None
+                self._spare.append(entry)
+
+    def clear(self) -> None:
+        """Drop everything that no run is using."""
+        with self._changed:
+            for key in [k for k, e in self._entries.items() if not e.pins]:
+                del self._entries[key]
+            self._spare.clear()
+            self._changed.notify_all()
+
+    def forget(self) -> None:
+        """All of it, whoever held it: in a forked child, where the runs that did do not exist."""
+        self.__init__()
+
+    def _total(self) -> int:
+        held = sum(e.nbytes for e in self._entries.values()) + sum(s.nbytes for s in self._spare)
+        return held + self._loose_bytes
+
+
+def layout_bytes(layout: Layout) -> int:
+    return sum(int(np.prod(s.shape, dtype=np.int64)) * np.dtype(s.dtype).itemsize for s in layout)
+
+
+STORE = HistoryStore()
+"""The process's one memo."""
+_forks.in_child(STORE.forget)
+releasing(STORE.clear)

@@ -1,0 +1,193 @@
+"""The symbols that schemes are written in: fields, coefficients and profiles on a symbolic grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from devito import Function, Grid, SpaceDimension, SubDomain, TimeFunction
+from devito.types import Scalar
+
+from .._devito_settings import our_devito
+
+# Devito's symbols are typed dynamically: these names say what is meant, a type checker sees Any.
+Expr = Any  # a Devito (SymPy) expression
+
+
+Field = Any  # a devito.TimeFunction, or an access of one at some time
+
+
+Spatial = Any  # a devito.Function
+
+
+Equation = Any  # a devito.Eq
+
+
+AXIS_NAMES = {1: ("z",), 2: ("x", "z"), 3: ("x", "y", "z")}
+"""Space dimensions by number of axes: depth comes last."""
+
+
+Region = frozenset[tuple[str, str]]
+"""Part of a grid: axis names with "low" or "high", the strips along those edges (their
+intersection); empty, all of it."""
+
+
+EVERYWHERE: Region = frozenset()
+
+
+EVEN, ODD = 1, -1
+
+
+SURFACE_GAIN = "surface_gain"  # name of a profile
+
+
+SYMBOLIC = 1025  # points along each axis of the grid that symbols are made on
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a symbol's values are outside the grid, and where they are not zero.
+
+    Attributes:
+        image: how they continue above a free surface, EVEN or ODD; None where that is never asked.
+        region: they are zero elsewhere, and not stored there.
+    """
+
+    image: int | None = None
+    region: Region = EVERYWHERE
+
+
+class _Part(SubDomain):
+    """Strips along edges of the grid."""
+
+    def __init__(self, region: Region, of: str, thickness: int, grid: Grid) -> None:
+        self.region, self.thickness = dict(region), thickness
+        self.name = "_".join([*(f"{axis}{side}" for axis, side in sorted(region)), of])
+        super().__init__(grid=grid)
+
+    def define(self, dimensions: Any) -> dict[Any, Any]:
+        # Kernels are told the real thickness. This one only has to differ from that of others, or
+        # they would be one to Devito.
+        sides = {"low": ("left", self.thickness), "high": ("right", self.thickness)}
+        return {d: sides[self.region[d.name]] if d.name in self.region else d for d in dimensions}
+
+
+class Symbols:
+    """Makes the symbols of one scheme on a grid of `ndim` axes.
+
+    The grid is symbolic: spacing, shape and time step are arguments of the compiled kernel, so one
+    scheme serves every grid.
+
+    Args:
+        ndim: 1, 2 or 3.
+        space_order: even accuracy order of the spatial derivatives, 2 to 16.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, ndim: int, space_order: int, dtype: Any = np.float32) -> None:
+        if ndim not in AXIS_NAMES:
+            raise ValueError(f"a grid has 1, 2 or 3 axes, not {ndim}")
+        if space_order not in range(2, 17, 2):
+            raise ValueError(
+                f"space_order={space_order} is not supported: use an even number from 2 to 16"
+            )
+        self.ndim = ndim
+        self.space_order = space_order
+        self.dtype = np.dtype(dtype)
+        self.dimensions = tuple(
+            SpaceDimension(
+                name=n, spacing=Scalar(name=f"h_{n}", dtype=self.dtype.type, is_const=True)
+            )
+            for n in AXIS_NAMES[ndim]
+        )
+        # Larger than any order or strip needs; nothing of this size is allocated: real shapes
+        # arrive when a kernel is called.
+        with our_devito():
+            self.grid = Grid(
+                shape=(SYMBOLIC,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type
+            )
+        self.dt = self.grid.stepping_dim.spacing
+        self.axes = AXIS_NAMES[ndim]
+        self.profiles: list[Spatial] = []
+        self._parts: dict[tuple[Region, str], SubDomain] = {}
+        self.traits: dict[str, Traits] = {}
+
+    def traits_of(self, function: Spatial) -> Traits:
+        return self.traits.get(function.name, Traits())
+
+    def field(
+        self,
+        name: str,
+        time_order: int = 2,
+        staggered: Any = None,
+        save: Any = None,
+        image: int | None = None,
+        region: Region = EVERYWHERE,
+    ) -> Field:
+        """A wavefield of time order 1 or 2, at the nodes or half a cell along the `staggered`
+        dimensions.
+
+        Args:
+            name: unique in the scheme.
+            time_order: 1 or 2.
+            staggered: dimensions.
+            save: for the engine.
+            image: how the field continues above a free surface: ODD (it vanishes there) or EVEN.
+                Leave it out for fields that no vertical derivative reads; a scheme that lacks it
+                where it matters takes no free surface.
+            region: part of the grid outside which the field is zero.
+        """
+        self.traits[name] = Traits(image, region)
+        return TimeFunction(
+            name=name,
+            grid=self.grid,
+            time_order=time_order,
+            space_order=self.space_order,
+            staggered=staggered,
+            save=save,
+        )
+
+    def coefficient(self, name: str, staggered: Any = None, image: int | None = EVEN) -> Spatial:
+        """A differentiable coefficient, at the nodes or half a cell along the `staggered`
+        dimensions; `image` as for
+        fields: the sine of a dip is ODD."""
+        self.traits[name] = Traits(image)
+        return Function(
+            name=name, grid=self.grid, space_order=self.space_order, staggered=staggered
+        )
+
+    def like(self, function: Spatial, prefix: str) -> Spatial:
+        """A new symbol of the same kind, at the same points, its name lengthened by a prefix."""
+        self.traits[prefix + function.name] = self.traits_of(function)
+        return function._rebuild(name=prefix + function.name)
+
+    def part(self, region: Region, of: str) -> SubDomain:
+        """The region as Devito knows it, for the loops that compute one function. Its thickness is
+        an argument of kernels.
+
+        Each function has its own: Devito fuses loops over one strip even where the second reads
+        what the first has yet to compute at the next point (seen in 4.8.23, with two strips along
+        an axis).
+        """
+        if (region, of) not in self._parts:
+            self._parts[region, of] = _Part(region, of, len(self._parts) + 1, self.grid)
+        return self._parts[region, of]
+
+    def profile(self, name: str, dimension: Any, staggered: bool = False) -> Spatial:
+        """A fixed (not differentiable) function of one dimension, such as an absorbing layer's
+        damping."""
+        name = f"{name}_{dimension.name}" + ("h" if staggered else "")
+        for known in self.profiles:
+            if known.name == name:
+                return known
+        made = Function(
+            name=name,
+            dimensions=(dimension,),
+            shape=(self.grid.shape[0],),
+            space_order=self.space_order,
+            dtype=self.dtype.type,
+            staggered=dimension if staggered else None,
+        )
+        self.profiles.append(made)
+        return made

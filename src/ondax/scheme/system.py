@@ -1,0 +1,126 @@
+"""The symbolic description of an explicit time-stepping scheme, and of what enters and leaves it.
+
+A `System` is what an equation file states and what the calculus transforms. It knows symbols only:
+no data, no grid size, no boundary values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sympy
+from devito import Function, TimeFunction
+from devito.finite_differences import Derivative
+
+from .symbols import Expr, Field, Spatial, Symbols
+
+
+@dataclass(frozen=True)
+class Update:
+    """One explicit update, `mass * field.forward == rhs`; of a memory, `field.forward == keep *
+    field + take * rhs / mass`.
+
+    Attributes:
+        field: the field advanced by this update.
+        mass: an expression of coefficients, profiles and the time step only.
+        rhs: linear in the fields (at the current and the previous step, and at the next one for
+            fields that an earlier update of the same step has advanced), polynomial in the
+            coefficients.
+        keep: what a memory keeps of itself: of profiles only.
+        take: how much of the rest it takes up: of profiles only. The multiplier of the adjoint
+            scheme is scaled by it, so that it stands outside of all derivatives there too.
+    """
+
+    field: Field
+    mass: Expr
+    rhs: Expr
+    keep: Expr = sympy.S.Zero
+    take: Expr = sympy.S.One
+
+    def new_value(self, part: Expr) -> Expr:
+        """What a part of the right-hand side adds to the field's new value."""
+        return self.take * part / self.mass
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where samples enter a scheme or leave it: a fixed linear combination of fields.
+
+    An input adds `factor * sample` to the right-hand side of each field's update; an output reads
+    `sum(factor * field)` at the end of the step.
+
+    Attributes:
+        name: unique among the ports of a system.
+        terms: pairs of field and constant factor.
+        time: in steps. Of an input: when its samples act, after the beginning of the step. Of an
+            output: when what it reads holds, after the end of the step; -1/2 for the velocities of
+            a leapfrog in velocity and stress.
+        strains: what it feeds does not vanish at a free surface, although a field that it enters
+            does. A source of stress radiates as the strain at its place (reciprocity), and in a
+            free surface the normal strain is not zero.
+    """
+
+    name: str
+    terms: tuple[tuple[Field, float], ...]
+    time: float = 0.0
+    strains: bool = False
+
+    def between(self, fields: Mapping[Field, Field], name: str | None = None) -> Port:
+        """The same port of another system, given the counterpart of each field."""
+        return Port(
+            name or self.name,
+            tuple((fields[f], factor) for f, factor in self.terms),
+            strains=self.strains,
+        )
+
+
+@dataclass(frozen=True)
+class System:
+    """An explicit scheme: the updates of one time step, in order, with its inputs and outputs.
+
+    Attributes:
+        symbols: the factory that made the symbols below.
+        coefficients: spatially varying, differentiable coefficients.
+        updates: the step, in order of execution.
+        inputs: where sources enter.
+        outputs: what receivers read.
+    """
+
+    symbols: Symbols
+    coefficients: tuple[Spatial, ...]
+    updates: tuple[Update, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return tuple(update.field for update in self.updates)
+
+    def describe(self) -> str:
+        """The whole scheme as text; two schemes with the same text generate the same kernels."""
+        lines = [f"{self.symbols.ndim}-D, space order {self.symbols.space_order}"]
+        for function in (*self.coefficients, *self.symbols.profiles, *self.fields):
+            order = function.time_order if isinstance(function, TimeFunction) else ""
+            lines.append(f"{function} {order} {self.symbols.traits_of(function)}")
+        for u in self.updates:
+            memory = f" keep {text(u.keep)} take {text(u.take)}" if u.keep != 0 else ""
+            lines.append(f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}{memory}")
+        for kind, ports in (("in", self.inputs), ("out", self.outputs)):
+            lines += [
+                f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]} {p.strains}" for p in ports
+            ]
+        return "\n".join(lines)
+
+
+def text(expr: Expr) -> str:
+    """An unambiguous text of an expression: unlike SymPy's, it states where and how derivatives are
+    evaluated."""
+    if isinstance(expr, Derivative):
+        where = ", ".join(
+            f"{d}^{n}@{expr.x0.get(d)}" for d, n in zip(expr.dims, expr.deriv_order, strict=True)
+        )
+        return f"D[{where}; {tuple(expr.fd_order)}]({text(expr.expr)})"
+    if isinstance(expr, Function) or not expr.args:
+        return str(expr)
+    return f"{expr.func.__name__}({', '.join(sorted(text(arg) for arg in expr.args))})"

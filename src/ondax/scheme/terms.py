@@ -1,0 +1,212 @@
+"""Reading and rebuilding Devito expressions: accesses, locations on the staggered grid,
+derivatives.
+
+Expressions here are trees of sums, products, integer powers, derivatives, accesses to functions,
+and constants. They are never expanded to stencils, so that Devito can still optimise what the
+calculus returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import sympy
+from devito import Function, TimeFunction
+from devito.finite_differences import Derivative
+
+from .symbols import Expr, Field, Spatial
+
+Location = Mapping[
+    Any, bool
+]  # dimension -> is it half a cell off the node? Missing: constant along it
+
+
+class EquationError(ValueError):
+    """A wave equation that the calculus cannot transform; the message names the offending term."""
+
+
+def is_access(expr: Expr) -> bool:
+    """Is this a Devito function, at its own grid points and at some time offset?"""
+    return isinstance(expr, Function)
+
+
+def accesses(expr: Expr) -> Iterator[Spatial]:
+    """All function accesses in an expression, repeated as often as they stand."""
+    if is_access(expr):
+        yield expr
+        return
+    for arg in expr.args:
+        yield from accesses(arg)
+
+
+def depends_on(expr: Expr, functions: Mapping[Spatial, Any] | set[Spatial]) -> bool:
+    return any(access.function in functions for access in accesses(expr))
+
+
+def time_offset(access: Spatial) -> int:
+    """0 at the current step, 1 for `field.forward`, -1 for `field.backward`."""
+    if not isinstance(access, TimeFunction):
+        return 0
+    function: Field = access.function
+    shift = (access.indices[0] - function.indices[0]) / access.time_dim.spacing
+    if shift not in (-1, 0, 1):
+        raise EquationError(f"{access} reaches beyond the previous and the next time step")
+    return int(shift)
+
+
+def at_offset(field: Field, offset: int) -> Spatial:
+    """The access of `field` at a time offset of -1, 0 or 1."""
+    return {-1: field.backward, 0: field, 1: field.forward}[offset]
+
+
+def replace_function(access: Spatial, other: Spatial) -> Spatial:
+    """The same access (same time offset) of another function."""
+    if isinstance(access, TimeFunction) and isinstance(other, TimeFunction):
+        return at_offset(other, time_offset(access))
+    return other
+
+
+def map_accesses(expr: Expr, rule: Callable[[Spatial], Expr]) -> Expr:
+    """Rebuild an expression with every access passed through `rule`."""
+    if is_access(expr):
+        return rule(expr)
+    if isinstance(expr, Derivative):
+        return with_operand(expr, map_accesses(expr.expr, rule))
+    if not expr.args:
+        return expr
+    return expr.func(*[map_accesses(arg, rule) for arg in expr.args])
+
+
+def with_operand(
+    derivative: Derivative, operand: Expr, x0: Mapping[Any, Expr] | None = None
+) -> Expr:
+    """The same derivative of another expression, evaluated at `x0` (default: where it was)."""
+    if operand == 0:
+        return sympy.S.Zero
+    orders = [(d, n) for d, n in zip(derivative.dims, derivative.deriv_order, strict=True)]
+    numbers = [f for f in factors(operand) if f.is_Number]
+    operand = product(f for f in factors(operand) if not f.is_Number) if numbers else operand
+    moved = Derivative(
+        operand, *orders, fd_order=tuple(derivative.fd_order), x0=dict(x0 or derivative.x0)
+    )
+    return product((*numbers, moved))
+
+
+def point(dimension: Any, half: bool) -> Expr:
+    """The coordinate symbol of a node, or of the point half a cell beyond it."""
+    return dimension + dimension.spacing / 2 if half else dimension
+
+
+def location(expr: Expr) -> dict[Any, bool]:
+    """Where on the staggered grid an expression lives.
+
+    Raises:
+        EquationError: the operands of a sum or product live at different points.
+    """
+    if is_access(expr):
+        return _access_location(expr)
+    if isinstance(expr, Derivative):
+        where = location(expr.expr)
+        for d in expr.dims:
+            if d in expr.x0:
+                where[d] = _is_half(expr.x0[d], d)
+            elif d not in where:
+                raise EquationError(
+                    f"{expr} differentiates along {d} something that does not vary along it"
+                )
+        return where
+    merged: dict[Any, bool] = {}
+    for arg in expr.args:
+        for d, half in location(arg).items():
+            if merged.setdefault(d, half) != half:
+                raise EquationError(
+                    f"inconsistent staggering in {expr}: its parts live at different points along "
+                    f"{d}. "
+                    "Give derivatives an evaluation point (x0) and average coefficients to the "
+                    "points where they are used"
+                )
+    return merged
+
+
+def _access_location(access: Spatial) -> dict[Any, bool]:
+    where = {}
+    for d, index in zip(access.function.dimensions, access.indices, strict=True):
+        if not d.is_Space:
+            continue
+        where[d] = _is_half(index, d)
+        own = access.function.indices[access.function.dimensions.index(d)]
+        if index != own:
+            raise EquationError(
+                f"{access} is shifted along {d}: use derivatives instead of shifted accesses"
+            )
+    return where
+
+
+def _is_half(index: Expr, dimension: Any) -> bool:
+    shift = (index - dimension) / dimension.spacing
+    if shift not in (0, sympy.Rational(1, 2)):
+        raise EquationError(f"the point {index} is neither a node nor half a cell beyond one")
+    return shift != 0
+
+
+def explicit(expr: Expr, at: Location | None = None) -> Expr:
+    """State the evaluation point of every derivative.
+
+    A derivative without one is evaluated where its context lives, as in Devito: at `at` (the
+    updated field's points), or where the factors beside it live; failing both, at its operand's own
+    points.
+
+    Raises:
+        EquationError: a derivative in time, or of a kind whose transpose is not known.
+    """
+    if isinstance(expr, Derivative):
+        if any(d.is_Time for d in expr.dims):
+            raise EquationError(
+                f"{expr}: write time differences with field.forward, field and field.backward"
+            )
+        if expr.side is not None or expr.weights is not None or expr.method != "FD":
+            raise EquationError(f"{expr}: only centred finite differences can be transposed")
+        operand = explicit(expr.expr)
+        where = location(operand)
+        x0 = dict(expr.x0)
+        for d in expr.dims:
+            if d not in x0:
+                half = at[d] if at is not None and d in at else where.get(d, False)
+                x0[d] = point(d, half)
+        for d, n, order in zip(expr.dims, expr.deriv_order, expr.fd_order, strict=True):
+            if n % 2 and order == 2 and _is_half(x0[d], d) == where.get(d, False):
+                raise EquationError(
+                    f"{expr}: of order 2, Devito takes a one-sided difference here. Use "
+                    "space_order=4 or more, or stagger it"
+                )
+        return with_operand(expr, operand, x0)
+    if is_access(expr) or not expr.args:
+        return expr
+    if expr.is_Mul and at is None:
+        at = location(product(arg for arg in expr.args if not arg.has(Derivative)))
+    return expr.func(*[explicit(arg, at) for arg in expr.args])
+
+
+def factors(expr: Expr) -> tuple[Expr, ...]:
+    return tuple(expr.args) if expr.is_Mul else (expr,)
+
+
+def summands(expr: Expr) -> tuple[Expr, ...]:
+    return tuple(expr.args) if expr.is_Add else (expr,)
+
+
+def product(parts: Any) -> Expr:
+    """The product of Devito expressions, as a Devito expression."""
+    result: Expr = sympy.S.One
+    for part in parts:
+        result = result * part
+    return result
+
+
+def total(parts: Any) -> Expr:
+    """The sum of Devito expressions, as a Devito expression."""
+    result: Expr = sympy.S.Zero
+    for part in parts:
+        result = result + part
+    return result
