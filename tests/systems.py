@@ -14,15 +14,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from ondax.backends.base import Asked, Experiment
 from ondax.backends.devito.emit import Scheme
-from ondax.backends.devito.programs import Programs, Wanted
-from ondax.backends.devito.solver import Experiment, Solver
+from ondax.backends.devito.programs import Programs
+from ondax.backends.devito.solver import Solver
 from ondax.backends.discretisation import Discretisation
 from ondax.backends.settings import Settings
 from ondax.boundaries.base import Conditions
 from ondax.boundaries.sponge import Sponge
 from ondax.calculus.coupling import Coupling, couple
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
+from ondax.histories.base import Recording
 from ondax.scheme.symbols import Symbols
 from ondax.scheme.system import Port, System
 
@@ -223,7 +225,7 @@ class Rig:
             profiles=SPONGE.profiles(symbols, shape, spacing, Conditions(0.0, FASTEST, 1.0, 1.0)),
         )
         self.names = tuple(c.name for c in system.coefficients)
-        self.wanted = Wanted(self.names)
+        self.recording = Recording(self.names)
         self.solver = Solver(
             Programs(scheme, symbols.dtype.name), self.grid, settings or Settings(threads=1)
         )
@@ -264,20 +266,24 @@ class Rig:
     def _experiment(self, coefficients: Any, source: Any) -> Experiment:
         c = self.coefficients if coefficients is None else coefficients
         return Experiment(
-            tuple(c), self.source if source is None else source, self.sources, self.receivers
+            dict(zip(self.names, c, strict=True)),
+            self.source if source is None else source,
+            self.sources,
+            self.receivers,
         )
 
     def forward(
         self, coefficients: Any = None, source: Any = None, keep: bool = True
     ) -> np.ndarray:
-        wanted = self.wanted if keep else None
-        return self.solver.forward((), self._experiment(coefficients, source), wanted, False)[0]
+        recording = self.recording if keep else None
+        return self.solver.forward((), self._experiment(coefficients, source), recording, False)[0]
 
     def born(
         self, perturbation: Any, source: np.ndarray | None = None, coefficients: Any = None
     ) -> np.ndarray:
+        changes = dict(zip(self.names, perturbation, strict=True))
         return self.solver.born(
-            (), self._experiment(coefficients, None), self.wanted, perturbation, source
+            (), self._experiment(coefficients, None), self.recording, changes, source
         )
 
     def adjoint(
@@ -285,7 +291,6 @@ class Rig:
     ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Gradients of the coefficients, and that of the source samples."""
         e = self._experiment(coefficients, None)
-        *gradients, source = self.solver.adjoint(
-            (), e, self.wanted, residual, source=True, last_use=False
-        )
-        return tuple(gradients), source
+        asked = Asked(self.names, wavelet=True, again=True)
+        found = self.solver.adjoint((), e, self.recording, residual, asked)
+        return tuple(found.coefficients[n] for n in self.names), found.wavelet

@@ -385,7 +385,7 @@ def test_both_forms_of_history_agree(system: str):
     operations."""
     products, fields = rig(f"{system}-products"), rig(f"{system}-fields")
     kept = [
-        [q.at_next for q in r.solver.programs.coupling(r.wanted).quantities]
+        [q.at_next for q in r.solver.programs.coupling(r.recording).quantities]
         for r in (products, fields)
     ]
     assert not any(kept[0])
@@ -406,12 +406,12 @@ def test_the_calculus_keeps_the_smaller_history():
     assert (
         len(
             rig("elastic-float32")
-            .solver.programs.coupling(rig("elastic-float32").wanted)
+            .solver.programs.coupling(rig("elastic-float32").recording)
             .quantities
         )
         == 5
     )  # fields
-    assert len(rig("mass-2d").solver.programs.coupling(rig("mass-2d").wanted).quantities) == 3
+    assert len(rig("mass-2d").solver.programs.coupling(rig("mass-2d").recording).quantities) == 3
 
 
 # ---------------------------------------------------------------- compositions, run as systems of

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from problems import Problem, difference
 from systems import ORDER, Rig, float64_everywhere, mass_form
 
@@ -31,7 +33,7 @@ from ondax.backends.devito.compiler import CompilerError
 from ondax.backends.devito.emit import Scheme
 from ondax.backends.devito.kernel import Kernel
 from ondax.backends.devito.programs import Programs
-from ondax.backends.workers import OrderedSum, each
+from ondax.backends.workers import TreeSum, each
 from ondax.histories.buffers import ALIGNMENT, Pool, row_length, zeros
 from ondax.scheme.symbols import Symbols
 
@@ -225,21 +227,35 @@ def test_each_keeps_the_order_and_waits_for_all_before_it_raises():
     assert done.is_set()
 
 
-def test_ordered_sum_does_not_depend_on_who_is_first():
-    numbers = [1e16, 1.0, -1e16, 3.0]
+@given(st.permutations(range(7)), st.integers(1, 7))
+def test_a_sum_by_a_tree_does_not_depend_on_who_is_first(order: list[int], count: int):
+    """The sums of a pair, of pairs of pairs, and so on; the last ones may be alone."""
+    texts = TreeSum(count, lambda a, b: f"({a}{b})")
+    for i in order:
+        if i < count:
+            texts.put(i, str(i))
+    expected = ["0", "(01)", "((01)2)", "((01)(23))", "(((01)(23))4)", "(((01)(23))(45))"]
+    assert texts.total == [*expected, "(((01)(23))((45)6))"][count - 1]
 
-    def total(order: list[int]) -> float:
-        result = [0.0]
 
-        def add(x: float) -> None:
-            result[0] += x
+def test_gradients_of_groups_add_up_to_the_bit():
+    """A gradient of four shots is the sum of those of the first two and of the last two."""
+    survey = ox.Survey(
+        ox.line((20.0, 30.0), (180.0, 30.0), 4),
+        ox.line((0.0, 20.0), (200.0, 20.0), 21),
+        ox.ricker(20.0, 100, 0.004),
+        0.004,
+    )
+    F = ox.Propagator(
+        ox.Acoustic(4), ox.Grid((21, 16), 10.0), survey, 2600.0, time_dispersion="raw"
+    )
+    model = jnp.full((21, 16), 2048.0)  # whose chain rule multiplies by a power of two
 
-        ordered = OrderedSum(add)
-        for i in order:
-            ordered.put(i, numbers[i])
-        return result[0]
+    def gradient(shots: list[int]) -> np.ndarray:
+        whole = jax.grad(lambda m: jnp.sum(F(m, shots=shots) ** 2))(model)
+        return np.asarray(whole)[1:-1, 1:-1]  # the edges are sums over the layer
 
-    assert {total(list(order)) for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1])} == {3.0}
+    np.testing.assert_array_equal(gradient([0, 1, 2, 3]), gradient([0, 1]) + gradient([2, 3]))
 
 
 @pytest.mark.parametrize("equation", ["acoustic", "density"])
@@ -282,7 +298,7 @@ def test_threads_sharing_a_shot_agree(x64: None):
 def kernel_call():
     """A kernel and a set of valid arguments, taken from a run."""
     rig = Rig(mass_form(Symbols(1, ORDER, "float64")))
-    kernel = rig.solver.programs.forward(rig.wanted, sparse=False, parallel=False)
+    kernel = rig.solver.programs.forward(rig.recording, sparse=False, parallel=False)
     seen = {}
     original = type(kernel).__call__
 
@@ -463,7 +479,7 @@ def test_two_processes_may_build_at_once(tmp_path: Path):
         sys.path.insert(0, {tests!r})
         import numpy as np
         from systems import ORDER, Rig, float64_everywhere, mass_form
-        from ondax.equations import Symbols
+        from ondax.scheme import Symbols
         rig = Rig(mass_form(Symbols(1, ORDER, "float64")))
         sys.stdin.readline()
         print(float(np.sum(rig.forward(keep=False) ** 2)))

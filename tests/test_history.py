@@ -60,7 +60,7 @@ SYSTEMS: dict[str, Callable[[ox.Settings], Rig]] = {
 
 
 def history_bytes(rig: Rig) -> int:
-    return layout_bytes(rig.solver._layout(rig.wanted))
+    return layout_bytes(rig.solver._layout(rig.recording))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import pytest
 from problems import difference, norm
 
 import ondax as ox
+from ondax.backends.base import Asked
 from ondax.face.host import HostModel
 
 SHAPE, NT, DT, SHOTS = (22, 19), 45, 0.003, 2
@@ -404,9 +405,9 @@ def fired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
     seen: list[tuple[Any, ...]] = []
     original = HostModel._call
 
-    def spied(self: HostModel, key: Any, given: Any, run: Any) -> Any:
-        function = original(self, key, given, run)
-        return lambda *operands: (seen.append((key[0], *key[2:])), function(*operands))[1]
+    def spied(self: HostModel, key: Any, structure: Any, run: Any) -> Any:
+        function = original(self, key, structure, run)
+        return lambda *operands: (seen.append(key), function(*operands))[1]
 
     monkeypatch.setattr(HostModel, "_call", spied)
     yield seen
@@ -433,12 +434,12 @@ def test_fixed_unless_asked(fired: list):
         fired.clear()
         jax.block_until_ready(run(net, weights))
         # no history kept; of the adjoint: no coefficient, the weights, no wavelet, no positions
-        assert fired == [("forward", (), False), ("adjoint", (), True, False, False, True)]
+        assert fired == [("forward", (), False), ("adjoint", Asked(weights=True))]
 
     trainable = ox.nn.ExtendedModelling(s.F, s.model, trainable=True)
     fired.clear()
     jax.block_until_ready(eqx.filter_grad(lambda layer: jnp.sum(layer(weights) ** 2))(trainable))
-    assert fired == [("forward", (0,), False), ("adjoint", (0,), False, False, False, True)]
+    assert fired == [("forward", ("m",), False), ("adjoint", Asked(("m",)))]
 
 
 def test_what_adjoint_layers_compute(fired: list):

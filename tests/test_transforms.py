@@ -19,6 +19,7 @@ from problems import Problem, difference, dot, norm
 from systems import float64_everywhere
 
 import ondax as ox
+from ondax.backends.base import Asked
 from ondax.face.host import HostModel
 
 # Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the
@@ -201,18 +202,16 @@ def test_jacrev(x64: None):
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
     """Every call of a host function, by name, with its static parameters."""
-    seen: list[tuple[str, dict[str, Any]]] = []
+    seen: list[tuple[Any, ...]] = []
     original = HostModel._call
 
-    def spied(self: HostModel, key: Any, given: Any, run: Any) -> Any:
-        function = original(self, key, given, run)
-        names = {"forward": ("keep", "slopes"), "born": ("wanted", "source")}
-        names["adjoint"] = ("wanted", "weights", "source", "slopes", "last_use")
+    def spied(self: HostModel, key: Any, structure: Any, run: Any) -> Any:
+        function = original(self, key, structure, run)
 
         def call(*operands: Any) -> Any:
-            seen.append((key[0], dict(zip(names[key[0]], key[2:], strict=True))))
+            seen.append(key)
             return function(*operands)
 
         return call
@@ -221,16 +220,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str,
     yield seen
 
 
-def calls(
-    asked: list[tuple[str, dict[str, Any]]], run: Callable[[], Any]
-) -> list[tuple[str, dict[str, Any]]]:
+def calls(asked: list[tuple[Any, ...]], run: Callable[[], Any]) -> list[tuple[Any, ...]]:
     asked.clear()
     jax.block_until_ready(run())
     return list(asked)
 
 
-FORWARD = {"keep": (), "slopes": False}
-ADJOINT = {"wanted": (), "weights": False, "source": False, "slopes": False, "last_use": True}
+def forward(*keep: str, slopes: bool = False) -> tuple[Any, ...]:
+    """Modelling, with histories for the named coefficients, or derivatives by receiver position."""
+    return ("forward", keep, slopes)
+
+
+def adjoint(*coefficients: str, **more: bool) -> tuple[Any, ...]:
+    """What a gradient asks for."""
+    return ("adjoint", Asked(coefficients, **more))
 
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
@@ -245,31 +248,27 @@ def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
         return jnp.sum(F({"vp": vp, "rho": rho}, wavelet=w, sources=s, receivers=r) ** 2)
 
     inputs = (model["vp"], model["rho"], wavelet, sources, receivers)
+    both = ("compressibility", "buoyancy_z")
     expected = {
         # of vp: the buoyancy does not depend on it
-        (0,): [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,)})],
-        (1,): [("forward", FORWARD | {"keep": (0, 1)}), ("adjoint", ADJOINT | {"wanted": (0, 1)})],
-        (2,): [("forward", FORWARD), ("adjoint", ADJOINT | {"source": True})],
-        (3,): [("forward", FORWARD), ("adjoint", ADJOINT | {"slopes": True})],
-        (4,): [("forward", FORWARD | {"slopes": True})],
-        (0, 2): [
-            ("forward", FORWARD | {"keep": (0,)}),
-            ("adjoint", ADJOINT | {"wanted": (0,), "source": True}),
-        ],
+        (0,): [forward(both[0]), adjoint(both[0])],
+        (1,): [forward(*both), adjoint(*both)],
+        (2,): [forward(), adjoint(wavelet=True)],
+        (3,): [forward(), adjoint(sources=True)],
+        (4,): [forward(slopes=True)],
+        (0, 2): [forward(both[0]), adjoint(both[0], wavelet=True)],
     }
     for argnums, wanted in expected.items():
         gradient = jax.grad(misfit, argnums=argnums)
         got = calls(asked, lambda g=gradient: (jax.jit(g) if jitted else g)(*inputs))
         assert got == wanted, argnums
-    assert calls(asked, lambda: (jax.jit(misfit) if jitted else misfit)(*inputs)) == [
-        ("forward", FORWARD)
-    ]
+    assert calls(asked, lambda: (jax.jit(misfit) if jitted else misfit)(*inputs)) == [forward()]
 
 
 def test_an_fwi_step_asks_for_the_model_only(asked: list):
     problem = Problem("acoustic", 1, 4, dtype="float32")
     F = problem.propagator()
-    wanted = [("forward", FORWARD | {"keep": (0,)}), ("adjoint", ADJOINT | {"wanted": (0,)})]
+    wanted = [forward("m"), adjoint("m")]
     misfit = lambda m: jnp.sum(F(m) ** 2)  # noqa: E731
     for gradient in (
         jax.grad(misfit),
@@ -280,10 +279,7 @@ def test_an_fwi_step_asks_for_the_model_only(asked: list):
     assert calls(
         asked,
         lambda: jax.grad(lambda m: jnp.sum(jax.lax.stop_gradient(F(m)) * m[0]))(problem.model()),
-    ) in (
-        [("forward", FORWARD)],
-        [("forward", FORWARD | {"keep": (0,)})],
-    )
+    ) in ([forward()], [forward("m")])
     batched = calls(asked, lambda: jax.vmap(jax.grad(misfit))(jnp.stack([problem.model()] * 3)))
     assert batched == wanted  # one call for the batch, not three
 
@@ -294,17 +290,15 @@ def test_born_without_a_forward_run(asked: list):
     F, model, x = problem.propagator(), problem.model(), problem.perturbation()
     _, pull = jax.vjp(F, model)
     transposed = jax.linear_transpose(lambda d: pull(d)[0], problem.cotangent())
-    assert [name for name, _ in calls(asked, lambda: transposed(x))] == ["born"]
+    assert [name for name, *_ in calls(asked, lambda: transposed(x))] == ["born"]
     assert difference(transposed(x)[0], F.jacobian(model).mv(x)) < ROUNDING["float32"]
 
 
 def test_jacobian_products_do_not_model(asked: list):
     problem = Problem("density", 1, 4, dtype="float32")
     J = problem.propagator().jacobian(problem.model())
-    assert calls(asked, lambda: J.mv(problem.perturbation())) == [
-        ("born", {"wanted": (0, 1), "source": False})
-    ]
-    image = ("adjoint", ADJOINT | {"wanted": (0, 1), "last_use": False})
+    assert calls(asked, lambda: J.mv(problem.perturbation())) == [("born",)]
+    image = adjoint("compressibility", "buoyancy_z", exact=True, again=True)
     assert calls(asked, lambda: J.T.mv(problem.cotangent())) == [image]
 
 
@@ -315,8 +309,8 @@ def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
         asked,
         lambda: jax.jit(jax.grad(jax.checkpoint(lambda m: jnp.sum(F(m) ** 2))))(problem.model()),
     )
-    assert got[-1] == ("adjoint", ADJOINT | {"wanted": (0,)})
-    assert [name for name, _ in got[:-1]] in (["forward"], ["forward", "forward"])
+    assert got[-1] == adjoint("m")
+    assert [name for name, *_ in got[:-1]] in (["forward"], ["forward", "forward"])
 
 
 # ---------------------------------------------------------------- beside networks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,29 +12,29 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from . import _validate
-from .face import checks
+from ._types import GivenTraces, Model, Traces
+from .face import checks, modelling
 from .face.callback_errors import as_raised
-from .face.lever import Lever
-from .face.primitives import Operands, adjoint_p, born_p
-from .face.sharding import unify_axes
-from .propagator import GivenTraces, Model, Propagator, Traces
+from .face.host import Hosts
+from .face.modelling import Given
 
 
 class Jacobian(lx.AbstractLinearOperator):
-    """The derivative of traces with respect to the model, at a background model.
+    """The derivative of traces with respect to the model, at a background model: see
+    `Propagator.jacobian`, which makes it.
 
     `mv` is Born modelling (demigration), `.T.mv` its exact transpose (reverse-time migration); both
     read one wavefield history, kept from call to call. Works with lineax's Krylov solvers.
 
     Args:
-        propagator: the nonlinear operator.
+        propagator: the nonlinear operator, an `ox.Propagator`.
         model: the background.
         shots: numbers of the shots; None for all.
         wavelet: source samples instead of the survey's; None for those.
         weights: of extended sources.
     """
 
-    propagator: Propagator
+    propagator: Any
     model: Model
     shots: Array | None
     wavelet: Array | None
@@ -41,92 +42,77 @@ class Jacobian(lx.AbstractLinearOperator):
 
     def __init__(
         self,
-        propagator: Propagator,
+        propagator: Any,
         model: Model,
         shots: Any = None,
         wavelet: Any = None,
         weights: Any = None,
     ) -> None:
         self.propagator = propagator
-        dtype = propagator._dtype(model, wavelet, weights)
+        survey = propagator.survey
+        dtype = modelling.type_of(model, wavelet, weights)
         self.model = jax.tree.map(lambda x: _own(x, dtype), model)
-        self.shots = (
-            None if shots is None else checks.shot_numbers(shots, propagator.survey.n_shots)
-        )
+        self.shots = None if shots is None else checks.shot_numbers(shots, survey.n_shots)
         self.wavelet = None
         if wavelet is not None:
-            shape = (self._n_shots, *propagator.survey.wavelet.shape[1:])
-            self.wavelet = _validate.shaped(
-                "wavelet", checks.wavelet_of_survey(_own(wavelet, dtype), shape), shape, dtype
-            )
+            shape = (self._n_shots, *survey.wavelet.shape[1:])
+            wavelet = checks.wavelet_of_survey(_own(wavelet, dtype), shape)
+            self.wavelet = _validate.shaped("wavelet", wavelet, shape, dtype)
         self.weights = None if weights is None else _own(weights, dtype)
 
     @property
     def _n_shots(self) -> int:
         return self.propagator.survey.n_shots if self.shots is None else self.shots.shape[0]
 
-    def _operands(self) -> tuple[Any, tuple[Any, ...], Any, Operands, Lever]:
-        """The host model, the background's operands, the shots among them, which operands were
-        given, and the lever."""
-        host, arguments, given, lever = self.propagator._arguments(
-            self.model, self.wavelet, self.weights, None, None, self.shots
-        )
-        coefficients, speeds, which, extras = arguments
-        return host, (*coefficients, speeds, which, *extras), which, given, lever
+    @property
+    def _hosts(self) -> Hosts:
+        return self.propagator._hosts
+
+    @property
+    def _dtype(self) -> Any:
+        return modelling.type_of(self.model, self.wavelet, self.weights)
+
+    @property
+    def _given(self) -> Given:
+        return Given(self.wavelet, self.weights, shots=self.shots)
+
+    @as_raised()
+    def check(self) -> None:
+        """Check the background now, rather than in the first product.
+
+        Raises:
+            ValueError: it cannot be modelled; says why.
+        """
+        modelling.background(self._hosts, self.model, self._dtype, self._given)
 
     @as_raised()
     def mv(self, vector: Model) -> Traces:
         """Born traces of a model perturbation, shaped like the propagator's traces."""
-        host, operands, which, given, lever = self._operands()
-        vector = lever.enter(_like(self.model, vector, host.dtype))
-        _, perturbed = jax.jvp(self.propagator.coefficients, (lever.enter(self.model),), (vector,))
-        operands, perturbed = unify_axes((operands, perturbed))
-        wanted = tuple(range(len(host.coefficient_names)))
-        (samples,) = born_p.bind(
-            *operands, *perturbed, host=host, given=given, wanted=wanted, source=False
-        )
-        return lever.leave(self.propagator._traces(samples, which))
+        vector = _like(self.model, vector, self._dtype)
+        named = self._hosts.problem.equation.named(vector)
+        return modelling.born(self._hosts, self.model, named, self._given)
 
     def _transposed_mv(self, traces: GivenTraces) -> Model:
-        host, operands, which, given, lever = self._operands()
-        shape = self.propagator._trace_shape(self._n_shots)
-        shaped = lever.enter(_validate.shaped("traces", traces, shape, host.dtype))
-        # The image passes through the coefficients as derivatives do on their way back: see
-        # `lever`.
-        operands, residual = unify_axes(
-            (operands, lever.up * self.propagator._samples_of(shaped, which))
-        )
-        wanted = tuple(range(len(host.coefficient_names)))
-        gradients = adjoint_p.bind(
-            *operands,
-            residual,
-            host=host,
-            given=given,
-            wanted=wanted,
-            weights=False,
-            source=False,
-            slopes=False,
-            last_use=False,
-        )
-        model, gradients = unify_axes((lever.enter(self.model), tuple(gradients)))
-        _, pull_back = jax.vjp(self.propagator.coefficients, model)
-        (image,) = pull_back(gradients)
-        return lever.leave(jax.tree.map(lambda x: x / lever.up, image))
+        shape = self.out_structure().shape
+        data = _validate.shaped("traces", traces, shape, self._dtype)
+        images = modelling.migrated(self._hosts, self.model, data, self._given)
+        return images if isinstance(self.model, Mapping) else next(iter(images.values()))
 
     def as_matrix(self) -> Float[Array, "data model"]:
         """The dense matrix: one Born run per model point. For tiny problems."""
         return _dense(self)
 
     def transpose(self) -> TransposedJacobian:
+        """Reverse-time migration."""
         return TransposedJacobian(self)
 
     def in_structure(self) -> Any:
+        """The shapes and types of a perturbation."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.model)
 
     def out_structure(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(
-            self.propagator._trace_shape(self._n_shots), self.propagator._dtype(self.model)
-        )
+        """The shape and type of traces."""
+        return jax.ShapeDtypeStruct(self._hosts.problem.trace_shape(self._n_shots), self._dtype)
 
 
 class TransposedJacobian(lx.AbstractLinearOperator):

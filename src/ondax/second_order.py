@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ._types import Model, Traces
 from .face.callback_errors import as_raised
-from .propagator import Model, Propagator, Traces
+from .propagator import Propagator
 
 
 @as_raised()

@@ -84,7 +84,8 @@ def check(
     if np.all(silent):
         raise ValueError(f"receivers: {where}{remedy}")
     if warn:
-        warnings.warn(f"receivers: {where}{remedy}", SilentReceivers, stacklevel=4)
+        level = levels_to_the_user(inspect.currentframe())
+        warnings.warn(f"receivers: {where}{remedy}", SilentReceivers, stacklevel=level)
 
 
 class SuspiciousPositions(UserWarning):

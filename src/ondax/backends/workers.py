@@ -4,14 +4,16 @@ it."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from .. import _forks
 from . import interrupts
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -96,23 +98,103 @@ def _finished(futures: Sequence[Future[T]]) -> None:
         raise pressed
 
 
-class OrderedSum(Generic[T]):
-    """Adds contributions in the order of their numbers, whichever comes first, so that every run
-    gives the same bits.
+class AbstractVisits(ABC):
+    """Where shots are visited."""
+
+    @abstractmethod
+    def each(
+        self,
+        shots: Sequence[S],
+        visit: Callable[[S], T],
+        take: Callable[[S, T], None],
+        threads: int,
+    ) -> None:
+        """Visit all shots, and hand over what each visit finds, one at a time and in any order.
+
+        Args:
+            shots: the shots.
+            visit: what to do with one; may run side by side with others.
+            take: takes what a visit of a shot has found.
+            threads: of this machine, that may be used.
+        """
+
+
+class Threads(AbstractVisits):
+    """Shots are visited by threads of this process."""
+
+    def each(
+        self,
+        shots: Sequence[S],
+        visit: Callable[[S], T],
+        take: Callable[[S, T], None],
+        threads: int,
+    ) -> None:
+        """See `AbstractVisits`."""
+        lock = threading.Lock()
+
+        def bound(shot: S) -> Callable[[], None]:
+            def run() -> None:
+                found = visit(shot)
+                with lock:
+                    take(shot, found)
+
+            return run
+
+        each([bound(shot) for shot in shots], threads)
+
+
+_PLACES: list[AbstractVisits] = [Threads()]
+"""The last of them is where shots are visited: one for the process, as JAX's threads, in which
+callbacks run, know nothing of what holds in the thread that called."""
+
+
+def visits() -> AbstractVisits:
+    """Where shots are visited now."""
+    return _PLACES[-1]
+
+
+@contextmanager
+def visiting(elsewhere: AbstractVisits) -> Iterator[None]:
+    """Within it, shots are visited elsewhere."""
+    _PLACES.append(elsewhere)
+    try:
+        yield
+    finally:
+        _PLACES.remove(elsewhere)
+
+
+class TreeSum(Generic[T]):
+    """A sum over shots by a binary tree over their numbers, whichever comes first, so that its bits
+    depend neither on threads nor on how shots are grouped.
+
+        0   1   2   3   4        (0 + 1), (2 + 3), 4
+         \\ /     \\ /    |        ((0 + 1) + (2 + 3)), 4
+           \\ _ /      |        (((0 + 1) + (2 + 3)) + 4)
 
     Args:
-        add: adds one contribution to the sum.
+        count: how many contributions there will be.
+        add: the sum of two contributions, which may use their memory.
+
+    Attributes:
+        total: the sum, once all have come; None before, or if there are none.
     """
 
-    def __init__(self, add: Callable[[T], None]) -> None:
-        self._add = add
-        self._waiting: dict[int, T] = {}
-        self._next = 0
-        self._lock = threading.Lock()
+    def __init__(self, count: int, add: Callable[[T, T], T]) -> None:
+        self._count, self._add = count, add
+        self._waiting: dict[tuple[int, int], T] = {}
+        self.total: T | None = None
 
     def put(self, number: int, contribution: T) -> None:
-        with self._lock:
-            self._waiting[number] = contribution
-            while self._next in self._waiting:
-                self._add(self._waiting.pop(self._next))
-                self._next += 1
+        """Add a contribution; not from two threads at once."""
+        level, left = 0, self._count
+        while left > 1:
+            sibling = number ^ 1
+            if sibling < left:
+                other = self._waiting.pop((level, sibling), None)
+                if other is None:
+                    self._waiting[level, number] = contribution
+                    return
+                pair = (other, contribution) if sibling < number else (contribution, other)
+                contribution = self._add(*pair)
+            level, number, left = level + 1, number // 2, (left + 1) // 2
+        self.total = contribution

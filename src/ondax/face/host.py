@@ -1,262 +1,315 @@
-"""The host side of a propagator: static sizes, checks of what arrives, and calls to the engine."""
+"""The host side of a propagator: checks of what arrives, and calls to the backend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
-from .. import _validate
+from .. import _forks, _validate
 from .._resolution import check_resolution
-from ..acquisition.components import Components
-from ..backends.devito.programs import Programs, Wanted
-from ..backends.devito.solver import Experiment, Solver
+from ..backends.base import Asked, Experiment
+from ..backends.devito.solver import Solver
 from ..backends.discretisation import Discretisation
+from ..backends.scaling import check_range, peak_of
+from ..boundaries.base import Conditions
+from ..calculus.regions import reach
+from ..histories.base import Recording
 from ..histories.buffers import OutOfMemory
 from ..histories.sampled import check_sampling
-from ..stability.steps import StepCheck
-from . import checks
+from . import checks, schemes
+from .operands import Changes, Operands, Positions
 from .positions import from_pairs
-from .primitives import Operands
+from .problem import Problem
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
+Batch = tuple[int, ...]
+Names = tuple[str, ...]
 
 
 class HostModel:
-    """One scheme, grid and survey in one floating-point type. Compared by identity; safe to share
-    between threads.
+    """A problem in one floating-point type. Compared by identity; safe to share between threads.
 
     Args:
-        programs: the compiled scheme.
-        grid: the discretisation.
-        solver: the engine.
-        source: default source samples at internal steps, (shot, source, step).
-        source_positions: default positions, metres, (shot, source, axis).
-        receiver_positions: likewise, (shot, receiver, axis).
-        ports: what sources feed and what receivers read.
-        check: checks the bounds of a model (slowest and fastest speed, least values of positive
-            parameters).
-        check_positions: checks positions given at run time; raises ValueError.
-        check_step: checks that the time step holds for a model.
-        check_wavelets: warns of wavelets given at run time; of them and the slowest speed.
-        store_every: sampling of the history.
-        linearize: makes the host model of the scheme together with its tangent.
+        problem: what is computed.
+        dtype: "float32" or "float64".
+        tangent: run the scheme together with its tangent: traces and Born traces.
     """
 
-    def __init__(
-        self,
-        programs: Programs,
-        grid: Discretisation,
-        solver: Solver,
-        source: np.ndarray,
-        source_positions: np.ndarray,
-        receiver_positions: np.ndarray,
-        ports: tuple[Components, Components],
-        check: Callable[..., None],
-        check_positions: Callable[[str, np.ndarray], None],
-        check_step: StepCheck,
-        check_wavelets: Callable[[np.ndarray, float], None] | None,
-        store_every: int,
-        linearize: Callable[[], HostModel],
-    ) -> None:
-        self.programs = programs
-        self.grid = grid
-        self.solver = solver
-        self.source = source
-        self.source_positions = source_positions
-        self.receiver_positions = receiver_positions
-        self.ports = ports
-        self.check = check
-        self.check_positions = check_positions
-        self.check_step = check_step
-        self.check_wavelets = check_wavelets
-        self.contrasts = len(check_step.equation.contrasts or ())
-        self.store_every = store_every
-        self._linearize = linearize
-        self.coefficient_names = tuple(c.name for c in programs.scheme.system.coefficients)
-        self.shape = grid.shape
-        self.steps = grid.steps
-        self.samples = grid.samples
-        self.dtype = np.dtype(grid.dtype)
-        per_port = 1 if programs.scheme.extended else source_positions.shape[1]
-        self.n_sources = len(programs.scheme.system.inputs) * per_port
-        self.n_receivers = len(programs.scheme.system.outputs) * receiver_positions.shape[1]
+    def __init__(self, problem: Problem, dtype: str, tangent: bool = False) -> None:
+        self.problem = problem
+        self.dtype = np.dtype(dtype)
+        self.tangent = tangent
+        self.sources, self.receivers = problem.sources, problem.receivers
+        survey = problem.survey
+        self.points = survey.n_sources, survey.n_receivers
+        programs = self._programs()
+        system = programs.scheme.system
+        self.coefficient_names = tuple(c.name for c in system.coefficients)
+        domain = self._domain(programs)
+        self.shape, self.steps, self.samples = domain.shape, domain.steps, domain.samples
+        self.n_sources = len(system.inputs) * (1 if survey.extended else survey.n_sources)
+        self.n_receivers = len(system.outputs) * survey.n_receivers
+        self.solver = Solver(programs, domain, problem.settings)
+        source = problem.source_samples
+        what = "the wavelets of the survey (over the volume of a cell)"
+        check_range([(peak_of(source), 0)], self.dtype, what)
+        self.source = source.astype(self.dtype)
         self._calls: dict[Any, HostFunction] = {}
+        self._linearized: HostModel | None = None
+        self._lock = _forks.lock()
+
+    def _programs(self) -> Any:
+        p = self.problem
+        return schemes.programs(
+            p.equation,
+            p.boundary,
+            p.grid.ndim,
+            self.dtype.name,
+            tuple(port.name for port in self.sources.ports),
+            tuple(port.name for port in self.receivers.ports),
+            self.tangent,
+            p.survey.extended,
+            schemes.axes_between_layers(p.equation, p.boundary, p.grid.shape),
+        )
+
+    def _domain(self, programs: Any) -> Discretisation:
+        p, symbols = self.problem, programs.scheme.symbols
+        grid, widths = p.grid, p.widths
+        shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
+        felt = reach(programs.scheme.system)
+        strips = {
+            (axis, side): min(width + felt, n)
+            for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
+            for side, width in (("low", low), ("high", high))
+        }
+        conditions = Conditions(0.0, p.max_velocity, p.dominant_frequency, p.dt)
+        return Discretisation(
+            shape=shape,
+            spacing=grid.spacing,
+            origin=tuple(
+                o - low * h
+                for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)
+            ),
+            dt=p.dt,
+            steps=p.steps,
+            record_every=p.steps_per_sample,
+            interpolation=p.interpolation,
+            dtype=self.dtype.name,
+            profiles=p.boundary.profiles(symbols, shape, grid.spacing, conditions),
+            strips=strips,
+            surface=p.boundary.free_surface,
+            late=p.late * (2 if self.tangent else 1),
+        )
 
     @property
     def linearized(self) -> HostModel:
-        """The scheme together with its tangent: coefficients and their perturbations, traces and
-        Born traces."""
-        return self._linearize()
+        """The scheme together with its tangent: coefficients and their perturbations."""
+        with self._lock:
+            if self._linearized is None:
+                self._linearized = HostModel(self.problem, self.dtype.name, tangent=True)
+            return self._linearized
 
-    def forward(self, given: Operands, keep: tuple[int, ...], slopes: bool) -> HostFunction:
+    @cached_property
+    def tangents(self) -> Mapping[str, str]:
+        """The names that coefficients have in the tangent, by their own."""
+        count = len(self.coefficient_names)
+        return dict(
+            zip(self.coefficient_names, self.linearized.coefficient_names[count:], strict=True)
+        )
+
+    # ---------------------------------------------------------------- what primitives call
+
+    def forward(self, structure: Any, keep: Names, slopes: bool) -> HostFunction:
+        """See `primitives.forward`."""
+
+        def run(batch: Batch, operands: Operands) -> Any:
+            e = self._experiment(operands)
+            recording = self._sampled(keep, e, operands)
+            return self.solver.forward(batch, e, recording, slopes)
+
+        return self._call(("forward", keep, slopes), structure, run)
+
+    def born(self, structure: Any) -> HostFunction:
+        """See `primitives.born`."""
+
+        def run(batch: Batch, operands: Operands, changes: Changes) -> Any:
+            e = self._experiment(operands)
+            recording = self._recording(changes.coefficients)
+            if recording is None:  # modelling is linear in the source
+                e = replace(e, source=changes.wavelet)
+                return self.solver.forward(batch, e, None, False)
+            return self.solver.born(batch, e, recording, changes.coefficients, changes.wavelet)
+
+        return self._call(("born",), structure, run)
+
+    def adjoint(self, structure: Any, asked: Asked) -> HostFunction:
+        """See `primitives.adjoint`."""
+
+        def run(batch: Batch, operands: Operands, residual: np.ndarray) -> Any:
+            e = self._experiment(operands)
+            if asked.exact:
+                recording = self._recording(asked.coefficients)
+            else:
+                recording = self._sampled(asked.coefficients, e, operands)
+            return self.solver.adjoint(batch, e, recording, residual, asked)
+
+        return self._call(("adjoint", asked), structure, run)
+
+    def curvature(self, structure: Any, asked: Asked) -> HostFunction:
+        """See `primitives.curvature`: the gradients of <residual, Born traces of the moves>, by the
+        adjoint of the linearised scheme."""
+
         def run(
-            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
-        ) -> tuple[np.ndarray, ...]:
-            return self.solver.forward(batch, e, self._sampled(keep, e, given), slopes)
+            batch: Batch, operands: Operands, residual: np.ndarray, moves: Mapping[str, np.ndarray]
+        ) -> Any:
+            e = self._experiment(operands)
+            moved = {
+                self.tangents[n]: moves[n] if n in moves else np.zeros_like(c)
+                for n, c in e.coefficients.items()
+            }
+            e = replace(e, coefficients={**e.coefficients, **moved})
+            both = np.concatenate([np.zeros_like(residual), residual], axis=-2)
+            recording = self._recording(asked.coefficients)
+            return self.linearized.solver.adjoint(batch, e, recording, both, asked)
 
-        return self._call(("forward", given, keep, slopes), given, run)
+        return self._call(("curvature", asked), structure, run)
 
-    def born(self, given: Operands, wanted: tuple[int, ...], source: bool) -> HostFunction:
-        def run(
-            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
-        ) -> tuple[np.ndarray, ...]:
-            perturbed = self._wanted(wanted)
-            if perturbed is None:  # modelling is linear in the source
-                return self.solver.forward(batch, replace(e, source=rest[-1]), None, False)
-            return (
-                self.solver.born(
-                    batch, e, perturbed, rest[: len(wanted)], rest[-1] if source else None
-                ),
-            )
+    def _recording(self, names: Any, every: int = 1) -> Recording | None:
+        """What to keep for the named coefficients, in the scheme's order."""
+        chosen = tuple(n for n in self.coefficient_names if n in names)
+        return Recording(chosen, every) if chosen else None
 
-        return self._call(("born", given, wanted, source), given, run)
-
-    def adjoint(
-        self,
-        given: Operands,
-        wanted: tuple[int, ...],
-        weights: bool,
-        source: bool,
-        slopes: bool,
-        last_use: bool,
-    ) -> HostFunction:
-        asked = {"weights": weights, "source": source, "slopes": slopes, "last_use": last_use}
-
-        def run(
-            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
-        ) -> tuple[np.ndarray, ...]:
-            # The transpose of Born modelling is exact; a gradient, whose history is used once, may
-            # sample it in time.
-            chosen = self._sampled(wanted, e, given) if last_use else self._wanted(wanted)
-            return self.solver.adjoint(batch, e, chosen, rest[0], **asked)
-
-        return self._call(("adjoint", given, wanted, *asked.values()), given, run)
-
-    def curvature(
-        self, given: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]
-    ) -> HostFunction:
-        """How the gradients of <residual, traces> change with the coefficients that move: the
-        gradients of <residual, Born traces of the moves>, by the adjoint of the linearised
-        scheme."""
-
-        def run(
-            batch: tuple[int, ...], e: Experiment, rest: list[np.ndarray]
-        ) -> tuple[np.ndarray, ...]:
-            residual, *moves = rest
-            by_index = dict(zip(moved, moves, strict=True))
-            perturbations = tuple(
-                by_index.get(i, np.zeros_like(c)) for i, c in enumerate(e.coefficients)
-            )
-            e = replace(e, coefficients=(*e.coefficients, *perturbations))
-            residual = np.concatenate([np.zeros_like(residual), residual], axis=-2)
-            chosen = self._wanted(wanted)
-            return self.linearized.solver.adjoint(batch, e, chosen, residual, last_use=False)
-
-        return self._call(("curvature", given, wanted, moved), given, run)
-
-    def _wanted(self, indices: tuple[int, ...], every: int = 1) -> Wanted | None:
-        if not indices:
-            return None
-        return Wanted(tuple(self.coefficient_names[i] for i in indices), every)
-
-    def _sampled(self, indices: tuple[int, ...], e: Experiment, given: Operands) -> Wanted | None:
+    def _sampled(self, names: Names, e: Experiment, operands: Operands) -> Recording | None:
         """A history sampled in time as the settings say. The survey's wavelets were checked when it
         was accepted.
 
         Raises:
             ValueError: wavelets given with this call have frequencies too high for that.
         """
-        if indices and given.wavelet:
-            check_sampling(self.store_every, e.source, self.grid.dt)
-        return self._wanted(indices, self.store_every)
+        every = self.problem.settings.store_every
+        if names and operands.wavelet is not None:
+            check_sampling(every, e.source, self.problem.dt)
+        return self._recording(names, every)
 
-    def _call(
-        self, key: Any, given: Operands, run: Callable[..., tuple[np.ndarray, ...]]
-    ) -> HostFunction:
+    def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> HostFunction:
         """The one long-lived function of these parameters: JAX would compile anew for another."""
+        key = (*key, structure)
         if key in self._calls:
             return self._calls[key]
 
-        def call(*operands: Any) -> tuple[np.ndarray, ...]:
-            arrays = [np.asarray(x) for x in operands]
-            count = len(self.coefficient_names)
-            axes = arrays[0].ndim - len(self.shape)
+        def call(*leaves: Any) -> tuple[np.ndarray, ...]:
+            arrays = [np.asarray(x) for x in leaves]
+            axes = arrays[0].ndim - len(self.shape)  # a coefficient comes first
             batch = tuple(max(a.shape[i] for a in arrays) for i in range(axes))
             if any(0 in a.shape[:axes] for a in arrays):
                 raise ValueError("vmap over no model at all: the mapped axis is empty")
-            experiment, rest = self._experiment(
-                arrays[:count], arrays[count], arrays[count + 1], arrays[count + 2 :], given
-            )
+            parts = jax.tree.unflatten(structure, arrays)
+            parts = (parts,) if isinstance(parts, Operands) else parts
             try:
-                results = run(batch, experiment, rest)
+                results = tuple(jax.tree.leaves(run(batch, *parts)))
             except OutOfMemory as error:
                 raise self.solver.out_of_memory(error) from None
-            self._check_results(results)
+            _check_results(results)
             return results
 
         return self._calls.setdefault(key, call)
 
-    def _experiment(
-        self,
-        coefficients: list[np.ndarray],
-        speeds: np.ndarray,
-        shots: np.ndarray,
-        more: list[np.ndarray],
-        given: Operands,
-    ) -> tuple[Experiment, list[np.ndarray]]:
-        for row in speeds.reshape(-1, speeds.shape[-1]):
-            self.check(*map(float, row[: row.size - self.contrasts]))
-        for name, values in zip(self.coefficient_names, coefficients, strict=True):
+    # ---------------------------------------------------------------- checks
+
+    def _experiment(self, operands: Operands) -> Experiment:
+        """What arrived, checked.
+
+        Raises:
+            ValueError: says what is wrong, and the remedy.
+        """
+        problem, survey, bounds = self.problem, self.problem.survey, operands.bounds
+        contrasts = len(problem.equation.contrasts or ())
+        for row in bounds.reshape(-1, bounds.shape[-1]):
+            problem.check_bounds(*map(float, row[: row.size - contrasts]))
+        for name, values in operands.coefficients.items():
             _validate.finite_coefficient(name, values)
-        self._check_steps(speeds, coefficients)
-        checks.shot_range(shots, self.source_positions.shape[0])
-        more = list(more)
-        source = more.pop(0) if given.wavelet else self.source[shots]
-        weights = more.pop(0) if given.weights else None
-        fired = (
-            "data" if self.check_wavelets is None else "the wavelet"
-        )  # of adjoint modelling, or of modelling
-        for name, values in ((fired, source if given.wavelet else None), ("weights=", weights)):
+        self._check_steps(operands, contrasts)
+        shots = operands.shots
+        checks.shot_range(shots, survey.n_shots)
+        for name, values in (("the wavelet", operands.wavelet), ("weights=", operands.weights)):
             if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
                 raise ValueError(f"{name} has values that are not finite")
-        if given.wavelet and self.check_wavelets is not None and source.size:
-            self.check_wavelets(source, float(np.min(speeds[..., 0])))
-        sources, receivers = self.source_positions[shots], self.receiver_positions[shots]
-        if given.sources:
-            sources = self._positions("sources", more.pop(0), given)
-        if given.receivers:
-            receivers = self._positions("receivers", more.pop(0), given)
-        return Experiment(tuple(coefficients), source, sources, receivers, weights), more
-
-    def _check_steps(self, speeds: np.ndarray, coefficients: list[np.ndarray]) -> None:
-        """Check that the time step holds for each model of the batch."""
-        batch = np.broadcast_shapes(
-            speeds.shape[:-1], *(c.shape[: c.ndim - len(self.shape)] for c in coefficients)
+        source = operands.wavelet
+        if source is not None and source.size:
+            problem.check_wavelets(source, float(np.min(bounds[..., 0])))
+        return Experiment(
+            coefficients=operands.coefficients,
+            source=self.source[shots] if source is None else source,
+            source_positions=self._positions("sources", operands.sources, survey.sources, shots),
+            receiver_positions=self._positions(
+                "receivers", operands.receivers, survey.receivers, shots
+            ),
+            weights=operands.weights,
         )
-        rows = np.broadcast_to(speeds, (*batch, speeds.shape[-1]))
-        models = [np.broadcast_to(c, (*batch, *self.shape)) for c in coefficients]
+
+    def _check_steps(self, operands: Operands, contrasts: int) -> None:
+        """Check that the time step holds for each model of the batch."""
+        bounds, coefficients = operands.bounds, operands.coefficients
+        axes = [c.shape[: c.ndim - len(self.shape)] for c in coefficients.values()]
+        batch = np.broadcast_shapes(bounds.shape[:-1], *axes)
+        rows = np.broadcast_to(bounds, (*batch, bounds.shape[-1]))
+        models = {n: np.broadcast_to(c, (*batch, *self.shape)) for n, c in coefficients.items()}
         for position in np.ndindex(*batch):
             _, fastest, *others = map(float, rows[position])
-            values = {
-                name: c[position] for name, c in zip(self.coefficient_names, models, strict=True)
-            }
-            self.check_step(values, fastest, others[len(others) - self.contrasts :])
+            values = {name: c[position] for name, c in models.items()}
+            self.problem.check_step(values, fastest, others[len(others) - contrasts :])
 
-    def _positions(self, name: str, pairs: np.ndarray, given: Operands) -> np.ndarray:
-        positions = from_pairs(pairs)
-        if name in given.single:
+    def _positions(
+        self, name: str, given: Positions | None, of_survey: np.ndarray, shots: np.ndarray
+    ) -> np.ndarray:
+        """Metres, (*batch, shot, point, axis)."""
+        if given is None:
+            return of_survey[shots]
+        positions = from_pairs(given.pairs)
+        if given.single:
             check_resolution(name, positions, np.float32)
-        self.check_positions(name, positions.reshape(-1, positions.shape[-1]))
+        self.problem.check_positions(name, positions.reshape(-1, positions.shape[-1]))
         return positions
 
-    def _check_results(self, results: tuple[np.ndarray, ...]) -> None:
-        for array in results:
-            if not np.isfinite(np.sum(array, dtype=np.float64)):
-                raise FloatingPointError(
-                    "the wavefield grew beyond all bounds: the time step is unstable for this "
-                    "model, or the traces or "
-                    "perturbations passed in are not finite"
-                )
+
+def _check_results(results: tuple[np.ndarray, ...]) -> None:
+    for array in results:
+        if not np.isfinite(np.sum(array, dtype=np.float64)):
+            raise FloatingPointError(
+                "the wavefield grew beyond all bounds: the time step is unstable for this "
+                "model, or the traces or perturbations passed in are not finite"
+            )
+
+
+class Hosts:
+    """The host models of a problem, and what is made of each, once; compared by identity."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._made: dict[Any, Any] = {}
+        self._lock = _forks.lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, and what is read from a pickle, make their own: kernels and locks cannot be
+        copied, nor need they be."""
+        return {"problem": self.problem}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["problem"])
+
+    def of(self, dtype: Any) -> HostModel:
+        """The host model of a floating-point type."""
+        name = np.dtype(dtype).name
+        return self.once(name, lambda: HostModel(self.problem, name))
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is made under a key, now or before."""
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            return self._made[key]

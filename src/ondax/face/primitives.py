@@ -1,53 +1,32 @@
 """The host operations as JAX primitives: forward modelling, Born modelling and its transpose, and
 how that transpose changes with the background (curvature).
 
-Born and adjoint are linear in their last operands and each is the other's transpose, and curvature
-is its own, so that gradients, `jax.linear_transpose`, `vmap`, `scan` and lineax all work on them.
-Every operand and result carries the same leading batch axes; vmapping adds one, of length 1 where
-an operand is shared.
+Born and adjoint are linear in what they take last, and each is the other's transpose; curvature is
+its own. So gradients, `jax.linear_transpose`, `vmap`, `scan` and lineax all work on them. What a
+primitive takes is a pytree, `Operands` and what is linear, whose leaves it is bound to and whose
+structure is one of its parameters; so are results. Every leaf carries the same leading batch axes;
+vmapping adds one, of length 1 where an operand is shared.
 """
 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
+from ..backends.base import Asked, Gradients
 from .callback_errors import FORWARD_REMEDY
+from .operands import Changes, Operands
 from .transport import register_host_primitive
 
-
-@dataclass(frozen=True)
-class Operands:
-    """Which operands a primitive takes, in this order: model coefficients, bounds to check, shot
-    numbers, then those given here.
-
-    Attributes:
-        wavelet: source samples (shot, port and source, step); else the survey's.
-        weights: of extended sources, (shot, *grid); a survey of such sources has no others.
-        sources: source positions (shot, source, axis, 2), pairs that sum to them; else the
-            survey's.
-        receivers: receiver positions (shot, receiver, axis, 2), likewise; else the survey's.
-        single: which of the positions came in single precision; no operands.
-    """
-
-    wavelet: bool = False
-    weights: bool = False
-    sources: bool = False
-    receivers: bool = False
-    single: tuple[str, ...] = ()
-
-    @property
-    def present(self) -> tuple[bool, bool, bool, bool]:
-        """Which operands there are, in order."""
-        return self.wavelet, self.weights, self.sources, self.receivers
+Names = tuple[str, ...]
 
 
 @runtime_checkable
@@ -58,7 +37,7 @@ class Host(Protocol):
     Sources and receivers are counted once for each port.
     """
 
-    coefficient_names: tuple[str, ...]
+    coefficient_names: Names
     shape: tuple[int, ...]
     steps: int
     samples: int
@@ -67,21 +46,19 @@ class Host(Protocol):
     n_receivers: int
 
     @property
-    def linearized(self) -> Host: ...
-    def forward(self, operands: Operands, keep: tuple[int, ...], slopes: bool) -> Any: ...
-    def born(self, operands: Operands, wanted: tuple[int, ...], source: bool) -> Any: ...
-    def adjoint(
-        self,
-        operands: Operands,
-        wanted: tuple[int, ...],
-        weights: bool,
-        source: bool,
-        slopes: bool,
-        last_use: bool,
-    ) -> Any: ...
-    def curvature(
-        self, operands: Operands, wanted: tuple[int, ...], moved: tuple[int, ...]
-    ) -> Any: ...
+    def linearized(self) -> Host:
+        """The scheme together with its tangent."""
+        ...
+
+    @property
+    def tangents(self) -> Mapping[str, str]:
+        """The names that coefficients have in the tangent, by their own."""
+        ...
+
+    def forward(self, structure: Any, keep: Names, slopes: bool) -> Any: ...
+    def born(self, structure: Any) -> Any: ...
+    def adjoint(self, structure: Any, asked: Asked) -> Any: ...
+    def curvature(self, structure: Any, asked: Asked) -> Any: ...
 
 
 def _primitive(name: str) -> Primitive:
@@ -96,29 +73,84 @@ adjoint_p = _primitive("ondax_adjoint")
 curvature_p = _primitive("ondax_curvature")
 
 
-def _batch(host: Host, coefficient: Any) -> tuple[int, ...]:
-    return coefficient.shape[: coefficient.ndim - len(host.shape)]
+# ---------------------------------------------------------------- calls
 
 
-def _full_batch(host: Host, operands: tuple[Any, ...], batch_axes: int) -> tuple[int, ...]:
-    """The common batch: operands have length 1 along axes that they share."""
-    return tuple(max(x.shape[i] for x in operands) for i in range(batch_axes))
+def forward(host: Host, operands: Operands, keep: Names = (), slopes: bool = False) -> list[Any]:
+    """What receivers record, (shot, port and receiver, sample); with `slopes` also its derivatives
+    by receiver position, (shot, port and receiver, axis, sample), per metre.
+
+    Args:
+        host: the host model.
+        operands: what the run depends on.
+        keep: names of the coefficients whose gradients will be asked for.
+        slopes: whether derivatives are wanted.
+    """
+    leaves, structure = jax.tree.flatten(operands)
+    return forward_p.bind(*leaves, host=host, structure=structure, keep=keep, slopes=slopes)
 
 
-def _results(
-    host: Host, operands: tuple[Any, ...], shapes: list[tuple[int, ...]]
-) -> list[ShapedArray]:
-    batch = _full_batch(host, operands, len(_batch(host, operands[0])))
-    model = operands[0]
+def born(host: Host, operands: Operands, changes: Changes) -> Any:
+    """How what receivers record changes, (shot, port and receiver, sample)."""
+    leaves, structure = jax.tree.flatten((operands, changes))
+    (samples,) = born_p.bind(*leaves, host=host, structure=structure)
+    return samples
+
+
+def adjoint(host: Host, operands: Operands, residual: Any, asked: Asked) -> Gradients:
+    """The gradients of <residual, what receivers record>.
+
+    Args:
+        host: the host model.
+        operands: where they are taken.
+        residual: (shot, port and receiver, sample).
+        asked: which.
+    """
+    leaves, structure = jax.tree.flatten((operands, residual))
+    results = adjoint_p.bind(*leaves, host=host, structure=structure, asked=asked)
+    return jax.tree.unflatten(jax.tree.structure(_gradient_shapes(host, 0, asked)), results)
+
+
+def curvature(
+    host: Host, operands: Operands, residual: Any, moves: dict[str, Any], asked: Asked
+) -> dict[str, Any]:
+    """How the gradients of <residual, what receivers record> in the coefficients asked for change
+    as others move, by name."""
+    leaves, structure = jax.tree.flatten((operands, residual, moves))
+    results = curvature_p.bind(*leaves, host=host, structure=structure, asked=asked)
+    return dict(zip(sorted(asked.coefficients), results, strict=True))
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def _gradient_shapes(host: Host, shots: int, asked: Asked) -> Gradients:
+    def shape(wanted: bool, *sizes: int) -> Any:
+        return jax.ShapeDtypeStruct(sizes, host.dtype) if wanted else None
+
+    return Gradients(
+        coefficients={name: shape(True, *host.shape) for name in asked.coefficients},
+        wavelet=shape(asked.wavelet, shots, host.n_sources, host.steps),
+        weights=shape(asked.weights, shots, *host.shape),
+        at_sources=shape(asked.sources, shots, host.n_sources, len(host.shape), host.steps),
+    )
+
+
+def _operands(structure: Any, leaves: Any) -> Operands:
+    tree = jax.tree.unflatten(structure, leaves)
+    return tree if isinstance(tree, Operands) else tree[0]
+
+
+def _types(host: Host, structure: Any, leaves: Any, shapes: Any) -> list[Any]:
+    """The types of results, given the shapes of one batch element."""
+    coefficient = leaves[0]
+    axes = coefficient.ndim - len(host.shape)
+    batch = tuple(max(x.shape[i] for x in leaves) for i in range(axes))
     # Updating an operand's type, rather than making one, lets the axes of shard_map survive.
     return [
-        model.update(shape=(*batch, *shape), dtype=np.dtype(host.dtype), weak_type=False)
-        for shape in shapes
+        coefficient.update(shape=(*batch, *s.shape), dtype=np.dtype(host.dtype), weak_type=False)
+        for s in jax.tree.leaves(shapes)
     ]
-
-
-def _shots(host: Host, operands: tuple[Any, ...]) -> int:
-    return operands[len(host.coefficient_names) + 1].shape[-1]
 
 
 class LooselyHeld:
@@ -132,9 +164,9 @@ class LooselyHeld:
         return self._id
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, LooselyHeld) and self.host is other.host is not None
-        )
+        if self is other:
+            return True
+        return isinstance(other, LooselyHeld) and self.host is other.host is not None
 
     @property
     def host(self) -> Any:
@@ -150,83 +182,60 @@ def _strong(host: Any) -> Host:
 
 
 @forward_p.def_abstract_eval
-def _forward_types(
-    *operands: Any, host: Host | LooselyHeld, given: Operands, keep: tuple[int, ...], slopes: bool
-) -> Any:
+def _forward_types(*leaves: Any, host: Any, structure: Any, keep: Names, slopes: bool) -> Any:
     host = _strong(host)
-    shots = _shots(host, operands)
-    shapes: list[tuple[int, ...]] = [(shots, host.n_receivers, host.samples)]
-    if slopes:
-        shapes.append((shots, host.n_receivers, len(host.shape), host.samples))
-    return _results(host, operands, shapes)
+    shots = _operands(structure, leaves).shots.shape[-1]
+    samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)
+    moved = (shots, host.n_receivers, len(host.shape), host.samples)
+    shapes = [samples, jax.ShapeDtypeStruct(moved, host.dtype)] if slopes else [samples]
+    return _types(host, structure, leaves, shapes)
 
 
 @born_p.def_abstract_eval
-def _born_types(
-    *operands: Any, host: Host | LooselyHeld, given: Operands, wanted: tuple[int, ...], source: bool
-) -> Any:
+def _born_types(*leaves: Any, host: Any, structure: Any) -> Any:
     host = _strong(host)
-    return _results(host, operands, [(_shots(host, operands), host.n_receivers, host.samples)])
+    shots = _operands(structure, leaves).shots.shape[-1]
+    samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)
+    return _types(host, structure, leaves, samples)
 
 
 @adjoint_p.def_abstract_eval
-def _adjoint_types(
-    *operands: Any,
-    host: Host | LooselyHeld,
-    given: Operands,
-    wanted: tuple[int, ...],
-    weights: bool,
-    source: bool,
-    slopes: bool,
-    last_use: bool,
-) -> Any:
+def _adjoint_types(*leaves: Any, host: Any, structure: Any, asked: Asked) -> Any:
     host = _strong(host)
-    shots = _shots(host, operands)
-    shapes: list[tuple[int, ...]] = [host.shape] * len(wanted)
-    if weights:
-        shapes.append((shots, *host.shape))
-    if source:
-        shapes.append((shots, host.n_sources, host.steps))
-    if slopes:
-        shapes.append((shots, host.n_sources, len(host.shape), host.steps))
-    return _results(host, operands, shapes)
+    shots = _operands(structure, leaves).shots.shape[-1]
+    return _types(host, structure, leaves, _gradient_shapes(host, shots, asked))
 
 
 @curvature_p.def_abstract_eval
-def _curvature_types(
-    *operands: Any, host: Host | LooselyHeld, given: Operands, wanted: Any, moved: Any
-) -> Any:
+def _curvature_types(*leaves: Any, host: Any, structure: Any, asked: Asked) -> Any:
     host = _strong(host)
-    return _results(host, operands, [host.shape] * len(wanted))
+    shapes = _gradient_shapes(host, 0, Asked(asked.coefficients))
+    return _types(host, structure, leaves, shapes)
 
 
-register_host_primitive(
-    forward_p,
-    lambda host, given, keep, slopes: _strong(host).forward(given, keep, slopes),
-    eagerly=_weak,
-)
-register_host_primitive(
-    born_p,
-    lambda host, given, wanted, source: _strong(host).born(given, wanted, source),
-    eagerly=_weak,
-)
-register_host_primitive(
-    adjoint_p, lambda host, given, **asked: _strong(host).adjoint(given, **asked), eagerly=_weak
-)
-register_host_primitive(
-    curvature_p,
-    lambda host, given, wanted, moved: _strong(host).curvature(given, wanted, moved),
-    eagerly=_weak,
-)
+for _p, _name in (
+    (forward_p, "forward"),
+    (born_p, "born"),
+    (adjoint_p, "adjoint"),
+    (curvature_p, "curvature"),
+):
+    register_host_primitive(
+        _p,
+        lambda host, _name=_name, **params: getattr(_strong(host), _name)(**params),
+        eagerly=_weak,
+    )
+
+
+# ---------------------------------------------------------------- rules
 
 
 def _batching_rule(primitive: Primitive) -> Any:
     """One host call for the whole batch; operands without a batch axis get one of length 1."""
 
-    def rule(operands: Any, axes: Any, **params: Any) -> Any:
+    def rule(leaves: Any, axes: Any, **params: Any) -> Any:
         moved = [
             jnp.expand_dims(x, 0) if axis is None else jnp.moveaxis(x, axis, 0)
-            for x, axis in zip(operands, axes, strict=True)
+            for x, axis in zip(leaves, axes, strict=True)
         ]
         results = primitive.bind(*moved, **params)
         return results, [0] * len(results)
@@ -238,90 +247,25 @@ for _p in (forward_p, born_p, adjoint_p, curvature_p):
     batching.primitive_batchers[_p] = _batching_rule(_p)
 
 
-def _linear_jvp(primitive: Primitive, count: Any, background: Any = None) -> Any:
-    """A primitive that is linear in its last operands: the tangent is the primitive itself, and
-    what `background` adds for tangents of the others."""
-
-    def rule(primals: Any, tangents: Any, **params: Any) -> Any:
-        n = count(params)
-        results = primitive.bind(*primals, **params)
-        found: list[Any] = [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
-        if any(not isinstance(t, ad.Zero) for t in tangents[-n:]):
-            linear = [ad.instantiate_zeros(t) for t in tangents[-n:]]
-            found = primitive.bind(*primals[:-n], *linear, **params)
-        if any(not isinstance(t, ad.Zero) for t in tangents[:-n]):
-            if background is None:
-                raise NotImplementedError(
-                    f"{primitive.name} cannot be differentiated in its background model, wavelet "
-                    "or positions (second "
-                    "derivatives), it is linear in its other arguments only: see ox.hvp and F.jvp"
-                )
-            found = [
-                ad.add_tangents(a, b)
-                for a, b in zip(found, background(primals, tangents, **params), strict=True)
-            ]
-        return results, found
-
-    return rule
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, ad.Zero)
 
 
-def _born_in_background(
-    primals: Any,
-    tangents: Any,
-    *,
-    host: Host,
-    given: Operands,
-    wanted: tuple[int, ...],
-    source: bool,
-) -> Any:
-    """How Born traces change with the background: the Born traces of the linearised scheme."""
-    count, n = len(host.coefficient_names), _born_inputs({"wanted": wanted, "source": source})
-    if source or any(not isinstance(t, ad.Zero) for t in tangents[count:-n]):
-        raise NotImplementedError(
-            "Born traces can be differentiated again in model and perturbation only"
-        )
-    perturbed = dict(zip(wanted, primals[-n:], strict=True))
-    coefficients = primals[:count]
-    perturbations = [
-        perturbed[i] if i in perturbed else jnp.zeros_like(c) for i, c in enumerate(coefficients)
-    ]
-    moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
-    (rows,) = born_p.bind(
-        *coefficients,
-        *perturbations,
-        *primals[count:-n],
-        *(tangents[i] for i in moved),
-        host=host.linearized,
-        given=given,
-        wanted=moved,
-        source=False,
-    )
-    return [jnp.split(rows, 2, axis=-2)[1]]
+def _moving(tangents: Any) -> bool:
+    return any(not _is_zero(t) for t in jax.tree.leaves(tangents, is_leaf=_is_zero))
 
 
-def _born_inputs(params: Any) -> int:
-    return len(params["wanted"]) + params["source"]
+def _instantiated(tangents: Any) -> Any:
+    return jax.tree.map(ad.instantiate_zeros, tangents, is_leaf=_is_zero)
 
 
-def _adjoint_in_background(
-    primals: Any, tangents: Any, *, host: Host, given: Operands, **asked: Any
-) -> Any:
-    """How migrated images change with the background: the curvature of modelling, weighted by the
-    residual."""
-    count, wanted = len(host.coefficient_names), asked["wanted"]
-    beyond = any(not isinstance(t, ad.Zero) for t in tangents[count:-1])
-    if beyond or asked["weights"] or asked["source"] or asked["slopes"]:
-        raise NotImplementedError(
-            "migrated images can be differentiated again in model and traces only"
-        )
-    moved = tuple(i for i in range(count) if not isinstance(tangents[i], ad.Zero))
-    return curvature_p.bind(
-        *primals, *(tangents[i] for i in moved), host=host, given=given, wanted=wanted, moved=moved
-    )
+def _only_coefficients_move(tangents: Operands) -> bool:
+    return not _moving(tangents._replace(coefficients={}))
 
 
-ad.primitive_jvps[born_p] = _linear_jvp(born_p, _born_inputs, _born_in_background)
-ad.primitive_jvps[adjoint_p] = _linear_jvp(adjoint_p, lambda params: 1, _adjoint_in_background)
+def _moves(tangents: Operands) -> dict[str, Any]:
+    """The tangents of the coefficients that have one, by name."""
+    return {n: t for n, t in tangents.coefficients.items() if not _is_zero(t)}
 
 
 def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
@@ -331,93 +275,159 @@ def _refuse_forward_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
 ad.primitive_jvps[forward_p] = _refuse_forward_jvp
 
 
-def _transpose_born(
-    cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, source: bool
+def _sum(results: Any, parts: list[Any]) -> Any:
+    """Results, and the sum of their tangents, of which there may be none."""
+    found: list[Any] = [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
+    for part in parts:
+        found = [ad.add_tangents(a, b) for a, b in zip(found, part, strict=True)]
+    return results, found
+
+
+_SECOND = (
+    "cannot be differentiated in its background model, wavelet or positions (second derivatives), "
+    "it is linear in its other arguments only: see ox.hvp and F.jvp"
+)
+
+
+def _born_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any) -> Any:
+    operands, changes = jax.tree.unflatten(structure, primals)
+    moved, further = jax.tree.unflatten(structure, tangents)
+    results, parts = [born(host, operands, changes)], []
+    if _moving(further):
+        parts.append([born(host, operands, _instantiated(further))])
+    if _moving(moved):
+        if changes.wavelet is not None or not _only_coefficients_move(moved):
+            raise NotImplementedError(
+                "Born traces can be differentiated again in model and perturbation only"
+            )
+        parts.append([_born_in_background(host, operands, changes, _moves(moved))])
+    return _sum(results, parts)
+
+
+def _born_in_background(
+    host: Host, operands: Operands, changes: Changes, moves: dict[str, Any]
 ) -> Any:
+    """How Born traces change with the background: the Born traces of the linearised scheme."""
+    doubled = {
+        host.tangents[n]: changes.coefficients.get(n, jnp.zeros_like(c))
+        for n, c in operands.coefficients.items()
+    }
+    both = operands._replace(coefficients={**operands.coefficients, **doubled})
+    rows = born(host.linearized, both, Changes(moves))
+    return jnp.split(rows, 2, axis=-2)[1]
+
+
+def _adjoint_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
+    operands, residual = jax.tree.unflatten(structure, primals)
+    moved, further = jax.tree.unflatten(structure, tangents)
+    results, parts = jax.tree.leaves(adjoint(host, operands, residual, asked)), []
+    if not _is_zero(further):
+        parts.append(jax.tree.leaves(adjoint(host, operands, further, asked)))
+    if _moving(moved):
+        beyond = asked.wavelet or asked.weights or asked.sources
+        if beyond or not _only_coefficients_move(moved):
+            raise NotImplementedError(
+                "migrated images can be differentiated again in model and traces only"
+            )
+        changed = curvature(host, operands, residual, _moves(moved), Asked(asked.coefficients))
+        parts.append(jax.tree.leaves(changed))
+    return _sum(results, parts)
+
+
+def _curvature_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
+    operands, residual, moves = jax.tree.unflatten(structure, primals)
+    *background, further = jax.tree.unflatten(structure, tangents)
+    if _moving(background):
+        raise NotImplementedError(f"{curvature_p.name} {_SECOND}")
+    results = jax.tree.leaves(curvature(host, operands, residual, moves, asked))
+    parts = []
+    if _moving(further):
+        more = curvature(host, operands, residual, _instantiated(further), asked)
+        parts.append(jax.tree.leaves(more))
+    return _sum(results, parts)
+
+
+ad.primitive_jvps[born_p] = _born_jvp
+ad.primitive_jvps[adjoint_p] = _adjoint_jvp
+ad.primitive_jvps[curvature_p] = _curvature_jvp
+
+
+def _is_linear(x: Any) -> bool:
+    return ad.is_undefined_primal(x)
+
+
+def _cotangents(leaves: Any, structure: Any, found: Any) -> list[Any]:
+    """In the order of the leaves, what was found for those that are linear; None for the others.
+
+    Args:
+        leaves: of the primitive; linear ones are undefined.
+        structure: of them.
+        found: from the pytree of leaf numbers to one of cotangents, of any structure.
+    """
+    by_number = found(jax.tree.unflatten(structure, list(range(len(leaves)))))
+    return [
+        by_number.get(n, ad.Zero(x.aval)) if _is_linear(x) else None for n, x in enumerate(leaves)
+    ]
+
+
+def _transpose_born(cotangents: Any, *leaves: Any, host: Host, structure: Any) -> Any:
     (cotangent,) = cotangents
-    count = len(wanted) + source
-    background, linear = operands[:-count], operands[-count:]
-    asked = [ad.is_undefined_primal(x) for x in linear]
-    if isinstance(cotangent, ad.Zero):
-        zeros = [ad.Zero(x.aval) if ask else None for x, ask in zip(linear, asked, strict=True)]
-        return [None] * len(background) + zeros
-    chosen = tuple(w for w, ask in zip(wanted, asked, strict=False) if ask)
-    results = iter(
-        adjoint_p.bind(
-            *background,
-            cotangent,
-            host=host,
-            given=given,
-            wanted=chosen,
-            weights=False,
-            source=bool(source and asked[-1]),
-            slopes=False,
-            last_use=False,
-        )
-    )
-    return [None] * len(background) + [next(results) if ask else None for ask in asked]
+    operands, changes = jax.tree.unflatten(structure, leaves)
+    if _is_zero(cotangent):
+        return _cotangents(leaves, structure, lambda numbers: {})
+    linear = tuple(n for n in host.coefficient_names if _is_linear(changes.coefficients.get(n)))
+    asked = Asked(linear, wavelet=_is_linear(changes.wavelet), exact=True, again=True)
+    gradients = adjoint(host, operands, cotangent, asked)
+
+    def found(numbers: Any) -> dict[int, Any]:
+        _, places = numbers
+        by_number = {places.coefficients[n]: gradients.coefficients[n] for n in linear}
+        if asked.wavelet:
+            by_number[places.wavelet] = gradients.wavelet
+        return by_number
+
+    return _cotangents(leaves, structure, found)
 
 
 def _transpose_adjoint(
-    cotangents: Any,
-    *operands: Any,
-    host: Host,
-    given: Operands,
-    wanted: Any,
-    weights: bool,
-    source: bool,
-    slopes: bool,
-    last_use: bool,
+    cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked
 ) -> Any:
-    background, residual = operands[:-1], operands[-1]
-    if slopes and not isinstance(cotangents[-1], ad.Zero):
-        raise NotImplementedError("gradients in source positions cannot be differentiated again")
-    cotangents = list(cotangents[: len(wanted) + weights + source])
-    if weights and not isinstance(cotangents.pop(len(wanted)), ad.Zero):
-        raise NotImplementedError(
-            "gradients in the weights of extended sources cannot be differentiated again"
-        )
-    if all(isinstance(ct, ad.Zero) for ct in cotangents):
-        return [None] * len(background) + [ad.Zero(residual.aval)]
-    keep = [i for i, ct in enumerate(cotangents[: len(wanted)]) if not isinstance(ct, ad.Zero)]
-    with_source = bool(source and not isinstance(cotangents[-1], ad.Zero))
-    linear = [cotangents[i] for i in keep] + ([cotangents[-1]] if with_source else [])
-    (result,) = born_p.bind(
-        *background,
-        *linear,
-        host=host,
-        given=given,
-        wanted=tuple(wanted[i] for i in keep),
-        source=with_source,
-    )
-    return [None] * len(background) + [result]
+    operands, _ = jax.tree.unflatten(structure, leaves)
+    shapes = _gradient_shapes(host, 0, asked)
+    by_part = jax.tree.unflatten(jax.tree.structure(shapes), cotangents)
+    for part, what in (
+        (by_part.at_sources, "source positions"),
+        (by_part.weights, "the weights of extended sources"),
+    ):
+        if part is not None and not _is_zero(part):
+            raise NotImplementedError(f"gradients in {what} cannot be differentiated again")
+    known = {n: ct for n, ct in by_part.coefficients.items() if not _is_zero(ct)}
+    wavelet = None if _is_zero(by_part.wavelet) else by_part.wavelet
+    if not known and wavelet is None:
+        return _cotangents(leaves, structure, lambda numbers: {})
+    samples = born(host, operands, Changes(known, wavelet))
+    return _cotangents(leaves, structure, lambda numbers: {numbers[1]: samples})
 
 
 def _transpose_curvature(
-    cotangents: Any, *operands: Any, host: Host, given: Operands, wanted: Any, moved: Any
+    cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked
 ) -> Any:
     """A Hessian is symmetric: its transpose is itself, between other coefficients."""
-    background, perturbations = operands[: -len(moved)], operands[-len(moved) :]
-    keep = tuple(n for n, ct in enumerate(cotangents) if not isinstance(ct, ad.Zero))
-    asked = tuple(i for i, p in zip(moved, perturbations, strict=True) if ad.is_undefined_primal(p))
-    if not keep:
-        found = {
-            i: ad.Zero(p.aval) for i, p in zip(moved, perturbations, strict=True) if i in asked
-        }
-    else:
-        results = curvature_p.bind(
-            *background,
-            *(cotangents[n] for n in keep),
-            host=host,
-            given=given,
-            wanted=asked,
-            moved=tuple(wanted[n] for n in keep),
-        )
-        found = dict(zip(asked, results, strict=True))
-    return [None] * len(background) + [found.get(i) for i in moved]
+    operands, residual, moves = jax.tree.unflatten(structure, leaves)
+    by_name = dict(zip(sorted(asked.coefficients), cotangents, strict=True))
+    known = {n: ct for n, ct in by_name.items() if not _is_zero(ct)}
+    if not known:
+        return _cotangents(leaves, structure, lambda numbers: {})
+    linear = tuple(n for n in host.coefficient_names if _is_linear(moves.get(n)))
+    results = curvature(host, operands, residual, known, replace(asked, coefficients=linear))
+
+    def found(numbers: Any) -> dict[int, Any]:
+        places = numbers[2]
+        return {places[n]: results[n] for n in linear}
+
+    return _cotangents(leaves, structure, found)
 
 
-ad.primitive_jvps[curvature_p] = _linear_jvp(curvature_p, lambda params: len(params["moved"]))
-ad.primitive_transposes[curvature_p] = _transpose_curvature
 ad.primitive_transposes[born_p] = _transpose_born
 ad.primitive_transposes[adjoint_p] = _transpose_adjoint
+ad.primitive_transposes[curvature_p] = _transpose_curvature

@@ -29,7 +29,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..backends.settings import Settings
-from ..propagator import Propagator
+from ..propagator import ATTRIBUTES, Propagator
 
 Part = tuple[str, Any]  # how a part is reached, in words, and the part
 
@@ -259,9 +259,8 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
             if hasattr(thing, "__dict__") and not isinstance(thing, np.ndarray):
                 yield from _attributes(thing)
         case Propagator():  # whatever else it has is made of these
-            for name in thing.__dataclass_fields__:
-                if name != "_operators":
-                    yield f"attribute {name}", getattr(thing, name)
+            for name in sorted(ATTRIBUTES):
+                yield f"attribute {name}", getattr(thing, name)
         case Settings():  # threads and memory change nothing that is found
             yield "attribute store_every", thing.store_every
         case types.FunctionType():

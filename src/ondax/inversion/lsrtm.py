@@ -133,9 +133,7 @@ def lsrtm(
     whole("save_every", save_every, at_least=1)
     path = None if save is None else usable(Path(save))
     J = F.jacobian(background)
-    F._common(
-        J.model, J.out_structure().dtype, None
-    )  # checks the values now, rather than in a callback
+    J.check()
     traces = match(observed, J.out_structure())
     at_once = isinstance(solver, lx.AbstractLinearSolver)
     check_linear(F, J, left, right, solver, damping, batch_size, encodings, path)

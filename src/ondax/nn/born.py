@@ -5,7 +5,8 @@ from __future__ import annotations
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..propagator import Model, Propagator
+from .._types import Model
+from ..propagator import Propagator
 from .channels import from_channels, to_channels
 from .held import Held
 from .modelling import points_only

@@ -7,7 +7,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..propagator import Model, Propagator
+from .._types import Model
+from ..propagator import Propagator
 from .held import Held
 from .modelling import at_call, extended_only
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..propagator import Model, Propagator
+from .._types import Model
+from ..propagator import Propagator
 from .channels import from_channels
 from .held import Held
 

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._types import Model
 from .._validate import whole
 from ..acquisition import silence
-from ..propagator import Model, Propagator
+from ..propagator import Propagator
 from ..survey import Survey
 from .channels import from_channels
 from .held import Held

@@ -170,9 +170,11 @@ class _Trial:
     ) -> None:
         self.programs, self.spacing, self.max_velocity = programs, spacing, max_velocity
         by_name = jax.vmap(equation.coefficients)(models)
-        arrays = (by_name[c.name] for c in programs.scheme.system.coefficients)
-        self.coefficients = tuple(np.ascontiguousarray(a, dtype="float64") for a in arrays)
-        self.count, *shape = self.coefficients[0].shape
+        self.coefficients = {
+            c.name: np.ascontiguousarray(by_name[c.name], dtype="float64")
+            for c in programs.scheme.system.coefficients
+        }
+        self.count, *shape = next(iter(self.coefficients.values())).shape
         self.shape = tuple(shape)
         self.dt = COURANT * equation.largest_step(spacing, max_velocity)
 

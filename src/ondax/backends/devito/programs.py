@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ... import _forks
 from ...calculus.coupling import Coupling
+from ...histories.base import Recording
 from .build import build
 from .emit import Scheme
 from .kernel import Kernel
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which history a run keeps or reads.
-
-    Attributes:
-        coefficients: names of the coefficients to perturb or differentiate, in the scheme's order.
-        every: keep every `every`-th step.
-    """
-
-    coefficients: tuple[str, ...]
-    every: int = 1
 
 
 class Programs:
@@ -40,29 +27,41 @@ class Programs:
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
         self._lock = _forks.lock()
 
-    def coupling(self, wanted: Wanted) -> Coupling:
+    def coupling(self, recording: Recording) -> Coupling:
+        """What a step keeps, and how that is read."""
         with self._lock:
-            return self.scheme.coupling(wanted.coefficients, wanted.every)
+            return self.scheme.coupling(recording.coefficients, recording.every)
 
-    def forward(self, keep: Wanted | None, sparse: bool, parallel: bool) -> Kernel:
-        """Forward kernel; `sparse` for runs that keep a history sampled in time, now or later."""
+    def forward(self, recording: Recording | None, sparse: bool, parallel: bool) -> Kernel:
+        """The forward kernel; `sparse` for runs that keep a history sampled in time, now or
+        later."""
 
         def equations() -> list[Any]:
-            return self.scheme.forward(self.coupling(keep) if keep else None, sparse)
+            kept = None if recording is None else self.coupling(recording)
+            return self.scheme.forward(kept, sparse)
 
-        return self._kernel(("forward", keep, sparse, parallel), equations)
+        return self._kernel(("forward", recording, sparse, parallel), equations)
 
-    def born(self, wanted: Wanted, parallel: bool) -> Kernel:
-        return self._kernel(
-            ("born", wanted, parallel), lambda: self.scheme.born(self.coupling(wanted))
-        )
+    def born(self, recording: Recording, parallel: bool) -> Kernel:
+        """The kernel of Born modelling."""
 
-    def adjoint(self, wanted: Wanted | None, inputs: bool, weights: bool, parallel: bool) -> Kernel:
         def equations() -> list[Any]:
-            kept = self.coupling(wanted) if wanted else None
-            return self.scheme.adjoint(kept, wanted is None or wanted.every == 1, inputs, weights)
+            return self.scheme.born(self.coupling(recording))
 
-        return self._kernel(("adjoint", wanted, inputs, weights, parallel), equations)
+        return self._kernel(("born", recording, parallel), equations)
+
+    def adjoint(
+        self, recording: Recording | None, inputs: bool, weights: bool, parallel: bool
+    ) -> Kernel:
+        """The kernel of the adjoint; see `Scheme.adjoint`."""
+
+        def equations() -> list[Any]:
+            if recording is None:
+                return self.scheme.adjoint(None, True, inputs, weights)
+            kept = self.coupling(recording)
+            return self.scheme.adjoint(kept, recording.every == 1, inputs, weights)
+
+        return self._kernel(("adjoint", recording, inputs, weights, parallel), equations)
 
     def _kernel(self, key: tuple[Any, ...], equations: Callable[[], list[Any]]) -> Kernel:
         kernel = self._kernels.get(key)

@@ -9,9 +9,10 @@ import numpy as np
 
 from ...calculus.coupling import GRADIENT
 from ...histories import revolve as checkpoint
+from ...histories.base import Recording
 from ...histories.sampled import smoothed, steps_beyond
 from ...histories.store import History, Stored, layout_bytes
-from .programs import Programs, Wanted
+from .programs import Programs
 from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
@@ -52,20 +53,25 @@ class ForwardRun:
     def state_bytes(self) -> int:
         return sum(self.shot.fields[f.name].nbytes for f in self.fields)
 
-    def advance(self, first: int, last: int, keep: Wanted | None, history: History | None) -> None:
-        """Run steps `first <= n < last` from the present state, keeping the history if wanted."""
-        kernel = self.programs.forward(keep, self.sparse, self.shot.parallel)
+    def advance(
+        self, first: int, last: int, recording: Recording | None, history: History | None
+    ) -> None:
+        """Run steps `first <= n < last` from the present state, keeping the history if
+        there is a recording."""
+        kernel = self.programs.forward(recording, self.sparse, self.shot.parallel)
         arrays, offsets, every = self.samples, {}, 1
-        if keep is not None and history is not None:
-            arrays, every = {**arrays, **history.arrays}, keep.every
-            offsets = history_offsets(self.programs, keep, self.shot.grid, history.arrays, first)
+        if recording is not None and history is not None:
+            arrays, every = {**arrays, **history.arrays}, recording.every
+            offsets = history_offsets(
+                self.programs, recording, self.shot.grid, history.arrays, first
+            )
         self.shot.run(kernel, first, last, arrays, offsets, every)
 
-    def stretch(self, wanted: Wanted, first: int, last: int) -> History:
+    def stretch(self, recording: Recording, first: int, last: int) -> History:
         """A buffer for the history of a stretch, with the fields that are known before it."""
-        layout = history_layout(self.programs, wanted, self.shot.grid, first, last)
+        layout = history_layout(self.programs, recording, self.shot.grid, first, last)
         arrays = {s.name: POOL.take(_stretch(s), s.shape, s.dtype) for s in layout}
-        for quantity in self.programs.coupling(wanted).quantities:
+        for quantity in self.programs.coupling(recording).quantities:
             kept = arrays[quantity.symbol.name]
             if quantity.at_next:
                 kept.fill(0)
@@ -97,12 +103,12 @@ def _stretch(stored: Stored) -> str:
 
 
 class AdjointRun:
-    """The adjoint run of one shot, with the gradients of the wanted coefficients.
+    """The adjoint run of one shot, with the gradients of the recording coefficients.
 
     Args:
         programs: the compiled scheme.
         shot: its arrays.
-        wanted: the coefficients to differentiate; None for none.
+        recording: the coefficients to differentiate; None for none.
         at_source: also read the adjoint field where sources enter.
         weights: also take the gradient of the weights of extended sources: call `correlate` before
             the run.
@@ -115,16 +121,16 @@ class AdjointRun:
         self,
         programs: Programs,
         shot: Shot,
-        wanted: Wanted | None,
+        recording: Recording | None,
         at_source: bool,
         weights: bool = False,
     ) -> None:
-        self.shot, self.wanted = shot, wanted
+        self.shot, self.recording = shot, recording
         self.programs = programs
-        self.every = wanted.every if wanted else 1
+        self.every = recording.every if recording else 1
         beyond = steps_beyond(self.every)
         self.steps = shot.grid.steps + beyond
-        self.kernel = programs.adjoint(wanted, at_source, weights, shot.parallel)
+        self.kernel = programs.adjoint(recording, at_source, weights, shot.parallel)
         self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
         read = shot.sums if programs.scheme.extended else partial(shot.terminals, shot.source)
         self._read = read(lead=LEAD, tail=beyond)
@@ -135,7 +141,7 @@ class AdjointRun:
             self.samples |= self._extent.by_cell()
         self.parts: dict[str, np.ndarray] = {}
         for c in programs.scheme.system.coefficients:
-            if wanted and c.name in wanted.coefficients:
+            if recording and c.name in recording.coefficients:
                 part = POOL.take(
                     "gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype
                 )
@@ -145,7 +151,7 @@ class AdjointRun:
 
     @property
     def gradients(self) -> list[np.ndarray]:
-        """One array per wanted coefficient, with halo; give them back to the pool."""
+        """One array per recording coefficient, with halo; give them back to the pool."""
         return list(self.parts.values())
 
     @property
@@ -175,10 +181,10 @@ class AdjointRun:
         """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as
         that needs."""
         every, shift, offsets = 1, 0, {}
-        if self.wanted is not None and history is not None:
-            every = self.wanted.every
+        if self.recording is not None and history is not None:
+            every = self.recording.every
             offsets = history_offsets(
-                self.programs, self.wanted, self.shot.grid, history.arrays, first
+                self.programs, self.recording, self.shot.grid, history.arrays, first
             )
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
@@ -200,15 +206,17 @@ class AdjointRun:
 class Checkpointed:
     """Forward and adjoint run of one shot, as the checkpointing schedule drives them."""
 
-    def __init__(self, run: ForwardRun, adjoint: AdjointRun, wanted: Wanted) -> None:
-        self.run, self.adjoint, self.wanted = run, adjoint, wanted
+    def __init__(self, run: ForwardRun, adjoint: AdjointRun, recording: Recording) -> None:
+        self.run, self.adjoint, self.recording = run, adjoint, recording
         self.history: History | None = None
 
     def forward(self, first: int, last: int, keep: bool) -> None:
         if keep:
             self.drop()
-            self.history = self.run.stretch(self.wanted, first, last)
-        self.run.advance(first, last, self.wanted if keep else None, self.history if keep else None)
+            self.history = self.run.stretch(self.recording, first, last)
+        self.run.advance(
+            first, last, self.recording if keep else None, self.history if keep else None
+        )
 
     def backward(self, first: int, last: int) -> None:
         assert self.history is not None

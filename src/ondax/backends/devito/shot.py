@@ -16,6 +16,7 @@ from ...acquisition.interpolation import (
     window_weights,
 )
 from ...calculus.images import Above, continued
+from ...histories.base import Recording
 from ...histories.buffers import Pool, row_length, zeros
 from ...histories.store import Layout, Stored
 from ...scheme.symbols import Field, Spatial, Symbols
@@ -24,7 +25,7 @@ from ...scheme.terms import location
 from ..discretisation import Discretisation
 from .emit import COMPACT
 from .kernel import Kernel
-from .programs import Programs, Wanted
+from .programs import Programs
 from .scratch import SCRATCH_PREFIX
 
 if TYPE_CHECKING:
@@ -110,13 +111,13 @@ def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Sy
 
 
 def history_layout(
-    programs: Programs, wanted: Wanted, grid: Discretisation, first: int, last: int
+    programs: Programs, recording: Recording, grid: Discretisation, first: int, last: int
 ) -> Layout:
     """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that
     gradients read."""
     layout = []
-    for quantity in programs.coupling(wanted).quantities:
-        slots = _slots(quantity.at_next, wanted.every, first, last)
+    for quantity in programs.coupling(recording).quantities:
+        slots = _slots(quantity.at_next, recording.every, first, last)
         stored = box(quantity.symbol, programs.scheme.symbols, grid)
         shape = allocated(quantity.symbol, stored.shape, grid.dtype)
         halo = space_halo(quantity.symbol)
@@ -134,15 +135,15 @@ def _slots(at_next: bool, every: int, first: int, last: int) -> int:
 
 def history_offsets(
     programs: Programs,
-    wanted: Wanted,
+    recording: Recording,
     grid: Discretisation,
     arrays: Mapping[str, np.ndarray],
     first: int,
 ) -> dict[str, int]:
     """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
     offsets = {}
-    for quantity in programs.coupling(wanted).quantities:
-        first_slot = first - 1 if quantity.at_next else first // wanted.every
+    for quantity in programs.coupling(recording).quantities:
+        first_slot = first - 1 if quantity.at_next else first // recording.every
         array = arrays[quantity.symbol.name]
         offsets[quantity.symbol.name] = -first_slot * array[0].nbytes
         offsets[quantity.symbol.name] += shift(

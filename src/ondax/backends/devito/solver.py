@@ -3,8 +3,8 @@ in NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +12,18 @@ import numpy as np
 
 from ...calculus.coupling import PERTURBED
 from ...histories import revolve as checkpoint
+from ...histories.base import Recording
 from ...histories.buffers import OutOfMemory, zeros
 from ...histories.sampled import steps_beyond
 from ...histories.store import STORE, Content, History, Layout, layout_bytes
 from ...scheme.system import Port
+from ..base import Asked, Experiment, Gradients
 from ..discretisation import Discretisation
 from ..scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from ..settings import Settings
-from ..workers import OrderedSum, each
+from ..workers import TreeSum, visits
 from .extent import Extent, cells
-from .programs import Programs, Wanted
+from .programs import Programs
 from .runs import AdjointRun, Checkpointed, ForwardRun
 from .shot import (
     POOL,
@@ -40,29 +42,6 @@ Arrays = Sequence[np.ndarray]
 POINTS_PER_THREAD = 250_000
 SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
 GEOMETRIES = 4096  # sets of points whose weights are remembered
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What determines the wavefields of a batch of shots; every array has the same leading batch
-    axes.
-
-    A batch axis of length 1 is shared by the whole batch.
-
-    Attributes:
-        coefficients: one array per coefficient, (*batch, *grid).
-        source: samples at internal steps, (*batch, shot, port and source, step): all sources of the
-            first input, ...
-        source_positions: metres, (*batch, shot, source, axis).
-        receiver_positions: metres, (*batch, shot, receiver, axis).
-        weights: of extended sources, (*batch, shot, *grid).
-    """
-
-    coefficients: tuple[np.ndarray, ...]
-    source: np.ndarray
-    source_positions: np.ndarray
-    receiver_positions: np.ndarray
-    weights: np.ndarray | None = None
 
 
 @dataclass
@@ -126,41 +105,37 @@ class Solver:
     # ---------------------------------------------------------------- the three runs
 
     def forward(
-        self, batch: tuple[int, ...], e: Experiment, keep: Wanted | None, slopes: bool
+        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
     ) -> tuple[np.ndarray, ...]:
         """Traces (*batch, shot, port and receiver, sample); with `slopes` also their derivatives by
-        receiver position, (*batch, shot, port and receiver, axis, sample), per metre. With `keep`,
-        leaves histories in the memo where they fit."""
-        tasks = self._together(batch, e, keep)
-        keys = {self._key(t, keep) for t in tasks} if keep else set()
-        points = e.receiver_positions.shape[-2]
+        receiver position, (*batch, shot, port and receiver, axis, sample), per metre. With a
+        recording, leaves histories in the memo where they fit."""
+        tasks = self._together(batch, e, recording)
+        keys = {self._key(t, recording) for t in tasks} if recording else set()
+        points, axes = e.receiver_positions.shape[-2], len(self.grid.shape)
         receivers = len(self.outputs) * points
         shape = (*batch, e.source.shape[-3], receivers)
         traces = np.empty((*shape, self.grid.samples), self.grid.dtype)
-        moved = (
-            np.empty((*shape, len(self.grid.shape), self.grid.samples), self.grid.dtype)
-            if slopes
-            else None
-        )
+        moved = np.empty((*shape, axes, self.grid.samples), self.grid.dtype) if slopes else None
         peaks: dict[int, tuple[float, int]] = {}
 
-        def run(task: Task) -> None:
-            recorded = self._recorded_before(task, keep, slopes) if keep else None
+        def visit(task: Task) -> np.ndarray:
+            recorded = self._recorded_before(task, recording, slopes) if recording else None
             if recorded is None:
                 history = None
-                if keep:
-                    history = self._room(task, keep, keys.__contains__, wait=False)
-                recorded = self._run_forward(task, keep, history, slopes)
-            recorded = self.grid.recorded(recorded, points)
+                if recording:
+                    history = self._room(task, recording, keys.__contains__, wait=False)
+                recorded = self._run_forward(task, recording, history, slopes)
+            return self.grid.recorded(recorded, points)
+
+        def take(task: Task, recorded: np.ndarray) -> None:
             peaks[task.number] = peak_of(recorded[:, :receivers]), task.power
             recorded = scaled(recorded, task.power)
             traces[task.index] = recorded[:, :receivers].T
             if moved is not None:
-                moved[task.index] = _by_axis(
-                    recorded[:, receivers:], receivers, len(self.grid.shape)
-                )
+                moved[task.index] = _by_axis(recorded[:, receivers:], receivers, axes)
 
-        self._each(tasks, run)
+        self._each(tasks, visit, take)
         check_range(peaks.values(), self.grid.dtype, "the traces", WEAK)
         return (traces,) if moved is None else (traces, moved)
 
@@ -168,58 +143,62 @@ class Solver:
         self,
         batch: tuple[int, ...],
         e: Experiment,
-        wanted: Wanted,
-        perturbations: Arrays,
+        recording: Recording,
+        changes: Mapping[str, np.ndarray],
         source: np.ndarray | None,
     ) -> np.ndarray:
-        """Perturbed traces (*batch, shot, port and receiver, sample) of perturbed coefficients and,
-        if given, source samples."""
-        tasks = self._together(batch, e, wanted)
+        """Born traces (*batch, shot, port and receiver, sample).
+
+        Args:
+            batch: the shape of the batch.
+            e: the background.
+            recording: which of its coefficients change.
+            changes: of coefficients, by name, (*batch, *domain).
+            source: change of the source samples; None for none.
+        """
+        tasks = self._together(batch, e, recording)
         points = e.receiver_positions.shape[-2]
         shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
         traces = np.empty(shape, self.grid.dtype)
-
         peaks: dict[int, tuple[float, int]] = {}
+        chosen = [c for c in self.coefficients if c.name in recording.coefficients]
 
-        names = [c for c in self.coefficients if c.name in wanted.coefficients]
-
-        def run(task: Task) -> None:
-            changes = [_of(values, task.batch) for values in perturbations]
+        def visit(task: Task) -> tuple[np.ndarray, int]:
+            of_task = {c.name: _of(changes[c.name], task.batch) for c in chosen}
             fired = None if source is None else _of(source, task.batch)[task.index[-1]]
-            more = self._power_of_changes(task, names, changes, fired)
+            more = self._power_of_changes(task, of_task, fired)
             with self._shot(task) as shot:
-                for c, values in zip(names, changes, strict=True):
-                    shot.arrays[PERTURBED + c.name] = with_halo(
-                        c, scaled(values, -more), shot.symbols, self.grid
-                    )
+                for c in chosen:
+                    values = scaled(of_task[c.name], -more)
+                    shot.arrays[PERTURBED + c.name] = with_halo(c, values, shot.symbols, self.grid)
                 into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
                 if fired is not None:
                     into.fill(scaled(fired, -task.power - more))
                 arrays = {**into.arrays, **out.arrays}
-                kernel = self.programs.born(wanted, shot.parallel)
+                kernel = self.programs.born(recording, shot.parallel)
                 shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
-                for first, last, history in self._stretches(task, wanted):
+                for first, last, history in self._stretches(task, recording):
                     offsets = history_offsets(
-                        self.programs, wanted, self.grid, history.arrays, first
+                        self.programs, recording, self.grid, history.arrays, first
                     )
                     shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
-                recorded = self.grid.recorded(out.columns(), points)
-            peaks[task.number] = peak_of(recorded), task.power + more
-            traces[task.index] = scaled(recorded, task.power + more).T
+                return self.grid.recorded(out.columns(), points), task.power + more
 
-        self._each(tasks, run)
+        def take(task: Task, found: tuple[np.ndarray, int]) -> None:
+            recorded, power = found
+            peaks[task.number] = peak_of(recorded), power
+            traces[task.index] = scaled(recorded, power).T
+
+        self._each(tasks, visit, take)
         check_range(peaks.values(), self.grid.dtype, "the Born traces", WEAK)
         return traces
 
     def _power_of_changes(
-        self, task: Task, names: list[Any], changes: Arrays, fired: np.ndarray | None
+        self, task: Task, changes: Mapping[str, np.ndarray], fired: np.ndarray | None
     ) -> int:
         """The binary exponent of the largest change, of coefficients or of sources, relative to
         what it changes."""
-        sizes = [
-            (exponent(values), task.sizes.get(c.name))
-            for c, values in zip(names, changes, strict=True)
-        ]
+        sizes = [(exponent(values), task.sizes.get(name)) for name, values in changes.items()]
         found = [
             change - (change if size is None else size)
             for change, size in sizes
@@ -234,120 +213,81 @@ class Solver:
         self,
         batch: tuple[int, ...],
         e: Experiment,
-        wanted: Wanted | None,
+        recording: Recording | None,
         residual: np.ndarray,
-        *,
-        weights: bool = False,
-        source: bool = False,
-        slopes: bool = False,
-        last_use: bool,
-    ) -> tuple[np.ndarray, ...]:
-        """Cotangents for residual traces (*batch, shot, port and receiver, sample).
-
-        Returns the gradient of each wanted coefficient (*batch, *grid), summed over shots; then, if
-        asked for, that of the weights of extended sources (*batch, shot, *grid), that of the source
-        samples (*batch, shot, port and source, step), and the adjoint field's derivatives by source
-        position, (*batch, shot, port and source, axis, step), per metre.
+        asked: Asked,
+    ) -> Gradients:
+        """The gradients of <residual, traces>.
 
         Args:
-            last_use: the histories will hardly be needed again.
+            batch: the shape of the batch.
+            e: where they are taken.
+            recording: the coefficients whose gradients are asked for, and how often the history is
+                kept; None for none.
+            residual: (*batch, shot, port and receiver, sample).
+            asked: which gradients, and whether the histories will be read again.
         """
-        tasks = self._together(batch, e, wanted)
-        names = [c for c in self.coefficients if wanted and c.name in wanted.coefficients]
-        gradients = [np.zeros((*batch, *self.grid.shape), self.grid.dtype) for _ in names]
-        sources = e.source.shape[-2]
-        shape = (*batch, e.source.shape[-3], sources)
-        of_weights = np.empty((*shape[:-1], *self.grid.shape), self.grid.dtype) if weights else None
-        at_source = np.empty((*shape, self.grid.steps), self.grid.dtype) if source else None
-        moved = (
-            np.empty((*shape, len(self.grid.shape), self.grid.steps), self.grid.dtype)
-            if slopes
-            else None
-        )
+        tasks = self._together(batch, e, recording)
         residuals = {t.number: _of(residual, t.batch)[t.index[-1]] for t in tasks}
         powers = {t.number: self._power_of_residual(t, residuals[t.number]) for t in tasks}
         # Shots are summed at the scale of the strongest one of each batch element.
         strongest: dict[tuple[int, ...], int] = {}
         for t in tasks:
             if residuals[t.number].any() and t.source.any():
-                strongest[t.batch] = max(strongest.get(t.batch, -LARGE), t.power + powers[t.number])
-        peaks: dict[str, dict[int, tuple[float, int]]] = {"adjoint wavelets": {}, "weights": {}}
+                power = t.power + powers[t.number]
+                strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
+        sums = _Sums(self, batch, e, recording, asked, strongest)
 
-        def add(found: tuple[tuple[int, ...], int, list[np.ndarray]]) -> None:
-            position, power, arrays = found
-            for c, total, part in zip(names, gradients, arrays, strict=True):
-                total[position] += scaled(part[interior(c, self.grid.shape)], power)
-                POOL.give("gradient", part)
-
-        total = OrderedSum(add)
-
-        def run_one(
-            task: Task, chosen: Wanted | None, weights: bool, source: bool, slopes: bool
-        ) -> None:
-            with self._shot(task, source_slopes=slopes) as shot:
-                run = AdjointRun(self.programs, shot, chosen, source or slopes, weights)
+        def visit(task: Task) -> list[_Found]:
+            def run(chosen: Recording | None, of_sources: Asked) -> _Found:
                 power = powers[task.number]
-                run.inject(scaled(residuals[task.number], -power))
-                if weights:
-                    run.correlate(task.source)
-                self._adjoint_run(task, run, last_use)
-                if chosen is wanted:
-                    relative = task.power + power - strongest.get(task.batch, LARGE)
-                    total.put(task.number, (task.batch, relative, run.gradients))
-                if weights and of_weights is not None:
-                    found = run.of_weights()
-                    peaks["weights"][task.number] = peak_of(found), task.of_samples + power
-                    of_weights[task.index] = scaled(found, task.of_samples + power)
-                if source or slopes:
-                    read, by = run.read, task.of_weights + power
-                    peaks["adjoint wavelets"][task.number] = peak_of(read[:, :sources]), by
-                    read = scaled(read, by)
-                    if source and at_source is not None:
-                        at_source[task.index] = read[:, :sources].T
-                    if slopes and moved is not None:
-                        moved[task.index] = _by_axis(
-                            read[:, sources:], sources, len(self.grid.shape)
-                        )
+                return self._back(task, chosen, residuals[task.number], power, of_sources)
 
-        at_sources = weights or source or slopes
+            sampled = recording is not None and recording.every > 1
+            at_sources = replace(asked, coefficients=())
+            if sampled and at_sources.anything:  # its residuals are not theirs: see AdjointRun
+                none = Asked(again=asked.again)
+                return [run(recording, none), run(None, at_sources)]
+            return [run(recording, at_sources)]
 
-        def run(task: Task) -> None:
-            if (
-                wanted is not None and wanted.every > 1 and at_sources
-            ):  # its residuals are not theirs: see AdjointRun
-                run_one(task, wanted, False, False, False)
-                run_one(task, None, weights, source, slopes)
-            else:
-                run_one(task, wanted, weights, source, slopes)
+        if recording and len(tasks) > 1:
+            # Histories at hand first: recomputing the others may need their memory.
+            tasks = self._found_first(tasks, recording)
+        self._each(tasks, visit, sums.take)
+        return sums.finished()
 
-        if (
-            wanted and len(tasks) > 1
-        ):  # histories at hand first: recomputing the others may need their memory
-            tasks = self._found_first(tasks, wanted)
-        self._each(tasks, run)
-        if self.grid.surface:
-            for c, gradient in zip(names, gradients, strict=True):
-                gradient *= cells(c, self.programs.scheme.symbols, self.grid)
-        for c, gradient in zip(names, gradients, strict=True):
-            known = [(peak_of(gradient[position]), power) for position, power in strongest.items()]
-            check_range(known, self.grid.dtype, f"the gradients of the coefficient {c.name}", SMALL)
-            for position, power in strongest.items():
-                gradient[position] = scaled(gradient[position], power)
-        check_range(
-            peaks["adjoint wavelets"].values(), self.grid.dtype, "the adjoint wavelets", WEAK
-        )
-        check_range(
-            peaks["weights"].values(), self.grid.dtype, "the gradients of the weights", SMALL
-        )
-        return (*gradients, *(a for a in (of_weights, at_source, moved) if a is not None))
+    def _back(
+        self,
+        task: Task,
+        recording: Recording | None,
+        residual: np.ndarray,
+        power: int,
+        asked: Asked,
+    ) -> _Found:
+        """One adjoint run, with residuals times two to minus a power."""
+        at_sources = asked.wavelet or asked.sources
+        with self._shot(task, source_slopes=asked.sources) as shot:
+            run = AdjointRun(self.programs, shot, recording, at_sources, asked.weights)
+            run.inject(scaled(residual, -power))
+            if asked.weights:
+                run.correlate(task.source)
+            self._adjoint_run(task, run, asked.again)
+            return _Found(
+                power=power,
+                gradients=run.gradients if recording else None,
+                weights=run.of_weights() if asked.weights else None,
+                read=run.read if at_sources else None,
+            )
 
     # ---------------------------------------------------------------- tasks
 
-    def _together(self, batch: tuple[int, ...], e: Experiment, wanted: Wanted | None) -> list[Task]:
+    def _together(
+        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None
+    ) -> list[Task]:
         """The shots of all batch elements, which know of each other."""
         tasks = list(self._tasks(batch, e))
-        if wanted:
-            company = frozenset(self._background(t, wanted) for t in tasks)
+        if recording:
+            company = frozenset(self._background(t, recording) for t in tasks)
             for task in tasks:
                 task.company = company
         return tasks
@@ -359,9 +299,10 @@ class Solver:
         prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray], dict[str, int]]] = {}
         number = 0
         for position in np.ndindex(*batch):
-            shared = tuple(_clipped(position, c.shape) for c in e.coefficients)
+            given = [e.coefficients[c.name] for c in self.coefficients]
+            shared = tuple(_clipped(position, c.shape) for c in given)
             if shared not in prepared:
-                values = [_of(c, position) for c in e.coefficients]
+                values = [_of(c, position) for c in given]
                 arrays = {
                     c.name: with_halo(c, v, symbols, self.grid)
                     for c, v in zip(self.coefficients, values, strict=True)
@@ -407,16 +348,19 @@ class Solver:
     def _adjoint_gains(self) -> Gains:
         return Gains(self.programs.scheme.transposed, self.grid.dt)
 
-    def _each(self, tasks: Sequence[Task], run: Callable[[Task], None]) -> None:
+    def _each(
+        self,
+        tasks: Sequence[Task],
+        visit: Callable[[Task], Any],
+        take: Callable[[Task, Any], None],
+    ) -> None:
+        """Visit all shots, side by side, and take what each visit finds."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
         share = max(1, min(share, int(np.prod(self.grid.shape)) // POINTS_PER_THREAD))
-
-        def bound(task: Task) -> Callable[[], None]:
+        for task in tasks:
             task.threads = share
-            return lambda: run(task)
-
-        each([bound(task) for task in tasks], min(threads, max(1, len(tasks))))
+        visits().each(tasks, visit, take, min(threads, max(1, len(tasks))))
 
     def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
         """What failed, what a shot needs, and what to do."""
@@ -475,97 +419,102 @@ class Solver:
 
     # ---------------------------------------------------------------- histories
 
-    def _layout(self, wanted: Wanted) -> Layout:
-        steps = self.grid.steps + steps_beyond(wanted.every)
-        return history_layout(self.programs, wanted, self.grid, 0, steps)
+    def _layout(self, recording: Recording) -> Layout:
+        steps = self.grid.steps + steps_beyond(recording.every)
+        return history_layout(self.programs, recording, self.grid, 0, steps)
 
-    def _key(self, task: Task, wanted: Wanted) -> tuple[Any, ...]:
+    def _key(self, task: Task, recording: Recording) -> tuple[Any, ...]:
         """Everything that determines a history: scheme and grid by identity, the rest by
         content."""
-        if task.key is None or task.key[0] != wanted:
+        if task.key is None or task.key[0] != recording:
             weights = () if task.weights is None else (task.weights,)
             content = Content((task.source, task.source_positions, *weights))
-            task.key = (wanted, self.programs, self.grid.identity, task.content, content)
+            task.key = (recording, self.programs, self.grid.identity, task.content, content)
         return task.key
 
-    def _background(self, task: Task, wanted: Wanted) -> Hashable:
+    def _background(self, task: Task, recording: Recording) -> Hashable:
         """What the keys of all shots over the same model have in common."""
-        return self._key(task, wanted)[:-1]
+        return self._key(task, recording)[:-1]
 
     def _room(
-        self, task: Task, wanted: Wanted, protected: Callable[[Hashable], bool], wait: bool
+        self, task: Task, recording: Recording, protected: Callable[[Hashable], bool], wait: bool
     ) -> History | None:
         """A buffer for the history of a shot; None where there is no room for one."""
-        background, budget = self._background(task, wanted), self.settings.memory_budget
+        background, budget = self._background(task, recording), self.settings.memory_budget
         return STORE.acquire(
-            self._layout(wanted), budget, protected, wait, background, task.company
+            self._layout(recording), budget, protected, wait, background, task.company
         )
 
-    def _find(self, task: Task, wanted: Wanted) -> History | None:
+    def _find(self, task: Task, recording: Recording) -> History | None:
         """A shot's history in the memo, pinned."""
-        found = STORE.find(self._key(task, wanted))
+        found = STORE.find(self._key(task, recording))
         if found is not None:
             task.key = found.key  # the same object from now on: no more comparing of contents
         return found
 
-    def _found_first(self, tasks: list[Task], wanted: Wanted) -> list[Task]:
+    def _found_first(self, tasks: list[Task], recording: Recording) -> list[Task]:
         def missing(task: Task) -> bool:
-            found = self._find(task, wanted)
+            found = self._find(task, recording)
             if found is not None:
                 STORE.release(found)
             return found is None
 
         return sorted(tasks, key=missing)
 
-    def _adjoint_run(self, task: Task, run: AdjointRun, last_use: bool) -> None:
+    def _adjoint_run(self, task: Task, run: AdjointRun, again: bool) -> None:
         """Run backward, from the memo's history or, failing that, from checkpoints."""
-        if run.wanted is None:
+        if run.recording is None:
             run.back(0, run.steps, None)
-        elif (history := self._recall(task, run.wanted)) is not None:
+        elif (history := self._recall(task, run.recording)) is not None:
             try:
                 run.back(0, run.steps, history)
             finally:
-                STORE.release(history, used=last_use)
+                STORE.release(history, used=not again)
         else:
             with self._shot(task) as shot:
-                forward = ForwardRun(self.programs, shot, task.source, run.wanted.every)
-                checkpointed = Checkpointed(forward, run, run.wanted)
-                checkpoint.run(run.steps, self._plan(run.wanted, forward), checkpointed)
+                forward = ForwardRun(self.programs, shot, task.source, run.recording.every)
+                checkpointed = Checkpointed(forward, run, run.recording)
+                checkpoint.run(run.steps, self._plan(run.recording, forward), checkpointed)
                 checkpointed.drop()
 
     def _run_forward(
-        self, task: Task, keep: Wanted | None, history: History | None, slopes: bool
+        self, task: Task, recording: Recording | None, history: History | None, slopes: bool
     ) -> np.ndarray:
         """One whole forward run; files its history, if given, and releases it. Returns (step,
         point)."""
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(self.programs, shot, task.source, keep.every if keep else 1)
-                if keep and history is None:
+                run = ForwardRun(
+                    self.programs, shot, task.source, recording.every if recording else 1
+                )
+                if recording and history is None:
                     # The kernel that keeps a history is not, to the bit, the one that does not.
                     # Traces must not depend on how much memory happened to be free, so it runs all
                     # the same, over a buffer used again and again.
-                    length = max(1, SCRATCH // self._step_bytes(keep) // keep.every) * keep.every
-                    for _ in self._recompute(run, keep, length):
+                    length = (
+                        max(1, SCRATCH // self._step_bytes(recording) // recording.every)
+                        * recording.every
+                    )
+                    for _ in self._recompute(run, recording, length):
                         pass
                 else:
-                    run.advance(0, run.steps, keep, history)
+                    run.advance(0, run.steps, recording, history)
                 recorded = run.recorded
-            if history and keep:
+            if history and recording:
                 history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
-                STORE.keep(self._key(task, keep), history)
+                STORE.keep(self._key(task, recording), history)
         finally:
             if history:
                 STORE.release(history)
         return recorded
 
-    def _recorded_before(self, task: Task, keep: Wanted, slopes: bool) -> np.ndarray | None:
+    def _recorded_before(self, task: Task, recording: Recording, slopes: bool) -> np.ndarray | None:
         """What receivers read when a history still waiting for its gradient was made.
 
         A history whose gradient has been taken makes room for the run that will take its place: so
         every gradient has had the same kernels run, and the same bits, whatever the memo holds.
         """
-        known = self._find(task, keep)
+        known = self._find(task, recording)
         if known is None:
             return None
         recorded = (
@@ -573,28 +522,28 @@ class Solver:
         )
         STORE.release(known)
         if recorded is None:
-            STORE.drop(self._key(task, keep))
+            STORE.drop(self._key(task, recording))
         return recorded
 
-    def _recall(self, task: Task, wanted: Wanted) -> History | None:
+    def _recall(self, task: Task, recording: Recording) -> History | None:
         """The whole history of a shot, pinned: from the memo, or computed again; None where it does
         not fit."""
-        history = self._find(task, wanted)
+        history = self._find(task, recording)
         if history is None:
-            history = self._room(task, wanted, lambda _: False, wait=True)
+            history = self._room(task, recording, lambda _: False, wait=True)
             if history is not None:
                 history.pins += 1  # one for the run, one for the caller
                 try:
-                    self._run_forward(task, wanted, history, slopes=False)
+                    self._run_forward(task, recording, history, slopes=False)
                 except BaseException:
                     STORE.release(history)
                     raise
         return history
 
-    def _stretches(self, task: Task, wanted: Wanted) -> Iterator[tuple[int, int, History]]:
+    def _stretches(self, task: Task, recording: Recording) -> Iterator[tuple[int, int, History]]:
         """A shot's history in the order of time: whole if it fits, else a stretch at a time,
         recomputed."""
-        history = self._recall(task, wanted)
+        history = self._recall(task, recording)
         if history is not None:
             try:
                 yield 0, self.grid.steps, history
@@ -603,30 +552,160 @@ class Solver:
             return
         with self._shot(task) as shot:
             run = ForwardRun(self.programs, shot, task.source)
-            yield from self._recompute(run, wanted, self._plan(wanted, run).stretch)
+            yield from self._recompute(run, recording, self._plan(recording, run).stretch)
 
     def _recompute(
-        self, run: ForwardRun, wanted: Wanted, length: int
+        self, run: ForwardRun, recording: Recording, length: int
     ) -> Iterator[tuple[int, int, History]]:
         """Run forward, keeping the history of `length` steps at a time in one buffer."""
         for first in range(0, run.steps, length):
             last = min(first + length, run.steps)
-            history = run.stretch(wanted, first, last)
-            run.advance(first, last, wanted, history)
+            history = run.stretch(recording, first, last)
+            run.advance(first, last, recording, history)
             yield first, last, history
             run.drop(history)
 
-    def _step_bytes(self, wanted: Wanted) -> int:
+    def _step_bytes(self, recording: Recording) -> int:
         """Memory that the history of one step takes."""
-        more = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, 2 * wanted.every))
-        less = layout_bytes(history_layout(self.programs, wanted, self.grid, 0, wanted.every))
-        return -(-(more - less) // wanted.every)
-
-    def _plan(self, wanted: Wanted, run: ForwardRun) -> checkpoint.Plan:
-        step_bytes, shots = self._step_bytes(wanted), self.settings.worker_threads
-        return checkpoint.plan(
-            run.steps, step_bytes, run.state_bytes, self.settings.memory_budget, wanted.every, shots
+        more = layout_bytes(
+            history_layout(self.programs, recording, self.grid, 0, 2 * recording.every)
         )
+        less = layout_bytes(history_layout(self.programs, recording, self.grid, 0, recording.every))
+        return -(-(more - less) // recording.every)
+
+    def _plan(self, recording: Recording, run: ForwardRun) -> checkpoint.Plan:
+        step_bytes, shots = self._step_bytes(recording), self.settings.worker_threads
+        return checkpoint.plan(
+            run.steps,
+            step_bytes,
+            run.state_bytes,
+            self.settings.memory_budget,
+            recording.every,
+            shots,
+        )
+
+
+@dataclass
+class _Found:
+    """What one adjoint run of a shot finds.
+
+    Attributes:
+        power: its residuals were those given, times two to minus this power.
+        gradients: of coefficients, with halo; None if there are none.
+        weights: the gradient of the weights of an extended source.
+        read: what was read where sources enter: see `AdjointRun.read`.
+    """
+
+    power: int
+    gradients: list[np.ndarray] | None
+    weights: np.ndarray | None
+    read: np.ndarray | None
+
+
+class _Sums:
+    """The results of an adjoint call, as shot by shot they come in.
+
+    Args:
+        solver: whose they are.
+        batch: the shape of the batch.
+        e: the experiment.
+        recording: the coefficients whose gradients are asked for.
+        asked: what else is.
+        strongest: the power of two of the strongest shot of each batch element that has one.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording | None,
+        asked: Asked,
+        strongest: Mapping[tuple[int, ...], int],
+    ) -> None:
+        self._solver, self._grid, self._strongest = solver, solver.grid, strongest
+        grid, shots, axes = solver.grid, e.source.shape[-3], len(solver.grid.shape)
+        self._names = recording.coefficients if recording else ()
+        self._chosen = [c for c in solver.coefficients if c.name in self._names]
+        self._batch, self._sources = batch, e.source.shape[-2]
+        self._trees = {p: TreeSum(shots, _add_gradients) for p in np.ndindex(*batch)}
+        rows = (*batch, shots, self._sources)
+        dtype = grid.dtype
+        self._weights = self._wavelet = self._moved = None
+        if asked.weights:
+            self._weights = np.empty((*batch, shots, *grid.shape), dtype)
+        if asked.wavelet:
+            self._wavelet = np.empty((*rows, grid.steps), dtype)
+        if asked.sources:
+            self._moved = np.empty((*rows, axes, grid.steps), dtype)
+        self._peaks: dict[str, dict[int, tuple[float, int]]] = {"read": {}, "weights": {}}
+
+    def take(self, task: Task, found: list[_Found]) -> None:
+        """Add what the runs of a shot found."""
+        for run in found:
+            if run.gradients is not None:
+                relative = task.power + run.power - self._strongest.get(task.batch, LARGE)
+                parts = run.gradients
+                if relative:
+                    for part in parts:
+                        part[...] = scaled(part, relative)
+                self._trees[task.batch].put(task.index[-1], parts)
+            if self._weights is not None and run.weights is not None:
+                power = task.of_samples + run.power
+                self._peaks["weights"][task.number] = peak_of(run.weights), power
+                self._weights[task.index] = scaled(run.weights, power)
+            if run.read is not None:
+                self._take_read(task, run.read, task.of_weights + run.power)
+
+    def _take_read(self, task: Task, read: np.ndarray, power: int) -> None:
+        sources = self._sources
+        self._peaks["read"][task.number] = peak_of(read[:, :sources]), power
+        read = scaled(read, power)
+        if self._wavelet is not None:
+            self._wavelet[task.index] = read[:, :sources].T
+        if self._moved is not None:
+            axes = len(self._grid.shape)
+            self._moved[task.index] = _by_axis(read[:, sources:], sources, axes)
+
+    def finished(self) -> Gradients:
+        """All of it.
+
+        Raises:
+            FloatingPointError: something is too large or too small for its type.
+        """
+        dtype = self._grid.dtype
+        gradients = {c.name: self._gradient(n, c) for n, c in enumerate(self._chosen)}
+        for tree in self._trees.values():
+            for part in tree.total or ():
+                POOL.give("gradient", part)
+        check_range(self._peaks["read"].values(), dtype, "the adjoint wavelets", WEAK)
+        what = "the gradients of the weights"
+        check_range(self._peaks["weights"].values(), dtype, what, SMALL)
+        return Gradients(gradients, self._wavelet, self._weights, self._moved)
+
+    def _gradient(self, number: int, c: Any) -> np.ndarray:
+        """That of one coefficient."""
+        grid = self._grid
+        gradient = np.zeros((*self._batch, *grid.shape), grid.dtype)
+        inside = interior(c, grid.shape)
+        for position, tree in self._trees.items():
+            if tree.total is not None:
+                gradient[position] = tree.total[number][inside]
+        if grid.surface:
+            gradient *= cells(c, self._solver.programs.scheme.symbols, grid)
+        known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]
+        check_range(known, grid.dtype, f"the gradients of the coefficient {c.name}", SMALL)
+        for at, power in self._strongest.items():
+            gradient[at] = scaled(gradient[at], power)
+        return gradient
+
+
+def _add_gradients(total: list[np.ndarray], more: list[np.ndarray]) -> list[np.ndarray]:
+    """The sum of two lists of gradients; the memory of the second is used again."""
+    for a, b in zip(total, more, strict=True):
+        a += b
+        POOL.give("gradient", b)
+    return total
 
 
 def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:

@@ -1,0 +1,281 @@
+"""From what users give to operands, and from what receivers record to traces."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from .. import _validate
+from .._types import Model, Traces
+from ..backends.base import Asked
+from ..equations.media import coefficients as coefficients_of
+from . import checks, primitives
+from .examined import examined
+from .host import HostModel, Hosts
+from .lever import Lever
+from .operands import Changes, Operands, Positions
+from .positions import as_pairs, known_to_jax
+from .problem import Problem
+from .rules import adjoint_of_source, differentiable
+from .sharding import unify_axes
+from .warping import unwarped, warped
+
+
+class Given(NamedTuple):
+    """What a user gives with a call, beside the model; None for what the survey says."""
+
+    wavelet: Any = None
+    weights: Any = None
+    sources: Any = None
+    receivers: Any = None
+    shots: Any = None
+
+
+class Background(NamedTuple):
+    """A model as a run takes it.
+
+    Attributes:
+        host: the host model.
+        operands: what the run depends on.
+        named: the model by name, having gone through the lever.
+        lever: see there.
+    """
+
+    host: HostModel
+    operands: Operands
+    named: dict[str, Any]
+    lever: Lever
+
+
+def type_of(model: Model, *others: Any) -> Any:
+    """The floating-point type of a call.
+
+    Raises:
+        TypeError: an input is not real and floating.
+    """
+    leaves = [x for x in (*jax.tree.leaves(model), *others) if x is not None]
+    return _validate.floating_type(leaves)
+
+
+def coefficients(problem: Problem, model: Model) -> dict[str, Float[Array, "..."]]:
+    """The scheme's coefficients on the domain, by name (plain JAX)."""
+    by_name = coefficients_of(problem.equation, problem.boundary, model, problem.grid.ndim)
+    return {n: by_name[n] for n in problem.coefficient_names}
+
+
+def background(hosts: Hosts, model: Model, dtype: Any, given: Given) -> Background:
+    """The operands of a run in a model.
+
+    Raises:
+        ValueError: what does not fit, or, where it is known now, cannot work.
+    """
+    problem = hosts.problem
+    named, bounds, lever = _model(problem, model, dtype)
+    shots = shot_numbers(problem, given.shots)
+    operands = Operands(
+        coefficients=coefficients(problem, named),
+        bounds=bounds,
+        shots=shots,
+        wavelet=_wavelet(problem, given.wavelet, shots, dtype, lever),
+        weights=_weights(problem, given.weights, shots, dtype, lever),
+        sources=_positions(problem, "sources", given.sources, shots, dtype, lever),
+        receivers=_positions(problem, "receivers", given.receivers, shots, dtype, lever),
+    )
+    return Background(hosts.of(dtype), unify_axes(operands), named, lever)
+
+
+def _model(problem: Problem, model: Model, dtype: Any) -> tuple[dict[str, Any], Array, Lever]:
+    """The model by name, having gone through its lever, and what is to be checked of it."""
+    equation, ndim = problem.equation, problem.grid.ndim
+    named = {
+        n: _validate.shaped(n, v, problem.grid.shape, dtype)
+        for n, v in equation.named(model).items()
+    }
+    fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
+    names = problem.coefficient_names
+    found = examined(equation, problem.boundary, ndim, problem.strata_matter, names, fixed)
+    if not isinstance(found.bounds, Tracer):
+        # Known now: an exception of our own, not from a callback.
+        known = list(map(float, np.asarray(found.bounds)))
+        problem.check_bounds(*known)
+        by_name = dict(zip(names, found.coefficients, strict=True))
+        problem.check_step(by_name, known[1], list(map(float, np.asarray(found.contrasts))))
+    return found.lever.enter(named), found.row, found.lever
+
+
+def shot_numbers(problem: Problem, shots: Any) -> Int[Array, " shot"]:
+    """Shot numbers; all where none are given."""
+    if shots is None:
+        return jnp.asarray(np.arange(problem.survey.n_shots, dtype=np.int32))
+    return checks.shot_numbers(shots, problem.survey.n_shots)
+
+
+def _wavelet(problem: Problem, wavelet: Any, shots: Array, dtype: Any, lever: Lever) -> Any:
+    if wavelet is None:
+        return None
+    shape = (shots.shape[0], *problem.survey.wavelet.shape[1:])
+    wavelet = checks.wavelet_of_survey(wavelet, shape)
+    return source_samples(
+        problem, lever.enter(_validate.shaped("wavelet", wavelet, shape, dtype)), shots
+    )
+
+
+def _weights(problem: Problem, weights: Any, shots: Array, dtype: Any, lever: Lever) -> Any:
+    extended = problem.survey.extended
+    if extended and weights is None:
+        raise ValueError(
+            "the survey's sources are extended: give their weights, F(model, weights=w)"
+        )
+    if weights is None:
+        return None
+    if not extended:
+        raise ValueError(
+            "weights=: the survey's sources are points; make it ox.Survey(ox.Extended(shots), ...)"
+        )
+    shape = (shots.shape[0], *problem.grid.shape)
+    weights = lever.enter(_validate.shaped("weights", weights, shape, dtype))
+    return jnp.pad(weights, ((0, 0), *problem.widths))
+
+
+def _positions(
+    problem: Problem, name: str, positions: Any, shots: Array, dtype: Any, lever: Lever
+) -> Positions | None:
+    if positions is None:
+        return None
+    survey = problem.survey
+    if name == "sources" and survey.extended:
+        raise ValueError(
+            "sources=: the survey's sources are extended and have no positions; give weights="
+        )
+    points = survey.n_sources if name == "sources" else survey.n_receivers
+    shape = (shots.shape[0], points, problem.grid.ndim)
+    positions = checks.positions_of_survey(name, positions, shape)
+    pairs, single = as_pairs(name, positions, shape, dtype, problem.nearest_coordinate)
+    return Positions(lever.enter(pairs), single)
+
+
+def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
+    """Wavelets as backends take them: one row for each port and source, at internal steps."""
+    moved = warped(wavelet, problem.warp)
+    return problem.fired(problem.sources.rows(moved, shots, jnp), jnp)
+
+
+def traces_of(problem: Problem, samples: Array, shots: Array) -> Traces:
+    """Traces from what receivers record, which starts with the first step: they begin at rest, at
+    time 0."""
+    traces = problem.receivers.collected(samples, shots, jnp)
+    modelled = jnp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (1, 0)])
+    return unwarped(modelled, problem.warp)
+
+
+def samples_of(problem: Problem, traces: Traces, shots: Array) -> Array:
+    """The transpose of `traces_of`."""
+    modelled = warped(traces, problem.warp)
+    return problem.receivers.rows(modelled[..., 1:], shots, jnp)
+
+
+def _recorded(hosts: Hosts, host: HostModel, operands: Operands) -> Array:
+    function = hosts.once(host, lambda: differentiable(host))
+    return function(operands)
+
+
+def traces(hosts: Hosts, model: Model, given: Given) -> Traces:
+    """Model traces."""
+    known = [p for p in (given.sources, given.receivers) if known_to_jax(p)]
+    dtype = type_of(model, given.wavelet, given.weights, *known)
+    at = background(hosts, model, dtype, given)
+    samples = _recorded(hosts, at.host, at.operands)
+    return at.lever.leave(traces_of(hosts.problem, samples, at.operands.shots))
+
+
+def with_changes(
+    hosts: Hosts, model: Model, perturbation: Model, given: Given
+) -> tuple[Traces, Traces]:
+    """Traces and Born traces, by the linearised scheme."""
+    problem = hosts.problem
+    dtype = type_of((model, perturbation), given.wavelet, given.weights)
+    at = background(hosts, model, dtype, given)
+    changes = {
+        n: _validate.shaped(f"the perturbation of {n}", v, problem.grid.shape, dtype)
+        for n, v in problem.equation.named(perturbation).items()
+    }
+    perturbed = tangents(problem, at, changes)
+    both = {at.host.tangents[n]: p for n, p in perturbed.items()}
+    operands = at.operands._replace(coefficients={**at.operands.coefficients, **both})
+    operands = unify_axes(operands)
+    samples = _recorded(hosts, at.host.linearized, operands)
+    plain, born = jnp.split(samples, 2, axis=-2)
+    shots = operands.shots
+    return at.lever.leave((traces_of(problem, plain, shots), traces_of(problem, born, shots)))
+
+
+def tangents(problem: Problem, at: Background, changes: dict[str, Any]) -> dict[str, Array]:
+    """How the scheme's coefficients change with the parameters, by name."""
+
+    def of(named: dict[str, Any]) -> dict[str, Array]:
+        return coefficients(problem, named)
+
+    return jax.jvp(of, (at.named,), (at.lever.enter(changes),))[1]
+
+
+def born(hosts: Hosts, model: Model, changes: dict[str, Any], given: Given) -> Traces:
+    """Born traces of changes of parameters, by name."""
+    problem = hosts.problem
+    at = background(hosts, model, type_of(model, given.wavelet, given.weights), given)
+    operands, perturbed = unify_axes((at.operands, tangents(problem, at, changes)))
+    samples = primitives.born(at.host, operands, Changes(perturbed))
+    return at.lever.leave(traces_of(problem, samples, operands.shots))
+
+
+def migrated(hosts: Hosts, model: Model, data: Any, given: Given) -> dict[str, Array]:
+    """The transpose of `born`: images of parameters, by name."""
+    problem = hosts.problem
+    at = background(hosts, model, type_of(model, given.wavelet, given.weights), given)
+    lever = at.lever
+    # The image passes through the coefficients as derivatives do on their way back: see `lever`.
+    residual = lever.up * samples_of(problem, lever.enter(data), at.operands.shots)
+    operands, residual = unify_axes((at.operands, residual))
+    asked = Asked(problem.coefficient_names, exact=True, again=True)
+    gradients = primitives.adjoint(at.host, operands, residual, asked)
+    named, of_coefficients = unify_axes((at.named, gradients.coefficients))
+    _, pull = jax.vjp(lambda m: coefficients(problem, m), named)
+    (image,) = pull(of_coefficients)
+    return lever.leave({n: x / lever.up for n, x in image.items()})
+
+
+def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> Any:
+    """The adjoint of modelling as a linear function of its source, applied to traces: wavelets, or
+    the weights of extended sources."""
+    problem, extended = hosts.problem, hosts.problem.survey.extended
+    dtype = type_of((model, data), wavelet)
+    which = shot_numbers(problem, shots)
+    data = _validate.shaped("data", data, problem.trace_shape(which.shape[0]), dtype)
+
+    def modelled(model: Model, wavelet: Any, source: Any, which: Any) -> Traces:
+        if extended:
+            return traces(hosts, model, Given(wavelet=wavelet, weights=source, shots=which))
+        return traces(hosts, model, Given(wavelet=source, shots=which))
+
+    def applied(model: Model, data: Any, wavelet: Any, which: Any) -> Any:
+        nothing = jnp.zeros((which.shape[0], *problem.grid.shape), dtype) if extended else None
+        at = background(hosts, model, dtype, Given(wavelet, nothing, shots=which))
+        residual = samples_of(problem, data, which)
+        operands, residual = unify_axes((at.operands, residual))
+        asked = Asked(wavelet=not extended, weights=extended)
+        found = primitives.adjoint(at.host, operands, residual, asked)
+        if extended:
+            inside = [
+                slice(low, low + n)
+                for n, (low, _) in zip(problem.grid.shape, problem.widths, strict=True)
+            ]
+            return found.weights[(slice(None), *inside)]
+        shape = jax.ShapeDtypeStruct((which.shape[0], *problem.survey.wavelet.shape[1:]), dtype)
+        back = jax.linear_transpose(lambda w: source_samples(problem, w, which), shape)
+        return back(found.wavelet)[0]
+
+    return adjoint_of_source(modelled, applied)(model, data, wavelet, which)

@@ -1,0 +1,58 @@
+"""Everything that a run depends on, as one pytree, and from there to traces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["pairs"], meta_fields=["single"])
+@dataclass(frozen=True)
+class Positions:
+    """Positions given with a call.
+
+    Attributes:
+        pairs: metres, (shot, point, axis, 2); each pair sums to a coordinate, so that float32 holds
+            what float64 would.
+        single: they came in single precision, so that their resolution is checked at the call.
+    """
+
+    pairs: Any
+    single: bool = False
+
+
+class Operands(NamedTuple):
+    """What the primitives take. None stands for what the survey says.
+
+    Attributes:
+        coefficients: of the scheme, by name, on the domain.
+        bounds: what is to be checked of the model: its extreme speeds, and more (see `examined`).
+        shots: numbers of the shots.
+        wavelet: source samples, (shot, port and source, step).
+        weights: of extended sources, (shot, *domain).
+        sources: positions of sources.
+        receivers: positions of receivers.
+    """
+
+    coefficients: dict[str, Any]
+    bounds: Any
+    shots: Any
+    wavelet: Any = None
+    weights: Any = None
+    sources: Positions | None = None
+    receivers: Positions | None = None
+
+
+class Changes(NamedTuple):
+    """What Born modelling is linear in.
+
+    Attributes:
+        coefficients: changes of coefficients, by name.
+        wavelet: change of the source samples; None for none.
+    """
+
+    coefficients: dict[str, Any]
+    wavelet: Any = None
