@@ -466,7 +466,7 @@ import sys; sys.path.insert(0, {tests!r})
 {before}
 import numpy as np
 from systems import ORDER, Rig, float64_everywhere, mass_form
-from ondax.equations import Symbols
+from ondax.scheme import Symbols
 with float64_everywhere():
     print(Rig(mass_form(Symbols(1, ORDER, "float64"))).forward(keep=False).tobytes().hex())
 """

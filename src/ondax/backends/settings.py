@@ -11,6 +11,9 @@ from typing import Any
 
 import equinox as eqx
 
+from ..histories.automatic import named
+from ..histories.base import AbstractHistory
+
 MEMORY_SHARE = 0.5  # of the machine's memory, unless a budget is given
 
 
@@ -50,8 +53,13 @@ class Settings(eqx.Module):
             positions and weights, Born modelling and migration (`F.jacobian`), and the gradients of
             `F.adjoint`, are from every step.
 
+        history: how histories are kept. "auto": whole where `memory` allows, else computed anew
+            from checkpoints (Griewank and Walther, 2000). "whole": whole, or not at all. "revolve":
+            always computed anew, in the least memory. "sampled": as "auto", with
+            `store_every=k`. Or an object of your own, see `ondax.histories.base`.
+
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value out of its range, or two that contradict each other.
     """
 
     threads: int | None = eqx.field(static=True, default=None, converter=partial(_whole, "threads"))
@@ -59,6 +67,15 @@ class Settings(eqx.Module):
         static=True, default=None, converter=partial(_whole, "memory")
     )
     store_every: int = eqx.field(static=True, default=1, converter=partial(_whole, "store_every"))
+    history: str | AbstractHistory = eqx.field(static=True, default="auto")
+
+    def __check_init__(self) -> None:
+        named(self.history, self.store_every)
+
+    @property
+    def way(self) -> AbstractHistory:
+        """The way to keep histories."""
+        return named(self.history, self.store_every)
 
     @property
     def worker_threads(self) -> int:

@@ -152,9 +152,8 @@ class HostModel:
 
         def run(batch: Batch, operands: Operands, residual: np.ndarray) -> Any:
             e = self._experiment(operands)
-            if asked.exact:
-                recording = self._recording(asked.coefficients)
-            else:
+            recording = self._recording(asked.coefficients)
+            if not asked.exact:
                 recording = self._sampled(asked.coefficients, e, operands)
             return self.solver.adjoint(batch, e, recording, residual, asked)
 
@@ -179,22 +178,23 @@ class HostModel:
 
         return self._call(("curvature", asked), structure, run)
 
-    def _recording(self, names: Any, every: int = 1) -> Recording | None:
+    def _recording(self, names: Any, exact: bool = True) -> Recording | None:
         """What to keep for the named coefficients, in the scheme's order."""
         chosen = tuple(n for n in self.coefficient_names if n in names)
-        return Recording(chosen, every) if chosen else None
+        way = self.problem.settings.way
+        return Recording(chosen, way.exact() if exact else way) if chosen else None
 
     def _sampled(self, names: Names, e: Experiment, operands: Operands) -> Recording | None:
-        """A history sampled in time as the settings say. The survey's wavelets were checked when it
-        was accepted.
+        """A history kept as the settings say, perhaps some steps only. The survey's wavelets were
+        checked when it was accepted.
 
         Raises:
             ValueError: wavelets given with this call have frequencies too high for that.
         """
-        every = self.problem.settings.store_every
+        every = self.problem.settings.way.every
         if names and operands.wavelet is not None:
             check_sampling(every, e.source, self.problem.dt)
-        return self._recording(names, every)
+        return self._recording(names, exact=False)
 
     def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> HostFunction:
         """The one long-lived function of these parameters: JAX would compile anew for another."""

@@ -351,5 +351,5 @@ def _examine(problem: Problem) -> None:
     coarse_sampling.at_the_ends(spectra.jump_of(survey.wavelet, least=0.5))
     if survey.source is not None or survey.receiver is not None:
         _ = problem.sources, problem.receivers  # refuses components that do not exist
-    if problem.settings.store_every > 1:
-        check_sampling(problem.settings.store_every, problem.source_samples, problem.dt)
+    if problem.settings.way.every > 1:
+        check_sampling(problem.settings.way.every, problem.source_samples, problem.dt)

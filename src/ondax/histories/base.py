@@ -1,19 +1,188 @@
-"""What is recorded of a run."""
+"""What a run keeps of its wavefields, for those that linearise around it: the interface.
+
+A forward run hands its history over while it runs (`record`). A run that linearises around it, Born
+forward in time or a gradient backward, gets it back a stretch of steps at a time (`replay`). What
+is handed over in between is one value, `Kept`, which the store files, and which may be None for a
+history that is computed anew.
+
+    forward run   --- record --->   Kept | None   --- replay --->   stretches   --->   linear run
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import numpy as np
+
+from .buffers import POOL
+from .store import Kept, Layout, layout_bytes
+
+SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
+State = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The history of the steps `first <= n < last`.
+
+    Attributes:
+        first: first step.
+        last: one past the last step.
+        arrays: as kernels take them, by name.
+    """
+
+    first: int
+    last: int
+    arrays: Mapping[str, np.ndarray]
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """A forward run that can be stopped, saved and taken up again.
+
+    Attributes:
+        steps: of the whole run.
+    """
+
+    steps: int
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that a saved state takes."""
+        ...
+
+    def layout(self, first: int, last: int) -> Layout:
+        """What arrays hold a stretch."""
+        ...
+
+    def begin(self, first: int, last: int, arrays: Mapping[str, np.ndarray]) -> Stretch:
+        """A stretch in these arrays, with what is known of it before its first step; the run stands
+        there."""
+        ...
+
+    def advance(self, first: int, last: int, into: Stretch | None) -> None:
+        """Run some steps from the present state, keeping their history if there is a stretch for
+        it."""
+        ...
+
+    def save(self) -> State:
+        """A copy of the present state."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a saved state."""
+        ...
+
+
+class Rerun(NamedTuple):
+    """What a replay may use to compute anew what was not kept.
+
+    Attributes:
+        steps: of the run.
+        run: the run from its beginning, as a context.
+        memory: bytes that histories may take.
+        shots: that run side by side.
+    """
+
+    steps: int
+    run: Callable[[], AbstractContextManager[Recorder]]
+    memory: int
+    shots: int
+
+
+class AbstractHistory(eqx.Module):
+    """A way to keep histories. Settings only: two that are equal are alike.
+
+    Attributes:
+        every: steps between those that kernels keep.
+        keeps: whether `record` keeps anything.
+    """
+
+    every: eqx.AbstractVar[int]
+    keeps: eqx.AbstractClassVar[bool]
+
+    @abstractmethod
+    def exact(self) -> AbstractHistory:
+        """The like of it that keeps every step as it is."""
+
+    @abstractmethod
+    def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
+        """Run all steps, and keep what `replay` needs.
+
+        Args:
+            run: at rest, before its first step.
+            room: gives buffers; None where there is no room for them.
+
+        Returns:
+            What was kept; None for nothing.
+        """
+
+    @abstractmethod
+    def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
+        """The history of all steps, in stretches that follow each other, forward or backward in
+        time. Each holds until the next is asked for.
+
+        Args:
+            kept: what was recorded; None for nothing.
+            rerun: how to compute it anew.
+            backward: from the last step to the first.
+
+        Raises:
+            MemoryError: there is not enough for it.
+        """
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a run keeps of its wavefields, for those that linearise around it.
+    """What a run keeps, and for which coefficients.
 
     Attributes:
         coefficients: names of the coefficients that are to be perturbed or differentiated, in the
             scheme's order.
-        every: steps between those kept.
+        history: the way to keep it.
     """
 
     coefficients: tuple[str, ...]
-    every: int = 1
+    history: AbstractHistory
+
+    @property
+    def every(self) -> int:
+        """Steps between those that kernels keep."""
+        return self.history.every
+
+
+@contextmanager
+def borrowed(run: Recorder, first: int, last: int) -> Iterator[Stretch]:
+    """A stretch in memory that is given back afterwards; the run stands at its first step."""
+    layout = run.layout(first, last)
+    arrays = {s.name: POOL.take(s.use, s.shape, s.dtype) for s in layout}
+    try:
+        yield run.begin(first, last, arrays)
+    finally:
+        for stored in layout:
+            POOL.give(stored.use, arrays[stored.name])
+
+
+def step_bytes(run: Recorder, every: int) -> int:
+    """Memory that the history of one step takes."""
+    more, less = (layout_bytes(run.layout(0, n * every)) for n in (2, 1))
+    return -(-(more - less) // every)
+
+
+def unkept(run: Recorder, every: int) -> None:
+    """Run all steps, keeping nothing.
+
+    The kernel that keeps a history is not, to the bit, the one that does not. Traces must not
+    depend on how much memory happened to be free, so it runs all the same, over a buffer that is
+    used again and again.
+    """
+    length = max(1, SCRATCH // step_bytes(run, every) // every) * every
+    for first in range(0, run.steps, length):
+        last = min(first + length, run.steps)
+        with borrowed(run, first, last) as stretch:
+            run.advance(first, last, stretch)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import errno
 import mmap
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -94,6 +95,21 @@ class Pool:
         self._lock = _forks.lock()
         releasing(self.clear)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays that nobody is using."""
+        with self._lock:
+            return sum(a.nbytes for free in self._free.values() for a in free)
+
+    def spare(self, kinds: Iterable[ArrayKind]) -> int:
+        """How much memory of these arrays is here."""
+        with self._lock:
+            found = 0
+            for key, count in Counter(map(_key, kinds)).items():
+                free = self._free.get(key, ())
+                found += sum(a.nbytes for a in list(free)[:count])
+            return found
+
     def take(self, use: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """An array last used for the same purpose, or a new one (zeroed)."""
         key = (use, tuple(shape), np.dtype(dtype).str)
@@ -104,9 +120,32 @@ class Pool:
         return zeros(shape, dtype)
 
     def give(self, use: str, array: np.ndarray) -> None:
+        """Hand an array over that nobody uses any more."""
         with self._lock:
             self._free.setdefault((use, array.shape, array.dtype.str), []).append(array)
 
-    def clear(self) -> None:
+    def clear(self, but: Iterable[ArrayKind] = ()) -> None:
+        """Let all arrays go, but those of some kinds."""
+        stay = set(map(_key, but))
         with self._lock:
-            self._free.clear()
+            for key in [k for k in self._free if k not in stay]:
+                del self._free[key]
+
+
+class ArrayKind(Protocol):
+    """What an array is, and what for."""
+
+    @property
+    def use(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def _key(kind: ArrayKind) -> tuple[str, tuple[int, ...], str]:
+    return kind.use, tuple(kind.shape), np.dtype(kind.dtype).str
+
+
+POOL = Pool()
+"""The process's one pool."""

@@ -1,11 +1,13 @@
-"""Gradients whose history does not fit in memory: recompute stretches of it from checkpoints."""
+"""Histories that are computed anew, a stretch at a time, from checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar, final
 
-import numpy as np
+import equinox as eqx
 from checkpoint_schedules import (
     Copy,
     EndReverse,
@@ -14,6 +16,9 @@ from checkpoint_schedules import (
     MultistageCheckpointSchedule,
     Reverse,
 )
+
+from .base import AbstractHistory, Recorder, Rerun, State, Stretch, borrowed, step_bytes, unkept
+from .store import Kept, Layout
 
 
 @dataclass(frozen=True)
@@ -65,45 +70,73 @@ def plan(
     return Plan(stretch, checkpoints)
 
 
-@runtime_checkable
-class Restartable(Protocol):
-    """A run that can be stopped, saved and taken up again."""
+@final
+class Revolve(AbstractHistory):
+    """Nothing is kept: a gradient runs forward again, from states saved on the way, after a
+    binomial schedule (Griewank and Walther, 2000).
 
-    def forward(self, first: int, last: int, keep: bool) -> None: ...
-    def backward(self, first: int, last: int) -> None: ...
-    def save(self, step: int) -> Any: ...
-    def restore(self, state: Any) -> None: ...
-
-
-def run(steps: int, chosen: Plan, task: Restartable) -> None:
-    """Run all steps forward and backward after a binomial schedule (Griewank and Walther, 2000).
-
-    Args:
-        steps: number of time steps.
-        chosen: how the history is cut up.
-        task: what to run; its state is at rest before step 0.
+    Attributes:
+        every: steps between those kept of a stretch.
     """
-    stretches = -(-steps // chosen.stretch)
-    states: dict[int, Any] = {}
+
+    keeps: ClassVar[bool] = False
+    every: int = eqx.field(static=True, default=1)
+
+    def exact(self) -> AbstractHistory:
+        """Every step."""
+        return Revolve()
+
+    def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
+        """See `AbstractHistory.record`."""
+        unkept(run, self.every)
+
+    def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
+        """See `AbstractHistory.replay`."""
+        with rerun.run() as run:
+            size = step_bytes(run, self.every)
+            chosen = plan(run.steps, size, run.state_bytes, rerun.memory, self.every, rerun.shots)
+            if backward:
+                yield from reversed_in_time(run, chosen)
+            else:
+                yield from in_time(run, chosen.stretch)
+
+
+def in_time(run: Recorder, length: int) -> Iterator[Stretch]:
+    """The history of a run, `length` steps at a time."""
+    for first in range(0, run.steps, length):
+        last = min(first + length, run.steps)
+        with borrowed(run, first, last) as stretch:
+            run.advance(first, last, stretch)
+            yield stretch
+
+
+def reversed_in_time(run: Recorder, chosen: Plan) -> Iterator[Stretch]:
+    """The history of a run, a stretch at a time, from the last to the first."""
+    stretches = -(-run.steps // chosen.stretch)
+    states: dict[int, State] = {}
+    stretch: Stretch | None = None
 
     def at(index: int) -> int:
-        return min(index * chosen.stretch, steps)
+        return min(index * chosen.stretch, run.steps)
 
-    for action in MultistageCheckpointSchedule(stretches, chosen.checkpoints, 0):
-        match action:
-            case Forward():
-                if action.write_ics:
-                    states[action.n0] = task.save(at(action.n0))
-                task.forward(at(action.n0), at(action.n1), keep=action.write_adj_deps)
-            case Reverse():
-                task.backward(at(action.n0), at(action.n1))
-            case Copy():
-                task.restore(states[action.n])
-            case Move():
-                task.restore(states.pop(action.n))
-            case EndReverse():
-                return
-
-
-def copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array.copy() for name, array in arrays.items()}
+    with ExitStack() as held:
+        for action in MultistageCheckpointSchedule(stretches, chosen.checkpoints, 0):
+            match action:
+                case Forward():
+                    first, last = at(action.n0), at(action.n1)
+                    if action.write_ics:
+                        states[action.n0] = run.save()
+                    stretch = None
+                    if action.write_adj_deps:
+                        stretch = held.enter_context(borrowed(run, first, last))
+                    run.advance(first, last, stretch)
+                case Reverse():
+                    assert stretch is not None
+                    yield stretch
+                    held.close()
+                case Copy():
+                    run.restore(states[action.n])
+                case Move():
+                    run.restore(states.pop(action.n))
+                case EndReverse():
+                    return

@@ -11,14 +11,14 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _forks
-from .buffers import OutOfMemory, releasing, zeros
+from .buffers import POOL, OutOfMemory, Pool, releasing
 
 SHARE_OF_OTHERS = (
     0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
@@ -42,6 +42,16 @@ class Stored(NamedTuple):
     dtype: str
     halo: tuple[int, ...] = ()
     mirrored: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def use(self) -> str:
+        """What its memory may be used for again: what its halo holds belongs to it."""
+        return f"history {self.halo} {self.mirrored}"
 
 
 Layout = tuple[Stored, ...]
@@ -85,15 +95,16 @@ def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 @dataclass(eq=False)
-class History:
-    """What was kept of one shot's run.
+class Kept:
+    """What was kept of one shot's run; one value, which can be handed on.
 
     Attributes:
         arrays: by symbol name, as the kernels take them.
-            layout: what they are.
+        layout: what they are.
         nbytes: their size.
         used: its gradient has been taken, so that it is the first to make room.
         pins: runs that are reading or writing it now.
+        note: what else the way to keep it needs to read it.
         recorded: what receivers read in that run, by what determines it.
         key: under which it is filed.
         background: what its key has in common with those of other shots over the same model.
@@ -104,24 +115,31 @@ class History:
     nbytes: int
     used: bool = False
     pins: int = 0
+    note: Any = field(default=None, repr=False)
     recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
     key: Any = field(default=None, repr=False)
     background: Hashable = field(default=None, repr=False)
 
 
 class HistoryStore:
-    """Histories by content, bounded by a budget given with each request; buffers are reused."""
+    """Histories by content, bounded by a budget given with each request.
 
-    def __init__(self) -> None:
-        self._entries: OrderedDict[Hashable, History] = OrderedDict()
-        self._spare: list[History] = []
+    The pool of spare memory counts too: what it holds is given up before any history.
+
+    Args:
+        pool: where the memory of histories comes from, and goes back to.
+    """
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self._pool = Pool() if pool is None else pool
+        self._entries: OrderedDict[Hashable, Kept] = OrderedDict()
         self._changed = threading.Condition(_forks.lock())
         self._loose = 0  # buffers handed out and not yet kept or dropped
         self._loose_bytes = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, spare buffers included."""
+        """Bytes held, spare memory included."""
         with self._changed:
             return self._total()
 
@@ -129,7 +147,7 @@ class HistoryStore:
         with self._changed:
             return len(self._entries)
 
-    def find(self, key: Hashable) -> History | None:
+    def find(self, key: Hashable) -> Kept | None:
         """The entry of this content, pinned; `release` it when done."""
         with self._changed:
             entry = self._entries.get(key)
@@ -146,8 +164,8 @@ class HistoryStore:
         wait: bool,
         background: Hashable = None,
         company: Collection[Hashable] = (None,),
-    ) -> History | None:
-        """A buffer for a new history, pinned; None where the budget, or the system, has no room.
+    ) -> Kept | None:
+        """Buffers for a new history, pinned; None where the budget, or the system, has no room.
 
         Args:
             layout: the arrays needed.
@@ -163,7 +181,6 @@ class HistoryStore:
             while True:
                 found = self._make_room(layout, size, budget, protected, company)
                 if found is not None:
-                    found.pins, found.used, found.key, found.recorded = 1, False, None, {}
                     found.background = background
                     return found
                 busy = any(e.pins for e in self._entries.values()) or self._loose > 0
@@ -178,128 +195,124 @@ class HistoryStore:
         budget: int,
         protected: Callable[[Hashable], bool],
         company: Collection[Hashable],
-    ) -> History | None:
+    ) -> Kept | None:
         if size > budget:
             return None
-        match = next((s for s in self._spare if s.layout == layout), None) or self._used_up(
-            layout, protected
-        )
-        if match is None:
-            match = self._of_others(layout, budget, company)
-        if match is None and self._total() + size > budget:
-            match = self._evict(layout, size, budget, protected)
-            if match is None and self._total() + size > budget:
-                return None
-        if match is None:
-            try:
-                match = History({s.name: zeros(s.shape, s.dtype) for s in layout}, layout, size)
-            except OutOfMemory:
-                return None
-        elif match in self._spare:
-            self._spare.remove(match)
+        self._drop_used_up(layout, protected)
+        self._drop_others(budget, company)
+        needed = size - self._pool.spare(layout)
+        if self._total() + needed > budget:
+            self._pool.clear(but=layout)
+            self._evict(needed, budget, protected)
+            if self._total() + needed > budget:
+                self._pool.clear()
+                needed = size
+                if self._total() + needed > budget:
+                    return None
+        arrays: dict[str, np.ndarray] = {}
+        try:
+            for s in layout:
+                arrays[s.name] = self._pool.take(s.use, s.shape, s.dtype)
+        except OutOfMemory:
+            self._give_back(layout, arrays)
+            return None
         self._loose += 1
         self._loose_bytes += size
-        return match
+        return Kept(arrays, layout, size, pins=1)
 
-    def _used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> History | None:
-        """Take over the buffers of a history whose gradient has been taken: cheaper than new
-        memory."""
+    def _drop_used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> None:
+        """Give the memory of a history whose gradient has been taken back to the pool, if that is
+        what is needed now: it is cheaper than new memory."""
+        if self._pool.spare(layout) == layout_bytes(layout):
+            return
         for key, entry in self._entries.items():
             if entry.used and not entry.pins and entry.layout == layout and not protected(key):
-                return self._entries.pop(key)
-        return None
+                self._drop(key)
+                return
 
-    def _of_others(
-        self, layout: Layout, budget: int, company: Collection[Hashable]
-    ) -> History | None:
+    def _drop_others(self, budget: int, company: Collection[Hashable]) -> None:
         """Drop histories of backgrounds that are not in use, the oldest first, beyond their share
         of the budget."""
         others = [(k, e) for k, e in self._entries.items() if e.background not in company]
         held = sum(e.nbytes for _, e in others)
         for key, entry in others:
             if held <= SHARE_OF_OTHERS * budget:
-                return None
-            if entry.pins:
-                continue
-            del self._entries[key]
-            held -= entry.nbytes
-            if entry.layout == layout:
-                return entry
-        return None
+                return
+            if not entry.pins:
+                self._drop(key)
+                held -= entry.nbytes
 
-    def _evict(
-        self, layout: Layout, size: int, budget: int, protected: Callable[[Hashable], bool]
-    ) -> History | None:
-        """Drop spare buffers, then used entries, then the least recently used, until the request
-        fits."""
-        self._spare.clear()
+    def _evict(self, size: int, budget: int, protected: Callable[[Hashable], bool]) -> None:
+        """Drop used entries, then the least recently used, until the request fits."""
         for key in sorted(self._entries, key=lambda k: not self._entries[k].used):
             if self._total() + size <= budget:
-                return None
-            entry = self._entries[key]
-            if entry.pins or protected(key):
-                continue
-            del self._entries[key]
-            if entry.layout == layout:
-                return entry
-        return None
+                return
+            if not self._entries[key].pins and not protected(key):
+                del self._entries[key]
 
-    def keep(self, key: Hashable, history: History) -> None:
+    def keep(self, key: Hashable, history: Kept) -> None:
         """File a history under its content. It stays pinned until released."""
         with self._changed:
-            if (
-                key not in self._entries
-            ):  # else another run was faster, and this one becomes spare when released
+            # Else another run was faster, and this one's memory is given back when released.
+            if key not in self._entries:
                 self._forget_loose(history)
                 history.key = key
                 self._entries[key] = history
             self._changed.notify_all()
 
-    def release(self, history: History, used: bool = False) -> None:
-        """Unpin a history; a buffer that was never filed becomes spare."""
+    def release(self, history: Kept, used: bool = False) -> None:
+        """Unpin a history; the memory of one that was never filed is given back."""
         with self._changed:
             history.pins = max(0, history.pins - 1)
             history.used |= used
-            if history.key is None and history.pins == 0 and history not in self._spare:
+            if history.key is None and history.pins == 0 and history.arrays:
                 self._forget_loose(history)
-                self._spare.append(history)
+                self._give_back(history.layout, history.arrays)
+                history.arrays = {}
             self._changed.notify_all()
 
-    def _forget_loose(self, history: History) -> None:
+    def _forget_loose(self, history: Kept) -> None:
         self._loose -= 1
         self._loose_bytes -= history.nbytes
 
     def drop(self, key: Hashable) -> None:
-        """Forget an entry, unless a run is using it; its buffers become spare."""
+        """Forget an entry, unless a run is using it."""
         with self._changed:
             entry = self._entries.get(key)
             if entry is not None and not entry.pins:
-                del self._entries[key]
-                entry.key = None
-                self._spare.append(entry)
+                self._drop(key)
+
+    def _drop(self, key: Hashable) -> None:
+        entry = self._entries.pop(key)
+        self._give_back(entry.layout, entry.arrays)
+
+    def _give_back(self, layout: Layout, arrays: Mapping[str, np.ndarray]) -> None:
+        for s in layout:
+            if s.name in arrays:
+                self._pool.give(s.use, arrays[s.name])
 
     def clear(self) -> None:
         """Drop everything that no run is using."""
         with self._changed:
             for key in [k for k, e in self._entries.items() if not e.pins]:
                 del self._entries[key]
-            self._spare.clear()
+            self._pool.clear()
             self._changed.notify_all()
 
     def forget(self) -> None:
         """All of it, whoever held it: in a forked child, where the runs that did do not exist."""
-        self.__init__()
+        self.__init__(self._pool)
 
     def _total(self) -> int:
-        held = sum(e.nbytes for e in self._entries.values()) + sum(s.nbytes for s in self._spare)
-        return held + self._loose_bytes
+        return sum(e.nbytes for e in self._entries.values()) + self._loose_bytes + self._pool.nbytes
 
 
 def layout_bytes(layout: Layout) -> int:
-    return sum(int(np.prod(s.shape, dtype=np.int64)) * np.dtype(s.dtype).itemsize for s in layout)
+    """Memory that arrays take."""
+    return sum(s.nbytes for s in layout)
 
 
-STORE = HistoryStore()
+STORE = HistoryStore(POOL)
 """The process's one memo."""
 _forks.in_child(STORE.forget)
 releasing(STORE.clear)

@@ -10,12 +10,13 @@ from scipy.sparse import csr_array
 
 from ...acquisition.interpolation import HALF_WIDTH, place, window_below, window_weights
 from ...calculus.images import Above, continued
+from ...histories.buffers import POOL
 from ...scheme.symbols import Spatial, Symbols
 from ...scheme.system import Port
 from ...scheme.terms import location
 from ..discretisation import Discretisation
 from .extended import OF_WEIGHTS, WEIGHTS, halves, named
-from .shot import POOL, allocated, interior, with_halo
+from .shot import allocated, interior, with_halo
 
 
 class Extent:

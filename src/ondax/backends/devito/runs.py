@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...calculus.coupling import GRADIENT
-from ...histories import revolve as checkpoint
-from ...histories.base import Recording
+from ...histories.base import Recording, Stretch
+from ...histories.buffers import POOL
 from ...histories.sampled import smoothed, steps_beyond
-from ...histories.store import History, Stored, layout_bytes
+from ...histories.store import Layout
 from .programs import Programs
-from .shot import POOL, Shot, allocated, box, history_layout, history_offsets, interior, reflect
+from .shot import Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
@@ -21,24 +22,27 @@ SHIFT = 6
 
 
 class ForwardRun:
-    """A forward run that can be stopped and taken up again.
+    """A forward run that can be stopped and taken up again: a `Recorder`.
 
     Args:
         programs: the compiled scheme.
         shot: its arrays.
         source: samples, (port and source, step).
-        every: steps between those that its history keeps; above 1 it goes on beyond the record's
-            end.
+        recording: what it may keep; None for nothing. A run that keeps some steps only goes on
+            beyond the record's end.
     """
 
-    def __init__(self, programs: Programs, shot: Shot, source: np.ndarray, every: int = 1) -> None:
-        self.programs = programs
+    def __init__(
+        self, programs: Programs, shot: Shot, source: np.ndarray, recording: Recording | None
+    ) -> None:
+        self.programs, self.recording, self.shot = programs, recording, shot
+        every = recording.every if recording else 1
         self.sparse = every > 1
-        self.shot = shot
         self.fields = programs.scheme.system.fields
-        self.steps = shot.grid.steps + steps_beyond(every)
+        beyond = steps_beyond(every)
+        self.steps = shot.grid.steps + beyond
         inputs, self._outputs = (
-            shot.terminals(g, tail=steps_beyond(every)) for g in (shot.source, shot.receiver)
+            shot.terminals(g, tail=beyond) for g in (shot.source, shot.receiver)
         )
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
@@ -51,64 +55,67 @@ class ForwardRun:
 
     @property
     def state_bytes(self) -> int:
+        """Memory that a saved state takes."""
         return sum(self.shot.fields[f.name].nbytes for f in self.fields)
 
-    def advance(
-        self, first: int, last: int, recording: Recording | None, history: History | None
-    ) -> None:
-        """Run steps `first <= n < last` from the present state, keeping the history if
-        there is a recording."""
+    def save(self) -> dict[str, np.ndarray]:
+        """A copy of the fields. Scratch arrays are computed anew by every step."""
+        return {f.name: self.shot.fields[f.name].copy() for f in self.fields}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a saved state."""
+        for name, array in state.items():
+            self.shot.fields[name][...] = array
+
+    def advance(self, first: int, last: int, into: Stretch | None) -> None:
+        """Run steps `first <= n < last` from the present state, keeping their history if there is
+        a stretch for it."""
+        recording = self.recording if into else None
         kernel = self.programs.forward(recording, self.sparse, self.shot.parallel)
         arrays, offsets, every = self.samples, {}, 1
-        if recording is not None and history is not None:
-            arrays, every = {**arrays, **history.arrays}, recording.every
+        if recording is not None and into is not None:
+            arrays, every = {**arrays, **into.arrays}, recording.every
             offsets = history_offsets(
-                self.programs, recording, self.shot.grid, history.arrays, first
+                self.programs, recording, self.shot.grid, into.arrays, into.first
             )
         self.shot.run(kernel, first, last, arrays, offsets, every)
 
-    def stretch(self, recording: Recording, first: int, last: int) -> History:
-        """A buffer for the history of a stretch, with the fields that are known before it."""
-        layout = history_layout(self.programs, recording, self.shot.grid, first, last)
-        arrays = {s.name: POOL.take(_stretch(s), s.shape, s.dtype) for s in layout}
-        for quantity in self.programs.coupling(recording).quantities:
+    def layout(self, first: int, last: int) -> Layout:
+        """What arrays hold a stretch."""
+        assert self.recording is not None
+        return history_layout(self.programs, self.recording, self.shot.grid, first, last)
+
+    def begin(self, first: int, last: int, arrays: Mapping[str, np.ndarray]) -> Stretch:
+        """A stretch in these arrays: with the fields that are known before its first step, and
+        zeros after its last."""
+        assert self.recording is not None
+        for quantity in self.programs.coupling(self.recording).quantities:
             kept = arrays[quantity.symbol.name]
-            if quantity.at_next:
-                kept.fill(0)
-                field = self.shot.fields[quantity.field.name]
-                levels = field.shape[0]
-                stored = box(quantity.field, self.shot.symbols, self.shot.grid).shape
-                target, source = interior(quantity.symbol, stored), interior(quantity.field, stored)
-                for slot, step in enumerate((first - 1, first)):
-                    if quantity.field.time_order == 2 or step == first:
-                        kept[(slot, *target)] = field[(step % levels, *source)]
-                        # Kernels fill the rows above a surface of the values that they compute, not
-                        # of these.
-                        image = self.programs.scheme.image_kept(quantity)
-                        reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
-            else:
-                kept[-1] = 0
-        return History(arrays, layout, layout_bytes(layout))
-
-    @staticmethod
-    def drop(history: History) -> None:
-        """Give a stretch's memory back."""
-        for stored in history.layout:
-            POOL.give(_stretch(stored), history.arrays[stored.name])
-
-
-def _stretch(stored: Stored) -> str:
-    """The use of an array of a stretch. What its halo holds belongs to it."""
-    return f"stretch {stored.halo} {stored.mirrored}"
+            kept[-1] = 0
+            if not quantity.at_next:
+                continue
+            field = self.shot.fields[quantity.field.name]
+            levels = field.shape[0]
+            stored = box(quantity.field, self.shot.symbols, self.shot.grid).shape
+            target, source = interior(quantity.symbol, stored), interior(quantity.field, stored)
+            for slot, step in enumerate((first - 1, first)):
+                kept[slot] = 0
+                if quantity.field.time_order == 2 or step == first:
+                    kept[(slot, *target)] = field[(step % levels, *source)]
+                    # Kernels fill the rows above a surface of the values that they compute, not of
+                    # these.
+                    image = self.programs.scheme.image_kept(quantity)
+                    reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
+        return Stretch(first, last, arrays)
 
 
 class AdjointRun:
-    """The adjoint run of one shot, with the gradients of the recording coefficients.
+    """The adjoint run of one shot, with the gradients of coefficients.
 
     Args:
         programs: the compiled scheme.
         shot: its arrays.
-        recording: the coefficients to differentiate; None for none.
+        recording: which coefficients, and what is kept for them; None for none.
         at_source: also read the adjoint field where sources enter.
         weights: also take the gradient of the weights of extended sources: call `correlate` before
             the run.
@@ -177,23 +184,24 @@ class AdjointRun:
         """The gradient of the weights, on the grid; once."""
         return self._extent.collected(self._of_weights)
 
-    def back(self, first: int, last: int, history: History | None) -> None:
-        """Take the gradient of the steps `first <= n < last` and step the adjoint field as far as
-        that needs."""
+    def back(self, stretch: Stretch | None) -> None:
+        """Take the gradient of the steps of a stretch, and step the adjoint field as far as that
+        needs; without one, step through all of the run."""
+        first, last, arrays = 0, self.steps, self.samples
         every, shift, offsets = 1, 0, {}
-        if self.recording is not None and history is not None:
+        held: Mapping[str, np.ndarray] = {}
+        if self.recording is not None and stretch is not None:
+            first, last, held = stretch.first, stretch.last, stretch.arrays
             every = self.recording.every
-            offsets = history_offsets(
-                self.programs, self.recording, self.shot.grid, history.arrays, first
-            )
+            offsets = history_offsets(self.programs, self.recording, self.shot.grid, held, first)
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
                 # The extra step would be step -1, but C has no modulus of negative numbers: count
                 # from SHIFT.
                 shift = SHIFT
-        arrays = {**self.samples, **(history.arrays if history else {})}
-        starts = dict.fromkeys((n for n in self.samples if n.endswith(("_samples", "_sums"))), LEAD)
-        in_time = {**starts, **dict.fromkeys(history.arrays if history else (), 0)}
+        arrays = {**arrays, **held}
+        with_lead = [n for n in self.samples if n.endswith(("_samples", "_sums"))]
+        in_time = {**dict.fromkeys(with_lead, LEAD), **dict.fromkeys(held, 0)}
         moves = {
             n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes
             for n, lead in in_time.items()
@@ -201,37 +209,3 @@ class AdjointRun:
         self.shot.run(
             self.kernel, first + shift, last + shift, {**arrays, **self.parts}, moves, every
         )
-
-
-class Checkpointed:
-    """Forward and adjoint run of one shot, as the checkpointing schedule drives them."""
-
-    def __init__(self, run: ForwardRun, adjoint: AdjointRun, recording: Recording) -> None:
-        self.run, self.adjoint, self.recording = run, adjoint, recording
-        self.history: History | None = None
-
-    def forward(self, first: int, last: int, keep: bool) -> None:
-        if keep:
-            self.drop()
-            self.history = self.run.stretch(self.recording, first, last)
-        self.run.advance(
-            first, last, self.recording if keep else None, self.history if keep else None
-        )
-
-    def backward(self, first: int, last: int) -> None:
-        assert self.history is not None
-        self.adjoint.back(first, last, self.history)
-
-    def save(self, step: int) -> dict[str, np.ndarray]:
-        fields = self.run.shot.fields  # scratch arrays too, which every step computes anew
-        return checkpoint.copies({f.name: fields[f.name] for f in self.run.fields})
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        for name, array in state.items():
-            self.run.shot.fields[name][...] = array
-
-    def drop(self) -> None:
-        """Give the present stretch's memory back."""
-        if self.history is not None:
-            self.run.drop(self.history)
-            self.history = None

@@ -17,7 +17,7 @@ from ...acquisition.interpolation import (
 )
 from ...calculus.images import Above, continued
 from ...histories.base import Recording
-from ...histories.buffers import Pool, row_length, zeros
+from ...histories.buffers import POOL, row_length, zeros
 from ...histories.store import Layout, Stored
 from ...scheme.symbols import Field, Spatial, Symbols
 from ...scheme.system import Port
@@ -30,8 +30,6 @@ from .scratch import SCRATCH_PREFIX
 
 if TYPE_CHECKING:
     from .extent import Extent
-
-POOL = Pool()
 
 
 def space_halo(function: Spatial) -> tuple[int, ...]:

@@ -3,19 +3,19 @@ in NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from ...calculus.coupling import PERTURBED
-from ...histories import revolve as checkpoint
-from ...histories.base import Recording
+from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import OutOfMemory, zeros
 from ...histories.sampled import steps_beyond
-from ...histories.store import STORE, Content, History, Layout, layout_bytes
+from ...histories.store import STORE, Content, Kept, Layout
 from ...scheme.system import Port
 from ..base import Asked, Experiment, Gradients
 from ..discretisation import Discretisation
@@ -24,13 +24,12 @@ from ..settings import Settings
 from ..workers import TreeSum, visits
 from .extent import Extent, cells
 from .programs import Programs
-from .runs import AdjointRun, Checkpointed, ForwardRun
+from .runs import AdjointRun, ForwardRun
 from .shot import (
     POOL,
     Geometry,
     Shot,
     allocated,
-    history_layout,
     history_offsets,
     interior,
     with_halo,
@@ -40,7 +39,6 @@ Arrays = Sequence[np.ndarray]
 
 # sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
 POINTS_PER_THREAD = 250_000
-SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
 GEOMETRIES = 4096  # sets of points whose weights are remembered
 
 
@@ -121,11 +119,13 @@ class Solver:
 
         def visit(task: Task) -> np.ndarray:
             recorded = self._recorded_before(task, recording, slopes) if recording else None
+            if recorded is None and recording:
+                protected = keys.__contains__
+                kept, recorded = self._record(task, recording, slopes, protected, wait=False)
+                if kept is not None:
+                    STORE.release(kept)
             if recorded is None:
-                history = None
-                if recording:
-                    history = self._room(task, recording, keys.__contains__, wait=False)
-                recorded = self._run_forward(task, recording, history, slopes)
+                recorded = self._run_forward(task, slopes)
             return self.grid.recorded(recorded, points)
 
         def take(task: Task, recorded: np.ndarray) -> None:
@@ -177,11 +177,13 @@ class Solver:
                 arrays = {**into.arrays, **out.arrays}
                 kernel = self.programs.born(recording, shot.parallel)
                 shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
-                for first, last, history in self._stretches(task, recording):
-                    offsets = history_offsets(
-                        self.programs, recording, self.grid, history.arrays, first
-                    )
-                    shot.run(kernel, first, last, {**arrays, **history.arrays}, offsets)
+                with closing(self._replayed(task, recording, False, True)) as stretches:
+                    for stretch in stretches:
+                        offsets = history_offsets(
+                            self.programs, recording, self.grid, stretch.arrays, stretch.first
+                        )
+                        every_array = {**arrays, **stretch.arrays}
+                        shot.run(kernel, stretch.first, stretch.last, every_array, offsets)
                 return self.grid.recorded(out.columns(), points), task.power + more
 
         def take(task: Task, found: tuple[np.ndarray, int]) -> None:
@@ -271,7 +273,13 @@ class Solver:
             run.inject(scaled(residual, -power))
             if asked.weights:
                 run.correlate(task.source)
-            self._adjoint_run(task, run, asked.again)
+            if recording is None:
+                run.back(None)
+            else:
+                replayed = self._replayed(task, recording, True, asked.again)
+                with closing(replayed) as stretches:
+                    for stretch in stretches:
+                        run.back(stretch)
             return _Found(
                 power=power,
                 gradients=run.gradients if recording else None,
@@ -419,10 +427,6 @@ class Solver:
 
     # ---------------------------------------------------------------- histories
 
-    def _layout(self, recording: Recording) -> Layout:
-        steps = self.grid.steps + steps_beyond(recording.every)
-        return history_layout(self.programs, recording, self.grid, 0, steps)
-
     def _key(self, task: Task, recording: Recording) -> tuple[Any, ...]:
         """Everything that determines a history: scheme and grid by identity, the rest by
         content."""
@@ -436,16 +440,7 @@ class Solver:
         """What the keys of all shots over the same model have in common."""
         return self._key(task, recording)[:-1]
 
-    def _room(
-        self, task: Task, recording: Recording, protected: Callable[[Hashable], bool], wait: bool
-    ) -> History | None:
-        """A buffer for the history of a shot; None where there is no room for one."""
-        background, budget = self._background(task, recording), self.settings.memory_budget
-        return STORE.acquire(
-            self._layout(recording), budget, protected, wait, background, task.company
-        )
-
-    def _find(self, task: Task, recording: Recording) -> History | None:
+    def _find(self, task: Task, recording: Recording) -> Kept | None:
         """A shot's history in the memo, pinned."""
         found = STORE.find(self._key(task, recording))
         if found is not None:
@@ -461,52 +456,54 @@ class Solver:
 
         return sorted(tasks, key=missing)
 
-    def _adjoint_run(self, task: Task, run: AdjointRun, again: bool) -> None:
-        """Run backward, from the memo's history or, failing that, from checkpoints."""
-        if run.recording is None:
-            run.back(0, run.steps, None)
-        elif (history := self._recall(task, run.recording)) is not None:
-            try:
-                run.back(0, run.steps, history)
-            finally:
-                STORE.release(history, used=not again)
-        else:
-            with self._shot(task) as shot:
-                forward = ForwardRun(self.programs, shot, task.source, run.recording.every)
-                checkpointed = Checkpointed(forward, run, run.recording)
-                checkpoint.run(run.steps, self._plan(run.recording, forward), checkpointed)
-                checkpointed.drop()
+    def _record(
+        self,
+        task: Task,
+        recording: Recording,
+        slopes: bool,
+        protected: Callable[[Hashable], bool],
+        wait: bool,
+    ) -> tuple[Kept | None, np.ndarray]:
+        """A whole forward run that keeps its history, if there is room, and files it, pinned.
 
-    def _run_forward(
-        self, task: Task, recording: Recording | None, history: History | None, slopes: bool
-    ) -> np.ndarray:
-        """One whole forward run; files its history, if given, and releases it. Returns (step,
-        point)."""
+        Args:
+            task: the shot.
+            recording: what to keep.
+            slopes: read derivatives by receiver position too.
+            protected: keys of histories that must not make room.
+            wait: for room that others are using now.
+
+        Returns:
+            What was kept, and what receivers read, (step, point).
+        """
+        background, budget = self._background(task, recording), self.settings.memory_budget
+        held: list[Kept] = []
+
+        def room(layout: Layout) -> Kept | None:
+            found = STORE.acquire(layout, budget, protected, wait, background, task.company)
+            held.extend([found] if found else [])
+            return found
+
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(
-                    self.programs, shot, task.source, recording.every if recording else 1
-                )
-                if recording and history is None:
-                    # The kernel that keeps a history is not, to the bit, the one that does not.
-                    # Traces must not depend on how much memory happened to be free, so it runs all
-                    # the same, over a buffer used again and again.
-                    length = (
-                        max(1, SCRATCH // self._step_bytes(recording) // recording.every)
-                        * recording.every
-                    )
-                    for _ in self._recompute(run, recording, length):
-                        pass
-                else:
-                    run.advance(0, run.steps, recording, history)
+                run = ForwardRun(self.programs, shot, task.source, recording)
+                kept = recording.history.record(run, room)
                 recorded = run.recorded
-            if history and recording:
-                history.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
-                STORE.keep(self._key(task, recording), history)
-        finally:
-            if history:
-                STORE.release(history)
-        return recorded
+        except BaseException:
+            for buffers in held:
+                STORE.release(buffers)
+            raise
+        if kept is not None:
+            kept.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
+            STORE.keep(self._key(task, recording), kept)
+        return kept, recorded
+
+    def _run_forward(self, task: Task, slopes: bool) -> np.ndarray:
+        """A whole forward run that keeps nothing. Returns what receivers read, (step, point)."""
+        with self._shot(task, receiver_slopes=slopes) as shot:
+            run = ForwardRun(self.programs, shot, task.source, None)
+            run.advance(0, run.steps, None)
+            return run.recorded
 
     def _recorded_before(self, task: Task, recording: Recording, slopes: bool) -> np.ndarray | None:
         """What receivers read when a history still waiting for its gradient was made.
@@ -517,72 +514,42 @@ class Solver:
         known = self._find(task, recording)
         if known is None:
             return None
-        recorded = (
-            None if known.used else known.recorded.get((slopes, task.receiver_positions.tobytes()))
-        )
+        by = (slopes, task.receiver_positions.tobytes())
+        recorded = None if known.used else known.recorded.get(by)
         STORE.release(known)
         if recorded is None:
             STORE.drop(self._key(task, recording))
         return recorded
 
-    def _recall(self, task: Task, recording: Recording) -> History | None:
-        """The whole history of a shot, pinned: from the memo, or computed again; None where it does
-        not fit."""
-        history = self._find(task, recording)
-        if history is None:
-            history = self._room(task, recording, lambda _: False, wait=True)
-            if history is not None:
-                history.pins += 1  # one for the run, one for the caller
-                try:
-                    self._run_forward(task, recording, history, slopes=False)
-                except BaseException:
-                    STORE.release(history)
-                    raise
-        return history
+    def _replayed(
+        self, task: Task, recording: Recording, backward: bool, again: bool
+    ) -> Generator[Stretch]:
+        """A shot's history, a stretch at a time: from the memo, or made now.
 
-    def _stretches(self, task: Task, recording: Recording) -> Iterator[tuple[int, int, History]]:
-        """A shot's history in the order of time: whole if it fits, else a stretch at a time,
-        recomputed."""
-        history = self._recall(task, recording)
-        if history is not None:
-            try:
-                yield 0, self.grid.steps, history
-            finally:
-                STORE.release(history)
-            return
+        Args:
+            task: the shot.
+            recording: what of it.
+            backward: from the last step to the first.
+            again: it is likely to be read again.
+        """
+        history = recording.history
+        kept = self._find(task, recording)
+        if kept is None and history.keeps:
+            kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
+        steps = self.grid.steps + steps_beyond(recording.every)
+        memory, shots = self.settings.memory_budget, self.settings.worker_threads
+        rerun = Rerun(steps, partial(self._running, task, recording), memory, shots)
+        try:
+            yield from history.replay(kept, rerun, backward)
+        finally:
+            if kept is not None:
+                STORE.release(kept, used=not again)
+
+    @contextmanager
+    def _running(self, task: Task, recording: Recording) -> Iterator[ForwardRun]:
+        """A forward run at its beginning."""
         with self._shot(task) as shot:
-            run = ForwardRun(self.programs, shot, task.source)
-            yield from self._recompute(run, recording, self._plan(recording, run).stretch)
-
-    def _recompute(
-        self, run: ForwardRun, recording: Recording, length: int
-    ) -> Iterator[tuple[int, int, History]]:
-        """Run forward, keeping the history of `length` steps at a time in one buffer."""
-        for first in range(0, run.steps, length):
-            last = min(first + length, run.steps)
-            history = run.stretch(recording, first, last)
-            run.advance(first, last, recording, history)
-            yield first, last, history
-            run.drop(history)
-
-    def _step_bytes(self, recording: Recording) -> int:
-        """Memory that the history of one step takes."""
-        more = layout_bytes(
-            history_layout(self.programs, recording, self.grid, 0, 2 * recording.every)
-        )
-        less = layout_bytes(history_layout(self.programs, recording, self.grid, 0, recording.every))
-        return -(-(more - less) // recording.every)
-
-    def _plan(self, recording: Recording, run: ForwardRun) -> checkpoint.Plan:
-        step_bytes, shots = self._step_bytes(recording), self.settings.worker_threads
-        return checkpoint.plan(
-            run.steps,
-            step_bytes,
-            run.state_bytes,
-            self.settings.memory_budget,
-            recording.every,
-            shots,
-        )
+            yield ForwardRun(self.programs, shot, task.source, recording)
 
 
 @dataclass
