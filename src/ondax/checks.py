@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from ._validate import fraction as fraction
+from ._validate import not_negative as not_negative
+from ._validate import one_of as one_of
+from ._validate import positive as positive
+from ._validate import whole as whole
 from .engine import Settings
 from .equations import AXIS_NAMES, AbstractBoundary, AbstractWaveEquation
 from .equations.plausible import Plausible
@@ -19,67 +24,10 @@ from .equations.stability import second_derivative_weights
 from .grid import Grid
 from .survey import Survey
 
-T = TypeVar("T")
-
 MOST_STEPS_PER_SAMPLE = 500  # beyond this a unit is wrong, not the survey
 CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 ROUNDING_OF_OTHERS = 1e-12  # of the loudest wavelet: weaker ones are nothing
 SPECTRAL_FLOOR = 0.02  # of the amplitude spectrum's peak: what lies above counts as signal
-
-
-def positive(name: str, value: float, unit: str) -> float:
-    """A positive, finite number.
-
-    Raises:
-        ValueError: it is not.
-    """
-    number = float(value)
-    if not (math.isfinite(number) and number > 0.0):
-        raise ValueError(f"{name}={value!r} must be a positive number, in {unit}")
-    return number
-
-
-def not_negative(name: str, value: float) -> float:
-    """A finite number, 0 or more.
-
-    Raises:
-        ValueError: it is not.
-    """
-    number = float(value)
-    if not 0.0 <= number < math.inf:
-        raise ValueError(f"{name}={value!r} must be a number, 0 or more")
-    return number
-
-
-def fraction(name: str, value: float) -> float:
-    """A number above 0 and up to 1.
-
-    Raises:
-        ValueError: it is not.
-    """
-    number = float(value)
-    if not 0.0 < number <= 1.0:
-        raise ValueError(f"{name}={value!r} must be above 0 and at most 1")
-    return number
-
-
-def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> int:
-    """The value as an int.
-
-    Raises:
-        ValueError: it is not a whole number within its limits.
-    """
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_whole or value < at_least or (at_most is not None and value > at_most):
-        limit = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
-        raise ValueError(f"{name}={value!r} must be a whole number {limit}")
-    return int(value)
-
-
-def one_of(name: str, value: T, choices: Sequence[T]) -> T:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
-    return value
 
 
 def floating_type(arrays: Sequence[Any]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from ..checks import whole
+from .._validate import whole
 from ..propagator import Propagator
 from .sizes import FITS, keeps_size
 

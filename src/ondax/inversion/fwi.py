@@ -16,8 +16,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from .._validate import whole
 from ..callback_errors import as_raised
-from ..checks import whole
 from .batches import shot_batch
 from .checks import (
     check_bounds,

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from .._validate import whole
 from ..callback_errors import as_raised
-from ..checks import whole
 from ..propagator import Propagator
 from .checks import check_linear, match, usable
 from .fingerprint import Problem, fingerprint, operator_fingerprint

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import silence
-from ..checks import whole
+from .._validate import whole
 from ..propagator import Model, Propagator
 from ..survey import Survey
 from .channels import from_channels

@@ -11,7 +11,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...checks import whole
+from ..._validate import whole
 from ...survey import Survey
 
 Traces = Float[Array, "shot *components receiver time"]

@@ -11,8 +11,8 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ..._validate import whole
 from ...callback_errors import as_raised
-from ...checks import whole
 from ...grid import Grid
 from ...propagator import Propagator
 from ..resized import Resized, of_size_one, power_of_source
