@@ -1,4 +1,5 @@
-"""Refusals of `fwi` and `lsrtm`: each says what is wrong with which argument, and what to do."""
+"""Checks of what `fwi` and `lsrtm` are given: each error says which argument is wrong, and what to
+do."""
 
 import math
 from pathlib import Path
@@ -20,8 +21,15 @@ SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in f
 
 
 def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
-    """The observed traces in the dtype of the predicted ones, after checking that they can be
-    compared."""
+    """The observed traces in the dtype of the predicted ones.
+
+    Args:
+        observed: traces (shot, [component,] receiver, time).
+        predicted: shape and dtype of what the propagator predicts.
+
+    Raises:
+        ValueError: the shapes differ, or a value is not finite.
+    """
     shape = tuple(np.shape(observed))
     if shape != predicted.shape:
         raise ValueError(
@@ -39,7 +47,11 @@ def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
 
 
 def usable(path: Path) -> Path:
-    """The path of a state's file, which can be one; `~` is the home directory."""
+    """The path of a state file, with `~` replaced by the home directory.
+
+    Raises:
+        ValueError: its folder does not exist, or it is a folder itself.
+    """
     path = path.expanduser()
     if not path.parent.is_dir():
         raise ValueError(
@@ -51,12 +63,21 @@ def usable(path: Path) -> Path:
 
 
 def check_bounds(F: Any, bounds: Any) -> None:
-    """Refuses bounds that let velocities grow beyond what the propagator's time step holds for."""
+    """Refuse bounds that allow velocities above `max_velocity`, for which the propagator's time
+    step was chosen.
+
+    Raises:
+        ValueError: the upper bound of vp is larger.
+    """
     if bounds is None or not isinstance(F, Propagator):
         return
     _, upper = bounds
-    names = F.equation.parameter_names
-    velocities = upper.get("vp") if isinstance(upper, dict) else upper if names == ("vp",) else None
+    if isinstance(upper, dict):
+        velocities = upper.get("vp")
+    elif F.equation.parameter_names == ("vp",):
+        velocities = upper
+    else:
+        velocities = None
     if velocities is None:
         return
     most = float(jnp.max(jnp.where(jnp.isfinite(velocities), velocities, 0.0)))
@@ -69,10 +90,10 @@ def check_bounds(F: Any, bounds: Any) -> None:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Refuses what is no optimiser.
+    """Refuse what is not an optimiser of optax.
 
     Raises:
-        TypeError: says what to give.
+        TypeError: it is not; says what to give.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         given = getattr(optimizer, "__name__", repr(optimizer))
@@ -87,7 +108,18 @@ def check_optimizer(optimizer: Any) -> None:
 def check_search(
     searches: bool, compares: bool, batch_size: Any, mask: Any, precondition: Any
 ) -> None:
-    """Refuses what would make a line search or L-BFGS work with wrong numbers."""
+    """Refuse arguments of `fwi` with which a line search or L-BFGS would work with wrong numbers.
+
+    Args:
+        searches: whether the optimiser searches along a line.
+        compares: whether it compares gradients of successive iterations, as L-BFGS does.
+        batch_size: number of shots in a batch, or None.
+        mask: factors of the gradient, one array per leaf of the model, or None.
+        precondition: function of the gradient, or None.
+
+    Raises:
+        ValueError: there are batches, a preconditioner, or factors other than 0 and 1.
+    """
     if batch_size is not None and (searches or compares):
         raise ValueError(
             f"batch_size={batch_size} does not go with L-BFGS or a line search: they compare "
@@ -115,8 +147,15 @@ def check_search(
 
 
 def check_units(power: int, searches: bool) -> None:
-    """Refuses data for whose misfits a line search of unknown kind has no numbers: `2**power` is
-    their size."""
+    """Refuse a line search on misfits that are too large or too small for float32.
+
+    Args:
+        power: misfits are of the size of `2**power`.
+        searches: whether the optimiser is a line search that needs the misfit in units of the data.
+
+    Raises:
+        FloatingPointError: it is, and the misfits are too far from 1.
+    """
     if searches and abs(power) > FITS:
         raise FloatingPointError(
             f"misfits of these traces are of the size of 1e{round(power * math.log10(2.0))}, too "
@@ -128,8 +167,16 @@ def check_units(power: int, searches: bool) -> None:
 
 
 def check_representable(gradient_norm: float, dtype: Any) -> None:
-    """Refuses gradients in units of the data that cannot be represented, where steps are
-    proportional to them."""
+    """Refuse gradients that the dtype cannot represent; for optimisers whose steps are proportional
+    to the gradient.
+
+    Args:
+        gradient_norm: L2 norm of the gradient, in units of the data.
+        dtype: dtype of the model.
+
+    Raises:
+        FloatingPointError: the norm is too large, or too small but not zero.
+    """
     info = np.finfo(dtype)
     low, high = float(info.tiny) * 1024.0, float(info.max)
     if gradient_norm != 0.0 and not low < gradient_norm < high:
@@ -144,14 +191,18 @@ def check_representable(gradient_norm: float, dtype: Any) -> None:
 
 
 def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float) -> None:
-    """Refuses a misfit of the user's that loses its value because squares of small traces vanish.
+    """Refuse a misfit function of the user's whose value is lost in float32, because squares of
+    small traces become zero. To find out, it is evaluated in float64 too.
 
     Args:
         F: the propagator.
-        misfit: what has been evaluated.
+        misfit: the misfit function.
         observed: traces.
-        model: where.
-        value: what it gave.
+        model: the model at which the misfit was evaluated.
+        value: the misfit at that model.
+
+    Raises:
+        FloatingPointError: the values in float32 and in float64 differ by more than 0.1 %.
     """
     if abs(value) > SUSPICIOUS or observed.dtype != jnp.float32:
         return
@@ -162,7 +213,7 @@ def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float
             double = float(
                 misfit(*(jnp.asarray(np.asarray(x), jnp.float64) for x in (predicted, observed)))
             )
-        except (TypeError, ValueError):  # it is for float32 only
+        except (TypeError, ValueError):  # the misfit takes float32 only
             different = single == 0.0 and bool(
                 (np.asarray(predicted) != np.asarray(observed)).any()
             )
@@ -178,12 +229,19 @@ def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float
 
 
 def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int | None:
-    """The power of two that the gradient is to be multiplied by before a preconditioner sees it:
-    `power`, which gives it in units of the data; any (None) where float32 cannot hold that and it
-    makes no difference.
+    """The power of two by which the gradient is multiplied before a preconditioner sees it.
+
+    Args:
+        precondition: the preconditioner, a function of the gradient, or None.
+        power: multiplied by `2**power`, the gradient is in units of the data.
+        params: arrays of the model's structure, shapes and dtypes.
+
+    Returns:
+        `power`. Where float32 cannot hold a gradient of that size, but the size makes no difference
+        to the preconditioner: None, which stands for any power.
 
     Raises:
-        ValueError: it does make a difference.
+        ValueError: float32 cannot hold it, and the size does make a difference.
     """
     if precondition is None or abs(power) <= FITS:
         return power
@@ -198,7 +256,16 @@ def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int |
 
 
 def check_linear_search(compares: bool, batch_size: int | None, encodings: int | None) -> None:
-    """Refuses a line search or L-BFGS on data that change from iteration to iteration."""
+    """Refuse a line search or L-BFGS in `lsrtm` on data that change from iteration to iteration.
+
+    Args:
+        compares: whether the optimiser compares values or gradients of successive iterations.
+        batch_size: number of shots in a batch, or None.
+        encodings: number of super-shots, or None.
+
+    Raises:
+        ValueError: it does, and there are batches or super-shots.
+    """
     if compares and (batch_size or encodings):
         raise ValueError(
             f"batch_size={batch_size}, encodings={encodings} do not go with L-BFGS or a line "
@@ -220,7 +287,12 @@ def check_linear(
     encodings: Any,
     path: Path | None,
 ) -> None:
-    """Refuses what `lsrtm` cannot do, or would do wrongly."""
+    """Refuse arguments with which `lsrtm` would fail or give a wrong image; `path` is that of the
+    state file, and the others are as in `lsrtm`.
+
+    Raises:
+        ValueError: says which argument is wrong.
+    """
     if not (np.isfinite(damping) and damping >= 0.0):
         raise ValueError(f"damping={damping!r} must be a number of at least 0")
     if isinstance(solver, str) and solver != "cgls":
@@ -268,8 +340,15 @@ def check_linear(
 
 
 def _check_acts_on_shots(left: Any) -> None:
-    """What acts on each shot alone commutes with a factor for each shot; what does not, by chance
-    only."""
+    """Refuse an operator on traces that mixes shots.
+
+    An operator that acts on each shot alone can be exchanged with a factor for each shot: the
+    result is the same whether traces are multiplied before or after it. One that mixes shots cannot
+    (but by chance); so it is tried on random traces, with random factors.
+
+    Raises:
+        ValueError: it mixes shots.
+    """
     structure = left.in_structure()
     random = np.random.default_rng(0)
     traces = jnp.asarray(random.normal(size=structure.shape), structure.dtype)
