@@ -1,7 +1,7 @@
-"""Calculus on wave equations: `linearize`, `transpose` and the coupling of a scheme to its
+"""Calculus on wave equations: `linearize`, `transpose`, and `couple`, which relates a scheme to its
 coefficients.
 
-Symbolic, and without any knowledge of physics, of data or of JAX.
+All of it transforms symbols: nothing here knows physics or data, or computes with JAX.
 """
 
 from .check import checked as checked
