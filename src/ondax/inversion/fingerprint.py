@@ -363,8 +363,9 @@ def _of_object(thing: Any, path: str) -> Iterator[Part]:
     else:
         names = ("made by", "arguments", "state", "items", "entries")  # as `__reduce_ex__` has them
         for name, part in zip(names, reduced, strict=False):
-            is_iterator = part is not None and name in ("items", "entries")
-            yield name, list(part) if is_iterator else part
+            if part is not None and name in ("items", "entries"):  # iterators
+                part = list(part)
+            yield name, part
 
 
 def _pickles_itself(kind: type) -> bool:

@@ -133,7 +133,7 @@ def band_pass(
             f"low={low!r}, high={high!r} must be 0 <= low < high <= {nyquist:g} Hz, the Nyquist "
             f"frequency of dt={survey.dt:g} s"
         )
-    size = next_fast_len(2 * survey.nt, real=True)
+    size = _padded(survey)
     f = np.fft.rfftfreq(size, survey.dt)
     gain = 1.0 / (1.0 + (f / high) ** (2 * order))
     if low > 0.0:
@@ -176,7 +176,7 @@ def fractional_derivative(
     k = np.arange(1, survey.nt)
     series = np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k]))
     response = series / survey.dt ** float(order)
-    size = next_fast_len(2 * survey.nt, real=True)
+    size = _padded(survey)
     return lx.FunctionLinearOperator(
         _filter(np.fft.rfft(response, size), size, dtype),
         jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
@@ -194,6 +194,13 @@ def _filter(spectrum: np.ndarray, size: int, dtype: Any) -> Callable[[Traces], T
         return filtered[..., : traces.shape[-1]]
 
     return apply
+
+
+def _padded(survey: Survey) -> int:
+    """A number of samples, at least twice as many as the survey has, for which the Fourier
+    transform is fast."""
+    size: Any = next_fast_len(2 * survey.nt, real=True)
+    return size
 
 
 def _shape(survey: Survey, shots: int | None) -> tuple[int, ...]:
