@@ -237,8 +237,7 @@ def _times(nt: int, dt: float, delay: float | None, half_length: float, highest:
     if highest > 0.5 / dt:
         raise ValueError(
             f"the wavelet has energy up to {highest:g} Hz, above the Nyquist frequency "
-            f"{0.5 / dt:g} Hz "
-            f"of dt={dt:g} s; use dt <= {0.5 / highest:.3g} s or a lower frequency"
+            f"{0.5 / dt:g} Hz of dt={dt:g} s; use dt <= {0.5 / highest:.3g} s or a lower frequency"
         )
     delay = half_length if delay is None else float(delay)
     if not 0.0 <= delay < math.inf:
@@ -247,8 +246,7 @@ def _times(nt: int, dt: float, delay: float | None, half_length: float, highest:
     if nt < needed:
         raise ValueError(
             f"the wavelet ends at {delay + half_length:.3g} s, but nt={nt} samples of dt={dt:g} s "
-            "hold only "
-            f"{nt * dt:.3g} s; use nt >= {needed}, a higher frequency or a smaller delay"
+            f"hold only {nt * dt:.3g} s; use nt >= {needed}, a higher frequency or a smaller delay"
         )
     return np.arange(nt, dtype=np.float64) * dt - delay
 

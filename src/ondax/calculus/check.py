@@ -141,8 +141,8 @@ def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> No
             and access.function not in advanced
         ):
             raise EquationError(
-                f"the update of {update.field.name} reads {access}, which is not known yet: "
-                "only fields updated earlier in the step can be read at the next time"
+                f"the update of {update.field.name} reads {access}, which is not known yet: only "
+                "fields updated earlier in the step can be read at the next time"
             )
 
 

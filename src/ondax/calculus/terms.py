@@ -135,9 +135,8 @@ def location(expr: Expr) -> dict[Any, bool]:
             if merged.setdefault(d, half) != half:
                 raise EquationError(
                     f"inconsistent staggering in {expr}: its parts live at different points along "
-                    f"{d}. "
-                    "Give derivatives an evaluation point (x0) and average coefficients to the "
-                    "points where they are used"
+                    f"{d}. Give derivatives an evaluation point (x0) and average coefficients to "
+                    "the points where they are used"
                 )
     return merged
 

@@ -47,7 +47,7 @@ def overthrust(decimate: int = 1) -> VelocitySection:
         )
         spacing = float(arrays["spacing"]) * decimate
     attribution = (
-        "2-D section of the SEG/EAGE 3-D Overthrust model: Aminzadeh, Brac, Kunz (1997), "
-        "SEG/EAGE 3-D Modeling Series No. 1; CC BY 4.0"
+        "2-D section of the SEG/EAGE 3-D Overthrust model: Aminzadeh, Brac, Kunz (1997), SEG/EAGE "
+        "3-D Modeling Series No. 1; CC BY 4.0"
     )
     return VelocitySection(vp, vp_smooth, spacing, attribution)

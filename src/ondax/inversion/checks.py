@@ -34,8 +34,7 @@ def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
     if shape != predicted.shape:
         raise ValueError(
             f"observed has shape {shape}, but the propagator predicts {predicted.shape}, (shot, "
-            "receiver, time): "
-            "give it the survey that the traces were recorded with"
+            "receiver, time): give it the survey that the traces were recorded with"
         )
     traces = jnp.asarray(observed, dtype=predicted.dtype)
     if not bool(jnp.isfinite(traces).all()):
@@ -84,8 +83,8 @@ def check_bounds(F: Any, bounds: Any) -> None:
     if most > F.max_velocity * (1.0 + 1e-5):
         raise ValueError(
             f"bounds: vp may become {most:g} m/s, beyond max_velocity={F.max_velocity:g} m/s, for "
-            "which the time step of the "
-            "propagator was chosen: lower the bound, or F.replace(max_velocity=...)"
+            "which the time step of the propagator was chosen: lower the bound, or "
+            "F.replace(max_velocity=...)"
         )
 
 
@@ -123,10 +122,8 @@ def check_search(
     if batch_size is not None and (searches or compares):
         raise ValueError(
             f"batch_size={batch_size} does not go with L-BFGS or a line search: they compare "
-            "gradients of "
-            "successive iterations, which would belong to different shots. Use all shots "
-            "(batch_size=None), or "
-            "a first-order optimiser such as optax.adam"
+            "gradients of successive iterations, which would belong to different shots. Use all "
+            "shots (batch_size=None), or a first-order optimiser such as optax.adam"
         )
     remedy = (
         "invert for scaled variables instead: "
@@ -159,10 +156,8 @@ def check_units(power: int, searches: bool) -> None:
     if searches and abs(power) > FITS:
         raise FloatingPointError(
             f"misfits of these traces are of the size of 1e{round(power * math.log10(2.0))}, too "
-            "far from 1 for a line search "
-            "in float32: choose other units for source and data, or an optimiser that does not "
-            "depend on them, such as "
-            "optax.lbfgs or optax.adam"
+            "far from 1 for a line search in float32: choose other units for source and data, or "
+            "an optimiser that does not depend on them, such as optax.lbfgs or optax.adam"
         )
 
 
@@ -183,10 +178,9 @@ def check_representable(gradient_norm: float, dtype: Any) -> None:
         size = "small" if gradient_norm < low else "large"
         raise FloatingPointError(
             f"the gradient in units of the data has a norm of {gradient_norm:.1e}, too {size} for "
-            f"{np.dtype(dtype).name}, and "
-            "the steps of this optimiser are proportional to it: choose other units for source and "
-            "data, float64, or an "
-            "optimiser that does not depend on the size of gradients, such as optax.adam"
+            f"{np.dtype(dtype).name}, and the steps of this optimiser are proportional to it: "
+            "choose other units for source and data, float64, or an optimiser that does not depend "
+            "on the size of gradients, such as optax.adam"
         )
 
 
@@ -221,10 +215,9 @@ def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float
     if not abs(single - double) <= 1e-3 * abs(double):
         raise FloatingPointError(
             f"the misfit is {single:.3g} in float32, but {double:.3g} in float64: what it computes "
-            "from traces of up to "
-            f"{float(jnp.max(jnp.abs(observed))):.1e} is too small for float32. Divide the traces "
-            "by their size in the misfit "
-            "first, choose other units for source and data, or take a misfit of ox.misfits"
+            f"from traces of up to {float(jnp.max(jnp.abs(observed))):.1e} is too small for "
+            "float32. Divide the traces by their size in the misfit first, choose other units for "
+            "source and data, or take a misfit of ox.misfits"
         )
 
 
@@ -248,9 +241,8 @@ def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int |
     if not keeps_size(precondition, params):
         raise ValueError(
             "precondition does not grow in proportion to the gradient, whose size in units of the "
-            "data, about "
-            f"1e{round(power * math.log10(2.0))}, is out of the range of float32: choose other "
-            "units for source and data"
+            f"data, about 1e{round(power * math.log10(2.0))}, is out of the range of float32: "
+            "choose other units for source and data"
         )
     return None
 
@@ -269,10 +261,8 @@ def check_linear_search(compares: bool, batch_size: int | None, encodings: int |
     if compares and (batch_size or encodings):
         raise ValueError(
             f"batch_size={batch_size}, encodings={encodings} do not go with L-BFGS or a line "
-            "search: they compare values "
-            "and gradients of successive iterations, which would belong to different data. Use all "
-            "shots, or a "
-            "first-order optimiser such as optax.adam"
+            "search: they compare values and gradients of successive iterations, which would "
+            "belong to different data. Use all shots, or a first-order optimiser such as optax.adam"
         )
 
 
@@ -307,9 +297,8 @@ def check_linear(
         if not is_optax:
             raise ValueError(
                 f"{name}={value} is for optax optimisers: "
-                f"{solver if isinstance(solver, str) else type(solver).__name__} "
-                "needs the same data in every iteration; give solver=optax.adam(...) or leave it "
-                "out"
+                f"{solver if isinstance(solver, str) else type(solver).__name__} needs the same "
+                "data in every iteration; give solver=optax.adam(...) or leave it out"
             )
         whole(name, value, at_least=1, at_most=F.survey.n_shots if name == "batch_size" else None)
     if batch_size is not None and encodings is not None:
@@ -317,8 +306,8 @@ def check_linear(
     if isinstance(solver, lx.AbstractLinearSolver) and path is not None:
         raise ValueError(
             f"save={str(path)!r} does not go with {type(solver).__name__}, whose loop is closed: "
-            "there is no state between "
-            "two iterations to be saved. Use solver='cgls', or leave `save` out"
+            "there is no state between two iterations to be saved. Use solver='cgls', or leave "
+            "`save` out"
         )
     traces = J.out_structure()
     if encodings is not None:
@@ -332,8 +321,7 @@ def check_linear(
     if right is not None and right.out_structure() != J.in_structure():
         raise ValueError(
             f"right gives {right.out_structure()}, but perturbations are {J.in_structure()}, like "
-            "the background: "
-            "pass like=background to what made it"
+            "the background: pass like=background to what made it"
         )
     if batch_size is not None and left is not None:
         _check_acts_on_shots(left)

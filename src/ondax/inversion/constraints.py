@@ -63,8 +63,8 @@ def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
         if not bool(jnp.all((low <= leaf) & (leaf <= high))):
             raise ValueError(
                 f"the initial model, {float(leaf.min()):g} to {float(leaf.max()):g}, leaves its "
-                "bounds, "
-                f"{float(low.min()):g} to {float(high.max()):g}; widen them or clip the model first"
+                f"bounds, {float(low.min()):g} to {float(high.max()):g}; widen them or clip the "
+                "model first"
             )
     return lower, upper
 

@@ -42,10 +42,8 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
     ):
         raise ValueError(
             f"encodings={encodings} sums traces of different shots, but the shots have receivers "
-            "at different places. "
-            "Put all their receivers into every shot, with zeros for what was not recorded (and "
-            "those traces muted), or "
-            "use batch_size in place of encodings"
+            "at different places. Put all their receivers into every shot, with zeros for what was "
+            "not recorded (and those traces muted), or use batch_size in place of encodings"
         )
     # (shot, [component,] source, time) -> (supershot, [component,] shot and source, time)
     together = encoded_wavelets(np.ones((encodings, survey.n_shots)), survey.wavelet, np)
@@ -109,7 +107,7 @@ def _of_any_shot(kind: Kind) -> Kind:
         if not np.array_equal(weight, np.broadcast_to(np.asarray(weight)[:1], np.shape(weight))):
             raise ValueError(
                 f"encodings sums traces of different shots, but the weights of receiver {name} "
-                "differ from shot to shot: "
-                "give every shot the same, or use batch_size in place of encodings"
+                "differ from shot to shot: give every shot the same, or use batch_size in place of "
+                "encodings"
             )
     return {name: np.asarray(weight)[0] for name, weight in kind.items()}

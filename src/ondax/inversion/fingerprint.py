@@ -157,10 +157,9 @@ class Problem:
                 if name not in trusted:
                     raise ValueError(
                         f"save={str(path)!r}: the {name} cannot be compared with what a state was "
-                        f"saved with: {error}. Have "
-                        f"it hold or read something else; or pass trust=({name!r},), if you vouch "
-                        "that it is the same "
-                        "whenever the state is taken up"
+                        f"saved with: {error}. Have it hold or read something else; or pass "
+                        f"trust=({name!r},), if you vouch that it is the same whenever the state "
+                        "is taken up"
                     ) from error
                 found[name] = ""
         return Problem(found, trusted)

@@ -281,9 +281,9 @@ class _Run(AbstractRun):
         for name, number in numbers.items():
             if not math.isfinite(number):
                 raise FloatingPointError(
-                    f"the {name} is {number} in iteration {self.done + 1}: take shorter steps, "
-                    "set bounds on the model, or look for NaN, infinities and divisions by zero in "
-                    "the misfit"
+                    f"the {name} is {number} in iteration {self.done + 1}: take shorter steps, set "
+                    "bounds on the model, or look for NaN, infinities and divisions by zero in the "
+                    "misfit"
                 )
         if self.check_misfit is not None:
             self.check_misfit(eqx.combine(self.params, self.static), misfit)

@@ -89,8 +89,7 @@ class Sized(NamedTuple):
         if damping > 0.0 and not 0.0 < float(jnp.asarray(found, self.b.dtype)) < math.inf:
             raise ValueError(
                 f"damping={damping!r} is out of all proportion to the squared norm of the "
-                "Jacobian: it is a weight in "
-                "units of (traces / x)**2"
+                "Jacobian: it is a weight in units of (traces / x)**2"
             )
         return found
 

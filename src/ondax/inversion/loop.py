@@ -100,8 +100,8 @@ class AbstractRun(ABC):
         if len(saved["history"]) > iterations:
             raise ValueError(
                 f"{path} holds {len(saved['history'])} iterations, more than "
-                f"iterations={iterations}; "
-                "ask for at least as many, or give another path to start afresh"
+                f"iterations={iterations}; ask for at least as many, or give another path to start "
+                "afresh"
             )
         self.rows = saved["history"]
         self.restore(saved)
@@ -157,8 +157,7 @@ def iterate(
         except OSError as error:
             warnings.warn(
                 f"{path} could not be saved after {run.done} iterations ({error}): the inversion "
-                "goes on, and tries again. "
-                "Make room on the disk",
+                "goes on, and tries again. Make room on the disk",
                 UnsavedState,
                 stacklevel=levels_to_the_user(inspect.currentframe()),
             )

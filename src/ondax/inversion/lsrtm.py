@@ -237,6 +237,6 @@ def _check_finite(numbers: LinearNumbers, when: str) -> None:
         if not math.isfinite(number):
             raise FloatingPointError(
                 f"the {name.replace('_', ' ')} is {number} {when}: take shorter steps if the "
-                "solver is an optax "
-                "optimiser, or look for NaN, infinities and huge weights in left and right"
+                "solver is an optax optimiser, or look for NaN, infinities and huge weights in "
+                "left and right"
             )

@@ -102,10 +102,9 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
     if differing:
         raise ValueError(
             f"{path} belongs to another inversion, which differs in {', '.join(differing)}. "
-            "Restore what it was saved "
-            "with to go on; or delete the file or give another path to start afresh; or, if you "
-            "vouch that the difference "
-            f"does not matter, pass trust={tuple(differing)!r}"
+            "Restore what it was saved with to go on; or delete the file or give another path to "
+            "start afresh; or, if you vouch that the difference does not matter, pass "
+            f"trust={tuple(differing)!r}"
         )
     if missing:
         raise ValueError(f"{_no_state(path)} (it lacks {', '.join(missing)}). {_REMEDY}")

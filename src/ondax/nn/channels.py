@@ -21,8 +21,8 @@ def from_channels(F: Propagator, channels: Float[Array, "parameter *grid"]) -> d
     if channels.shape != (len(names), *F.grid.shape):
         raise ValueError(
             f"a model of shape {channels.shape}: give (parameter, *grid) = "
-            f"{(len(names), *F.grid.shape)}, the parameters "
-            f"being {', '.join(names)}; jax.vmap adds a batch axis"
+            f"{(len(names), *F.grid.shape)}, the parameters being {', '.join(names)}; jax.vmap "
+            "adds a batch axis"
         )
     return dict(zip(names, channels, strict=True))
 

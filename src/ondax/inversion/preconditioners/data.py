@@ -61,8 +61,7 @@ def mute_direct(
     if not passed.any():
         raise ValueError(
             f"velocity={velocity!r} m/s and delay={delay:g} s mute every sample of traces that "
-            "last "
-            f"{(survey.nt - 1) * survey.dt:g} s: take a faster velocity or a shorter delay"
+            f"last {(survey.nt - 1) * survey.dt:g} s: take a faster velocity or a shorter delay"
         )
     weights = jnp.asarray(0.5 - 0.5 * np.cos(np.pi * passed), dtype)
     shape = _shape(survey, None)

@@ -157,8 +157,7 @@ def illumination(
         if not float(largest) > 0.0:
             raise ValueError(
                 "the traces do not depend on a parameter of the model: leave it out, or look for a "
-                "wavelet or weights of "
-                "the traces that are zero"
+                "wavelet or weights of the traces that are zero"
             )
         return shifted(1.0 / jnp.sqrt(smooth + water_level * largest), -(of_source + of_left))
 
