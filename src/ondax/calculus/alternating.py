@@ -48,6 +48,7 @@ def alternating(system: System) -> tuple[Balance, ...]:
 
 
 def _balance(update: Update) -> Balance:
+    """The balance of one update."""
     known = {a.function for a in accesses(update.rhs) if time_offset(a) == 1}
 
     def amplitude(access: Expr) -> Expr:

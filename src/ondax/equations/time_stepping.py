@@ -29,6 +29,7 @@ class TimeStepping:
 
 
 def _leapfrog(true: Angles) -> Angles:
+    """theta d for omega d."""
     return 2.0 * np.arcsin(true / 2.0)
 
 

@@ -20,7 +20,7 @@ from .sizes import FITS, keeps_size
 SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in float32
 
 
-def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
+def matching_traces(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
     """The observed traces in the dtype of the predicted ones.
 
     Args:
@@ -45,7 +45,7 @@ def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
     return traces
 
 
-def usable(path: Path) -> Path:
+def usable_path(path: Path) -> Path:
     """The path of a state file, with `~` replaced by the home directory.
 
     Raises:

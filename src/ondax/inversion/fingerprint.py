@@ -215,6 +215,7 @@ class _Walk:
         return found
 
     def _contents(self, thing: Any, path: str) -> Iterator[bytes]:
+        """What the digest of an object is made of: its type, and digests of its parts."""
         yield type(thing).__qualname__.encode()
         if isinstance(thing, (np.ndarray, jax.Array)) and thing.dtype != object:
             yield from _of_array(thing, path)
@@ -228,6 +229,7 @@ class _Walk:
             yield from self._of_parts(_parts(thing, path), path)
 
     def _of_mapping(self, thing: Mapping, path: str) -> Iterator[bytes]:
+        """The digests of keys and values, sorted, so that the order of entries does not count."""
         entries = (
             (self.digest(key, f"{path} > a key"), self.digest(value, f"{path}[{_short(key)}]"))
             for key, value in thing.items()
@@ -237,12 +239,14 @@ class _Walk:
             yield value
 
     def _of_parts(self, parts: Iterator[Part], path: str) -> Iterator[bytes]:
+        """The names and digests of parts."""
         for name, part in parts:
             yield name.encode()
             yield self.digest(part, f"{path} > {name}")
 
 
 def _hash(*parts: bytes) -> bytes:
+    """A digest of several byte strings, which tells where each of them ends."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -250,6 +254,7 @@ def _hash(*parts: bytes) -> bytes:
 
 
 def _short(key: Any) -> str:
+    """A key of a mapping as a text of less than 41 characters."""
     text = repr(key)
     return text if len(text) < 40 else f"{text[:37]}..."
 

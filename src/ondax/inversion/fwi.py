@@ -27,8 +27,8 @@ from .checks import (
     check_squares,
     check_units,
     level_of_preconditioner,
-    match,
-    usable,
+    matching_traces,
+    usable_path,
 )
 from .constraints import spread, spread_bounds
 from .fingerprint import Problem, fingerprint
@@ -150,13 +150,13 @@ def fwi(
     whole("iterations", iterations, at_least=0)
     check_optimizer(optimizer)
     whole("save_every", save_every, at_least=1)
-    path = None if save is None else usable(Path(save))
+    path = None if save is None else usable_path(Path(save))
     params, static = eqx.partition(jax.tree.map(_as_jax, initial), eqx.is_inexact_array)
     if not jax.tree.leaves(params):
         raise ValueError(
             "the initial model holds no floating-point array, so there is nothing to invert for"
         )
-    traces = match(observed, eqx.filter_eval_shape(F, eqx.combine(params, static)))
+    traces = matching_traces(observed, eqx.filter_eval_shape(F, eqx.combine(params, static)))
     power = size_of_tree(traces)
     if power == 0:  # the observed traces may all be zero: then the predicted ones have a size
         power = size_of_tree(eqx.filter_jit(F)(eqx.combine(params, static)))

@@ -109,6 +109,7 @@ def cgls_step(
 
 
 def _inner(x: PyTree, y: PyTree) -> Scalar:
+    """The inner product of two trees of arrays."""
     return jnp.asarray(optax.tree.vdot(x, y))
 
 

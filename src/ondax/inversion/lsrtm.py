@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._validate import whole
 from ..propagator import Propagator
-from .checks import check_linear, match, usable
+from .checks import check_linear, matching_traces, usable_path
 from .fingerprint import Problem, fingerprint, operator_fingerprint
 from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
 from .linear_steps import LinearNumbers
@@ -119,10 +119,10 @@ def lsrtm(
     """
     whole("iterations", iterations, at_least=0)
     whole("save_every", save_every, at_least=1)
-    path = None if save is None else usable(Path(save))
+    path = None if save is None else usable_path(Path(save))
     J = F.jacobian(background)
     F._common(J.model, J.out_structure().dtype, None)  # check the values here, not in a callback
-    traces = match(observed, J.out_structure())
+    traces = matching_traces(observed, J.out_structure())
     at_once = isinstance(solver, lx.AbstractLinearSolver)
     check_linear(F, J, left, right, solver, damping, batch_size, encodings, path)
     if at_once:

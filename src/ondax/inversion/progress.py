@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, final
 
@@ -30,7 +31,8 @@ class Progress:
     def _open(self, name: str, total: int, done: int) -> None:
         self._bar = tqdm(desc=name, initial=done, total=total, dynamic_ncols=True)
 
-    def _try(self, action: Any) -> None:
+    def _try(self, action: Callable[[], Any]) -> None:
+        """Do something with the bar; if it fails, give the bar up."""
         try:
             action()
         except BROKEN:

@@ -119,10 +119,12 @@ _REMEDY = "Delete it, or give another path to `save`, to start afresh"
 
 
 def _first_line(error: Exception) -> str:
+    """The first line of an error's message; some have none."""
     return (str(error).splitlines() or [""])[0]
 
 
 def _no_state(path: Path) -> str:
+    """The beginning of the message for a file that cannot be read."""
     return f"{path} is not a state saved by ox.fwi or ox.lsrtm, or it is damaged"
 
 
@@ -225,6 +227,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:
+    """A leaf as it is saved; see `_from_numpy`."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 

@@ -141,6 +141,7 @@ def make_step(
 
 
 def _unchanged(gradient: PyTree, power: Any) -> tuple[PyTree, Any]:
+    """The gradient as it is; see `optimizer_step`."""
     return gradient, power
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..propagator import Model, Propagator
 from .held import Held
-from .modelling import at_call, extended_only
+from .modelling import extended_only, model_of_call
 
 
 class AbstractExtendedLayer(eqx.Module):
@@ -49,7 +49,7 @@ class AbstractExtendedLayer(eqx.Module):
             ValueError: a model is missing, or given both to the layer and to the call.
         """
         wavelet = None if self.wavelet is None else self.wavelet(dtype)
-        return at_call(self.model, self.F, model, dtype), wavelet
+        return model_of_call(self.model, self.F, model, dtype), wavelet
 
 
 @final
@@ -102,4 +102,5 @@ class ExtendedAdjoint(AbstractExtendedLayer):
 
 
 def _held(tree: Any, trainable: bool) -> Held | None:
+    """What a layer holds of a tree of arrays; None for None."""
     return None if tree is None else Held(tree, trainable)

@@ -143,7 +143,7 @@ def extended_only(F: Propagator) -> Propagator:
     return F
 
 
-def at_call(held: Held | None, F: Propagator, model: Any, dtype: Any) -> Model:
+def model_of_call(held: Held | None, F: Propagator, model: Any, dtype: Any) -> Model:
     """The model of a call: the one that the layer holds, or the one that is given with the call.
 
     Args:
