@@ -225,10 +225,9 @@ class Rig:
             profiles=SPONGE.profiles(symbols, shape, spacing, Conditions(0.0, FASTEST, 1.0, 1.0)),
         )
         self.names = tuple(c.name for c in system.coefficients)
-        self.recording = Recording(self.names)
-        self.solver = Solver(
-            Programs(scheme, symbols.dtype.name), self.grid, settings or Settings(threads=1)
-        )
+        settings = settings or Settings(threads=1)
+        self.recording = Recording(self.names, settings.way)
+        self.solver = Solver(Programs(scheme, symbols.dtype.name), self.grid, settings)
         self.coefficients = tuple(self._coefficient(name) for name in self.names)
         self.source = self.random("source", 1, 2, self.steps)
         fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[

@@ -2,10 +2,14 @@
 backward."""
 
 import re
+from collections.abc import Iterable
 
+import numpy as np
 import pytest
 
 from ondax.histories import revolve as checkpoint
+from ondax.histories.base import Stretch
+from ondax.histories.store import Stored
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -38,27 +42,38 @@ def test_the_smallest_budget_is_the_one_that_the_message_names(state: int, shots
 class Walker:
     """A run whose state is the number of the step it has reached."""
 
-    def __init__(self, steps: int, most: int) -> None:
-        self.at, self.left, self.held, self.work = 0, steps, None, 0
-        self.saved: list[int] = []
-        self.most = most
+    state_bytes = 8
 
-    def forward(self, first: int, last: int, keep: bool) -> None:
+    def __init__(self, steps: int) -> None:
+        self.steps, self.at, self.work = steps, 0, 0
+
+    def layout(self, first: int, last: int) -> tuple[Stored, ...]:
+        return (Stored("kept", (last - first + 1, 8), "float64"),)
+
+    def begin(self, first: int, last: int, arrays: dict[str, np.ndarray]) -> Stretch:
+        assert self.at == first
+        return Stretch(first, last, arrays)
+
+    def advance(self, first: int, last: int, into: Stretch | None) -> None:
         assert self.at == first < last
-        self.at, self.held = last, (first, last) if keep else None
+        self.at = last
         self.work += last - first
+        if into is not None:
+            into.arrays["kept"][: last - first, 0] = np.arange(first, last)
 
-    def backward(self, first: int, last: int) -> None:
-        assert self.held == (first, last)
-        assert self.left == last
-        self.left = first
+    def save(self) -> dict[str, np.ndarray]:
+        return {"at": np.array(self.at)}
 
-    def save(self, step: int) -> int:
-        assert self.at == step
-        return step
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.at = int(state["at"])
 
-    def restore(self, state: int) -> None:
-        self.at = state
+
+def visited(stretches: Iterable[Stretch]) -> list[int]:
+    """The steps of a history, in the order in which a gradient visits them."""
+    seen: list[int] = []
+    for s in stretches:
+        seen += reversed(s.arrays["kept"][: s.last - s.first, 0].astype(int).tolist())
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -66,9 +81,9 @@ class Walker:
     [(1, 1, 1), (36, 5, 1), (36, 5, 3), (37, 7, 2), (64, 1, 4), (10, 10, 1)],
 )
 def test_the_schedule_visits_every_step_once_backward(steps: int, stretch: int, checkpoints: int):
-    walker = Walker(steps, checkpoints)
-    checkpoint.run(steps, checkpoint.Plan(stretch, checkpoints), walker)
-    assert walker.left == 0
+    walker = Walker(steps)
+    found = checkpoint.reversed_in_time(walker, checkpoint.Plan(stretch, checkpoints))
+    assert visited(found) == list(reversed(range(steps)))
     stretches = -(-steps // stretch)
     assert walker.work <= steps * (stretches + 1)
 
@@ -76,8 +91,8 @@ def test_the_schedule_visits_every_step_once_backward(steps: int, stretch: int, 
 def test_more_checkpoints_cost_less_work():
     work = []
     for checkpoints in (1, 2, 4, 8, 16):
-        walker = Walker(64, checkpoints)
-        checkpoint.run(64, checkpoint.Plan(4, checkpoints), walker)
+        walker = Walker(64)
+        visited(checkpoint.reversed_in_time(walker, checkpoint.Plan(4, checkpoints)))
         work.append(walker.work)
     assert work == sorted(work, reverse=True)
     assert work[-1] <= 2 * 64  # every stretch has a checkpoint: one more forward run, no more

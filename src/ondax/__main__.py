@@ -8,7 +8,11 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; returns the exit status."""
+    """Run a command, and return the exit status: 0 for success.
+
+    Args:
+        arguments: of the command line, without the program's name; None for those of this process.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m ondax", description="Differentiable wave physics for JAX."
     )
@@ -36,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(output: Path, iterations: int) -> int:
+    """Run the demonstration and print its results."""
     from .demo import describe, run
 
     print(describe())
@@ -49,6 +54,7 @@ def _demo(output: Path, iterations: int) -> int:
 
 
 def _info() -> int:
+    """Print versions and settings, for reports of errors."""
     from .backends.devito import kernel_cache
     from .backends.devito.compiler import CompilerError, toolchain
     from .backends.settings import available_cores, machine_memory
@@ -70,6 +76,7 @@ def _info() -> int:
 
 
 def _version(name: str) -> str:
+    """The version of an installed package, in words if there is none."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -66,6 +66,11 @@ def whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> i
 
 
 def one_of(name: str, value: T, choices: Sequence[T]) -> T:
+    """The value, which is one of the choices.
+
+    Raises:
+        ValueError: it is none of them.
+    """
     if value not in choices:
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, choices))}")
     return value

@@ -3,7 +3,7 @@ a minute."""
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import jax
 import numpy as np
@@ -25,12 +25,13 @@ BOUNDS = (2000.0, 6500.0)  # m/s, somewhat wider than the model
 FIRST_STEP, LAST_STEP = 50.0, 10.0  # m/s
 
 
+@final
 class Report(NamedTuple):
-    """What the demonstration reached, before and after the inversion.
+    """The results of the demonstration.
 
     Attributes:
-        misfit: 0.5 sum of squared differences over all traces, before and after.
-        model_error: root mean square difference to the true velocity, m/s, before and after.
+        misfit: half the sum of squared differences of all traces, before and after the inversion.
+        model_error: root mean square difference from the true velocity, m/s, before and after.
         seconds: time of the inversion alone, and of the whole demonstration.
     """
 
@@ -39,21 +40,18 @@ class Report(NamedTuple):
     seconds: tuple[float, float]
 
     def __str__(self) -> str:
+        inversion, everything = self.seconds
         rows = [f"{'':18}{'before':>10}{'after':>10}{'change':>11}"]
-        for name, (before, after) in (
-            ("misfit", self.misfit),
-            ("model error (m/s)", self.model_error),
-        ):
-            rows.append(
-                f"{name:18}{before:>10.4g}{after:>10.4g}{100 * (after / before - 1):>+9.1f} %"
-            )
-        return "\n".join(rows) + "\n{:.0f} s, of which the inversion took {:.0f} s".format(
-            *self.seconds[::-1]
-        )
+        pairs = {"misfit": self.misfit, "model error (m/s)": self.model_error}
+        for name, (before, after) in pairs.items():
+            change = 100 * (after / before - 1)
+            rows.append(f"{name:18}{before:>10.4g}{after:>10.4g}{change:>+9.1f} %")
+        rows.append(f"{everything:.0f} s, of which the inversion took {inversion:.0f} s")
+        return "\n".join(rows)
 
 
 def describe() -> str:
-    """One paragraph on what the demonstration does."""
+    """A paragraph on what the demonstration does, for the terminal."""
     return (
         f"Full-waveform inversion of the SEG/EAGE Overthrust model: {SHOTS} shots of a "
         f"{FREQUENCY:g} Hz wavelet,\n"
@@ -63,15 +61,15 @@ def describe() -> str:
 
 
 def run(output: Path, iterations: int) -> Report:
-    """Models the data, inverts them, and writes a picture.
+    """Model the data, invert them, and write a picture.
 
     Args:
         output: path of the picture; its suffix names the format.
-        iterations: of the inversion.
+        iterations: number of iterations of the inversion.
 
     Raises:
-        ImportError: if matplotlib is missing.
-        ValueError: if matplotlib cannot write that format.
+        ImportError: matplotlib is missing.
+        ValueError: matplotlib cannot write that format.
     """
     started = time.perf_counter()
     picture = figure(15.0, 13.0)
@@ -105,24 +103,22 @@ def run(output: Path, iterations: int) -> Report:
     after, last = misfit(result.model)
 
     shot = SHOTS // 3
-    _draw(
-        picture,
-        model,
-        result,
-        np.asarray(gradient),
-        survey,
-        *(np.asarray(d[shot]) for d in (observed, first, last)),
-    )
+    gathers = [np.asarray(traces[shot]) for traces in (observed, first, last)]
+    _draw(picture, model, result, np.asarray(gradient), survey, *gathers)
     picture.savefig(output, dpi=110)
-    errors = [
-        float(np.sqrt(np.mean((m - model.vp) ** 2)))
-        for m in (model.vp_smooth, np.asarray(result.model))
-    ]
     return Report(
         misfit=(float(before), float(after)),
-        model_error=(errors[0], errors[1]),
+        model_error=(
+            _difference(model.vp_smooth, model.vp),
+            _difference(np.asarray(result.model), model.vp),
+        ),
         seconds=(float(result.history.seconds.sum()), time.perf_counter() - started),
     )
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """The root mean square difference of two models."""
+    return float(np.sqrt(np.mean((one - other) ** 2)))
 
 
 def _survey(grid: Grid) -> Survey:
@@ -147,8 +143,18 @@ def _draw(
     first: np.ndarray,
     last: np.ndarray,
 ) -> None:
-    """Models and gradient, one shot, and how the inversion went, in three rows; the traces are
-    (receiver, time)."""
+    """Draw three rows: models and gradient; traces of one shot; misfits and velocity profiles.
+
+    Args:
+        picture: an empty figure.
+        model: the true and the initial model.
+        result: of the inversion.
+        gradient: of the misfit at the initial model, (x, z).
+        survey: the survey.
+        observed: traces of the shot, (receiver, time).
+        first: those predicted by the initial model.
+        last: those predicted by the inverted model.
+    """
     models, shots, curves = picture.subfigures(3, 1, height_ratios=(2.1, 1.2, 1.0))
     inverted = np.asarray(result.model)
     limits = (float(model.vp.min()), float(model.vp.max()))
@@ -157,14 +163,13 @@ def _draw(
     section(initial, model.vp_smooth, model.spacing, limits=limits, title="initial velocity")
     section(final, inverted, model.spacing, limits=limits, title="inverted velocity")
     depth = 1e-3 * model.spacing * np.arange(model.vp.shape[1])
-    title = "gradient at the initial model, times depth"  # or nothing would show below the sources
     section(
         slope,
-        gradient * depth,
+        gradient * depth,  # without the factor, all below the sources would look like zero
         model.spacing,
         signed=True,
         label="misfit per (m/s), times km",
-        title=title,
+        title="gradient at the initial model, times depth",
     )
 
     ends = (float(survey.receivers[0, 0, 0]), float(survey.receivers[0, -1, 0]))
@@ -182,9 +187,8 @@ def _draw(
         axes.label_outer()
 
     misfit, *profiles = curves.subplots(1, 4, width_ratios=(2.5, 1, 1, 1))
-    misfit.semilogy(
-        np.arange(1, len(result.history) + 1), result.history.misfit / result.history.misfit[0]
-    )
+    iterations = np.arange(1, len(result.history) + 1)
+    misfit.semilogy(iterations, result.history.misfit / result.history.misfit[0])
     misfit.set(
         xlabel="iteration",
         ylabel="misfit / first misfit",

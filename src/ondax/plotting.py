@@ -1,6 +1,7 @@
-"""Sections and gathers as geophysicists draw them: distances in km, depth and time downward.
+"""Plots of sections and gathers as geophysicists draw them: distances in km, depth and time
+downward.
 
-Needs matplotlib, which is imported by the first call: `pip install 'ondax[plot]'`.
+They need matplotlib, `pip install 'ondax[plot]'`, which is imported by the first call.
 """
 
 from collections.abc import Sequence
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 
 def figure(width: float, height: float) -> "Figure":
-    """An empty figure of a size in inches, apart from pyplot, so that it needs no display.
+    """An empty matplotlib figure. It is made without pyplot, so that it needs no display.
+
+    Args:
+        width: in inches.
+        height: in inches.
 
     Raises:
-        ImportError: if matplotlib is missing.
+        ImportError: matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
@@ -39,19 +44,25 @@ def section(
     label: str = "velocity (m/s)",
     title: str = "",
 ) -> "AxesImage":
-    """Draws a 2-D section, horizontal distance and depth in km to the same scale.
+    """Draw a 2-D section, with horizontal distance and depth in km and to the same scale.
 
     Args:
-        axes: what to draw on.
+        axes: the matplotlib axes to draw on.
         values: one number per grid point, shape (x, z).
-        spacing: distance between grid points, m, one for both axes or one each.
-        origin: position of the first point, m, likewise.
-        limits: values at the ends of the colour scale. Default: the range of the values, or, where
-            `signed`, symmetric at the 99th percentile of their size, because gradients have peaks
+        spacing: distance between grid points, m; one number for both axes, or one for each.
+        origin: position of the first point, m; one number for both axes, or one for each.
+        limits: values at the ends of the colour scale. Default: the range of the values. With
+            `signed`: plus and minus the 99th percentile of their size, because gradients have peaks
             at sources.
         signed: use a blue-white-red scale with white at zero, for gradients and differences.
-        label: of the colour scale; no scale if empty.
-        title: above the section.
+        label: text beside the colour scale; if empty, the scale is left out.
+        title: text above the section.
+
+    Returns:
+        The image that has been drawn.
+
+    Raises:
+        ValueError: `values` is not two-dimensional.
     """
     values = _two_dimensional(values)
     (x0, z0), (hx, hz) = np.broadcast_to(origin, 2), np.broadcast_to(spacing, 2)
@@ -82,22 +93,30 @@ def gather(
     clip: float | None = None,
     title: str = "",
 ) -> "AxesImage":
-    """Draws the traces of one shot in shades of grey, time downward.
+    """Draw the traces of one shot in shades of grey, with time downward.
 
     Args:
-        axes: what to draw on.
-        traces: shape (receiver, time).
+        axes: the matplotlib axes to draw on.
+        traces: traces of shape (receiver, time).
         dt: time between samples, s.
-        offsets: positions of the first and the last receiver, m. Default: count the receivers.
-        clip: amplitude drawn black, and its negative white. Default: the 98th percentile of the
-            amplitudes.
-        title: above the gather.
+        offsets: positions of the first and the last receiver, m. Default: receivers are numbered.
+        clip: the amplitude that is drawn black; its negative is drawn white. Default: the 98th
+            percentile of the absolute amplitudes.
+        title: text above the gather.
+
+    Returns:
+        The image that has been drawn.
+
+    Raises:
+        ValueError: `traces` is not two-dimensional.
     """
     traces = _two_dimensional(traces)
-    clip = float(np.percentile(np.abs(traces), 98)) or 1.0 if clip is None else clip
-    first, last = (
-        (0.0, traces.shape[0] - 1.0) if offsets is None else (1e-3 * offsets[0], 1e-3 * offsets[1])
-    )
+    if clip is None:
+        clip = float(np.percentile(np.abs(traces), 98)) or 1.0
+    if offsets is None:
+        first, last = 0.0, traces.shape[0] - 1.0
+    else:
+        first, last = 1e-3 * offsets[0], 1e-3 * offsets[1]
     extent = (first, last, dt * (traces.shape[1] - 1), 0.0)
     image = axes.imshow(
         traces.T, extent=extent, aspect="auto", cmap="gray_r", vmin=-clip, vmax=clip
@@ -109,6 +128,11 @@ def gather(
 
 
 def _two_dimensional(values: Any) -> np.ndarray:
+    """The values as a NumPy array.
+
+    Raises:
+        ValueError: they are not two-dimensional.
+    """
     array = np.asarray(values)
     if array.ndim != 2:
         raise ValueError(f"need a 2-D array, got one of shape {array.shape}; take a slice of it")

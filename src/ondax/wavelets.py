@@ -1,15 +1,15 @@
-"""Source wavelets, sampled in float64 NumPy with unit peak.
+"""Source wavelets as float64 NumPy arrays with a peak of 1.
 
-The first sample of a wavelet is time zero, and the field of a simulation starts at rest. A wavelet
-which does not start near zero therefore starts with a step, which radiates energy at every
-frequency. Each function here starts at zero or, for `ricker` and `gaussian`, below 1e-6 of its
-peak: the zero-phase ones (`ricker`, `gaussian`, `ormsby`, `klauder`) are moved later by `delay`
-seconds, and so are all the arrivals in the traces. Subtract `delay` to read travel times off the
-peaks.
+The first sample of a wavelet is at time zero, when the field of a simulation is at rest. So a
+wavelet that does not start near zero starts with a jump, which radiates energy at every frequency.
+The wavelets here start at zero, or, for `ricker` and `gaussian`, below 1e-6 of their peak. To this
+end, those that are symmetric about their peak (`ricker`, `gaussian`, `ormsby`, `klauder`) are moved
+later by `delay` seconds, and so are all arrivals in the traces. Subtract `delay` to read travel
+times off the peaks.
 
 Zero-phase or minimum-phase? Zero-phase wavelets suit synthetic studies: the peak is the arrival.
-Air guns and dynamite emit wavelets close to minimum phase; for those, pass the measured or
-estimated signature (any array of `nt` samples is a wavelet) or convert a zero-phase one with
+Air guns and dynamite emit wavelets that are close to minimum phase. For those, pass the measured or
+estimated signature (any array of `nt` samples is a wavelet), or convert a zero-phase wavelet by
 `scipy.signal.minimum_phase`.
 """
 
@@ -20,15 +20,17 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float64
 
+from ._validate import whole
+
 Wavelet = Float64[np.ndarray, " time"]
 
 
 def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> Wavelet:
-    """Ricker wavelet `(1 - 2 a) exp(-a)`, `a = (pi frequency (t - delay))**2`: the usual choice for
-    acoustic modelling.
+    """Ricker wavelet `(1 - 2 a) exp(-a)`, where `a = (pi frequency (t - delay))**2` (Ricker, 1953):
+    the usual choice for acoustic modelling.
 
     Args:
-        frequency: peak frequency of the spectrum, Hz. There is energy up to about 2.5 times it.
+        frequency: peak frequency of the spectrum, Hz. There is energy up to 2.5 times as much.
         nt: number of samples.
         dt: time between samples, s.
         delay: time of the peak, s. Default `1.5 / frequency`: the first sample is then 1e-8 of the
@@ -38,11 +40,8 @@ def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> 
         Array of shape (nt,), peak 1.
 
     Raises:
-        ValueError: if the wavelet does not fit into `nt` samples or is aliased at `dt`.
-
-    References:
-        Ricker (1953), The form and laws of propagation of seismic wavelets, Geophysics 18(1),
-        10-40.
+        ValueError: an argument is out of its range, or the wavelet does not fit into `nt` samples
+            or is aliased at `dt`.
     """
     _positive(frequency=frequency)
     t = _times(nt, dt, delay, half_length=1.5 / frequency, highest=2.5 * frequency)
@@ -53,7 +52,7 @@ def ricker(frequency: float, nt: int, dt: float, delay: float | None = None) -> 
 def gaussian(
     frequency: float, nt: int, dt: float, derivative: int = 1, delay: float | None = None
 ) -> Wavelet:
-    """The n-th time derivative of a Gaussian, scaled to peak 1.
+    """A time derivative of a Gaussian, scaled so that its largest absolute value is 1.
 
     `derivative=2` is the negative of `ricker`; `derivative=1` is its integral, with more energy at
     low frequencies.
@@ -63,14 +62,15 @@ def gaussian(
         nt: number of samples.
         dt: time between samples, s.
         derivative: order of the derivative, 1 to 6.
-        delay: time of the centre, s. Default: 7 standard deviations of the Gaussian, `7
-            sqrt(derivative) / (2 pi frequency)`.
+        delay: time of the centre, s. Default: 7 standard deviations of the Gaussian, which are
+            `7 sqrt(derivative) / (2 pi frequency)`.
 
     Returns:
         Array of shape (nt,).
 
     Raises:
-        ValueError: if `derivative` is not in 1..6, or the wavelet does not fit or is aliased.
+        ValueError: an argument is out of its range, or the wavelet does not fit into `nt` samples
+            or is aliased at `dt`.
     """
     if derivative not in range(1, 7):
         raise ValueError(f"derivative={derivative!r} must be an integer from 1 to 6")
@@ -90,14 +90,14 @@ def gaussian(
 
 
 def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = None) -> Wavelet:
-    """Ormsby wavelet: zero phase, with a trapezoid as its spectrum.
+    """Ormsby wavelet: zero phase, with a trapezoid as its spectrum (Ryan, 1994).
 
-    A Hann window of half-length `delay` makes it start and end at zero; it rounds the corners by
-    about `1 / delay` Hz.
+    A Hann window of half-length `delay` makes it start and end at zero. The window also rounds the
+    corners of the spectrum, over a width of about `1 / delay` Hz.
 
     Args:
-        corners: four rising frequencies in Hz: the spectrum rises over the first two, is flat, and
-            falls over the last two.
+        corners: four rising frequencies, Hz: the spectrum rises from the first to the second, and
+            falls from the third to the fourth.
         nt: number of samples.
         dt: time between samples, s.
         delay: time of the peak, s. Default `3 / corners[1]`.
@@ -106,12 +106,8 @@ def ormsby(corners: Sequence[float], nt: int, dt: float, delay: float | None = N
         Array of shape (nt,), peak 1.
 
     Raises:
-        ValueError: if the corners do not rise from zero or above, or the wavelet does not fit or is
-            aliased.
-
-    References:
-        Ryan (1994), Ricker, Ormsby, Klauder, Butterworth: a choice of wavelets, CSEG Recorder
-        19(7).
+        ValueError: the corners do not rise or the first is negative; another argument is out of its
+            range; or the wavelet does not fit into `nt` samples or is aliased at `dt`.
     """
     if len(corners) != 4 or corners[0] < 0 or not all(a < b for a, b in pairwise(corners)):
         raise ValueError(
@@ -131,7 +127,7 @@ def klauder(
     start: float, end: float, duration: float, nt: int, dt: float, delay: float | None = None
 ) -> Wavelet:
     """Klauder wavelet: the autocorrelation of a linear sweep, which is the wavelet in correlated
-    vibrator data.
+    vibrator data (Klauder, Price, Darlington and Albersheim, 1960).
 
     A Hann window of half-length `delay` makes it start and end at zero.
 
@@ -148,11 +144,8 @@ def klauder(
         Array of shape (nt,), peak 1.
 
     Raises:
-        ValueError: if the frequencies do not rise, or the wavelet does not fit or is aliased.
-
-    References:
-        Klauder, Price, Darlington, Albersheim (1960), The theory and design of chirp radars, Bell
-        System Technical Journal 39.
+        ValueError: the frequencies do not rise; another argument is out of its range; or the
+            wavelet does not fit into `nt` samples or is aliased at `dt`.
     """
     _rising(start, end)
     _positive(duration=duration)
@@ -185,8 +178,8 @@ def sweep(
         Array of shape (nt,), amplitude 1.
 
     Raises:
-        ValueError: if the frequencies do not rise, `taper` is outside 0..0.5, or the sweep does not
-            fit or is aliased.
+        ValueError: the frequencies do not rise; another argument is out of its range; or the sweep
+            does not fit into `nt` samples or is aliased at `dt`.
     """
     _rising(start, end)
     _positive(duration=duration)
@@ -200,11 +193,12 @@ def sweep(
 
 
 def tone_burst(frequency: float, nt: int, dt: float, cycles: int = 5) -> Wavelet:
-    """A sine of a few cycles under a Hann window: the usual signal of ultrasound transducers and of
-    dispersion tests.
+    """A sine of a few cycles under a Hann window: the usual signal of ultrasound transducers, and
+    of tests of dispersion.
 
     Args:
-        frequency: frequency of the sine, Hz. The spectrum is `4 / cycles` times it wide.
+        frequency: frequency of the sine, Hz. The width of the spectrum is `4 / cycles` times as
+            much.
         nt: number of samples.
         dt: time between samples, s.
         cycles: number of cycles, at least 1.
@@ -213,7 +207,8 @@ def tone_burst(frequency: float, nt: int, dt: float, cycles: int = 5) -> Wavelet
         Array of shape (nt,), amplitude at most 1, zero after `cycles / frequency`.
 
     Raises:
-        ValueError: if `cycles` is below 1, or the burst does not fit or is aliased.
+        ValueError: an argument is out of its range, or the burst does not fit into `nt` samples or
+            is aliased at `dt`.
     """
     _positive(frequency=frequency)
     if cycles < 1:
@@ -224,16 +219,25 @@ def tone_burst(frequency: float, nt: int, dt: float, cycles: int = 5) -> Wavelet
 
 
 def _times(nt: int, dt: float, delay: float | None, half_length: float, highest: float) -> Wavelet:
-    """Sample times relative to `delay` (default `half_length`), after checking that the wavelet
-    fits and is not aliased."""
+    """The times of the samples relative to `delay`, s.
+
+    Args:
+        nt: number of samples.
+        dt: time between samples, s.
+        delay: time of the centre of the wavelet, s; None for `half_length`.
+        half_length: how long before and after its centre the wavelet lasts, s.
+        highest: the highest frequency of the wavelet, Hz.
+
+    Raises:
+        ValueError: an argument is out of its range, or the wavelet does not fit into `nt` samples
+            or is aliased at `dt`.
+    """
     _positive(dt=dt)
-    if not isinstance(nt, (int, np.integer)) or nt < 1:
-        raise ValueError(f"nt={nt!r} must be a positive number of samples")
+    whole("nt", nt, at_least=1)
     if highest > 0.5 / dt:
         raise ValueError(
             f"the wavelet has energy up to {highest:g} Hz, above the Nyquist frequency "
-            f"{0.5 / dt:g} Hz "
-            f"of dt={dt:g} s; use dt <= {0.5 / highest:.3g} s or a lower frequency"
+            f"{0.5 / dt:g} Hz of dt={dt:g} s; use dt <= {0.5 / highest:.3g} s or a lower frequency"
         )
     delay = half_length if delay is None else float(delay)
     if not 0.0 <= delay < math.inf:
@@ -242,14 +246,17 @@ def _times(nt: int, dt: float, delay: float | None, half_length: float, highest:
     if nt < needed:
         raise ValueError(
             f"the wavelet ends at {delay + half_length:.3g} s, but nt={nt} samples of dt={dt:g} s "
-            "hold only "
-            f"{nt * dt:.3g} s; use nt >= {needed}, a higher frequency or a smaller delay"
+            f"hold only {nt * dt:.3g} s; use nt >= {needed}, a higher frequency or a smaller delay"
         )
     return np.arange(nt, dtype=np.float64) * dt - delay
 
 
 def _hann(t: Wavelet, half_length: float) -> Wavelet:
-    """Hann window around t = 0, zero beyond `half_length`."""
+    """Hann window around t = 0, zero beyond `half_length`.
+
+    Raises:
+        ValueError: a `half_length` of zero, which is the delay of a wavelet.
+    """
     if half_length <= 0.0:
         raise ValueError(
             "delay=0.0 leaves no room for half of the wavelet; give none for the default"
@@ -258,12 +265,22 @@ def _hann(t: Wavelet, half_length: float) -> Wavelet:
 
 
 def _positive(**values: float) -> None:
+    """Refuse values that are not positive and finite.
+
+    Raises:
+        ValueError: names the first.
+    """
     for name, value in values.items():
         if not 0.0 < value < math.inf:
             raise ValueError(f"{name}={value!r} must be a positive, finite number")
 
 
 def _rising(start: float, end: float) -> None:
+    """Refuse frequencies of a sweep that are not positive, or do not rise.
+
+    Raises:
+        ValueError: they are not, or do not.
+    """
     if not 0.0 < start < end < math.inf:
         raise ValueError(
             f"start={start!r} and end={end!r} must be rising positive frequencies in Hz"

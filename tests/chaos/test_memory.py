@@ -136,7 +136,7 @@ def test_release_memory_empties_all_pools():
 
 
 def pools() -> list[buffers.Pool]:
-    from ondax.backends.devito.shot import POOL
+    from ondax.histories.buffers import POOL
 
     return [POOL]
 

@@ -1,6 +1,6 @@
 """Calculus on schemes: from a `System` to others, and to what couples it to its coefficients.
 
-Symbolic, and without any knowledge of physics, of data or of JAX.
+All of it transforms symbols: nothing here knows physics or data, or computes with JAX.
 """
 
 from .check import checked as checked

@@ -1,10 +1,10 @@
-"""A scheme at the highest frequency that its time step resolves: where every field changes sign
-from step to step.
+"""A scheme for the alternating motion, in which every field changes its sign from step to step. It
+has the highest frequency that the time step resolves.
 
-A leapfrog becomes unstable when the time step is so long that such a motion, `f[n+1] = -f[n]`,
-solves it: two of its eigenvalues then meet at -1. So the symbols of this motion, with the time step
-as a parameter, tell the largest stable step of any explicit scheme whose damping is centred.
-Damping, and the memories of attenuation, cancel in them.
+A leapfrog scheme becomes unstable when the time step is so long that the alternating motion,
+`f[n+1] = -f[n]`, solves it: two of its eigenvalues then meet at -1. So the equations of this
+motion, in which the time step is a parameter, give the largest stable step of any explicit scheme
+whose damping is centred. Damping, and the memory variables of attenuation, cancel in them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .check import checked
 
 @dataclass(frozen=True)
 class Balance:
-    """The amplitude of one field in such a motion, `field == -gain * forces`.
+    """The equation of one field's amplitude in the alternating motion, `field == -take / inertia *
+    forces`.
 
     Attributes:
         field: the field.
-        inertia: what its amplitude is divided by; pointwise.
-        take: what it is multiplied by; pointwise.
-        forces: linear in the amplitudes of the other fields, and of its own where that is
-            differentiated. An access of `other.forward` stands for an amplitude that comes from a
-            balance earlier in the list.
+        inertia: the pointwise divisor of the forces.
+        take: the pointwise factor of the forces.
+        forces: linear in the amplitudes of the other fields, and in derivatives of the field's own.
+            An access of `other.forward` stands for an amplitude from a balance earlier in the list.
     """
 
     field: Field
@@ -49,6 +49,7 @@ def alternating(system: System) -> tuple[Balance, ...]:
 
 
 def _balance(update: Update) -> Balance:
+    """The balance of one update."""
     known = {a.function for a in accesses(update.rhs) if time_offset(a) == 1}
 
     def amplitude(access: Expr) -> Expr:
@@ -56,7 +57,7 @@ def _balance(update: Update) -> Balance:
         if not getattr(function, "is_TimeFunction", False):
             return access
         sign = -1 if time_offset(access) else 1
-        # All times of one field as one amplitude, so that what is averaged in time cancels.
+        # One symbol for all times of a field, so that the terms of averages in time cancel.
         return sign * at_offset(function, 1 if function in known else 0)
 
     rhs = map_accesses(update.rhs, amplitude)
@@ -68,7 +69,7 @@ def _balance(update: Update) -> Balance:
 
 
 def _pointwise(expr: Expr, field: Field) -> Expr:
-    """The factor of a field in an expression, where it is not differentiated."""
+    """The factor of a field in the terms of an expression that do not differentiate it."""
     if is_access(expr):
         return sympy.S.One if expr.function is field else sympy.S.Zero
     if isinstance(expr, Derivative) or not _holds(expr, field):
@@ -80,7 +81,7 @@ def _pointwise(expr: Expr, field: Field) -> Expr:
 
 
 def _without(expr: Expr, field: Field) -> Expr:
-    """The expression without what `_pointwise` finds."""
+    """The expression without the terms whose factors `_pointwise` adds up."""
     if is_access(expr):
         return sympy.S.Zero if expr.function is field else expr
     if isinstance(expr, Derivative) or not _holds(expr, field):
@@ -91,4 +92,5 @@ def _without(expr: Expr, field: Field) -> Expr:
 
 
 def _holds(expr: Expr, field: Field) -> bool:
+    """Whether a field stands anywhere in an expression."""
     return any(access.function is field for access in accesses(expr))

@@ -1,4 +1,4 @@
-"""Refuse what the calculus cannot transform, naming the term at fault."""
+"""The check of what the calculus cannot transform; errors name the term at fault."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from ..scheme.terms import (
 
 
 def checked(system: System) -> System:
-    """The same system with every derivative's evaluation point stated.
+    """Check a system, and state where on the grid each of its derivatives is evaluated.
+
+    Returns:
+        The same system, with an evaluation point (`x0`) in every derivative.
 
     Raises:
         EquationError: an update is not linear in the fields, not polynomial in the coefficients,
@@ -74,6 +77,7 @@ def checked(system: System) -> System:
 
 
 def _with_points(update: Update) -> Update:
+    """The update with an evaluation point in every derivative of its right-hand side."""
     where = location(update.field)
     return replace(update, rhs=explicit(update.rhs, where))
 
@@ -101,6 +105,7 @@ def field_degree(expr: Expr, fields: set[Field]) -> int:
 
 
 def _check_mass(update: Update, fields: set[Field]) -> None:
+    """The mass must be pointwise, without fields, and polynomial in the coefficients."""
     if depends_on(update.mass, fields):
         raise EquationError(f"the mass of {update.field.name}, {update.mass}, contains a field")
     if update.mass.has(Derivative):
@@ -112,6 +117,7 @@ def _check_mass(update: Update, fields: set[Field]) -> None:
 
 
 def _check_memory(update: Update, profiles: set[Spatial]) -> None:
+    """`keep` and `take` may consist of profiles and numbers only; with `keep`, so may the mass."""
     for name, expr in (("keep", update.keep), ("take", update.take)):
         if any(access.function not in profiles for access in accesses(expr)) or expr.has(
             Derivative
@@ -128,6 +134,7 @@ def _check_memory(update: Update, profiles: set[Spatial]) -> None:
 
 
 def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> None:
+    """Only fields that have been updated earlier in the step may be read at the next time."""
     for access in accesses(update.rhs):
         if (
             access.function in fields
@@ -135,13 +142,13 @@ def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> No
             and access.function not in advanced
         ):
             raise EquationError(
-                f"the update of {update.field.name} reads {access}, which is not known yet: "
-                "only fields updated earlier in the step can be read at the next time"
+                f"the update of {update.field.name} reads {access}, which is not known yet: only "
+                "fields updated earlier in the step can be read at the next time"
             )
 
 
 def _check_polynomial(expr: Expr) -> None:
-    """Coefficients may stand in sums, products, derivatives and positive integer powers."""
+    """Coefficients may stand only in sums, products, derivatives and positive integer powers."""
     if is_access(expr):
         return
     holds_function = any(isinstance(a, Function) for a in accesses(expr))
@@ -156,6 +163,7 @@ def _check_polynomial(expr: Expr) -> None:
 
 
 def _check_location(update: Update) -> None:
+    """Mass and terms must live where the updated field does."""
     target = location(update.field)
     for part in (update.mass, *summands(update.rhs)):
         for d, half in location(part).items():

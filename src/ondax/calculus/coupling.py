@@ -2,10 +2,10 @@
 
 A perturbation `dc` of the coefficients adds `S(dc, u) = sum_j L_j(dc_j * Q_j(u))` to the right-hand
 sides of the tangent updates, with linear operators `L_j`. The `Q_j` are all that a linearised run,
-forward or adjoint, needs of the background wavefield. Keeping them, or the fields they are made of,
-whichever are fewer, is a history; Born modelling reads it into `S`, and the transpose of `S` turns
-it and the adjoint field into gradients. Both come from the one expression, so they are each other's
-transpose by construction.
+forward or adjoint, needs of the background wavefield. A history keeps them, or the fields that they
+are made of, whichever are fewer. Born modelling puts the history into `S`; the transpose of `S`
+makes gradients of the history and the adjoint field. Both come from the same expression, so they
+are the transpose of each other by construction.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ STRIP = 0.15  # typical share of a grid that lies in the absorbing layer along o
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something of the background wavefield that is kept at every step.
+    """A quantity of the background wavefield that is kept at every step: a field, or a product with
+    fields.
 
     Attributes:
         symbol: the stored function, over all time steps.
         expr: its value, known once `field` has been advanced.
         field: the field whose update makes it known.
-        at_next: kept at the time of the advanced field (a stored field) rather than at the step (a
-            stored product).
+        at_next: whether its time index is that of the advanced field, one more than that of the
+            step: true for a field, false for a product.
     """
 
     symbol: Field
@@ -70,9 +71,8 @@ class Coupling:
         quantities: what to keep of the background run.
         tangents: the symbol of each wanted coefficient's perturbation.
         born: for each field, what the perturbations add to the right-hand side of its tangent.
-        gradients: for each wanted coefficient, what one step adds to its gradient, with the adjoint
-            fields at the step's own (newest) adjoint values, written as the `forward` of the fields
-            given.
+        gradients: for each wanted coefficient, what one step adds to its gradient. The `forward` of
+            an adjoint field stands for the adjoint value of this step, the newest one.
     """
 
     quantities: tuple[Quantity, ...]
@@ -87,15 +87,18 @@ def couple(
     adjoints: Mapping[Field, Field],
     keep_products: bool | None = None,
 ) -> Coupling:
-    """Work out what to keep of a run, and how it enters Born modelling and gradients.
+    """Find what to keep of a run, and how that enters Born modelling and gradients.
 
     Args:
         system: the scheme.
         wanted: the coefficients to be perturbed or differentiated; a subset of
             `system.coefficients`.
         adjoints: the adjoint of each field, as in `transpose(system)`.
-        keep_products: keep the products `Q_j` rather than the fields; by default whichever are
-            fewer. Only products can be sampled sparsely in time.
+        keep_products: whether to keep the products `Q_j` or the fields; by default, whichever are
+            fewer. Only products may be kept at every few steps only.
+
+    Raises:
+        EquationError: the system cannot be transformed; see `checked`.
     """
     system = checked(system)
     tangents = {c: system.symbols.like(c, PERTURBED) for c in wanted}
@@ -135,8 +138,18 @@ def couple(
 def _in_first_differences(
     expr: Expr, perturbations: Mapping[Spatial, Spatial], stored: set[Field], adjoint: Field
 ) -> tuple[Expr, list[tuple[Spatial, Expr]]]:
-    """What is left of a Born source for the gradients, and those parts that first differences in
-    time express."""
+    """Rewrite the terms of a Born source by summation by parts; see `by_parts`.
+
+    Args:
+        expr: the Born source of one field.
+        perturbations: the symbols of perturbed coefficients, as keys.
+        stored: the stored fields.
+        adjoint: the adjoint of the field.
+
+    Returns:
+        The rest of the Born source, for the gradients; and further terms of gradients, each with
+        the symbol of its perturbed coefficient.
+    """
     rest, terms = [], []
     for part in summands(expr):
         bare = (
@@ -155,13 +168,13 @@ def _in_first_differences(
 
 
 def _size(field: Field, system: System) -> float:
-    """Of a field's history, in full grids."""
+    """The typical size of a field's history at one step, as a fraction of the grid."""
     return STRIP ** len(system.symbols.traits_of(field).region)
 
 
 def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
-    """Multiply out products over sums that hold perturbations, so that equal operators can be
-    collected."""
+    """Multiply out products with sums that contain perturbations, so that terms with the same
+    operator can be collected."""
     variables = set(tangents.values())
     if not expr.args or is_access(expr) or not depends_on(expr, variables):
         return expr
@@ -178,8 +191,8 @@ def _distribute(expr: Expr, tangents: Mapping[Spatial, Spatial]) -> Expr:
 
 
 def _collected(expr: Expr, perturbations: set[Spatial], fields: set[Field]) -> Expr:
-    """Collect the terms in which the same perturbation is a plain factor, and take differences in
-    time of what it multiplies."""
+    """Collect the terms in which the same perturbation is a factor outside of derivatives, and
+    write what it multiplies with differences in time; see `in_differences`."""
     if not expr.args or is_access(expr) or not depends_on(expr, perturbations):
         return expr
     if isinstance(expr, Derivative):
@@ -206,7 +219,12 @@ def _collected(expr: Expr, perturbations: set[Spatial], fields: set[Field]) -> E
 
 
 class _Products:
-    """Replaces, in scattering terms, every factor made of fields by a stored symbol."""
+    """A transformation of scattering terms that puts a stored symbol in place of every factor made
+    of fields.
+
+    Attributes:
+        quantities: what the symbols stand for, so far.
+    """
 
     def __init__(self, system: System, perturbations: set[Spatial]) -> None:
         self.system = system
@@ -215,6 +233,7 @@ class _Products:
         self.quantities: list[Quantity] = []
 
     def replace(self, expr: Expr, field: Field) -> Expr:
+        """The expression with stored symbols; it belongs to the update of `field`."""
         if not expr.args or is_access(expr) or not depends_on(expr, self.fields):
             return expr
         if isinstance(expr, Derivative):
@@ -232,6 +251,7 @@ class _Products:
         return product(self.replace(arg, field) for arg in expr.args)
 
     def _stored(self, expr: Expr, field: Field) -> Field:
+        """The symbol for a product of fields; a new one, unless the product is known already."""
         for known in self.quantities:
             if known.field is field and known.expr == expr:
                 return known.symbol
@@ -244,6 +264,13 @@ class _Products:
 def _keep_fields(
     system: System, raw: Mapping[Field, Expr], read: set[Field]
 ) -> tuple[tuple[Quantity, ...], dict[Field, Expr]]:
+    """The fields to keep, and the Born sources with stored symbols in their place.
+
+    Args:
+        system: the scheme.
+        raw: the Born source of each field.
+        read: the fields that stand in them.
+    """
     symbols = {}
     for field in system.fields:
         if field in read:
@@ -255,6 +282,7 @@ def _keep_fields(
 
 
 def _replace(expr: Expr, symbols: Mapping[Spatial, Spatial]) -> Expr:
+    """The expression with other functions in place of some of its own."""
     return map_accesses(
         expr, lambda a: replace_function(a, symbols[a.function]) if a.function in symbols else a
     )
@@ -263,8 +291,15 @@ def _replace(expr: Expr, symbols: Mapping[Spatial, Spatial]) -> Expr:
 def stored_symbol(
     system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None
 ) -> Field:
-    """A function kept at every time step (or at those of `time_dim`), without halo unless it is
-    differentiated."""
+    """A symbol for values that are stored over time.
+
+    Args:
+        system: the scheme.
+        name: of the symbol.
+        halves: the dimensions along which it lives at half points.
+        halo: number of points around the grid, which its derivatives need.
+        time_dim: the steps at which it is stored; by default, all.
+    """
     space_order = (system.symbols.space_order, halo, halo) if halo else 0
     return TimeFunction(
         name=name,
@@ -280,8 +315,8 @@ def stored_symbol(
 def _with_halos(
     system: System, quantities: tuple[Quantity, ...], born: Mapping[Field, Expr]
 ) -> tuple[tuple[Quantity, ...], dict[Field, Expr]]:
-    """Give a halo to the stored functions that are differentiated, as wide as their derivatives are
-    nested."""
+    """Give a halo to those stored functions that are differentiated, so wide that nested
+    derivatives have all points that they read."""
     symbols: dict[Spatial, Spatial] = {}
     widened = []
     for quantity in quantities:
@@ -298,7 +333,7 @@ def _with_halos(
 
 
 def _nesting(expr: Expr, function: Spatial) -> int:
-    """How many derivatives stand around an access of `function`, at most."""
+    """The largest number of nested derivatives around an access of `function`."""
     if is_access(expr) or not depends_on(expr, {function}):
         return 0
     inner = max(_nesting(arg, function) for arg in expr.args)
@@ -306,7 +341,8 @@ def _nesting(expr: Expr, function: Spatial) -> int:
 
 
 def injected_amount(quantity: Quantity) -> Expr:
-    """How much `quantity` grows when its field's new value does: a source adds to both."""
+    """The derivative of a quantity with respect to its field's new value: a source that is added to
+    the field has to be added, times this, to the quantity."""
     now = at_offset(quantity.field, 1)
     return total(
         term for _, term in pull([(quantity.expr, sympy.S.One)], lambda access: access == now)

@@ -1,11 +1,13 @@
-"""New values as the old ones and a change, so that rounding does not shift frequencies.
+"""New values written as old values and a change, so that rounding does not shift frequencies.
 
-`mass * u_after == forces + mass_0 * 2 u - mass_1 * u_before`, computed as it stands, rounds its
-factors apart, and an error of 6e-8 in one of them is one of 6e-8 / (omega dt)^2 in omega. As
-`u_after = 2 u - u_before + rest / mass` the factors are exact and only sums round at the size of u;
-of first order in time, `u_after = u + rest / mass`. What is left of the right-hand side is found by
-algebra on the update's symbols: so this holds for any equation, its tangent, its adjoint and a
-user's own, and changes nothing but rounding.
+An update of second order in time is `mass * u_after == forces + mass_0 * 2 u - mass_1 * u_before`.
+Computed in this form, each of the three factors is rounded, and an error of 6e-8 in one of them
+makes an error of 6e-8 / (omega dt)^2 in the frequency omega. In the form `u_after = 2 u - u_before
++ rest / mass`, the factors 2 and -1 are exact, and only sums of the size of u are rounded. For an
+update of first order in time, the form is `u_after = u + rest / mass`.
+
+The rest is found by algebra on the symbols of the update. So this works for any equation, its
+tangent and its adjoint, and for equations of users; it changes nothing but rounding.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from ..scheme.terms import accesses, is_access, product, time_offset, total
 
 @dataclass(frozen=True)
 class Change:
-    """A new value: `2 field - field.backward + force` of second order in time, `field + force` of
-    first, else `force`.
+    """The new value of a field: `2 field - field.backward + force` if the update is of second order
+    in time, `field + force` if it is of first order, else `force`.
 
     Attributes:
-        update: of the field.
-        weights: of the field and of the value before it in that: (2, -1), (1, 0) or (0, 0).
-        force: the rest, which is small where the step is.
+        update: the update of the field.
+        weights: the factors of `field` and `field.backward` above: (2, -1), (1, 0) or (0, 0).
+        force: the rest, which is small if the time step is.
     """
 
     update: Update
@@ -38,20 +40,20 @@ class Change:
 
     @property
     def unforced(self) -> Expr:
-        """The new value but for the force."""
+        """The new value without the force."""
         return self.weights[0] * self.update.field + (
             self.weights[1] * self.update.field.backward if self.weights[1] else 0
         )
 
     def value_of(self, expr: Expr, force: Expr) -> Expr:
-        """An expression in the field's times, with the newest replaced by what it is made of.
+        """An expression with `field.forward` replaced by the expression of the new value.
 
-        Differences in time, taken of values that have been rounded, are wrong by an ulp over dt or
-        dt^2; here they cancel as symbols.
+        Differences in time of values that have been rounded have an error of a rounding over dt or
+        dt^2; here large terms cancel as symbols, before numbers are rounded.
 
         Args:
-            expr: pointwise in the newest value.
-            force: the symbol that holds `force`.
+            expr: an expression in the field at several times, pointwise in `field.forward`.
+            force: the symbol that holds the value of `force`.
         """
         field = self.update.field
         own = {offset: _plain(c) for offset, c in _coefficients(expr, field).items()}
@@ -67,11 +69,11 @@ class Change:
 
 
 def change(update: Update, rhs: Expr) -> Change:
-    """The new value that a right-hand side gives.
+    """The new value of a field, for a right-hand side.
 
     Args:
-        update: whose field and mass these are.
-        rhs: its right-hand side, or the part of it that holds the field itself.
+        update: the update of the field.
+        rhs: its right-hand side, or that part of it which contains the field itself.
     """
     field = update.field
     if update.keep == 0:
@@ -89,11 +91,11 @@ def change(update: Update, rhs: Expr) -> Change:
 
 
 def in_differences(expr: Expr, fields: Collection[Field]) -> Expr:
-    """An expression in fields at three times, written in their differences from step to step where
-    they are pointwise: `a u_after + b u + c u_before` as `a (u_after - u) - c (u - u_before) + (a +
-    b + c) u`.
+    """An expression in which fields at three times are replaced by their differences from step to
+    step: `a u_after + b u + c u_before` becomes `a (u_after - u) - c (u - u_before) + (a + b + c)
+    u`. Fields inside of derivatives stay as they are.
 
-    So what cancels, such as the weights of a second difference, cancels exactly.
+    So factors whose sum is zero, such as those of a second difference, cancel exactly.
     """
     known, parts, rest = _by_name(expr), [], expr
     for field in fields:
@@ -110,23 +112,25 @@ def in_differences(expr: Expr, fields: Collection[Field]) -> Expr:
 
 
 def by_parts(expr: Expr, field: Field, multiplier: Field) -> tuple[Expr, Expr]:
-    """What a multiplier times an expression is in a sum over all steps, with first differences in
-    place of second ones.
+    """Summation by parts: rewrite a multiplier times an expression, so that its sum over all steps
+    is the same, with first differences in time in place of second ones.
 
-    The sum over n of `a[n] (c1 u[n+1] + c0 u[n] + c2 u[n-1])` is that of `(u[n+1] - u[n]) (c1 (a[n]
-    - a[n+1]) + (c1 - c2) a[n+1]) + (c1 + c0 + c2) a[n] u[n]`, where u begins and a ends at rest: a
-    second difference of rounded values is good to 1e-7 / (omega dt)^2 only, the product of two
-    first ones to 1e-7 / (omega dt).
+    The sum over n of `a[n] (c1 u[n+1] + c0 u[n] + c2 u[n-1])` equals the sum of `(u[n+1] - u[n])
+    (c1 (a[n] - a[n+1]) + (c1 - c2) a[n+1]) + (c1 + c0 + c2) a[n] u[n]`, because u starts and a ends
+    at rest. In float32, a second difference of rounded values has an error of 1e-7 / (omega dt)^2,
+    but a product of two first differences only one of 1e-7 / (omega dt).
 
     Args:
-        expr: pointwise in the field's values at n - 1, where those are differentiated nothing is
-            done.
-        field: the field u, known at n + 1, n and n - 1.
-        multiplier: the field a, of an adjoint run: its `forward` is at n, the field itself at n +
+        expr: the expression. Nothing is done if it does not contain `u[n-1]` outside of
+            derivatives.
+        field: the field u; its `forward`, the field itself and its `backward` are at n + 1, n, n -
+            1.
+        multiplier: the field a, of an adjoint run; its `forward` is at n, the field itself at n +
             1.
 
     Returns:
-        What stays with `a[n]`, and the rest, multiplied.
+        An expression that is still to be multiplied by `a[n]`; and one that is to be added to the
+        product.
     """
     own = {offset: _plain(c) for offset, c in _coefficients(expr, field).items()}
     if own.get(-1, sympy.S.Zero) == 0:
@@ -140,7 +144,7 @@ def by_parts(expr: Expr, field: Field, multiplier: Field) -> tuple[Expr, Expr]:
 
 
 def _is_smaller(part: Expr, mass: Expr, field: Field) -> bool:
-    """Is it of a higher order in the time step?"""
+    """Whether a part is of a higher order in the time step than the mass, or zero."""
     dt = field.grid.stepping_dim.spacing
     try:
         lowest, of_mass = (
@@ -153,13 +157,13 @@ def _is_smaller(part: Expr, mass: Expr, field: Field) -> bool:
 
 
 def _combined(weights: list[Expr], field: Field, known: dict[str, Spatial]) -> Expr:
-    """A sum of the field and the value before it, by their difference."""
+    """`weights[0] * field + weights[1] * field.backward`, written with their difference."""
     level, before = (_restored(sympy.factor(w), known) for w in (sum(weights), weights[1]))
     return total((level * field, -before * (field - field.backward) if before != 0 else before))
 
 
 def _coefficients(expr: Expr, field: Field) -> dict[int, Expr]:
-    """What multiplies the field outside of derivatives, by its offset in time."""
+    """The factors of the field outside of derivatives, by the field's offset in time."""
     if is_access(expr):
         return {time_offset(expr): sympy.S.One} if expr.function is field else {}
     if isinstance(expr, Derivative):
@@ -173,7 +177,7 @@ def _coefficients(expr: Expr, field: Field) -> dict[int, Expr]:
 
 
 def _without(expr: Expr, field: Field) -> Expr:
-    """The expression without the field outside of derivatives."""
+    """The expression without those terms in which the field stands outside of derivatives."""
     if is_access(expr):
         return sympy.S.Zero if expr.function is field else expr
     if isinstance(expr, Derivative) or not (expr.is_Add or expr.is_Mul):
@@ -182,8 +186,8 @@ def _without(expr: Expr, field: Field) -> Expr:
 
 
 def _plain(expr: Expr) -> Expr:
-    """The same as SymPy's own sums and products, of symbols that stand for accesses and
-    derivatives: it can be expanded."""
+    """The same expression in plain SymPy, which can expand it: symbols stand for accesses and
+    derivatives."""
     if is_access(expr) or isinstance(expr, Derivative):
         return sympy.Symbol(str(expr))
     if expr.is_Add or expr.is_Mul or expr.is_Pow:
@@ -193,13 +197,14 @@ def _plain(expr: Expr) -> Expr:
 
 
 def _by_name(*exprs: Expr) -> dict[str, Spatial]:
-    """Accesses and derivatives by the symbols that stand for them."""
+    """The accesses and derivatives in some expressions, by the names of the symbols that stand for
+    them."""
     found = {str(a): a for e in exprs for a in accesses(e)}
     return found | {str(d): d for e in exprs for d in e.find(Derivative)}
 
 
 def _restored(expr: Expr, known: dict[str, Spatial]) -> Expr:
-    """The Devito expression of a plain one."""
+    """The Devito expression of a plain one, whose symbols stand for what is `known`."""
     if expr.is_Symbol:
         return known.get(expr.name, expr)
     if expr.is_Add:

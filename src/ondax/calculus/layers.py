@@ -1,5 +1,5 @@
-"""What a boundary does to a scheme: memories in perfectly matched layers, mirror images at a free
-surface."""
+"""What a boundary does to a scheme: memory variables in perfectly matched layers, and how
+expressions continue above a free surface."""
 
 from __future__ import annotations
 
@@ -23,22 +23,26 @@ SHARE_OF_ORDER_4 = 0.92
 def stretched(
     system: System, layers: Collection[tuple[str, str]], whole: Collection[str] = ()
 ) -> System:
-    """The scheme with perfectly matched layers: every derivative along an axis gets memories in the
-    layers at its ends.
+    """The scheme with perfectly matched layers: every derivative along an axis gets memory
+    variables in the layers at the ends of that axis (Komatitsch and Martin, 2007).
 
-    A first derivative `D e` becomes `D e + psi`, where `psi[n+1] = keep psi[n] + take D e`; a
-    second derivative `D2 e` becomes `D2 e + D psi + zeta`, with psi the memory of `D e` at half
+    A first derivative `D e` becomes `D e + psi`, where `psi[n+1] = keep psi[n] + take D e`. A
+    second derivative `D2 e` becomes `D2 e + D psi + zeta`, where psi is the memory of `D e` at half
     points, and zeta that of `D2 e + D psi`.
 
-    The layers at the two ends of an axis have memories of their own, each confined to a strip.
-    Strips are taken to have no point in common, so where few points lie between two layers, the
-    axis has to be named in `whole`.
+    Each of the two layers of an axis has its own memory variables, which are stored in a strip
+    only. The strips must not overlap; where few points lie between two layers, name the axis in
+    `whole`.
 
     Args:
         system: the scheme.
         layers: axis name, and "low" or "high", of each layer.
-        whole: names of the axes along which one memory, not confined to a strip, serves both
-            layers. It is zero between them, because the profile `take` is.
+        whole: names of the axes along which one memory on the whole grid serves both layers. It is
+            zero between them, because the profile `take` is.
+
+    Raises:
+        EquationError: the scheme has a derivative that no layer is known for, such as one along two
+            axes at a time.
     """
     system = checked(system)
     if not layers:
@@ -54,7 +58,14 @@ def stretched(
 
 
 class _Stretch:
-    """Adds memories to derivatives; equal derivatives share theirs."""
+    """A transformation of expressions that adds memory variables to derivatives; equal derivatives
+    share theirs.
+
+    Attributes:
+        new: updates of the memory variables that have been made since it was last emptied.
+        made: derivatives with their memory variables, by the text of the derivative.
+        count: number of memory variables.
+    """
 
     def __init__(
         self, symbols: Symbols, layers: Collection[tuple[str, str]], whole: Collection[str]
@@ -65,6 +76,11 @@ class _Stretch:
         self.count = 0
 
     def __call__(self, expr: Expr) -> Expr:
+        """The expression with memory variables.
+
+        Raises:
+            EquationError: no perfectly matched layer is known for one of its derivatives.
+        """
         if is_access(expr) or not expr.args or not expr.has(Derivative):
             return expr
         if not isinstance(expr, Derivative):
@@ -75,6 +91,7 @@ class _Stretch:
         return self.made[key]
 
     def _derivative(self, expr: Derivative) -> Expr:
+        """A derivative with its memory variables."""
         plain = with_operand(expr, self(expr.expr))
         if not any(d.name == axis for d in expr.dims for axis, _ in self.layers):
             return plain
@@ -104,6 +121,8 @@ class _Stretch:
         return plain + self._memories(plain, dimension)
 
     def _memories(self, derivative: Expr, dimension: Any) -> Expr:
+        """The sum of the memory variables of a derivative along a dimension; adds their updates to
+        `new`."""
         memories = []
         halves = [d for d, half in location(derivative).items() if half]
         keep, take = (self.symbols.profile(n, dimension, dimension in halves) for n in (KEEP, TAKE))
@@ -121,7 +140,7 @@ class _Stretch:
         return total(memories)
 
     def _strips(self, axis: str) -> list[Region]:
-        """Where the memories of derivatives along an axis are stored, each a region."""
+        """The regions in which memory variables of derivatives along an axis are stored."""
         if axis in self.whole:
             return [EVERYWHERE]
         return [
@@ -130,15 +149,21 @@ class _Stretch:
 
 
 def _slopes(order: int) -> dict[int, float]:
-    """The staggered first difference that goes with a second difference of an order: weights of
-    differences by their order.
+    """The staggered first difference to be used, in a layer, with a second difference.
 
-    Two of the same order would exceed the second difference at high wavenumbers, and the layer
-    would amplify them: it is stable where they do not (Routh-Hurwitz). Two of an order less by two
-    do not, but with order 4 the difference would be seen (an echo of 1 %). With `s = 2 sin(k h /
-    2)`, the second difference of order 4 is `s^2 (1 + s^2 / 12)`, and two differences with the
-    weight w on order 4 are `s^2 (1 + w s^2 / 24)^2`: not more up to `w = 6 (sqrt(4/3) - 1) =
-    0.928`.
+    Applied twice, a first difference must not exceed the second difference at any wavenumber:
+    otherwise the layer amplifies waves (by the Routh-Hurwitz criterion). One of the same order
+    does, at high wavenumbers. One of an order less by two does not; but for order 4 it would differ
+    so much from the second difference that the layer returns an echo of 1 %. So for order 4, first
+    differences of orders 2 and 4 are mixed. With `s = 2 sin(k h / 2)`, the second difference of
+    order 4 is `s^2 (1 + s^2 / 12)`, and the mixture applied twice is `s^2 (1 + w s^2 / 24)^2`,
+    where w is the share of order 4. This is not more up to `w = 6 (sqrt(4/3) - 1) = 0.928`.
+
+    Args:
+        order: order of the second difference.
+
+    Returns:
+        The shares of first differences in the mixture, by their order.
     """
     return (
         {2: 1.0 - SHARE_OF_ORDER_4, 4: SHARE_OF_ORDER_4} if order == 4 else {max(2, order - 2): 1.0}

@@ -27,8 +27,15 @@ Tangents = Mapping[Spatial, Spatial]
 
 
 def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
-    """The derivative of an expression along given tangents of its functions; functions not listed
-    are constant."""
+    """The derivative of an expression in a direction.
+
+    Args:
+        expr: the expression.
+        tangents: the direction: the tangent of each function; functions without one are constant.
+
+    Raises:
+        EquationError: the expression is not a polynomial.
+    """
     if is_access(expr):
         tangent = tangents.get(expr.function)
         return sympy.S.Zero if tangent is None else replace_function(expr, tangent)
@@ -50,7 +57,8 @@ def tangent_of(expr: Expr, tangents: Tangents) -> Expr:
 
 
 def distinct(system: System, prefix: str) -> str:
-    """The prefix, repeated until no name of the system with it is a name of the system."""
+    """The prefix, repeated as often as needed so that, before a name of the system, it never makes
+    a name that is already taken."""
     functions = (*system.fields, *system.coefficients)
     names = {f.name for f in functions} | {p.name for p in (*system.inputs, *system.outputs)}
     longer = prefix
@@ -60,23 +68,29 @@ def distinct(system: System, prefix: str) -> str:
 
 
 def scattering(update: Update, coefficient_tangents: Tangents) -> Expr:
-    """What a perturbation of the coefficients adds to the right-hand side of the tangent update."""
+    """What a perturbation of the coefficients adds to the right-hand side of the tangent update.
+
+    Args:
+        update: an update of the scheme.
+        coefficient_tangents: the perturbation of each coefficient.
+    """
     return tangent_of(update.rhs, coefficient_tangents) + sympy.S.NegativeOne * tangent_of(
         update.mass, coefficient_tangents
     ) * at_offset(update.field, 1)
 
 
 def linearize(system: System, prefix: str = "d") -> System:
-    """The scheme and its tangent, advanced together.
+    """The scheme and its tangent, as one system that advances both together.
 
-    The result has the fields and coefficients of `system` and a tangent of each (named with the
-    prefix), inputs and outputs likewise. It is an ordinary system: it can be transposed, or
-    linearised again.
+    The result has the fields, coefficients, inputs and outputs of `system`, and a tangent of each,
+    whose name has the prefix. It is an ordinary system: it can be transposed, or linearised again.
 
     Args:
         system: the scheme to linearise.
-        prefix: put before the name of every tangent, as often as it takes to make all names
-            different.
+        prefix: put before the name of every tangent; see `distinct`.
+
+    Raises:
+        EquationError: the system cannot be transformed; see `checked`.
     """
     system = checked(system)
     prefix = distinct(system, prefix)

@@ -1,4 +1,4 @@
-"""Which part of an expression lives where on the grid."""
+"""The parts of an expression by the regions of the grid in which they are not zero."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..scheme.terms import is_access, total, with_operand
 
 
 def exists(region: Region) -> bool:
-    """Opposite strips have no point in common."""
+    """Whether a region has any points: strips along opposite edges have none in common."""
     return len({axis for axis, _ in region}) == len(region)
 
 
 def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
-    """An expression as a sum of parts, each zero outside its region: that of the confined field in
-    it.
+    """An expression as a sum of parts, each of which is zero outside its region.
 
-    The reach of derivatives is not added: regions are wide enough for it.
+    A part's region is that of the fields in it that are stored in a strip only. Points that
+    derivatives reach beyond it are not added: regions are made wide enough for these.
     """
     parts: dict[Region, list[Expr]] = {}
 
@@ -49,26 +49,27 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
             add(region, total(terms))
     else:
         add(EVERYWHERE, expr)
-    # In an order that does not depend on the process, and strips along the last axis first: their
-    # loops can be part of a loop over whole rows.
+    # In an order that is the same in every process; strips along the last axis come first, because
+    # their loops can be part of a loop over whole rows.
     return {region: total(parts[region]) for region in sorted(parts, key=_rank)}
 
 
 def reach(system: System) -> int:
-    """How many points beyond a layer something can be felt, within a step, of what is zero outside
-    of it.
+    """How far, in grid points, one step spreads a field that is zero outside of a layer.
 
-    Half a point more on one side, where fields live at half points, is half a point less that a
-    derivative reaches there.
+    Staggering makes no difference: if fields at half points lie half a point further out on one
+    side, then derivatives reach half a point less far there.
     """
     return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
 
 
 def _nesting(expr: Expr) -> int:
+    """How deep derivatives are nested in an expression."""
     if is_access(expr) or not expr.args:
         return 0
     return max(map(_nesting, expr.args)) + isinstance(expr, Derivative)
 
 
 def _rank(region: Region) -> tuple[bool, list[tuple[int, str]]]:
+    """A key to sort regions: the whole grid first, then strips along the last axis, and so on."""
     return bool(region), sorted((-ord(axis), side) for axis, side in region)

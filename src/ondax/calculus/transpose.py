@@ -1,12 +1,13 @@
 """The exact discrete adjoint of a scheme, term by term.
 
-For a step `M_f f[n+1] = sum_g A_fgo g[n+o] + S q[n]` with multiplier `a_f[n]`, stationarity with
-respect to `g[n+1]` gives `M_g a_g[n] = sum_f A_fgo' a_f[n+1-o] + R' r[n+1]`. Read backward in time,
-with `a[n]` as the new value, this is again an explicit step in which an access at offset `o` has
-become one at the same offset `o` of the adjoint field. Of a memory, `f[n+1] = K f[n] + T ...`, it
-is `T a_f` that is stepped: likewise `K` times the old value and `T` times the rest. So the
-transpose of a system is a system, whose updates run in reverse order and whose inputs and outputs
-are exchanged.
+A step of the scheme is `M_f f[n+1] = sum_g A_fgo g[n+o] + S q[n]`, for fields f and g and time
+offsets o, with sources q. Let `a_f[n]` be the Lagrange multiplier of this equation, and r the
+residual of receivers, which R reads. Stationarity with respect to `g[n+1]` gives `M_g a_g[n] =
+sum_f A_fgo' a_f[n+1-o] + R' r[n+1]`. Read backward in time, with `a[n]` as the new value, this is
+again an explicit step: an access at offset o has become an access of the adjoint field at the same
+offset o. For a memory variable, `f[n+1] = K f[n] + T ...`, the adjoint field is `T a_f`; its step
+has the same form, K times the old value plus T times the rest. So the transpose of a system is a
+system, whose updates run in reverse order, and whose inputs and outputs are exchanged.
 """
 
 from __future__ import annotations
@@ -41,15 +42,19 @@ def pull(
 ) -> Iterator[tuple[Spatial, Expr]]:
     """Transpose expressions that are linear in the wanted accesses.
 
-    Reverse accumulation: what reaches an expression from everywhere it stands is summed before it
-    is passed on. So an operator that several updates share is transposed once, and applied once.
+    This is reverse accumulation: cotangents from all places where an expression occurs are summed
+    before they are passed on. So an operator that several updates share is transposed once, and
+    applied once.
 
     Args:
-        pairs: each expression with the cotangent of its value, at the points where it lives.
-        wanted: which accesses are the variables.
+        pairs: expressions, each with the cotangent of its value, at the points where it lives.
+        wanted: whether an access is one of the variables.
 
     Yields:
         An access, and its cotangent.
+
+    Raises:
+        EquationError: an expression is not linear in the variables.
     """
     waiting: dict[int, dict[str, tuple[Expr, list[Expr]]]] = {}
 
@@ -86,12 +91,16 @@ def pull(
 
 
 def height(expr: Expr) -> int:
-    """How deep an expression is nested."""
+    """How deep an expression is nested; 0 for an access or a number."""
     return 0 if is_access(expr) or not expr.args else 1 + max(map(height, expr.args))
 
 
 def _transposed_derivative(derivative: Derivative, cotangent: Expr) -> Expr:
-    """Centred differences: odd orders change sign, and the result lives where the operand lived."""
+    """The transpose of a derivative, applied to a cotangent.
+
+    Those of centred differences have the same weights, with the opposite sign for odd orders; the
+    result lives where the operand of the derivative does.
+    """
     where = location(derivative.expr)
     x0 = {d: point(d, where.get(d, False)) for d in derivative.dims}
     sign = (-1) ** sum(derivative.deriv_order)
@@ -99,15 +108,18 @@ def _transposed_derivative(derivative: Derivative, cotangent: Expr) -> Expr:
 
 
 def transpose(system: System, prefix: str = "a") -> System:
-    """The adjoint scheme, stepping backward in time, as a system of its own.
+    """The adjoint scheme, which steps backward in time, as a system of its own.
 
-    Its `forward` is the earlier time. Its inputs are the outputs of `system` and the other way
-    round. It holds no gradients of the coefficients: see `coefficient_gradients`.
+    The `forward` of its fields is the earlier time. Its inputs are the outputs of `system`, and its
+    outputs the inputs. It does not contain the gradients of the coefficients: for these, see
+    `couple`.
 
     Args:
         system: the scheme to transpose.
-        prefix: put before the name of every adjoint field, as often as it takes to make all names
-            different.
+        prefix: put before the name of every adjoint field; see `distinct`.
+
+    Raises:
+        EquationError: the system cannot be transformed; see `checked`.
     """
     system = checked(system)
     prefix = distinct(system, prefix)

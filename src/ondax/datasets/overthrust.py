@@ -1,20 +1,23 @@
 """A 2-D section of the SEG/EAGE Overthrust model."""
 
 from importlib.resources import files
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float32
 
+from .._validate import whole
 
+
+@final
 class VelocitySection(NamedTuple):
-    """A velocity model on a regular grid, depth last.
+    """A velocity model on a regular 2-D grid, depth last.
 
     Attributes:
         vp: velocity, m/s, shape (x, z).
         vp_smooth: the same, smoothed: an initial model for inversions.
         spacing: distance between grid points along both axes, m.
-        attribution: whom to name wherever the model is shown or passed on.
+        attribution: authors and licence; give them wherever the model is shown or passed on.
     """
 
     vp: Float32[np.ndarray, "x z"]
@@ -24,24 +27,19 @@ class VelocitySection(NamedTuple):
 
 
 def overthrust(decimate: int = 1) -> VelocitySection:
-    """The middle of a 2-D section of the SEG/EAGE 3-D Overthrust model: 10 km wide and 4.65 km
-    deep, 401 x 187 points at 25 m.
+    """The middle of a 2-D section of the SEG/EAGE 3-D Overthrust model (Aminzadeh, Brac and Kunz,
+    1997): 10 km wide and 4.65 km deep, 401 x 187 points at a spacing of 25 m.
 
-    Thrusted anticline over a flat basement; velocities from 2356 to 6000 m/s, right up to the
-    surface (no water).
+    It shows a thrusted anticline over a flat basement. Velocities are between 2356 and 6000 m/s;
+    there is no water layer.
 
     Args:
-        decimate: keep every so-manieth point along both axes; 2 gives 201 x 94 points at 50 m.
+        decimate: keep every `decimate`-th point along both axes; 2 gives 201 x 94 points at 50 m.
 
     Raises:
-        ValueError: if `decimate` is not a positive whole number.
-
-    References:
-        Aminzadeh, Brac, Kunz (1997), SEG/EAGE 3-D Salt and Overthrust Models, SEG/EAGE 3-D Modeling
-        Series No. 1.
+        ValueError: `decimate` is not a positive whole number.
     """
-    if not isinstance(decimate, int) or decimate < 1:
-        raise ValueError(f"decimate={decimate!r} must be a whole number, at least 1")
+    decimate = whole("decimate", decimate, at_least=1)
     with (files("ondax.datasets") / "overthrust.npz").open("rb") as file, np.load(file) as arrays:
         vp, vp_smooth = (
             np.ascontiguousarray(arrays[name][::decimate, ::decimate], dtype=np.float32)
@@ -49,7 +47,7 @@ def overthrust(decimate: int = 1) -> VelocitySection:
         )
         spacing = float(arrays["spacing"]) * decimate
     attribution = (
-        "2-D section of the SEG/EAGE 3-D Overthrust model: Aminzadeh, Brac, Kunz (1997), "
-        "SEG/EAGE 3-D Modeling Series No. 1; CC BY 4.0"
+        "2-D section of the SEG/EAGE 3-D Overthrust model: Aminzadeh, Brac, Kunz (1997), SEG/EAGE "
+        "3-D Modeling Series No. 1; CC BY 4.0"
     )
     return VelocitySection(vp, vp_smooth, spacing, attribution)

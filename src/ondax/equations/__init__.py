@@ -1,4 +1,4 @@
-"""Wave equations: physics only. Nothing here runs anything."""
+"""Wave equations and boundaries: physics, stated as symbols. Nothing here computes a wavefield."""
 
 from .acoustic import Acoustic as Acoustic
 from .acoustic_density import AcousticDensity as AcousticDensity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,18 +17,20 @@ from .schemes import second_order_in_time
 from .time_stepping import LEAPFROG, TimeStepping
 
 
+@final
 class Acoustic(AbstractWaveEquation):
-    """`(1/vp^2) u_tt - laplace(u) = w(t) delta(x - xs)`.
+    """The acoustic wave equation with constant density, `(1/vp^2) u_tt - laplace(u) = w(t)
+    delta(x - xs)`.
 
-    Model: an array of vp, m/s, of the grid's shape. Receivers read u. Second order in time (Alford
-        et al., 1974).
+    Model: an array of vp, m/s, of the grid's shape. Receivers read u. The scheme is of second order
+    in time (Alford et al., 1974).
 
-    A free surface is where u = 0: above it, u has the opposite sign (odd), and so do sources and
-    what receivers read.
+    At a free surface, u = 0: u continues above it with opposite sign (odd), and so do sources and
+    the values that receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
-            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. With 2, traces are inaccurate. Removing
+            time dispersion (see `Propagator`) makes this worse, as it hides a part of the error.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)

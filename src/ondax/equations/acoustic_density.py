@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,19 +19,21 @@ from .schemes import second_order_in_time, to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
+@final
 class AcousticDensity(AbstractWaveEquation):
-    """`(1/(rho vp^2)) p_tt - div((1/rho) grad(p)) = w(t) delta(x - xs)`.
+    """The acoustic wave equation with variable density, `(1/(rho vp^2)) p_tt - div((1/rho) grad(p))
+    = w(t) delta(x - xs)`.
 
     Model: a dict of vp, m/s, and rho, kg/m3, each of the grid's shape. Receivers read the pressure
-    p. Nested staggered differences with 1/rho averaged to the half points, second order in time
-    (Virieux, 1984, with velocities eliminated).
+    p. The scheme has nested staggered differences, the inverse of rho averaged to the half points,
+    and is of second order in time (Virieux, 1984, with velocities eliminated).
 
-    A free surface is where p = 0: above it, p has the opposite sign (odd), and so do sources and
-    what receivers read.
+    At a free surface, p = 0: p continues above it with opposite sign (odd), and so do sources and
+    the values that receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
-            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. With 2, traces are inaccurate. Removing
+            time dispersion (see `Propagator`) makes this worse, as it hides a part of the error.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "rho")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -20,39 +20,43 @@ from .schemes import first_order_in_time, to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
+@final
 class Elastic(AbstractWaveEquation):
-    """`rho v_t = div(sigma) + f`, `sigma_t = lambda div(v) I + mu (grad(v) + grad(v)^T) - M`.
+    """The isotropic elastic wave equation, `rho v_t = div(sigma) + f` and `sigma_t = lambda div(v)
+    I + mu (grad(v) + grad(v)^T) - M`.
 
-    Velocities and stresses on the staggered grid of Virieux (1986), Levander (1988). Where vs = 0
-    the medium is a fluid.
+    Velocities and stresses are on the staggered grid of Virieux (1986) and Levander (1988). Where
+    vs = 0 the medium is a fluid.
 
     Model: a dict of vp, vs, m/s, and rho, kg/m3, each of the grid's shape. Densities are averaged
-    to the points of the velocities, mu harmonically to those of the shear stresses (Moczo et al.,
-    2002), so that fluids stay fluid.
+    to the points of the velocities, and mu harmonically to those of the shear stresses (Moczo et
+    al., 2002), so that fluids stay fluid.
 
-    Sources: "explosive" (default), `w(t)` on all of the diagonal of M, the moment rate in N m/s
-    (per metre in 2-D); "moment_xx", "moment_xz", ..., a component of M and its mirror; "force_x",
+    Sources: "explosive" (default), `w(t)` in each diagonal component of M, the moment rate in N m/s
+    (per metre in 2-D); "moment_xx", "moment_xz", ..., one component of the symmetric M; "force_x",
     ..., a body force in N. Receivers: "velocity_z" (default), "velocity_x", ..., m/s; "pressure",
-    minus the mean normal stress (in 2-D, of the two in the plane), Pa; "stress_xx", "stress_xz",
-    .... Pressure and stresses recorded together with velocities are interpolated in time.
+    minus the mean of the normal stresses (in 2-D, of the two in the plane), Pa; "stress_xx",
+    "stress_xz", ..., Pa. Pressure and stresses that are recorded together with velocities are
+    interpolated in time.
 
-    A free surface is where the traction is zero. Above it, sigma_zz, sigma_xz and sigma_yz have the
-    opposite sign (odd); so have the sources "moment_xz" and "moment_yz", as there is no such shear
-    strain in the surface. All else vanishes nowhere: the velocities, sigma_xx, sigma_yy and
-    sigma_xy. The scheme takes the velocities for even, which keeps its energy, and differentiates
-    the others along the surface only. Receivers and sources within four cells of the surface do
-    not: their values above it are extrapolated from those below. A source "moment_zz" or
-    "explosive" is a couple of forces, and by reciprocity radiates like the normal strain, which
-    does not vanish where sigma_zz does: its row on the surface is extrapolated too. All of this is
-    right to second order in the spacing, so give surface waves 15 points or more per wavelength.
+    At a free surface, the traction is zero. So sigma_zz, sigma_xz and sigma_yz continue above it
+    with opposite sign (odd), and so do the sources "moment_xz" and "moment_yz", because the surface
+    has no such shear strain. The other fields are not zero there. The scheme continues the
+    velocities with the same sign (even), which conserves its energy; of sigma_xx, sigma_yy and
+    sigma_xy it needs derivatives along the surface only. But for receivers and sources within four
+    cells of the surface, values of these fields above it are extrapolated from those below. So is
+    the part above the surface, and on it, of a source "moment_zz" or "explosive": this is a couple
+    of forces, and by reciprocity radiates like the normal strain, which is not zero where sigma_zz
+    is. All of this is accurate to second order in the spacing, so surface waves need 15 or more
+    grid points per wavelength.
 
-    Where many layers of unlike stiffness meet a face, waves may grow in a `CPML` there, which is
-    the default: see its docstring. A call with such a model warns, `ox.GrowthInLayers`;
-    `boundary=ox.Sponge()` is for such models.
+    Where many layers of different stiffness meet a face of the model, waves may grow in a `CPML`
+    there, which is the default boundary; its docstring says why. A call with such a model gives the
+    warning `ox.GrowthInLayers`; use `boundary=ox.Sponge()` for it.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
-            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. With 2, traces are inaccurate. Removing
+            time dispersion (see `Propagator`) makes this worse, as it hides a part of the error.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "vs", "rho")
@@ -70,8 +74,9 @@ class Elastic(AbstractWaveEquation):
         rho = {d: symbols.coefficient(f"rho_{d.name}", staggered=d) for d in axes}
         mu_at = {p: symbols.coefficient(f"mu_{p[0].name}{p[1].name}", staggered=p) for p in pairs}
 
-        # Tractions vanish at a free surface: they are odd. Even velocities keep the energy, and so
-        # the adjoint, exact. What no vertical derivative reads needs no image.
+        # Tractions are zero at a free surface, so they are odd there. With even velocities, the
+        # scheme conserves energy, so its adjoint stays exact. Fields without a vertical derivative
+        # need no image.
         v = {d: symbols.field(f"v_{d.name}", time_order=1, staggered=d, image=EVEN) for d in axes}
         normal = {
             d: symbols.field(f"s_{d.name}{d.name}", time_order=1, image=ODD if d == depth else None)
@@ -136,8 +141,11 @@ class Elastic(AbstractWaveEquation):
         return made
 
     def at_surface(self, coefficients: Mapping[str, Any]) -> dict[str, Any]:
-        """In the surface no vertical stress acts, which makes the medium softer along it: `lambda`
-        becomes `2 lambda mu / (lambda + 2 mu)` (Robertsson, 1996)."""
+        """The coefficients with the softer first row of a free surface.
+
+        No vertical stress acts in the surface, so the medium is softer along it: `lambda` becomes
+        `2 lambda mu / (lambda + 2 mu)` (Robertsson, 1996).
+        """
         lam, mu = coefficients["lam"], coefficients["mu"]
         softer = 2.0 * lam * mu / (lam + 2.0 * mu)
         return {**coefficients, "lam": lam.at[..., 0].set(softer[..., 0])}

@@ -1,18 +1,20 @@
-"""Sizes that parameters have in any medium: beyond them, they were given in another unit."""
+"""Sizes that parameters have in all media: values beyond them were given in another unit."""
 
 import math
 from dataclasses import dataclass
+from typing import final
 
 
+@final
 @dataclass(frozen=True)
 class Plausible:
-    """Where the largest absolute value of a parameter lies, in its unit; beyond, it was given in
-    another.
+    """The range in which the largest absolute value of a parameter lies, whatever the medium.
 
     Attributes:
-        least, most: limits, far from any medium.
-        unit: what to give.
-        slip: what it looks like.
+        least: lower end of the range, in the parameter's unit; far below that of any medium.
+        most: upper end of the range; far above that of any medium.
+        unit: the unit, as the error message names it.
+        slip: the unit in which values outside the range were probably given.
     """
 
     least: float

@@ -1,4 +1,5 @@
-"""Time differences that equations share, with the boundary's damping built in."""
+"""Differences that equations share: in time, with the boundary's damping built in; and in space, on
+the staggered grid."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ from ..scheme.system import Update
 def second_order_in_time(
     symbols: Symbols, boundary: AbstractBoundary, field: Any, density: Expr, forces: Expr
 ) -> Update:
-    """`density (d2/dt2 + gamma d/dt) field = forces`, centred differences of second order."""
+    """The update for `density (d2/dt2 + gamma d/dt) field = forces`, by centred differences of
+    second order.
+
+    Args:
+        symbols: of the scheme.
+        boundary: gives gamma, the damping rate of its sponges.
+        field: the field; it must be of time order 2.
+        density: pointwise; of coefficients.
+        forces: linear in the fields.
+    """
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
     after, before = 1 / dt**2 + gamma / (2 * dt), 1 / dt**2 - gamma / (2 * dt)
     return Update(
@@ -25,7 +35,16 @@ def second_order_in_time(
 def first_order_in_time(
     symbols: Symbols, boundary: AbstractBoundary, field: Any, density: Expr, forces: Expr
 ) -> Update:
-    """`density (d/dt + gamma) field = forces`, from one step to the next, centred between them."""
+    """The update for `density (d/dt + gamma) field = forces`, by differences from one step to the
+    next, centred between them.
+
+    Args:
+        symbols: of the scheme.
+        boundary: gives gamma, the damping rate of its sponges.
+        field: the field.
+        density: pointwise; of coefficients.
+        forces: linear in the fields, half a step later than `field`.
+    """
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
     return Update(
         field, density * (1 / dt + gamma / 2), forces + density * (1 / dt - gamma / 2) * field
@@ -33,10 +52,12 @@ def first_order_in_time(
 
 
 def to_half(expr: Expr, dimension: Any) -> Expr:
-    """The staggered first derivative, from nodes to the points half a cell beyond."""
+    """The first derivative along a dimension of what lives at nodes, at the points half a cell
+    beyond them."""
     return Derivative(expr, (dimension, 1), x0={dimension: dimension + dimension.spacing / 2})
 
 
 def to_node(expr: Expr, dimension: Any) -> Expr:
-    """The staggered first derivative, from half points back to the nodes."""
+    """The first derivative along a dimension of what lives half a cell beyond the nodes, at the
+    nodes."""
     return Derivative(expr, (dimension, 1), x0={dimension: dimension})

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 Angles = np.ndarray[Any, np.dtype[np.float64]]
 
 
+@final
 @dataclass(frozen=True)
 class TimeStepping:
-    """The relation between true and modelled frequency of a scheme that takes steps of d seconds.
+    """The relation between true and modelled frequency, for a scheme with time steps of d seconds.
 
-    A wave of the true angular frequency omega comes out of the scheme as one of another angular
-    frequency, theta: there, the scheme solves the equations exactly in time. Both are stated as
-    angles, in radians per step.
+    A wave that should have the angular frequency omega gets another one, theta, in the scheme; but
+    for that, the scheme is exact in time. Both are given as angles, in radians per step.
 
     Attributes:
         modelled: theta d as a function of omega d, for NumPy arrays of values from 0 to `cut`.
@@ -29,10 +29,11 @@ class TimeStepping:
 
 
 def _leapfrog(true: Angles) -> Angles:
+    """theta d for omega d."""
     return 2.0 * np.arcsin(true / 2.0)
 
 
 LEAPFROG = TimeStepping(_leapfrog, cut=2.0)
-"""Of centred differences: `u[n+1] - 2 u[n] + u[n-1]` over d^2 for u_tt, or `v[n+1/2] - v[n-1/2]`
-over d for v_t in first-order systems staggered in time. Both solve the equations at `(2/d)
-sin(theta d/2)`."""
+"""The time stepping of centred differences: `u[n+1] - 2 u[n] + u[n-1]` over d^2 for u_tt, or
+`v[n+1/2] - v[n-1/2]` over d for v_t in first-order systems staggered in time. For both, omega is
+`(2/d) sin(theta d/2)`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,30 +18,34 @@ from .plausible import ANGLE, THOMSEN, Plausible
 from .time_stepping import LEAPFROG, TimeStepping
 from .vti import thomsen_constraints, thomsen_speeds, transverse, transverse_system
 
-BLIND = 0.5  # the share of H in what centred differences do not see
+LAPLACIAN_SHARE = 0.5  # of the Laplacian's part that centred first differences miss, in H
 
 
+@final
 class TTI(AbstractWaveEquation):
-    """Tilted transverse isotropy, for the stresses p across and r along the axis n of symmetry, `s
-    = sqrt(1 + 2 delta)`:
+    """The pseudo-acoustic wave equation with a tilted axis of symmetry (tilted transverse
+    isotropy), for the stress p across the axis n and the stress r along it. With `s = sqrt(1 + 2
+    delta)`:
 
         (1/vp^2) p_tt = (1 + 2 epsilon) (laplace(p) - H p) + s H r + w(t) delta(x - xs)
         (1/vp^2) r_tt = s (laplace(p) - H p) + H r + (1/s) w(t) delta(x - xs)
 
-    with `H u = div(n (n . grad u))`, which is self-adjoint whatever n (Zhang, Zhang and Zhang,
-    2011). The scheme is so too. Its H is a product of centred differences and their transpose,
-    which are blind to a checkerboard, plus half of what they miss of the Laplacian of second
-    differences: that, and the Laplacian minus H, are semidefinite for any axis. So the scheme
-    conserves an energy where epsilon >= delta. Where epsilon > delta, a slow, shear-like wave is
-    radiated too.
+    Here `H u = div(n (n . grad u))`, which is self-adjoint for any n (Zhang, Zhang and Zhang,
+    2011). So is its discrete form, a product of centred first differences and their transpose. But
+    centred first differences of an oscillation from point to point are zero, so a term is added: a
+    half of the difference between the Laplacian of second differences and that of squared first
+    differences. With it, H and the Laplacian minus H are negative semidefinite for any axis, so the
+    scheme conserves an energy where epsilon >= delta. Where epsilon > delta, a slow wave is
+    radiated too, similar to a shear wave.
 
-    Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and the axis' angle
-    theta to the vertical, in radians, positive towards x; in 3-D also phi, the azimuth of its tilt
-    from x towards y. Sources and receivers as for `VTI`, and so is what is stepped in time: p and
-    `q = p - s r`. Perfectly matched layers have growing solutions in a tilted medium (Becache,
-    Fauqueux and Joly, 2003) and are refused: use `Sponge`.
+    Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and theta, the angle
+    between the axis and the vertical, in radians, positive towards x; in 3-D also phi, the azimuth
+    of the tilt, in radians from x towards y. Sources and receivers are those of `VTI`, and so are
+    the fields that are stepped in time, p and `q = p - s r`. Perfectly matched layers have growing
+    solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
 
-    A free surface is as for `VTI`; seen in it, the horizontal part of the axis changes its sign.
+    A free surface is as for `VTI`; mirrored at it, the horizontal part of the axis changes its
+    sign.
 
     Attributes:
         space_order: even accuracy order in space, 4 to 16.
@@ -60,7 +64,7 @@ class TTI(AbstractWaveEquation):
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         depth = symbols.dimensions[-1]
-        # Seen in a free surface, an axis that dips to the right dips to the left.
+        # Mirrored at a free surface, the horizontal part of the axis changes its sign.
         axis = {
             d: symbols.coefficient(f"axis_{d.name}", image=EVEN if d == depth else ODD)
             for d in symbols.dimensions
@@ -70,10 +74,11 @@ class TTI(AbstractWaveEquation):
             return sum(Derivative(u, (d, 2)) for d in symbols.dimensions)
 
         def along(u: Any) -> Any:
-            """H u."""
+            """`H u`, as in the docstring of the class."""
             slope = sum(n * Derivative(u, (d, 1)) for d, n in axis.items())
-            flux = {d: n * slope - BLIND * Derivative(u, (d, 1)) for d, n in axis.items()}
-            return sum(Derivative(f, (d, 1)) for d, f in flux.items()) + BLIND * laplacian(u)
+            flux = {d: n * slope - LAPLACIAN_SHARE * Derivative(u, (d, 1)) for d, n in axis.items()}
+            divergence = sum(Derivative(f, (d, 1)) for d, f in flux.items())
+            return divergence + LAPLACIAN_SHARE * laplacian(u)
 
         return transverse_system(
             symbols,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
 
+from .._validate import positive
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import ODD, Symbols
 from ..scheme.system import Port, System, Update
@@ -20,27 +20,29 @@ from .schemes import second_order_in_time, to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
+@final
 class Viscoacoustic(AbstractWaveEquation):
-    """`AcousticDensity` in a standard linear solid: the bulk modulus is `M(omega) = kappa (1 + i
-    omega t_e) / (1 + i omega t_s)`.
+    """The acoustic wave equation with variable density and attenuation: the medium is a standard
+    linear solid, with the bulk modulus `M(omega) = kappa (1 + i omega t_e) / (1 + i omega t_s)`.
 
-    With a memory g of `f = div((1/rho) grad(p))`, `g_t = (f - g) / t_s`:
+    With `f = div((1/rho) grad(p))` and a memory variable g of it, `g_t = (f - g) / t_s`:
 
         (1 / kappa_u) p_tt = f - (1 - t_s / t_e) g + w(t) delta(x - xs),  kappa_u = kappa t_e / t_s
 
     (Robertsson, Blanch and Symes, 1994, with the velocities eliminated). At the reference
-    frequency, phase velocity and quality factor are vp and Q, and the attenuation per wavelength is
-    largest.
+    frequency, the phase velocity is vp, the quality factor is Q, and the attenuation per wavelength
+    is largest.
 
     Model: a dict of vp, m/s, rho, kg/m3, and Q, each of the grid's shape. Receivers read the
-    pressure p. `max_velocity` bounds the velocity at high frequency, vp (1 + 1 / 2Q) or so.
+    pressure p. `max_velocity` has to bound the velocity at high frequency, which is about
+    `vp (1 + 1 / (2 Q))`.
 
-    A free surface is where p = 0, and with it f and g: above it, all three have the opposite sign
-    (odd), and so do sources and what receivers read.
+    At a free surface, p, f and g are zero: they continue above it with opposite sign (odd), and so
+    do sources and the values that receivers read.
 
-    Taking time dispersion out of the traces (see `Propagator`) leaves this: a mean over a step
-    stands for the memory, so that attenuation acts as if it were `1 - (omega dt)^2 / 8` of itself.
-    At the largest step, traces are 0.1 % wrong for Q = 20, less for larger Q and smaller steps.
+    One error in time is left after time dispersion has been removed (see `Propagator`): the scheme
+    averages g over a step, which reduces the attenuation by the factor `1 - (omega dt)^2 / 8`. At
+    the largest step, traces are then 0.1 % wrong for Q = 20, less for larger Q or smaller steps.
 
     Attributes:
         frequency: the reference frequency, Hz.
@@ -60,8 +62,7 @@ class Viscoacoustic(AbstractWaveEquation):
     space_order: int = eqx.field(static=True, default=8)
 
     def __check_init__(self) -> None:
-        if not (math.isfinite(self.frequency) and self.frequency > 0.0):
-            raise ValueError(f"frequency={self.frequency!r} must be a positive number, in Hz")
+        positive("frequency", self.frequency, "Hz")
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
         dt = symbols.dt
@@ -76,8 +77,8 @@ class Viscoacoustic(AbstractWaveEquation):
             to_node(b * to_half(p, d), d)
             for b, d in zip(buoyancies, symbols.dimensions, strict=True)
         )
-        # The memory is known half a step off the pressure, so that each is centred in the other's
-        # equation.
+        # The memory variable is half a step off the pressure, so that each of the two is centred in
+        # time in the equation of the other.
         half = (boundary.damping(symbols, g) + rate) / 2
         memory = Update(g, 1 / dt + half, (1 / dt - half) * g + rate * f)
         pressure = second_order_in_time(
@@ -103,14 +104,15 @@ class Viscoacoustic(AbstractWaveEquation):
         }
 
     def _relaxation(self, q: Any) -> tuple[Any, Any]:
-        """`a = omega t_s = 1 / (omega t_e)` at the reference frequency, and the squared cosine of
-        half the loss angle: there M is `kappa / a` times a phase of `atan(1/Q)`."""
+        """Two numbers at the reference frequency: `a = omega t_s = 1 / (omega t_e)`, and the
+        squared cosine of half the loss angle. (There, M has the size `kappa / a`, and its phase is
+        the loss angle, `atan(1/Q)`.)"""
         inverse = 1.0 / q
         root = jnp.sqrt(1.0 + inverse**2)
         return root - inverse, 0.5 * (1.0 + 1.0 / root)
 
     def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
-        """At low and at high frequency."""
+        """The slowest wave speed, at low frequency, and the fastest, at high frequency, m/s."""
         vp = parameters["vp"]
         a, cosine_squared = self._relaxation(parameters["Q"])
         return jnp.min(vp * jnp.sqrt(a * cosine_squared)), jnp.max(

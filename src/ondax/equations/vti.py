@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,9 +19,10 @@ from .schemes import second_order_in_time
 from .time_stepping import LEAPFROG, TimeStepping
 
 
+@final
 class VTI(AbstractWaveEquation):
-    """Vertically transverse isotropy, for horizontal and vertical stress p and r, with `s = sqrt(1
-    + 2 delta)`:
+    """The pseudo-acoustic wave equation with a vertical axis of symmetry (vertical transverse
+    isotropy), for the horizontal stress p and the vertical stress r. With `s = sqrt(1 + 2 delta)`:
 
         (1/vp^2) p_tt = (1 + 2 epsilon) (p_xx + p_yy) + s r_zz + w(t) delta(x - xs)
         (1/vp^2) r_tt = s (p_xx + p_yy) + r_zz + (1/s) w(t) delta(x - xs)
@@ -29,21 +30,22 @@ class VTI(AbstractWaveEquation):
     (Duveneck and Bakker, 2011, at constant density). It conserves an energy, and so is stable,
     where epsilon >= delta.
 
-    Stepped in time are p and `q = p - s r`, of which `(1/vp^2) q_tt = 2 (epsilon - delta) (p_xx +
-    p_yy)`. Where epsilon = delta nothing pulls q back: it stays exactly zero, where stepping p and
-    r would let their rounding add up to it without end. So sources feed p alone, and r by 1/s of
-    it: where epsilon = delta they radiate the elliptic wave and nothing else.
+    The fields that are stepped in time are p and `q = p - s r`, for which `(1/vp^2) q_tt = 2
+    (epsilon - delta) (p_xx + p_yy)`. Where epsilon = delta, nothing acts on q, so it stays exactly
+    zero. If p and r were stepped instead, their rounding errors would make a q that grows without
+    limit. Sources feed p, and r with 1/s of that, so they do not feed q: where epsilon = delta,
+    only the elliptic wave is radiated.
 
     Model: a dict of vp, m/s, and the Thomsen (1986) parameters epsilon and delta, each of the
     grid's shape. Receivers: "receiver" (default) reads p; "vertical" reads s r, which is p where
-    epsilon = delta. Without anisotropy both are `Acoustic`'s pressure.
+    epsilon = delta. Without anisotropy both are the pressure of `Acoustic`.
 
-    A free surface is where both stresses are zero: above it, they have the opposite sign (odd), and
-    so do sources and what receivers read.
+    At a free surface, both stresses are zero: they continue above it with opposite sign (odd), and
+    so do sources and the values that receivers read.
 
     Attributes:
-        space_order: even accuracy order in space, 2 to 16. At 2, traces are inaccurate, the more so
-            as time dispersion, which hides a part of the error, is taken out (see `Propagator`).
+        space_order: even accuracy order in space, 2 to 16. With 2, traces are inaccurate. Removing
+            time dispersion (see `Propagator`) makes this worse, as it hides a part of the error.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp", "epsilon", "delta")
@@ -86,11 +88,11 @@ def transverse_system(
     """The scheme of transverse isotropy about any axis, for p and `q = p - s r`.
 
     Args:
-        symbols: the scheme's.
+        symbols: of the scheme.
         boundary: what surrounds the model.
-        across: the operator on p, of second order across the axis.
-        along: the operator on r, of second order along the axis.
-        axis: further coefficients, which the operators hold.
+        across: the second derivatives of p across the axis, as an expression.
+        along: the second derivative of r along the axis, as an expression.
+        axis: further coefficients, which occur in these expressions.
     """
     p, q = symbols.field("p", image=ODD), symbols.field("q", image=ODD)
     m, s, inverse, excess = (symbols.coefficient(n) for n in ("m", "mixed", "inverse", "excess"))
@@ -107,8 +109,14 @@ def transverse_system(
 
 
 def transverse(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Coefficients of transverse isotropy, whatever its axis. The excess is a difference of
-    parameters, not of coefficients, so that it is exactly zero where they are equal."""
+    """The coefficients of transverse isotropy that do not depend on the axis.
+
+    The coefficient "excess" is computed from the difference of epsilon and delta, so that it is
+    exactly zero where they are equal.
+
+    Args:
+        parameters: vp, m/s, epsilon and delta.
+    """
     mixed = jnp.sqrt(1.0 + 2.0 * parameters["delta"])
     return {
         "m": 1.0 / parameters["vp"] ** 2,
@@ -119,14 +127,17 @@ def transverse(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def thomsen_constraints(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not be negative. Where epsilon < delta, the pseudo-acoustic equations have growing
-    solutions."""
+    """Combinations of parameters that must not be negative, by what to call them.
+
+    Where epsilon < delta, the pseudo-acoustic equations have growing solutions.
+    """
     epsilon, delta = parameters["epsilon"], parameters["delta"]
     return {"epsilon - delta": epsilon - delta, "1 + 2 delta": 1.0 + 2.0 * delta}
 
 
 def thomsen_speeds(parameters: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Of P waves in any direction: between the slowest, and the horizontal and vertical one."""
+    """Bounds of the speed of P waves in any direction, m/s: one not above the slowest, and the
+    fastest, along the axis or across it."""
     vp, epsilon, delta = (parameters[n] for n in ("vp", "epsilon", "delta"))
     slow = vp * jnp.sqrt(1.0 + 2.0 * jnp.minimum(delta, 0.0))
     fast = vp * jnp.sqrt(1.0 + 2.0 * jnp.maximum(epsilon, 0.0))

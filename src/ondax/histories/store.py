@@ -139,9 +139,9 @@ class HistoryStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, spare memory included."""
+        """Bytes of the histories that are kept, or being written."""
         with self._changed:
-            return self._total()
+            return self._held()
 
     def __len__(self) -> int:
         with self._changed:
@@ -303,8 +303,11 @@ class HistoryStore:
         """All of it, whoever held it: in a forked child, where the runs that did do not exist."""
         self.__init__(self._pool)
 
+    def _held(self) -> int:
+        return sum(e.nbytes for e in self._entries.values()) + self._loose_bytes
+
     def _total(self) -> int:
-        return sum(e.nbytes for e in self._entries.values()) + self._loose_bytes + self._pool.nbytes
+        return self._held() + self._pool.nbytes
 
 
 def layout_bytes(layout: Layout) -> int:

@@ -1,4 +1,5 @@
-"""Refusals of `fwi` and `lsrtm`: each says what is wrong with which argument, and what to do."""
+"""Checks of what `fwi` and `lsrtm` are given: each error says which argument is wrong, and what to
+do."""
 
 import math
 from pathlib import Path
@@ -19,15 +20,21 @@ from .sizes import FITS, keeps_size
 SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in float32
 
 
-def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
-    """The observed traces in the dtype of the predicted ones, after checking that they can be
-    compared."""
+def matching_traces(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
+    """The observed traces in the dtype of the predicted ones.
+
+    Args:
+        observed: traces (shot, [component,] receiver, time).
+        predicted: shape and dtype of what the propagator predicts.
+
+    Raises:
+        ValueError: the shapes differ, or a value is not finite.
+    """
     shape = tuple(np.shape(observed))
     if shape != predicted.shape:
         raise ValueError(
             f"observed has shape {shape}, but the propagator predicts {predicted.shape}, (shot, "
-            "receiver, time): "
-            "give it the survey that the traces were recorded with"
+            "receiver, time): give it the survey that the traces were recorded with"
         )
     traces = jnp.asarray(observed, dtype=predicted.dtype)
     if not bool(jnp.isfinite(traces).all()):
@@ -38,8 +45,12 @@ def match(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
     return traces
 
 
-def usable(path: Path) -> Path:
-    """The path of a state's file, which can be one; `~` is the home directory."""
+def usable_path(path: Path) -> Path:
+    """The path of a state file, with `~` replaced by the home directory.
+
+    Raises:
+        ValueError: its folder does not exist, or it is a folder itself.
+    """
     path = path.expanduser()
     if not path.parent.is_dir():
         raise ValueError(
@@ -51,28 +62,37 @@ def usable(path: Path) -> Path:
 
 
 def check_bounds(F: Any, bounds: Any) -> None:
-    """Refuses bounds that let velocities grow beyond what the propagator's time step holds for."""
+    """Refuse bounds that allow velocities above `max_velocity`, for which the propagator's time
+    step was chosen.
+
+    Raises:
+        ValueError: the upper bound of vp is larger.
+    """
     if bounds is None or not isinstance(F, Propagator):
         return
     _, upper = bounds
-    names = F.equation.parameter_names
-    velocities = upper.get("vp") if isinstance(upper, dict) else upper if names == ("vp",) else None
+    if isinstance(upper, dict):
+        velocities = upper.get("vp")
+    elif F.equation.parameter_names == ("vp",):
+        velocities = upper
+    else:
+        velocities = None
     if velocities is None:
         return
     most = float(jnp.max(jnp.where(jnp.isfinite(velocities), velocities, 0.0)))
     if most > F.max_velocity * (1.0 + 1e-5):
         raise ValueError(
             f"bounds: vp may become {most:g} m/s, beyond max_velocity={F.max_velocity:g} m/s, for "
-            "which the time step of the "
-            "propagator was chosen: lower the bound, or F.replace(max_velocity=...)"
+            "which the time step of the propagator was chosen: lower the bound, or "
+            "F.replace(max_velocity=...)"
         )
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Refuses what is no optimiser.
+    """Refuse what is not an optimiser of optax.
 
     Raises:
-        TypeError: says what to give.
+        TypeError: it is not; says what to give.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         given = getattr(optimizer, "__name__", repr(optimizer))
@@ -87,14 +107,23 @@ def check_optimizer(optimizer: Any) -> None:
 def check_search(
     searches: bool, compares: bool, batch_size: Any, mask: Any, precondition: Any
 ) -> None:
-    """Refuses what would make a line search or L-BFGS work with wrong numbers."""
+    """Refuse arguments of `fwi` with which a line search or L-BFGS would work with wrong numbers.
+
+    Args:
+        searches: whether the optimiser searches along a line.
+        compares: whether it compares gradients of successive iterations, as L-BFGS does.
+        batch_size: number of shots in a batch, or None.
+        mask: factors of the gradient, one array per leaf of the model, or None.
+        precondition: function of the gradient, or None.
+
+    Raises:
+        ValueError: there are batches, a preconditioner, or factors other than 0 and 1.
+    """
     if batch_size is not None and (searches or compares):
         raise ValueError(
             f"batch_size={batch_size} does not go with L-BFGS or a line search: they compare "
-            "gradients of "
-            "successive iterations, which would belong to different shots. Use all shots "
-            "(batch_size=None), or "
-            "a first-order optimiser such as optax.adam"
+            "gradients of successive iterations, which would belong to different shots. Use all "
+            "shots (batch_size=None), or a first-order optimiser such as optax.adam"
         )
     remedy = (
         "invert for scaled variables instead: "
@@ -115,43 +144,59 @@ def check_search(
 
 
 def check_units(power: int, searches: bool) -> None:
-    """Refuses data for whose misfits a line search of unknown kind has no numbers: `2**power` is
-    their size."""
+    """Refuse a line search on misfits that are too large or too small for float32.
+
+    Args:
+        power: misfits are of the size of `2**power`.
+        searches: whether the optimiser is a line search that needs the misfit in units of the data.
+
+    Raises:
+        FloatingPointError: it is, and the misfits are too far from 1.
+    """
     if searches and abs(power) > FITS:
         raise FloatingPointError(
             f"misfits of these traces are of the size of 1e{round(power * math.log10(2.0))}, too "
-            "far from 1 for a line search "
-            "in float32: choose other units for source and data, or an optimiser that does not "
-            "depend on them, such as "
-            "optax.lbfgs or optax.adam"
+            "far from 1 for a line search in float32: choose other units for source and data, or "
+            "an optimiser that does not depend on them, such as optax.lbfgs or optax.adam"
         )
 
 
 def check_representable(gradient_norm: float, dtype: Any) -> None:
-    """Refuses gradients in units of the data that cannot be represented, where steps are
-    proportional to them."""
+    """Refuse gradients that the dtype cannot represent; for optimisers whose steps are proportional
+    to the gradient.
+
+    Args:
+        gradient_norm: L2 norm of the gradient, in units of the data.
+        dtype: dtype of the model.
+
+    Raises:
+        FloatingPointError: the norm is too large, or too small but not zero.
+    """
     info = np.finfo(dtype)
     low, high = float(info.tiny) * 1024.0, float(info.max)
     if gradient_norm != 0.0 and not low < gradient_norm < high:
         size = "small" if gradient_norm < low else "large"
         raise FloatingPointError(
             f"the gradient in units of the data has a norm of {gradient_norm:.1e}, too {size} for "
-            f"{np.dtype(dtype).name}, and "
-            "the steps of this optimiser are proportional to it: choose other units for source and "
-            "data, float64, or an "
-            "optimiser that does not depend on the size of gradients, such as optax.adam"
+            f"{np.dtype(dtype).name}, and the steps of this optimiser are proportional to it: "
+            "choose other units for source and data, float64, or an optimiser that does not depend "
+            "on the size of gradients, such as optax.adam"
         )
 
 
 def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float) -> None:
-    """Refuses a misfit of the user's that loses its value because squares of small traces vanish.
+    """Refuse a misfit function of the user's whose value is lost in float32, because squares of
+    small traces become zero. To find out, it is evaluated in float64 too.
 
     Args:
         F: the propagator.
-        misfit: what has been evaluated.
+        misfit: the misfit function.
         observed: traces.
-        model: where.
-        value: what it gave.
+        model: the model at which the misfit was evaluated.
+        value: the misfit at that model.
+
+    Raises:
+        FloatingPointError: the values in float32 and in float64 differ by more than 0.1 %.
     """
     if abs(value) > SUSPICIOUS or observed.dtype != jnp.float32:
         return
@@ -162,7 +207,7 @@ def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float
             double = float(
                 misfit(*(jnp.asarray(np.asarray(x), jnp.float64) for x in (predicted, observed)))
             )
-        except (TypeError, ValueError):  # it is for float32 only
+        except (TypeError, ValueError):  # the misfit takes float32 only
             different = single == 0.0 and bool(
                 (np.asarray(predicted) != np.asarray(observed)).any()
             )
@@ -170,42 +215,54 @@ def check_squares(F: Any, misfit: Any, observed: Array, model: Any, value: float
     if not abs(single - double) <= 1e-3 * abs(double):
         raise FloatingPointError(
             f"the misfit is {single:.3g} in float32, but {double:.3g} in float64: what it computes "
-            "from traces of up to "
-            f"{float(jnp.max(jnp.abs(observed))):.1e} is too small for float32. Divide the traces "
-            "by their size in the misfit "
-            "first, choose other units for source and data, or take a misfit of ox.misfits"
+            f"from traces of up to {float(jnp.max(jnp.abs(observed))):.1e} is too small for "
+            "float32. Divide the traces by their size in the misfit first, choose other units for "
+            "source and data, or take a misfit of ox.misfits"
         )
 
 
 def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int | None:
-    """The power of two that the gradient is to be multiplied by before a preconditioner sees it:
-    `power`, which gives it in units of the data; any (None) where float32 cannot hold that and it
-    makes no difference.
+    """The power of two by which the gradient is multiplied before a preconditioner sees it.
+
+    Args:
+        precondition: the preconditioner, a function of the gradient, or None.
+        power: multiplied by `2**power`, the gradient is in units of the data.
+        params: arrays of the model's structure, shapes and dtypes.
+
+    Returns:
+        `power`. Where float32 cannot hold a gradient of that size, but the size makes no difference
+        to the preconditioner: None, which stands for any power.
 
     Raises:
-        ValueError: it does make a difference.
+        ValueError: float32 cannot hold it, and the size does make a difference.
     """
     if precondition is None or abs(power) <= FITS:
         return power
     if not keeps_size(precondition, params):
         raise ValueError(
             "precondition does not grow in proportion to the gradient, whose size in units of the "
-            "data, about "
-            f"1e{round(power * math.log10(2.0))}, is out of the range of float32: choose other "
-            "units for source and data"
+            f"data, about 1e{round(power * math.log10(2.0))}, is out of the range of float32: "
+            "choose other units for source and data"
         )
     return None
 
 
 def check_linear_search(compares: bool, batch_size: int | None, encodings: int | None) -> None:
-    """Refuses a line search or L-BFGS on data that change from iteration to iteration."""
+    """Refuse a line search or L-BFGS in `lsrtm` on data that change from iteration to iteration.
+
+    Args:
+        compares: whether the optimiser compares values or gradients of successive iterations.
+        batch_size: number of shots in a batch, or None.
+        encodings: number of super-shots, or None.
+
+    Raises:
+        ValueError: it does, and there are batches or super-shots.
+    """
     if compares and (batch_size or encodings):
         raise ValueError(
             f"batch_size={batch_size}, encodings={encodings} do not go with L-BFGS or a line "
-            "search: they compare values "
-            "and gradients of successive iterations, which would belong to different data. Use all "
-            "shots, or a "
-            "first-order optimiser such as optax.adam"
+            "search: they compare values and gradients of successive iterations, which would "
+            "belong to different data. Use all shots, or a first-order optimiser such as optax.adam"
         )
 
 
@@ -220,7 +277,12 @@ def check_linear(
     encodings: Any,
     path: Path | None,
 ) -> None:
-    """Refuses what `lsrtm` cannot do, or would do wrongly."""
+    """Refuse arguments with which `lsrtm` would fail or give a wrong image; `path` is that of the
+    state file, and the others are as in `lsrtm`.
+
+    Raises:
+        ValueError: says which argument is wrong.
+    """
     if not (np.isfinite(damping) and damping >= 0.0):
         raise ValueError(f"damping={damping!r} must be a number of at least 0")
     if isinstance(solver, str) and solver != "cgls":
@@ -235,9 +297,8 @@ def check_linear(
         if not is_optax:
             raise ValueError(
                 f"{name}={value} is for optax optimisers: "
-                f"{solver if isinstance(solver, str) else type(solver).__name__} "
-                "needs the same data in every iteration; give solver=optax.adam(...) or leave it "
-                "out"
+                f"{solver if isinstance(solver, str) else type(solver).__name__} needs the same "
+                "data in every iteration; give solver=optax.adam(...) or leave it out"
             )
         whole(name, value, at_least=1, at_most=F.survey.n_shots if name == "batch_size" else None)
     if batch_size is not None and encodings is not None:
@@ -245,8 +306,8 @@ def check_linear(
     if isinstance(solver, lx.AbstractLinearSolver) and path is not None:
         raise ValueError(
             f"save={str(path)!r} does not go with {type(solver).__name__}, whose loop is closed: "
-            "there is no state between "
-            "two iterations to be saved. Use solver='cgls', or leave `save` out"
+            "there is no state between two iterations to be saved. Use solver='cgls', or leave "
+            "`save` out"
         )
     traces = J.out_structure()
     if encodings is not None:
@@ -260,16 +321,22 @@ def check_linear(
     if right is not None and right.out_structure() != J.in_structure():
         raise ValueError(
             f"right gives {right.out_structure()}, but perturbations are {J.in_structure()}, like "
-            "the background: "
-            "pass like=background to what made it"
+            "the background: pass like=background to what made it"
         )
     if batch_size is not None and left is not None:
         _check_acts_on_shots(left)
 
 
 def _check_acts_on_shots(left: Any) -> None:
-    """What acts on each shot alone commutes with a factor for each shot; what does not, by chance
-    only."""
+    """Refuse an operator on traces that mixes shots.
+
+    An operator that acts on each shot alone can be exchanged with a factor for each shot: the
+    result is the same whether traces are multiplied before or after it. One that mixes shots cannot
+    (but by chance); so it is tried on random traces, with random factors.
+
+    Raises:
+        ValueError: it mixes shots.
+    """
     structure = left.in_structure()
     random = np.random.default_rng(0)
     traces = jnp.asarray(random.normal(size=structure.shape), structure.dtype)

@@ -12,11 +12,16 @@ Bounds = tuple[PyTree, PyTree]
 
 
 def spread(name: str, values: Any, model: PyTree) -> PyTree:
-    """`values` (a number, or a tree that is a prefix of the model's, of anything that broadcasts)
-    as one array per leaf of `model`.
+    """Broadcast values to a model: one array per leaf of `model`, of its shape and dtype.
+
+    Args:
+        name: what the values are, for the error message.
+        values: a number; or a tree whose structure is the model's, or the upper part of it, and
+            whose leaves broadcast to those of the model.
+        model: a tree of arrays.
 
     Raises:
-        ValueError: if the structures or shapes do not agree.
+        ValueError: the structures or shapes do not agree.
     """
 
     def fit(value, leaf):
@@ -34,11 +39,15 @@ def spread(name: str, values: Any, model: PyTree) -> PyTree:
 
 
 def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
-    """Lower and upper bounds, one array per leaf of `model`, which must lie within them.
+    """Lower and upper bounds as trees of one array per leaf of `model`, which must lie within them.
+
+    Args:
+        bounds: a pair (lower, upper), each as `spread` takes it, in units of the model.
+        model: a tree of arrays.
 
     Raises:
-        ValueError: if `bounds` is not a pair, does not fit the model, is empty somewhere, or
-            excludes the model.
+        ValueError: `bounds` is not a pair or does not fit the model; a lower bound is not below the
+            upper one; or the model lies outside.
     """
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise ValueError(
@@ -54,20 +63,20 @@ def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
         if not bool(jnp.all((low <= leaf) & (leaf <= high))):
             raise ValueError(
                 f"the initial model, {float(leaf.min()):g} to {float(leaf.max()):g}, leaves its "
-                "bounds, "
-                f"{float(low.min()):g} to {float(high.max()):g}; widen them or clip the model first"
+                f"bounds, {float(low.min()):g} to {float(high.max()):g}; widen them or clip the "
+                "model first"
             )
     return lower, upper
 
 
 @jax.custom_vjp
 def bounded(model: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
-    """Clips the model to its bounds, and drops from the gradient what would push it further out of
-    them.
+    """The model clipped to its bounds; its gradient is zero where a step against the gradient would
+    leave them.
 
     An objective of `bounded(model)` is defined for every model, so a line search cannot leave the
-    bounds; its gradient is the projected gradient, zero at a minimum that lies on a bound, and it
-    stays the same when the model itself is clipped.
+    bounds. Its gradient is the projected gradient, which is zero at a minimum that lies on a bound.
+    Clipping the model changes neither value nor gradient.
     """
     return optax.projections.projection_box(model, lower, upper)
 
@@ -90,7 +99,7 @@ bounded.defvjp(_bounded_fwd, _bounded_bwd)
 
 
 def masked(model: PyTree, mask: PyTree) -> PyTree:
-    """The model itself, with its gradient multiplied by `mask`."""
+    """The model itself, but with its gradient multiplied by `mask`, a tree like the model."""
 
     def weigh(m, weight):
         held = jax.lax.stop_gradient(m)

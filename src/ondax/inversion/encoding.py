@@ -16,19 +16,25 @@ Codes = Float[Array | np.ndarray, "supershot shot"]
 def polarities(
     iteration: int, encodings: int, n_shots: int, seed: int
 ) -> Float32[np.ndarray, "supershot shot"]:
-    """The signs of one iteration, 1 or -1; they depend on the arguments only, so a resumed
-    inversion sees the same."""
+    """Random signs, 1 or -1, of every shot in every super-shot of one iteration.
+
+    They depend on the arguments only, so a resumed inversion sees the same.
+    """
     return np.random.default_rng([seed, iteration]).choice(
         np.array([-1.0, 1.0], np.float32), (encodings, n_shots)
     )
 
 
 def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
-    """Modelling of so many super-shots, each of which fires every source of the survey; the
-    wavelets are passed at run time.
+    """The propagator of a survey of `encodings` super-shots, each of which fires every source of
+    the given propagator's survey.
+
+    The wavelets of its survey have no polarities yet: pass those of `encoded_wavelets` with each
+    call.
 
     Raises:
-        ValueError: if the shots do not have the same receivers.
+        ValueError: the shots do not have the same receivers, or weights of receivers differ from
+            shot to shot.
     """
     survey = F.survey
     if not np.array_equal(
@@ -36,10 +42,8 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
     ):
         raise ValueError(
             f"encodings={encodings} sums traces of different shots, but the shots have receivers "
-            "at different places. "
-            "Put all their receivers into every shot, with zeros for what was not recorded (and "
-            "those traces muted), or "
-            "use batch_size in place of encodings"
+            "at different places. Put all their receivers into every shot, with zeros for what was "
+            "not recorded (and those traces muted), or use batch_size in place of encodings"
         )
     # (shot, [component,] source, time) -> (supershot, [component,] shot and source, time)
     together = encoded_wavelets(np.ones((encodings, survey.n_shots)), survey.wavelet, np)
@@ -57,20 +61,31 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
 
 
 def encoded_wavelets(codes: Any, wavelet: Any, xp: Any = jnp) -> Any:
-    """Wavelets (supershot, [component,] shot and source, time) of wavelets (shot, [component,]
-    source, time)."""
+    """The wavelets of super-shots: those of all shots, times their codes.
+
+    Args:
+        codes: factors of the shots, shape (supershot, shot).
+        wavelet: wavelets (shot, [component,] source, time).
+        xp: `jax.numpy`, or `numpy` for NumPy arrays.
+
+    Returns:
+        Wavelets (supershot, [component,] shot and source, time): the sources of all shots are
+        sources of one super-shot.
+    """
     shots_last = xp.moveaxis(wavelet, 0, -3)  # ([component,] shot, source, time)
     coded = codes.reshape(codes.shape[0], *(1,) * (shots_last.ndim - 3), -1, 1, 1) * shots_last
     return coded.reshape(*coded.shape[:-3], -1, coded.shape[-1])
 
 
 def encoded_traces(codes: Codes, traces: Float[Array, "shot *components receiver time"]) -> Array:
-    """What receivers hear of all shots together, (supershot, [component,] receiver, time)."""
+    """The traces of super-shots, (supershot, [component,] receiver, time): sums of those of all
+    shots, times their codes."""
     return jnp.tensordot(codes, traces, axes=1)
 
 
 def _of_all_shots(kind: Kind, encodings: int) -> Kind:
-    """Weights (shot, source) laid out as those of one shot."""
+    """What the sources of super-shots are: weights (shot, source) become (supershot, shot and
+    source), a plain name stays."""
     if not isinstance(kind, Mapping):
         return kind
     flat = {name: np.reshape(weight, -1) for name, weight in kind.items()}
@@ -80,14 +95,19 @@ def _of_all_shots(kind: Kind, encodings: int) -> Kind:
 
 
 def _of_any_shot(kind: Kind) -> Kind:
-    """Weights (receiver), which must not depend on the shot."""
+    """What the receivers of super-shots are: weights (shot, receiver) become (receiver,), a plain
+    name stays.
+
+    Raises:
+        ValueError: weights differ from shot to shot.
+    """
     if not isinstance(kind, Mapping):
         return kind
     for name, weight in kind.items():
         if not np.array_equal(weight, np.broadcast_to(np.asarray(weight)[:1], np.shape(weight))):
             raise ValueError(
                 f"encodings sums traces of different shots, but the weights of receiver {name} "
-                "differ from shot to shot: "
-                "give every shot the same, or use batch_size in place of encodings"
+                "differ from shot to shot: give every shot the same, or use batch_size in place of "
+                "encodings"
             )
     return {name: np.asarray(weight)[0] for name, weight in kind.items()}

@@ -1,10 +1,10 @@
-"""A digest of whatever describes an inversion, equal in every process, so that a saved state can be
+"""Digests of what an inversion is made of, equal in every process: by them, a saved state is
 matched to its problem.
 
-It covers all that an object holds or reaches: arrays, attributes, defaults, closures, and the
-globals that a function reads, however deep. Functions and classes of installed packages are taken
-for what they were: of these count name, code, defaults and closures, but not the globals that they
-read.
+A digest covers all that an object holds or reaches, however deep: arrays, attributes, defaults,
+closures, and the globals that a function reads. Of functions of installed packages, it covers
+name, code, defaults and closures, but not the globals that they read; of classes of installed
+packages, the name only.
 """
 
 import builtins
@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -49,37 +49,34 @@ PLAIN = (
 )
 CACHES = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 NAMELESS = (type(functools.lru_cache(len)),)  # wrappers that are known by what they wrap
-UNSEEN = frozenset(
-    {"eval", "exec", "globals", "__import__", "open", "input"}
-)  # what is read through them is not to be seen
-HOUSEKEEPING = frozenset(  # entries of a class's dictionary that say nothing of what its objects do
+# Built-in functions whose results depend on more than code and arguments show.
+UNSEEN = frozenset({"eval", "exec", "globals", "__import__", "open", "input"})
+# Entries of a class's dictionary that say nothing of what its objects do.
+HOUSEKEEPING = frozenset(
     {
-        *(
-            "__dict__",
-            "__weakref__",
-            "__doc__",
-            "__module__",
-            "__qualname__",
-            "__slots__",
-            "__match_args__",
-        ),
-        *(
-            "__annotations__",
-            "__annotate__",
-            "__annotate_func__",
-            "__annotations_cache__",
-            "__parameters__",
-        ),
-        *(
-            "__abstractmethods__",
-            "_abc_impl",
-            "__orig_bases__",
-            "__dataclass_params__",
-            "__dataclass_fields__",
-        ),
-        *("__firstlineno__", "__static_attributes__", "__classdictcell__"),
+        "__dict__",
+        "__weakref__",
+        "__doc__",
+        "__module__",
+        "__qualname__",
+        "__slots__",
+        "__match_args__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__parameters__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__orig_bases__",
+        "__dataclass_params__",
+        "__dataclass_fields__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__classdictcell__",
     }
 )
+# Packages that count as installed, wherever they lie: in a checkout, for example.
 OURS = frozenset(
     {
         "ondax",
@@ -96,35 +93,37 @@ OURS = frozenset(
 )
 
 
+@final
 class UnknownContent(TypeError):
-    """Something whose contents cannot be seen, so that nobody can tell whether it is the same as
-    before."""
+    """Raised where the contents of something cannot be read, so that nobody can tell whether it is
+    the same as before."""
 
 
 def fingerprint(thing: Any) -> str:
-    """Hexadecimal digest of all that an object holds or reaches.
+    """The hexadecimal digest of all that an object holds or reaches.
 
     A function counts by its name, its code, its defaults, what it closes over and the globals it
-    reads, so another step length inside an optimiser, or another value of a script's variable,
-    gives another digest. An object counts by its type and attributes, and by the code of its class
-    where no installed package defines that. Results kept by `functools.cached_property` do not
+    reads. So another step length inside an optimiser, or another value of a script's variable,
+    gives another digest. An object counts by its type and attributes, and by the code of its class,
+    unless an installed package defines that. Results kept by `functools.cached_property` do not
     count.
 
     Raises:
-        UnknownContent: a part can be neither read nor named, such as an open file; says how it is
-            reached.
+        UnknownContent: a part can be neither read nor named, such as an open file; the message says
+            where it is.
     """
     return _Walk().digest(thing, "it").hex()
 
 
+@final
 @dataclass(frozen=True)
 class Problem:
-    """What a saved state belongs to.
+    """The problem that a saved state belongs to.
 
     Attributes:
-        fingerprints: of each part of the problem, by name; empty for one that is trusted and cannot
-            be compared.
-        trusted: names of parts that are taken for what they were.
+        fingerprints: the digest of each part of the problem, by name; empty for a part that is
+            trusted and cannot be compared.
+        trusted: names of the parts that are not compared: the user vouches that they are the same.
     """
 
     fingerprints: dict[str, str]
@@ -134,8 +133,12 @@ class Problem:
     def of(
         parts: Mapping[str, Callable[[], str]], trust: Collection[str], path: Path | None
     ) -> "Problem":
-        """The problem made of the named parts, each given as what computes its fingerprint; nothing
-        if `path` is None.
+        """The problem made of named parts.
+
+        Args:
+            parts: for each part, a function that computes its fingerprint.
+            trust: names of parts that are not to be compared.
+            path: of the state file; if None, no fingerprint is computed.
 
         Raises:
             ValueError: a part that is not trusted cannot be compared; or a trusted name is none of
@@ -144,46 +147,61 @@ class Problem:
         trusted = frozenset((trust,) if isinstance(trust, str) else trust)
         for name in sorted(trusted - set(parts)):
             raise ValueError(f"trust={trust!r}: {name!r} is none of {', '.join(map(repr, parts))}")
+        if path is None:
+            return Problem({}, trusted)
         found = {}
-        for name, compute in parts.items() if path is not None else ():
+        for name, compute in parts.items():
             try:
                 found[name] = compute()
             except UnknownContent as error:
                 if name not in trusted:
                     raise ValueError(
                         f"save={str(path)!r}: the {name} cannot be compared with what a state was "
-                        f"saved with: {error}. Have "
-                        f"it hold or read something else; or pass trust=({name!r},), if you vouch "
-                        "that it is the same "
-                        "whenever the state is taken up"
+                        f"saved with: {error}. Have it hold or read something else; or pass "
+                        f"trust=({name!r},), if you vouch that it is the same whenever the state "
+                        "is taken up"
                     ) from error
                 found[name] = ""
         return Problem(found, trusted)
 
     def differing(self, saved: Mapping[str, str]) -> list[str]:
-        """The parts that are neither as they were saved nor trusted."""
-        return [
-            n
-            for n, now in self.fingerprints.items()
-            if n not in self.trusted and saved.get(n) != now
-        ]
+        """Names of the parts that differ from what was saved and are not trusted.
+
+        Args:
+            saved: the fingerprints in the state file.
+        """
+        names = []
+        for name, now in self.fingerprints.items():
+            if name not in self.trusted and saved.get(name) != now:
+                names.append(name)
+        return names
 
 
+@final
 class _Walk:
-    """One walk over an object and what it reaches, each object once."""
+    """A walk over an object and all that it reaches, which visits each object once."""
 
     def __init__(self) -> None:
-        self._known: dict[
-            int, tuple[Any, bytes]
-        ] = {}  # the object is kept, so that its id stays its own
+        # Digests by id; the objects are kept, so that no id is used again for another one.
+        self._known: dict[int, tuple[Any, bytes]] = {}
         self._open: list[int] = []  # ids of the objects being walked, outermost first
 
     def digest(self, thing: Any, path: str) -> bytes:
+        """The digest of an object.
+
+        Args:
+            thing: the object.
+            path: how it is reached, in words, for the error message.
+
+        Raises:
+            UnknownContent: a part of it can be neither read nor named.
+        """
         if isinstance(thing, PLAIN):
             return _hash(type(thing).__qualname__.encode(), repr(thing).encode())
         if id(thing) in self._known:
             return self._known[id(thing)][1]
-        if id(thing) in self._open:  # a cycle, e.g. a recursive function: known by how far up it is
+        if id(thing) in self._open:
+            # A cycle, such as a recursive function: it counts by how far up the object is open.
             up = len(self._open) - self._open.index(id(thing))
             return _hash(b"cycle", str(up).encode())
         self._open.append(id(thing))
@@ -197,6 +215,7 @@ class _Walk:
         return found
 
     def _contents(self, thing: Any, path: str) -> Iterator[bytes]:
+        """What the digest of an object is made of: its type, and digests of its parts."""
         yield type(thing).__qualname__.encode()
         if isinstance(thing, (np.ndarray, jax.Array)) and thing.dtype != object:
             yield from _of_array(thing, path)
@@ -210,6 +229,7 @@ class _Walk:
             yield from self._of_parts(_parts(thing, path), path)
 
     def _of_mapping(self, thing: Mapping, path: str) -> Iterator[bytes]:
+        """The digests of keys and values, sorted, so that the order of entries does not count."""
         entries = (
             (self.digest(key, f"{path} > a key"), self.digest(value, f"{path}[{_short(key)}]"))
             for key, value in thing.items()
@@ -219,12 +239,14 @@ class _Walk:
             yield value
 
     def _of_parts(self, parts: Iterator[Part], path: str) -> Iterator[bytes]:
+        """The names and digests of parts."""
         for name, part in parts:
             yield name.encode()
             yield self.digest(part, f"{path} > {name}")
 
 
 def _hash(*parts: bytes) -> bytes:
+    """A digest of several byte strings, which tells where each of them ends."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -232,11 +254,13 @@ def _hash(*parts: bytes) -> bytes:
 
 
 def _short(key: Any) -> str:
+    """A key of a mapping as a text of less than 41 characters."""
     text = repr(key)
     return text if len(text) < 40 else f"{text[:37]}..."
 
 
 def _of_array(array: Any, path: str) -> Iterator[bytes]:
+    """Dtype, shape and values; of a key of JAX's random numbers, also its kind."""
     if isinstance(array, Tracer):
         raise UnknownContent(f"{path} is a traced value of JAX")
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
@@ -247,10 +271,10 @@ def _of_array(array: Any, path: str) -> Iterator[bytes]:
 
 
 def _parts(thing: Any, path: str) -> Iterator[Part]:
-    """What an object consists of.
+    """The parts that an object consists of, by name.
 
     Raises:
-        UnknownContent: nothing is known of it.
+        UnknownContent: its parts cannot be read.
     """
     match thing:
         case list() | tuple() | np.ndarray():
@@ -263,6 +287,8 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
                 yield f"attribute {name}", getattr(thing, name)
         case Settings():  # threads and memory change nothing that is found
             yield "attribute store_every", thing.store_every
+            if not isinstance(thing.history, str):  # which of the exact ways changes nothing
+                yield "attribute history", thing.history
         case types.FunctionType():
             yield from _of_function(thing, path)
         case types.CodeType():
@@ -281,11 +307,9 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
             yield "arguments", thing.args
             yield "keywords", thing.keywords
         case type():
-            yield (
-                "name",
-                (thing.__module__ if _is_installed(thing.__module__) else "", thing.__qualname__),
-            )
-            if not _is_installed(thing.__module__):
+            installed = _is_installed(thing.__module__)
+            yield "name", (thing.__module__ if installed else "", thing.__qualname__)
+            if not installed:
                 for base in thing.__bases__:
                     yield "base", base
                 yield from _items(thing.__dict__, "attribute", skip=HOUSEKEEPING)
@@ -311,15 +335,19 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
 
 
 def _of_object(thing: Any, path: str) -> Iterator[Part]:
+    """The parts of an object of any other type: its attributes, or what `pickle` would write.
+
+    Raises:
+        UnknownContent: its parts cannot be read.
+    """
     kind = type(thing)
-    if isinstance(thing, NAMELESS) or (
-        callable(thing) and kind.__name__ == "PjitFunction"
-    ):  # no other name for it
+    # The type of `jax.jit(function)` has no public name.
+    jitted = callable(thing) and kind.__name__ == "PjitFunction"
+    if jitted or isinstance(thing, NAMELESS):
         yield "function", thing.__wrapped__
         return
-    if kind.__module__ in ("_thread", "builtins", "types") and hasattr(
-        kind, "__get__"
-    ):  # descriptors of slots and such
+    built_in = kind.__module__ in ("_thread", "builtins", "types")
+    if built_in and hasattr(kind, "__get__"):  # descriptors, of slots for example
         yield "name", getattr(thing, "__qualname__", kind.__qualname__)
         return
     if kind.__module__ == "_thread":  # locks
@@ -329,7 +357,7 @@ def _of_object(thing: Any, path: str) -> Iterator[Part]:
         yield from _attributes(thing)
         return
     reducer = copyreg.dispatch_table.get(kind)
-    try:  # fails where there is more than attributes to it
+    try:  # this fails for objects that hold more than attributes, such as open files
         reduced: Any = thing.__reduce_ex__(4) if reducer is None else reducer(thing)
     except Exception as error:
         raise UnknownContent(f"{path} is a {kind.__module__}.{kind.__qualname__}") from error
@@ -338,42 +366,47 @@ def _of_object(thing: Any, path: str) -> Iterator[Part]:
     elif isinstance(reduced, str):
         yield "name", reduced
     else:
-        for name, part in zip(
-            ("made by", "arguments", "state", "items", "entries"), reduced, strict=False
-        ):
-            yield name, list(part) if part is not None and name in ("items", "entries") else part
+        names = ("made by", "arguments", "state", "items", "entries")  # as `__reduce_ex__` has them
+        for name, part in zip(names, reduced, strict=False):
+            if part is not None and name in ("items", "entries"):  # iterators
+                part = list(part)
+            yield name, part
 
 
 def _pickles_itself(kind: type) -> bool:
+    """Whether a class defines how it is pickled."""
     names = ("__reduce__", "__reduce_ex__", "__getstate__")
     return any(getattr(kind, name, None) is not getattr(object, name, None) for name in names)
 
 
 def _attributes(thing: Any) -> Iterator[Part]:
-    """Those of an object's dictionary and slots, but for what cached properties keep there."""
+    """The attributes in an object's dictionary and slots, without results that cached properties
+    keep there."""
     kind = type(thing)
-    cached = (
-        {n for n in vars(thing) if isinstance(getattr(kind, n, None), functools.cached_property)}
-        if hasattr(thing, "__dict__")
-        else set()
-    )
-    yield from _items(getattr(thing, "__dict__", {}), "attribute", skip=cached)
+    attributes = getattr(thing, "__dict__", {})
+    cached = set()
+    for name in attributes:
+        if isinstance(getattr(kind, name, None), functools.cached_property):
+            cached.add(name)
+    yield from _items(attributes, "attribute", skip=cached)
     for name in _slots(kind):
         if hasattr(thing, name):
             yield f"attribute {name}", getattr(thing, name)
 
 
 def _slots(kind: type) -> list[str]:
-    named = [kind_.__dict__.get("__slots__", ()) for kind_ in kind.__mro__]
-    flat = (name for names in named for name in ((names,) if isinstance(names, str) else names))
-    return [
-        n
-        for n in dict.fromkeys(flat)
-        if n not in ("__dict__", "__weakref__") and not n.startswith("__")
-    ]
+    """The names of the slots of a class and its bases, each once, without special ones."""
+    found: list[str] = []
+    for base in kind.__mro__:
+        names = base.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if not name.startswith("__") and name not in found:
+                found.append(name)
+    return found
 
 
 def _items(mapping: Mapping[str, Any], what: str, skip: Collection[str] = ()) -> Iterator[Part]:
+    """The entries of a dictionary, in the order of their names; `what` precedes each name."""
     for name in sorted(map(str, mapping)):
         if name not in skip:
             yield f"{what} {name}", mapping[name]
@@ -383,6 +416,7 @@ def _items(mapping: Mapping[str, Any], what: str, skip: Collection[str] = ()) ->
 
 
 def _of_function(function: types.FunctionType, path: str) -> Iterator[Part]:
+    """The parts of a function; if it is the user's, with the globals that it reads."""
     yield "name", function.__qualname__
     yield "code", function.__code__
     yield "defaults", function.__defaults__
@@ -398,7 +432,13 @@ def _of_function(function: types.FunctionType, path: str) -> Iterator[Part]:
 
 
 def _globals_read(function: types.FunctionType, path: str) -> Iterator[Part]:
-    """The globals that a function reads. Of a user's own module, what it may read there."""
+    """The globals that a function reads. Where one is a module of the user's, also what the
+    function may read from that.
+
+    Raises:
+        UnknownContent: the function calls a built-in function such as `open`, whose result cannot
+            be known.
+    """
     read, attributes, imported = _names(function.__code__)
     for name in sorted(read):
         if name in function.__globals__:
@@ -417,6 +457,7 @@ def _globals_read(function: types.FunctionType, path: str) -> Iterator[Part]:
 
 
 def _read_from(module: types.ModuleType, attributes: Collection[str]) -> Iterator[Part]:
+    """Those of the named attributes that a module has, if the module is the user's."""
     if not _is_installed(module.__name__):
         for name in sorted(attributes):
             if name in vars(module):
@@ -424,8 +465,8 @@ def _read_from(module: types.ModuleType, attributes: Collection[str]) -> Iterato
 
 
 def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
-    """The globals that code reads, the attributes it reads of anything, and the modules it imports;
-    of nested code, too."""
+    """The names of the globals that code reads, of the attributes that it reads from any object,
+    and of the modules that it imports; those of nested functions included."""
     read, attributes, imported = set(), set(), set()
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
@@ -443,7 +484,7 @@ def _names(code: types.CodeType) -> tuple[set[str], set[str], set[str]]:
 
 @functools.cache
 def _is_installed(module: str | None) -> bool:
-    """Is a module part of Python, of an installed package, or of what ondax is built on?"""
+    """Whether a module is part of Python, of an installed package, or of those in `OURS`."""
     if module is None or module == "__main__":
         return False
     top = module.partition(".")[0]
@@ -461,8 +502,8 @@ def _is_installed(module: str | None) -> bool:
 
 
 def operator_fingerprint(linear: lx.AbstractLinearOperator | None) -> str:
-    """Digest of what a linear operator does to one random vector, which tells it from others
-    whatever it is made of."""
+    """The digest of what a linear operator makes of one random vector: it tells operators apart,
+    whatever they are made of."""
     if linear is None:
         return fingerprint(None)
     random = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -27,24 +27,25 @@ from .checks import (
     check_squares,
     check_units,
     level_of_preconditioner,
-    match,
-    usable,
+    matching_traces,
+    usable_path,
 )
 from .constraints import spread, spread_bounds
 from .fingerprint import Problem, fingerprint
 from .loop import AbstractRun, iterate
 from .misfits import least_squares
 from .result import FWIResult, History
-from .sizes import SizedMisfit, ignores_size, size_of_tree, sized
+from .sizes import SizedMisfit, ignores_size, size_of_tree, sized, times_power_of_two
 from .step import (
-    Seen,
     Setting,
     Step,
     compares_gradients,
     make_step,
     objective_of,
+    power_of,
     power_of_first_step,
     searches_line,
+    seen_from,
     strong,
 )
 
@@ -70,98 +71,95 @@ def fwi(
     save_every: int = 1,
     trust: Collection[str] = (),
 ) -> FWIResult:
-    """Finds a model whose predicted traces fit the observed ones, from an initial model, by
-    gradient steps.
+    """Full-waveform inversion: find a model whose predicted traces fit the observed ones.
 
-    Minimises `misfit(F(model), observed)`. With `optax.lbfgs`, or another optimiser that searches
-    along a line, the value and gradient where the search ended serve the next iteration. The very
-    first step of L-BFGS has length 1 in the units of the model, over all values together (the
-    misfit is scaled so, at the cost of one more gradient), far too short for velocities in m/s; the
-    search would lengthen it at the cost of a dozen wave solves. Scale it:
+    Starts from an initial model and takes gradient steps to minimise `misfit(F(model), observed)`
+    (Tarantola, 1984; for an overview, see Virieux and Operto, 2009).
+
+    Optimisers that search along a line, such as `optax.lbfgs` (Liu and Nocedal, 1989), need no
+    extra wave solves between iterations: each iteration starts with the value and gradient at which
+    the search before it ended. The very first step of L-BFGS has length 1: that is the norm of the
+    change of the whole model, in its units. (The misfit is scaled to this end, which costs one more
+    gradient.) For velocities in m/s this is far too short, and the search would spend a dozen wave
+    solves to lengthen it. So make the first step longer:
     `optax.lbfgs(optax.piecewise_constant_schedule(1000.0, {1: 1e-3}))`.
 
-    What is found does not depend on the units of source and data. Optimisers whose steps do not
-    depend on the size of the gradients, such as Adam, see the misfit times the power of two that
-    brings the root mean square of the first gradient to between 1 and 2, so that the small numbers
-    in their denominators (Adam's `eps`) are relative to that. All others see the misfit itself: a
-    step of `optax.sgd` is its learning rate times the gradient, in units of the data.
+    The result does not depend on the units of source and data. Optimisers whose steps do not depend
+    on the size of the gradients, such as Adam, are given the misfit times a power of two, chosen so
+    that the root mean square of the first gradient is between 1 and 2: small numbers in their
+    denominators, such as Adam's `eps`, are relative to that. All other optimisers are given the
+    misfit itself: a step of `optax.sgd` is its learning rate times the gradient, in units of the
+    data.
 
-    Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration
-    when the same call is made again, to a bit-identical result. A call that differs is refused: all
-    that the arguments hold or reach (arrays, attributes, defaults, closures, the globals that
-    functions read) is compared by content with what the state was saved with. Only what functions
-    read from files or from the environment while they run is not seen.
+    With `save`, a run that was stopped, in whatever way, goes on from its last saved iteration when
+    the same call is made again, and its result is the same to the last bit. A call that differs is
+    refused: all that the arguments hold or reach (arrays, attributes, defaults, closures, the
+    globals that functions read) is compared by content with what the state was saved with. Only
+    what functions read from files or from the environment while they run is not compared.
 
     Args:
-        F: a `Propagator`, or any JAX function `F(model)` (and `F(model, shots=indices)` for
-            batches) that returns traces (shot, receiver, time). Wrap a propagator to invert for
-            other variables: `lambda s, **kw: F(1 / s, **kw)`.
-        observed: traces (shot, receiver, time).
-        initial: the model to start from: an array or any pytree, a network included. Its
-            floating-point arrays are what is inverted for.
+        F: a `Propagator`, or any JAX function `F(model)` that returns traces (shot, [component,]
+            receiver, time); for batches, also `F(model, shots=indices)`. Wrap a propagator to
+            invert for other variables: `lambda s, **kw: F(1 / s, **kw)`.
+        observed: traces (shot, [component,] receiver, time).
+        initial: the model to start from: an array or any pytree, a network included. The inversion
+            changes its floating-point arrays.
         optimizer: any optax optimiser. The step length has the units of the model.
-        iterations: number of iterations, those before a resumption included.
-        misfit: a JAX function `misfit(predicted, observed)` that returns a scalar. It sees the
-            traces in their own units:
-            where they are so small that their squares vanish in float32, let it divide them by
-            something first. Those of `ox.misfits` need nothing of the kind.
-        batch_size: number of shots an iteration uses, in an order reshuffled every epoch; all shots
-            if None. Not with a line search.
-        seed: of that order.
-        bounds: `(lower, upper)`, each a number or a tree like the model. Every model is kept within
-            them, the trial models of a line search included, and the gradient loses what points out
-            of them.
+        iterations: number of iterations, including those before a resumption.
+        misfit: a JAX function `misfit(predicted, observed)` that returns a scalar. It is given the
+            traces in their own units: if they are so small that their squares become zero in
+            float32, it has to scale them first. The misfits of `ox.misfits` need no scaling.
+        batch_size: number of shots in an iteration, drawn in an order that is reshuffled every
+            epoch; None for all shots. Not with a line search.
+        seed: seed of that order.
+        bounds: `(lower, upper)`, each a number or a tree like the model, in its units. Every model
+            is kept within them, also the trial models of a line search. Where a model lies on a
+            bound, its gradient is set to zero if a step would leave the bounds.
         mask: factors of the gradient, a number or a tree like the model: 0 holds a value fixed.
             Optimisers that rescale the gradient, such as Adam, undo factors other than 0 and 1; a
-            line search refuses these.
+            line search refuses such factors.
         precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not
-            with a line search. It sees the gradient in units of the data; where these do not fit
-            into float32, times some power of two, if `precondition` makes larger gradients larger
-            in proportion, and is refused otherwise.
+            with a line search. It is given the gradient in units of the data. If float32 cannot
+            hold that, it is given the gradient times some power of two, provided that its result is
+            proportional to the gradient; other functions are then refused.
         callback: `callback(iterations_done, model, history)`, called after each iteration and its
             save.
         progress: whether to show a progress bar with misfit and time.
         save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
-        save_every: save after every so many iterations; the last iteration, and one ended by
-            Ctrl-C, are saved anyway.
-        trust: names of what you vouch for, so that it is not compared with what the state was saved
-            with: "propagator", "observed traces", "initial model", "optimizer", "misfit",
-            "batches", "bounds", "mask", "precondition". For what differs without any effect, and
-            for what cannot be compared, such as a misfit that writes to an open file.
+        save_every: number of iterations between saves. The last iteration, and one ended by Ctrl-C,
+            are always saved.
+        trust: names of arguments that are not to be compared with what the state was saved with,
+            because you know that they are equivalent: "propagator", "observed traces",
+            "initial model", "optimizer", "misfit", "batches", "bounds", "mask", "precondition". For
+            differences that have no effect, and for what cannot be compared, such as a misfit that
+            writes to an open file.
 
     Returns:
-        The last model, and a history with one row an iteration.
+        The last model, and a history with one row for each iteration.
 
     Raises:
-        ValueError: if an argument does not fit the others; if batches, fractional masks or a
-            preconditioner meet a line search; if the saved state belongs to another problem, or
-            something that a state is to be matched with cannot be compared.
-        FloatingPointError: if misfit or gradient is not finite, or too small to be represented
-            where its size matters; names the iteration, which is not saved.
-        Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running
-            iteration is finished and saved. A second Ctrl-C stops at once.
-
-    References:
-        - Tarantola (1984), Inversion of seismic reflection data in the acoustic approximation,
-          Geophysics 49(8), 1259-1266.
-        - Virieux, Operto (2009), An overview of full-waveform inversion in exploration geophysics,
-          Geophysics 74(6), WCC1-WCC26.
-        - Liu, Nocedal (1989), On the limited memory BFGS method for large scale optimization,
-          Mathematical Programming 45, 503-528.
+        ValueError: an argument does not fit the others; batches, fractional masks or a
+            preconditioner are combined with a line search; the saved state belongs to another
+            problem; or an argument cannot be compared with what a state was saved with.
+        TypeError: `optimizer` is not an optimiser.
+        FloatingPointError: misfit or gradient is not finite, or is too small to be represented
+            where its size matters. The message names the iteration, which is not saved.
+        Interrupted: Ctrl-C was pressed, and the running iteration has been finished and saved; a
+            KeyboardInterrupt that holds the result so far. A second Ctrl-C stops at once.
     """
     whole("iterations", iterations, at_least=0)
     check_optimizer(optimizer)
     whole("save_every", save_every, at_least=1)
-    path = None if save is None else usable(Path(save))
+    path = None if save is None else usable_path(Path(save))
     params, static = eqx.partition(jax.tree.map(_as_jax, initial), eqx.is_inexact_array)
     if not jax.tree.leaves(params):
         raise ValueError(
             "the initial model holds no floating-point array, so there is nothing to invert for"
         )
-    traces = match(observed, eqx.filter_eval_shape(F, eqx.combine(params, static)))
-    power = size_of_tree(traces) or size_of_tree(
-        eqx.filter_jit(F)(eqx.combine(params, static))
-    )  # zeros may be what is to be fitted
+    traces = matching_traces(observed, eqx.filter_eval_shape(F, eqx.combine(params, static)))
+    power = size_of_tree(traces)
+    if power == 0:  # the observed traces may all be zero: then the predicted ones have a size
+        power = size_of_tree(eqx.filter_jit(F)(eqx.combine(params, static)))
     of_size = sized(misfit, power)
     setting = Setting(
         jnp.ldexp(traces, -of_size.of_traces),
@@ -221,24 +219,33 @@ def fwi(
     )
 
 
+@final
 @dataclass
 class _Run(AbstractRun):
-    """Where an inversion stands: the model's arrays, the optimiser's state, and the rows of the
-    history."""
+    """A full-waveform inversion that runs.
+
+    Attributes:
+        params: the floating-point arrays of the model, now.
+        opt_state: the optimiser's state, now.
+        rows: of the history, (iteration, 4).
+        static: the other leaves of the model.
+        power: the optimiser sees the objective times two to this power; NaN until it is known.
+        misfit: the misfit of traces over their size.
+        check_gradient: whether steps are proportional to the gradient in units of the data, so that
+            it must be representable.
+        check_misfit: checks the value of a misfit of the user's; takes the model and the value.
+        first_power: finds `power` from `params`, if the first step needs it.
+    """
 
     params: PyTree
     opt_state: PyTree
     rows: np.ndarray
-    static: PyTree  # what completes `params` to the model
-    power: (
-        np.ndarray
-    )  # the optimiser sees the objective times two to this power; NaN until that is known
+    static: PyTree
+    power: np.ndarray
     misfit: SizedMisfit
-    check_gradient: bool = False  # the steps are proportional to the gradient in units of the data
-    check_misfit: Callable[[PyTree, float], None] | None = (
-        None  # of model and value, for a misfit of the user's
-    )
-    first_power: Callable[[PyTree], int] | None = None  # finds `power`, if the first step needs it
+    check_gradient: bool = False
+    check_misfit: Callable[[PyTree, float], None] | None = None
+    first_power: Callable[[PyTree], int] | None = None
 
     @property
     def result(self) -> FWIResult:
@@ -250,38 +257,40 @@ class _Run(AbstractRun):
                 self.power = np.array(float(self.first_power(self.params)))
 
     def advance(self, step: Step, setting: Setting, batch_size: int | None, seed: int) -> None:
-        """Runs one iteration. Whatever fails names it, and leaves all as it was."""
+        """Make one iteration; an error names it, and leaves the run as it was.
+
+        Args:
+            step: the compiled iteration.
+            setting: arrays that stay the same through all iterations.
+            batch_size: number of shots, or None for all.
+            seed: seed of the order of shots.
+
+        Raises:
+            FloatingPointError: misfit, gradient or step are not finite, or not representable.
+        """
         started = time.perf_counter()
         n_shots = setting.observed.shape[0]
         shots = None if batch_size is None else shot_batch(self.done, n_shots, batch_size, seed)
-        try:
-            known = bool(np.isfinite(self.power))
-            seen = Seen(jnp.asarray(int(self.power) if known else 0, jnp.int32), jnp.asarray(known))
-            with as_raised(presses=2):  # the first asks for the end of this iteration
-                params, opt_state, seen, found = step(
-                    self.params, self.opt_state, setting, seen, shots
-                )
-                misfit, gradient_norm, change, power = map(float, found)
-            misfit = _times(misfit, self.misfit.of_value)
-            gradient_norm = _times(gradient_norm, int(power) + self.misfit.of_value)
-        except Exception as error:
-            error.add_note(f"while running iteration {self.done + 1} of ox.fwi")
-            raise
+        with self.iteration("ox.fwi"):
+            seen = seen_from(self.power)
+            params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)
+            misfit, gradient_norm, change, power = map(float, found)
+            misfit = times_power_of_two(misfit, self.misfit.of_value)
+            gradient_norm = times_power_of_two(gradient_norm, int(power) + self.misfit.of_value)
         numbers = {"misfit": misfit, "gradient norm": gradient_norm, "model change": change}
         for name, number in numbers.items():
             if not math.isfinite(number):
                 raise FloatingPointError(
-                    f"the {name} is {number} in iteration {self.done + 1}: take shorter steps, "
-                    "set bounds on the model, or look for NaN, infinities and divisions by zero in "
-                    "the misfit"
+                    f"the {name} is {number} in iteration {self.done + 1}: take shorter steps, set "
+                    "bounds on the model, or look for NaN, infinities and divisions by zero in the "
+                    "misfit"
                 )
         if self.check_misfit is not None:
             self.check_misfit(eqx.combine(self.params, self.static), misfit)
         if self.check_gradient:
             check_representable(gradient_norm, jax.tree.leaves(params)[0].dtype)
         self.params, self.opt_state = params, opt_state
-        if bool(seen.known):
-            self.power = np.array(float(seen.power))
+        self.power = power_of(seen)
         self.rows = np.vstack([self.rows, [*numbers.values(), time.perf_counter() - started]])
 
     @property
@@ -292,10 +301,6 @@ class _Run(AbstractRun):
         self.params, self.opt_state, self.power = saved["model"], saved["optimizer"], saved["power"]
 
 
-def _times(number: float, power: int) -> float:
-    """`number * 2**power`."""
-    return math.ldexp(number, power) if math.isfinite(number) else number
-
-
 def _as_jax(leaf: Any) -> Any:
+    """A leaf of the initial model; NumPy arrays become arrays of JAX."""
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf

@@ -11,11 +11,11 @@ from ..backends.interrupts import interrupting
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[list[bool]]:
-    """Yields a list that is empty until Ctrl-C is pressed; a second Ctrl-C interrupts at once.
+    """Give a list that is empty until Ctrl-C is pressed; a second Ctrl-C interrupts at once.
 
-    An interrupt in the midst of an iteration would lose it. Nothing is changed outside the main
-    thread, where Python delivers no signals, nor where the parent process has Ctrl-C ignored, as
-    `nohup` and background jobs of scripts do.
+    So an iteration can be finished before the loop stops; an interrupt in the middle would lose it.
+    Ctrl-C keeps its meaning outside the main thread, where Python delivers no signals, and where
+    the process was started to ignore it, as with `nohup` or in the background of a script.
     """
     pressed: list[bool] = []
     before = signal.getsignal(signal.SIGINT)

@@ -1,10 +1,9 @@
-"""The solvers of a linear inversion, each as where it starts, its step, and the image in its
-state."""
+"""The solvers of a linear inversion."""
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -29,17 +28,19 @@ from .linear_steps import (
     start_cgls,
 )
 from .resized import Resized, of_size_one, power_of_source
-from .sizes import ignores_size, norm, shifted, size_of_tree
-from .step import Seen, compares_gradients, power_of_size, searches_line, strong
+from .sizes import ignores_size, norm, shifted, size_of_tree, times_power_of_two
+from .step import compares_gradients, power_of, power_of_size, searches_line, seen_from, strong
 
 
+@final
 class Method(NamedTuple):
     """An iterative solver.
 
     Attributes:
-        start: its first state, a tree of arrays.
-        step: iterations done and state to the next state and the iteration's numbers.
-        image: of a state.
+        start: the first state, a tree of arrays.
+        step: makes one iteration; from the number of iterations done before and the state, it
+            returns the next state and the numbers of the iteration.
+        image: the image in a state.
     """
 
     start: Any
@@ -53,16 +54,18 @@ def composed(left: Operator | None, J: Operator, right: Operator | None) -> Oper
     return A if left is None else left @ A
 
 
+@final
 class Sized(NamedTuple):
-    """A linear problem `A x = b` whose parts are of size one.
+    """The linear problem `A x = b` of a migration, whose parts are divided by their sizes, powers
+    of two.
 
     Attributes:
-        A: `L J R`, each over its size.
-        b: the data, times L, over their size.
-        right: R over its size.
-        of_image: an image is `2**of_image * right(x)`.
-        of_x: what the user's x is, likewise.
-        of_data: b is what it stands for over two to this power.
+        A: `L J R`, each of the three divided by its size.
+        b: `L d`, the weighted data, divided by their size.
+        right: R, divided by its size, or None.
+        of_image: the image is `2**of_image * right(x)`.
+        of_x: the user's x is `2**of_x * x`.
+        of_data: the weighted data are `2**of_data * b`.
     """
 
     A: Operator
@@ -73,32 +76,44 @@ class Sized(NamedTuple):
     of_data: int
 
     def damping(self, damping: float, more: int = 0) -> float:
-        """The user's damping, for this problem in `2**-more x`.
+        """The damping of this problem that stands for the user's.
+
+        Args:
+            damping: the user's, in units of `(traces / x)**2`.
+            more: a further power of two: the unknown is `2**-more * x`.
 
         Raises:
-            ValueError: it cannot be represented.
+            ValueError: the result cannot be represented in the dtype of the data.
         """
         found = damping * 2.0 ** (2 * (self.of_x + more - self.of_data))
         if damping > 0.0 and not 0.0 < float(jnp.asarray(found, self.b.dtype)) < math.inf:
             raise ValueError(
                 f"damping={damping!r} is out of all proportion to the squared norm of the "
-                "Jacobian: it is a weight in "
-                "units of (traces / x)**2"
+                "Jacobian: it is a weight in units of (traces / x)**2"
             )
         return found
 
     def slope(self, norm: float, more: int = 0) -> float:
-        """The norm of the user's gradient, from the one of this problem in `2**-more x`."""
-        return (
-            math.ldexp(norm, 2 * self.of_data - self.of_x - more) if math.isfinite(norm) else norm
-        )
+        """The norm of the gradient in the user's units.
+
+        Args:
+            norm: the norm of the gradient of this problem, for the unknown `2**-more * x`.
+            more: see `norm`.
+        """
+        return times_power_of_two(norm, 2 * self.of_data - self.of_x - more)
 
 
 def sized(J: Jacobian, traces: Array, left: Operator | None, right: Operator | None) -> Sized:
     """The problem of fitting `L traces` by `L J R x`.
 
+    Args:
+        J: the Jacobian.
+        traces: the data.
+        left: L, or None.
+        right: R, or None.
+
     Raises:
-        ValueError: the data, times L, vanish.
+        ValueError: `L traces` is zero.
     """
     L, of_left = of_size_one(left)
     R, of_right = of_size_one(right)
@@ -110,10 +125,10 @@ def sized(J: Jacobian, traces: Array, left: Operator | None, right: Operator | N
 
 
 def _weighted(left: Operator | None, traces: Array) -> tuple[Array, int]:
-    """The data over their size, a power of two, and that power.
+    """The weighted data, divided by `2**power`, their size; and `power`.
 
     Raises:
-        ValueError: they vanish.
+        ValueError: they are all zero.
     """
     first = size_of_tree(traces)
     data = _applied(left, shifted(traces, -first))
@@ -124,11 +139,19 @@ def _weighted(left: Operator | None, traces: Array) -> tuple[Array, int]:
 
 
 def _applied(operator: Operator | None, vector: PyTree) -> PyTree:
+    """The product of an operator with a vector; without an operator, the vector."""
     return vector if operator is None else operator.mv(vector)
 
 
+@final
 class SizedState(NamedTuple):
-    """A solver's state, and the power of two that belongs to it: NaN until it is known."""
+    """A solver's state in numbers of size one.
+
+    Attributes:
+        state: the solver's own state.
+        power: of CGLS, the unknown that it works with is `2**-power * x`; of an optimiser, see
+            `step.seen_from`. NaN until it is known.
+    """
 
     state: Any
     power: np.ndarray
@@ -137,13 +160,25 @@ class SizedState(NamedTuple):
 def conjugate_gradients(
     J: Jacobian, traces: Array, left: Operator | None, right: Operator | None, damping: float
 ) -> Method:
+    """Conjugate gradients on the normal equations (CGLS; Hestenes and Stiefel, 1952).
+
+    Args:
+        J: the Jacobian.
+        traces: the data.
+        left: weights of the traces, or None.
+        right: preconditioner of the image, or None.
+        damping: weight of the squared norm of x.
+
+    Raises:
+        ValueError: the data, times `left`, are zero.
+    """
     p = sized(J, traces, left, right)
     size = optax.tree.norm(p.b)
 
     def step(done: int, at: Any) -> tuple[Any, LinearNumbers]:
         state, power = at
         slope = migrated(state, p.A)
-        if not np.isfinite(power):  # of the first slope, so that the solution is of size one
+        if not np.isfinite(power):  # from the first slope, so that the solution is of size one
             length, more = norm(slope)
             power = np.array(float(power_of_size(float(length)) - int(more)))
         q = int(power)
@@ -170,7 +205,23 @@ def solve_at_once(
     solver: lx.AbstractLinearSolver,
     iterations: int,
 ) -> tuple[PyTree, LinearNumbers, dict[str, Any]]:
-    """Image, residuals at it, and what the solver says."""
+    """Solve by a lineax solver, which makes all iterations in one call.
+
+    Args:
+        J: the Jacobian.
+        traces: the data.
+        left: weights of the traces, or None.
+        right: preconditioner of the image, or None.
+        damping: weight of the squared norm of x.
+        solver: the solver.
+        iterations: how many it may make.
+
+    Returns:
+        The image; the residuals at it; and the solver's statistics.
+
+    Raises:
+        ValueError: the data, times `left`, are zero.
+    """
     p = sized(J, traces, left, right)
     solver = _with_steps(solver, iterations)
     damping = p.damping(damping)
@@ -178,7 +229,7 @@ def solve_at_once(
 
     @eqx.filter_jit
     def solve(A: Operator, b: PyTree) -> tuple[PyTree, Array, Array, Any, Any]:
-        if damping > 0.0:  # as rows below A, for lineax's solvers know of no damping
+        if damping > 0.0:  # lineax has no damping, so it is made of further rows below those of A
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
             rows = lx.FunctionLinearOperator(
                 lambda x: (A.mv(x), optax.tree.scale(root, x)), A.in_structure()
@@ -193,17 +244,17 @@ def solve_at_once(
 
     x, left_over, slope, result, stats = solve(p.A, p.b)
     numbers = LinearNumbers(float(left_over), p.slope(float(slope)))
-    report = {
-        name: value.item() if isinstance(value, jax.Array) else value
-        for name, value in stats.items()
-    }
-    report.setdefault("num_steps", iterations)
-    words = "successful" if bool(result == lx.RESULTS.successful) else lx.RESULTS[result]
-    return shifted(_applied(p.right, x), p.of_image), numbers, report | {"result": words}
+    report: dict[str, Any] = {"num_steps": iterations}
+    for name, value in stats.items():
+        report[name] = value.item() if isinstance(value, jax.Array) else value
+    successful = bool(result == lx.RESULTS.successful)
+    report["result"] = "successful" if successful else lx.RESULTS[result]
+    return shifted(_applied(p.right, x), p.of_image), numbers, report
 
 
 def _with_steps(solver: Any, iterations: int) -> Any:
-    """The same solver with so many steps at most, wherever it keeps that number."""
+    """The same solver, limited to a number of steps; solvers that keep no such number stay as they
+    are."""
     names = {f.name for f in dataclasses.fields(solver)}
     if "max_steps" in names:
         return dataclasses.replace(solver, max_steps=iterations)
@@ -225,13 +276,29 @@ def gradient_descent(
     encodings: int | None,
     seed: int,
 ) -> Method:
-    """Steps of an optax optimiser, on all shots, on minibatches or on simultaneous shots."""
+    """Gradient steps of an optax optimiser, on all shots, on minibatches or on simultaneous shots.
+
+    Args:
+        J: the Jacobian.
+        traces: the data.
+        left: weights of the traces, or None.
+        right: preconditioner of the image, or None.
+        damping: weight of the squared norm of x.
+        optimizer: the optimiser.
+        batch_size: number of shots in a batch, or None.
+        encodings: number of super-shots, or None.
+        seed: seed of batches and polarities.
+
+    Raises:
+        ValueError: the data, times `left`, are zero; or they change from iteration to iteration,
+            which the optimiser does not allow.
+        FloatingPointError: misfits are too far from 1 for the optimiser.
+    """
     L, of_left = of_size_one(left)
-    b, of_data = _weighted(
-        L if encodings is None else None, traces
-    )  # left acts on super-shots elsewhere
-    J_, unit = Resized(J, -of_data), 2 * (of_data + of_left)
-    A = composed(L if encodings is None else None, J_, right)
+    on_shots = L if encodings is None else None  # with encodings, `left` acts on super-shots
+    b, of_data = _weighted(on_shots, traces)
+    A = composed(on_shots, Resized(J, -of_data), right)
+    unit = 2 * (of_data + of_left)  # the misfit is `2**unit` times that of sized data
     x = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
     extended = optax.with_extra_args_support(optimizer)
     opt_state = strong(extended.init(x))
@@ -244,36 +311,38 @@ def gradient_descent(
         misfit, arrays = _of_supershots(J, of_data, b, L, right, encodings, seed)
     else:
         misfit, arrays = _of_all_shots(A, b)
-    power, indifferent = float(unit), not (searches or compares) and ignores_size(extended, x)
-    if compares:  # L-BFGS makes its first step as long as the gradient, 1 at most
+    indifferent = not (searches or compares) and ignores_size(extended, x)
+    power = math.nan if indifferent else float(unit)
+    if compares:  # the first step of L-BFGS has the length of the gradient, but 1 at most
         length, more = norm(A.T.mv(b))
         power = float(power_of_size(float(length)) - int(more))
     root = jnp.asarray(damping**0.5 * 2.0 ** (-unit / 2), traces.dtype)
     run = make_gradient_step(misfit, extended, searches)
 
     def step(done: int, at: Any) -> tuple[Any, LinearNumbers]:
-        known = bool(np.isfinite(at.power))
-        seen = Seen(jnp.asarray(int(at.power) if known else 0, jnp.int32), jnp.asarray(known))
+        seen = seen_from(at.power)
         state, seen, residual, found = run(at.state, arrays(done), root, seen)
-        slope = float(found.gradient_norm)
-        slope = math.ldexp(slope, int(found.of_norm) + unit) if math.isfinite(slope) else slope
+        slope = times_power_of_two(float(found.gradient_norm), int(found.of_norm) + unit)
         if not (compares or indifferent):
             check_representable(slope, traces.dtype)
-        power = np.array(float(seen.power)) if bool(seen.known) else at.power
-        return SizedState(state, power), LinearNumbers(float(residual), slope)
+        return SizedState(state, power_of(seen)), LinearNumbers(float(residual), slope)
 
-    start = SizedState(GradientDescent(x, opt_state), np.array(math.nan if indifferent else power))
+    start = SizedState(GradientDescent(x, opt_state), np.array(power))
     return Method(start, step, lambda at: _applied(right, at.state.x))
 
 
-Arrays = Callable[[int], Any]  # from the iterations done to the arrays of the next one
+Arrays = Callable[[int], Any]
+"""From the number of iterations done to the arrays that the misfit of the next one is given."""
 
 
 def _half_square(values: Array) -> Array:
+    """Half the sum of squares."""
     return 0.5 * jnp.vdot(values, values)
 
 
 def _of_all_shots(A: Operator, b: Array) -> tuple[Misfit, Arrays]:
+    """The misfit over all shots, `0.5 ||A x - b||^2`, and its arrays."""
+
     def of(x: PyTree, arrays: Any) -> Array:
         A, b = arrays
         return _half_square(A.mv(x) - b)
@@ -290,6 +359,17 @@ def _of_batches(
     batch_size: int,
     seed: int,
 ) -> tuple[Misfit, Arrays]:
+    """The misfit over a batch of shots, scaled up to all of them, and its arrays.
+
+    Args:
+        J: the Jacobian.
+        of_data: data and Jacobian are divided by `2**of_data`.
+        b: the weighted data.
+        left: weights of the traces of all shots, or None.
+        right: preconditioner of the image, or None.
+        batch_size: number of shots in a batch.
+        seed: seed of the order of shots.
+    """
     n_shots, F = b.shape[0], J.propagator
     weight = n_shots / batch_size
 
@@ -297,18 +377,22 @@ def _of_batches(
         model, left, right, b, shots = arrays
         born = Resized(F.jacobian(model, shots=shots), -of_data).mv(_applied(right, x))
         if left is not None:
-            # `left` wants all shots: the others are zero. A batch that reaches into the next epoch
-            # may hold a shot twice.
+            # `left` acts on all shots, so those outside the batch are set to zero. A batch that
+            # reaches into the next epoch may hold a shot twice, which then is added in halves.
             times = jnp.zeros(n_shots, born.dtype).at[shots].add(1.0)[shots]
             share = born / times.reshape(-1, *(1,) * (born.ndim - 1))
             everything = jnp.zeros((n_shots, *born.shape[1:]), born.dtype).at[shots].add(share)
             born = left.mv(everything)[shots]
         return weight * _half_square(born - b[shots])
 
-    return (
-        Misfit(of, lambda arrays: weight * _half_square(arrays[3][arrays[4]])),
-        lambda done: (J.model, left, right, b, shot_batch(done, n_shots, batch_size, seed)),
-    )
+    def of_zero(arrays: Any) -> Array:
+        *_, b, shots = arrays
+        return weight * _half_square(b[shots])
+
+    def arrays_of(done: int) -> Any:
+        return J.model, left, right, b, shot_batch(done, n_shots, batch_size, seed)
+
+    return Misfit(of, of_zero), arrays_of
 
 
 def _of_supershots(
@@ -320,6 +404,20 @@ def _of_supershots(
     encodings: int,
     seed: int,
 ) -> tuple[Misfit, Arrays]:
+    """The mean misfit over super-shots, and its arrays.
+
+    Args:
+        J: the Jacobian.
+        of_data: data and Jacobian are divided by `2**of_data`.
+        traces: the data.
+        left: weights of the traces of super-shots, or None.
+        right: preconditioner of the image, or None.
+        encodings: number of super-shots.
+        seed: seed of the polarities.
+
+    Raises:
+        ValueError: the shots have different receivers.
+    """
     n_shots, E = traces.shape[0], encoded_propagator(J.propagator, encodings)
     wavelet = jnp.asarray(J.propagator.survey.wavelet, traces.dtype)
 
@@ -332,13 +430,11 @@ def _of_supershots(
         encoded = Resized(E.jacobian(model, wavelet=encoded_wavelets(codes, wavelet)), -of_data)
         return _half_square(composed(left, encoded, right).mv(x) - data(arrays)) / encodings
 
-    return (
-        Misfit(of, lambda arrays: _half_square(data(arrays)) / encodings),
-        lambda done: (
-            J.model,
-            left,
-            right,
-            traces,
-            jnp.asarray(polarities(done, encodings, n_shots, seed), traces.dtype),
-        ),
-    )
+    def of_zero(arrays: Any) -> Array:
+        return _half_square(data(arrays)) / encodings
+
+    def arrays_of(done: int) -> Any:
+        codes = jnp.asarray(polarities(done, encodings, n_shots, seed), traces.dtype)
+        return J.model, left, right, traces, codes
+
+    return Misfit(of, of_zero), arrays_of

@@ -1,8 +1,7 @@
-"""One iteration of a linear inversion as one compiled function, `step(state, problem, ...) ->
-state, numbers`."""
+"""One iteration of a linear inversion, as a compiled function from state to state."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -11,22 +10,29 @@ import lineax as lx
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .step import Seen, evaluated, strong
+from .step import Seen, optimizer_step
 
 Operator = lx.AbstractLinearOperator
 Scalar = Float[Array, ""]
 
 
+@final
 class LinearNumbers(NamedTuple):
-    """What an iteration reports: norms of the data residual, relative to that of the data, and of
-    the slope."""
+    """What an iteration reports; see `LinearHistory`.
+
+    Attributes:
+        data_residual: norm of the data residual over that of the data.
+        normal_residual: norm of the gradient.
+    """
 
     data_residual: float
     normal_residual: float
 
 
+@final
 class ConjugateGradients(NamedTuple):
-    """The whole state of CGLS, so that whatever stops it, it goes on to the same bits.
+    """The whole state of CGLS (conjugate gradients on the normal equations): saved and restored, it
+    goes on to the same bits.
 
     Attributes:
         x: the solution so far.
@@ -43,10 +49,11 @@ class ConjugateGradients(NamedTuple):
     steepest: Scalar
 
 
-ROUNDING = 10.0  # units in the last place that a wave solve is off, relative to its largest values
+ROUNDING = 10.0  # rounding error of a wave solve: units in the last place of its largest values
 
 
 def start_cgls(A: Operator, b: PyTree) -> ConjugateGradients:
+    """The state of CGLS at x = 0, for the problem `A x = b`."""
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
     one = jnp.ones((), jax.tree.leaves(b)[0].dtype)
     return ConjugateGradients(zeros, b, zeros, one, 0.0 * one)
@@ -54,7 +61,7 @@ def start_cgls(A: Operator, b: PyTree) -> ConjugateGradients:
 
 @eqx.filter_jit
 def migrated(state: ConjugateGradients, A: Operator) -> PyTree:
-    """`A' residual`, the first half of a step of CGLS."""
+    """Compute `A' residual`, the first half of a step of CGLS."""
     return A.T.mv(state.residual)
 
 
@@ -67,20 +74,20 @@ def cgls_step(
     size: Scalar,
     damping: Scalar,
 ) -> tuple[ConjugateGradients, Scalar, Scalar]:
-    """One step of conjugate gradients on the normal equations, which are never formed: one product
-    with A' and one with A.
+    """One step of conjugate gradients on the normal equations (CGLS; Hestenes and Stiefel, 1952).
 
-    A loop of our own around it, and not lineax's, which is a closed `while_loop`: between two
-    steps, everything can be saved, shown and interrupted. The product with A' comes first, so that
-    no solve is spent before the first step.
+    The normal equations are never formed: a step takes one product with A' (see `migrated`) and one
+    with A. A step is a function of its own, because the loop of lineax is a closed `while_loop`:
+    between our steps, the state can be saved, shown and interrupted. The product with A' comes
+    first, so that no wave solve is needed before the first step.
 
     Args:
-        state: where the iteration stands.
+        state: of the iteration.
         migrated: `A' residual`.
         A: the operator.
-        up: x times this is what A is given.
+        up: A is applied to `up * x`, a multiple of x that is of size one.
         size: norm of the data.
-        damping: times the squared norm of x.
+        damping: factor of the squared norm of x.
 
     Returns:
         The next state; the norm of the residual over `size`; the norm of the slope before the step.
@@ -88,8 +95,8 @@ def cgls_step(
     s = optax.tree.add_scale(optax.tree.scale(up, migrated), -damping, state.x)
     slope = _inner(s, s)
     steepest = jnp.maximum(state.steepest, slope)
-    # A slope that is all rounding has no direction: steps along it would add up and lead away
-    # again.
+    # A slope that consists of rounding errors only has no meaning: steps along it would add up, and
+    # lead away from the solution.
     arrived = slope <= (ROUNDING * jnp.finfo(slope.dtype).eps) ** 2 * steepest
     direction = optax.tree.add_scale(s, _ratio(slope, state.slope), state.direction)
     moved = A.mv(optax.tree.scale(up, direction))
@@ -102,27 +109,35 @@ def cgls_step(
 
 
 def _inner(x: PyTree, y: PyTree) -> Scalar:
+    """The inner product of two trees of arrays."""
     return jnp.asarray(optax.tree.vdot(x, y))
 
 
 def _ratio(above: Scalar, below: Scalar) -> Scalar:
-    """Zero where there is nothing to divide by."""
+    """`above / below`, or zero if `below` is zero."""
     return jnp.where(below > 0.0, above / jnp.where(below > 0.0, below, 1.0), 0.0)
 
 
+@final
 class GradientDescent(NamedTuple):
-    """The state of an optax optimiser, and the solution so far."""
+    """The state of a gradient descent.
+
+    Attributes:
+        x: the solution so far.
+        optimizer: the state of the optax optimiser.
+    """
 
     x: PyTree
     optimizer: PyTree
 
 
+@final
 class Misfit(NamedTuple):
     """Half the squared norm of the data residual, as functions of x and of an iteration's arrays.
 
     Attributes:
-        of: x and arrays to the value.
-        of_zero: arrays to the value at x = 0, which costs no wave solve.
+        of: the value, a function of x and arrays.
+        of_zero: the value at x = 0, a function of arrays only; it costs no wave solve.
     """
 
     of: Callable[[PyTree, Any], Scalar]
@@ -132,13 +147,16 @@ class Misfit(NamedTuple):
 def make_gradient_step(
     misfit: Misfit, optimizer: optax.GradientTransformationExtraArgs, searches: bool
 ) -> Any:
-    """Compiles `step(state, arrays, root, seen) -> state, seen, numbers`, of which the last are the
-    norm of the data residual over that of the data, and what `step.evaluated` reports.
+    """Compile one iteration, `step(state, arrays, root, seen) -> state, seen, residual, numbers`.
+
+    It minimises the misfit plus half the squared norm of `root * x`, the damping. `residual` is the
+    norm of the data residual over that of the data, before the step; the others are as in
+    `optimizer_step`.
 
     Args:
-        misfit: what to minimise, with half the squared norm of `root * x` added.
-        optimizer: sees the objective as `seen` says.
-        searches: whether it keeps value and gradient of where its line search ended.
+        misfit: the misfit, without damping.
+        optimizer: the optimiser.
+        searches: whether its state keeps value and gradient at the end of a line search.
     """
 
     @eqx.filter_jit
@@ -150,22 +168,11 @@ def make_gradient_step(
         def objective(x):
             return misfit.of(x, arrays) + damping(x)
 
-        value, gradient, value_fn, seen, numbers = evaluated(
-            objective, state.x, state.optimizer, seen, searches
+        x, opt_state, seen, numbers = optimizer_step(
+            optimizer, objective, state.x, state.optimizer, seen, searches
         )
-        with jax.numpy_dtype_promotion(
-            "standard"
-        ):  # optax mixes dtypes, also for those who forbid it elsewhere
-            updates, opt_state = optimizer.update(
-                gradient, state.optimizer, state.x, value=value, grad=gradient, value_fn=value_fn
-            )
         of_data = jnp.maximum(numbers.misfit - damping(state.x), 0.0)
-        left = jnp.sqrt(_ratio(of_data, misfit.of_zero(arrays)))
-        return (
-            GradientDescent(optax.apply_updates(state.x, updates), strong(opt_state)),
-            seen,
-            left,
-            numbers,
-        )
+        residual = jnp.sqrt(_ratio(of_data, misfit.of_zero(arrays)))
+        return GradientDescent(x, opt_state), seen, residual, numbers
 
     return step

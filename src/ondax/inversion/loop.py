@@ -1,16 +1,18 @@
-"""The loop of an inversion: iterate, save, tell, and stop where Ctrl-C was pressed."""
+"""The loop of an inversion: iterate, save, report, and stop after Ctrl-C."""
 
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import PyTree
 
 from .._frames import levels_to_the_user
+from ..face.callback_errors import as_raised
 from .fingerprint import Problem
 from .interrupt import deferred_interrupt
 from .progress import Progress, say
@@ -18,50 +20,79 @@ from .result import Interrupted
 from .state import load_state, only_writer, save_state
 
 
+@final
 class UnsavedState(UserWarning):
-    """The state of an inversion could not be saved, because a disk is full for example."""
+    """The state of an inversion could not be saved, for example because the disk is full."""
 
 
 class AbstractRun(ABC):
-    """Where an inversion stands.
+    """An inversion that runs: what it has found so far, and what a state file has to hold of it.
 
     Attributes:
-        rows: of the history, one an iteration; the first number of each is shown while it runs.
+        rows: of the history, one for each iteration; the progress bar shows the first number.
     """
 
     rows: np.ndarray
 
     @property
     def done(self) -> int:
-        """Iterations."""
+        """Number of iterations that have been made."""
         return len(self.rows)
 
     @property
     @abstractmethod
     def result(self) -> Any:
-        """What has been found so far, as it is returned."""
+        """What has been found so far, as the user gets it."""
 
     @property
     @abstractmethod
     def saved(self) -> dict[str, Any]:
-        """What a file has to hold, besides the history."""
+        """What a file has to hold, besides the history: trees of arrays, by name."""
 
+    @abstractmethod
     def begin(self) -> None:
-        """Find what the first iteration needs, where no file was there to go on from."""
-        return
+        """Prepare the first iteration of a run that does not go on from a file."""
 
     @abstractmethod
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take over what a file held."""
+        """Take over what a file held; see `saved`."""
+
+    @contextmanager
+    def iteration(self, caller: str) -> Iterator[None]:
+        """Within it, one iteration runs: exceptions come as they were raised, with a note that
+        names the iteration and the caller.
+
+        The first Ctrl-C asks for the end of the iteration, so only the second one stops it.
+        """
+        try:
+            with as_raised(presses=2):
+                yield
+        except Exception as error:
+            error.add_note(f"while running iteration {self.done + 1} of {caller}")
+            raise
 
     def save(self, path: Path, problem: Problem) -> None:
+        """Write the state to a file.
+
+        Raises:
+            OSError: the disk is full, for example.
+        """
         save_state(path, self.saved | {"history": self.rows}, problem)
 
     def resume(self, path: Path | None, problem: Problem, iterations: int, progress: bool) -> bool:
         """Go on from a file, if there is one.
 
+        Args:
+            path: of the file, or None.
+            problem: what the file is to be matched with.
+            iterations: how many are wanted, those in the file included.
+            progress: whether to tell the user.
+
+        Returns:
+            Whether there was a file.
+
         Raises:
-            ValueError: it holds more iterations, or belongs to another problem.
+            ValueError: it holds more iterations, is damaged, or belongs to another problem.
         """
         if path is None or not path.exists():
             return False
@@ -69,8 +100,8 @@ class AbstractRun(ABC):
         if len(saved["history"]) > iterations:
             raise ValueError(
                 f"{path} holds {len(saved['history'])} iterations, more than "
-                f"iterations={iterations}; "
-                "ask for at least as many, or give another path to start afresh"
+                f"iterations={iterations}; ask for at least as many, or give another path to start "
+                "afresh"
             )
         self.rows = saved["history"]
         self.restore(saved)
@@ -92,20 +123,22 @@ def iterate(
     problem: Problem,
     save_every: int,
 ) -> Any:
-    """Goes on from the file, if there is one, runs the iterations that are left, and returns the
-    run's result.
+    """Make all iterations of an inversion that a state file does not hold already.
 
     Args:
-        run: where the inversion stands.
-        advance: runs one iteration.
-        iterations: those before included.
+        run: the inversion.
+        advance: makes one iteration of `run`.
+        iterations: how many are wanted, those in the file included.
         name: of the progress bar.
-        shown: what the first number of a row is, and its format.
+        shown: name and format of the first number of each row, for the progress bar.
         callback: called after each iteration and its save.
         progress: whether to show a bar.
-        path: of the state's file; None for none.
+        path: of the state file; None for none.
         problem: what the file is to be matched with.
-        save_every: iterations between saves.
+        save_every: number of iterations between saves.
+
+    Returns:
+        The run's result.
 
     Raises:
         ValueError: the file holds more iterations or belongs to another problem, or another process
@@ -115,8 +148,8 @@ def iterate(
     label, digits = shown
 
     def save() -> bool:
-        """Whether the state is on disk. A disk that is full costs neither the run nor its
-        result."""
+        """Save the state, if there is a path; tell whether it is on disk. If the disk is full, this
+        warns, so that neither the run nor its result is lost."""
         if path is None:
             return False
         try:
@@ -124,8 +157,7 @@ def iterate(
         except OSError as error:
             warnings.warn(
                 f"{path} could not be saved after {run.done} iterations ({error}): the inversion "
-                "goes on, and tries again. "
-                "Make room on the disk",
+                "goes on, and tries again. Make room on the disk",
                 UnsavedState,
                 stacklevel=levels_to_the_user(inspect.currentframe()),
             )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import lineax as lx
 import numpy as np
@@ -16,9 +16,8 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._validate import whole
-from ..face.callback_errors import as_raised
 from ..propagator import Propagator
-from .checks import check_linear, match, usable
+from .checks import check_linear, matching_traces, usable_path
 from .fingerprint import Problem, fingerprint, operator_fingerprint
 from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
 from .linear_steps import LinearNumbers
@@ -46,95 +45,84 @@ def lsrtm(
     save_every: int = 1,
     trust: Collection[str] = (),
 ) -> LSRTMResult:
-    """Finds the model perturbation whose Born traces fit reflection data: least-squares RTM.
+    """Least-squares reverse-time migration: find the model perturbation whose Born traces fit
+    reflection data.
 
-    Minimises `0.5 ||L (J R x - d)||^2 + 0.5 damping ||x||^2` from x = 0 and returns the image `R
-    x`, J being `F.jacobian(background)`, L and R the operators `left` and `right`. The wavefields
-    of the background are modelled once and kept, as long as they fit into `Settings(memory)`; then
-    an iteration of "cgls" is one Born run and one adjoint run a shot.
+    Minimises `0.5 ||L (J R x - d)||^2 + 0.5 damping ||x||^2`, starting from x = 0, and returns the
+    image `R x` (Nemeth, Wu and Schuster, 1999; Dai, Fowler and Schuster, 2012). J is
+    `F.jacobian(background)`, L and R are the operators `left` and `right`. The wavefields of the
+    background are modelled once and kept, as long as they fit into `Settings(memory)`; then an
+    iteration of "cgls" takes one Born run and one adjoint run for each shot.
 
     Solvers:
 
-    - "cgls": conjugate gradients on the normal equations, which has the best data fit of all
-      methods that take as many products with J and J'; can be saved at every iteration.
+    - "cgls": conjugate gradients on the normal equations (Hestenes and Stiefel, 1952), which have
+      the same iterates as LSQR in exact arithmetic (Paige and Saunders, 1982). Of all methods that
+      take as many products with J and J', this has the best data fit. Its state can be saved at
+      every iteration.
     - a lineax solver of least-squares problems, `lx.LSMR(rtol, atol)` or `lx.NormalCG(rtol, atol)`:
-      runs all iterations in one call, until its tolerances are met; that `iterations` were not
-      enough is reported, not raised. It sees data and operators over their sizes, so that `atol` is
-      relative to these.
+      makes all iterations in one call, until its tolerances are met. If `iterations` are not enough
+      for that, the result's report says so; nothing is raised. It is given data and operators
+      divided by their sizes, so that `atol` is relative to these.
     - an optax optimiser: gradient steps, on all shots; on minibatches (`batch_size`); or on
       simultaneous shots (`encodings`). Its step length has the units of x. For the length of
       L-BFGS's first step, see `fwi`.
 
-    The image does not depend on the units of source and data; for what an optimiser sees, see
-    `fwi`.
+    The image does not depend on the units of source and data; for the size of the misfit that an
+    optimiser is given, see `fwi`.
 
-    Pass `save`, and a run that was stopped in whatever way goes on from its last saved iteration
-    when the same call is made again, to a bit-identical result.
+    With `save`, a run that was stopped, in whatever way, goes on from its last saved iteration when
+    the same call is made again, and its result is the same to the last bit.
 
     Args:
         F: the propagator.
-        observed: reflection data, traces (shot, receiver, time): what scattering adds, `d_obs -
-            F(background)`, or Born data. Not whole records: Born modelling has no direct wave, so
-            mute it if the background does not remove it.
+        observed: reflection data, traces (shot, [component,] receiver, time): what scattering adds,
+            `d_obs - F(background)`, or Born data. Not whole records: Born modelling has no direct
+            wave, so mute it if the background does not remove it.
         background: the smooth model to linearise around, array or dict of arrays.
-        iterations: number of iterations, those before a resumption included.
+        iterations: number of iterations, including those before a resumption.
         solver: see above.
         left: weights of the traces, such as `preconditioners.mute_direct(survey, ...)`: maps traces
             to traces. With batches, it has to act on every shot alone. With encodings, it acts on
             the traces of super-shots.
-        right: preconditions the image, such as `preconditioners.illumination(F, background)`: maps
-            x to perturbations.
+        right: preconditioner of the image, such as `preconditioners.illumination(F, background)`:
+            maps x to perturbations.
         damping: weight of the squared norm of x.
-        batch_size: number of shots an iteration of an optax optimiser uses, in an order reshuffled
-            every epoch; misfits are scaled up to the number of shots.
-        encodings: number of super-shots an iteration of an optax optimiser uses: each is the sum of
-            all shots with polarities drawn at random anew, so that in the mean over them the
-            gradient is that of all shots (Romero et al., 2000; Krebs et al., 2009). The background
-            changes with the polarities: three wave solves a super-shot. Needs the same receivers
-            for every shot.
-        seed: of batches and polarities.
+        batch_size: number of shots in an iteration of an optax optimiser, drawn in an order that is
+            reshuffled every epoch; misfits are scaled up to the number of all shots.
+        encodings: number of super-shots in an iteration of an optax optimiser. Each is the sum of
+            all shots, with polarities drawn at random for every iteration; their gradient is in the
+            mean that of all shots (Romero et al., 2000; Krebs et al., 2009). The background's
+            wavefields change with the polarities, so a super-shot takes three wave solves. All
+            shots must have the same receivers.
+        seed: seed of the order of shots and of the polarities.
         callback: `callback(iterations_done, image, history)`, called after each iteration and its
             save.
         progress: whether to show a progress bar with residual and time.
         save: path of a file (`.npz`) for the state. If it exists, the inversion goes on from there.
-        save_every: save after every so many iterations; the last iteration, and one ended by
-            Ctrl-C, are saved anyway.
-        trust: names of what you vouch for, so that it is not compared with what the state was saved
-            with, as for `fwi`:
-            "propagator", "observed traces", "background", "solver", "left", "right", "damping",
-            "shots".
+        save_every: number of iterations between saves. The last iteration, and one ended by Ctrl-C,
+            are always saved.
+        trust: names of arguments that are not to be compared with what the state was saved with, as
+            for `fwi`: "propagator", "observed traces", "background", "solver", "left", "right",
+            "damping", "shots".
 
     Returns:
-        The image, and a history of relative data residuals with one row an iteration.
+        The image, and a history of relative data residuals with one row for each iteration.
 
     Raises:
-        ValueError: if an argument does not fit the others; if the saved state belongs to another
-            problem, or something that a state is to be matched with cannot be compared.
-        FloatingPointError: if a residual is not finite; names the iteration, which is not saved.
-        Interrupted: a KeyboardInterrupt with the result so far, after Ctrl-C, once the running
-            iteration is finished and saved. A second Ctrl-C stops at once.
-
-    References:
-        - Hestenes, Stiefel (1952), Methods of conjugate gradients for solving linear systems,
-          Journal of Research of the National Bureau of Standards 49(6), 409-436.
-        - Paige, Saunders (1982), LSQR: an algorithm for sparse linear equations and sparse least
-          squares, ACM Transactions on Mathematical Software 8(1), 43-71. It has the same iterates
-          as CGLS in exact arithmetic.
-        - Nemeth, Wu, Schuster (1999), Least-squares migration of incomplete reflection data,
-          Geophysics 64(1), 208-221.
-        - Dai, Fowler, Schuster (2012), Multi-source least-squares reverse time migration,
-          Geophysical Prospecting 60(4).
-        - Romero, Ghiglia, Ober, Morton (2000), Phase encoding of shot records in prestack
-          migration, Geophysics 65(2).
-        - Krebs et al. (2009), Fast full-wavefield seismic inversion using encoded sources,
-          Geophysics 74(6).
+        ValueError: an argument does not fit the others; the saved state belongs to another problem;
+            or an argument cannot be compared with what a state was saved with.
+        FloatingPointError: a residual is not finite. The message names the iteration, which is not
+            saved.
+        Interrupted: Ctrl-C was pressed, and the running iteration has been finished and saved; a
+            KeyboardInterrupt that holds the result so far. A second Ctrl-C stops at once.
     """
     whole("iterations", iterations, at_least=0)
     whole("save_every", save_every, at_least=1)
-    path = None if save is None else usable(Path(save))
+    path = None if save is None else usable_path(Path(save))
     J = F.jacobian(background)
     J.check()
-    traces = match(observed, J.out_structure())
+    traces = matching_traces(observed, J.out_structure())
     at_once = isinstance(solver, lx.AbstractLinearSolver)
     check_linear(F, J, left, right, solver, damping, batch_size, encodings, path)
     if at_once:
@@ -146,14 +134,16 @@ def lsrtm(
             J, traces, left, right, damping, solver, batch_size, encodings, seed
         )
 
-    compared = {"propagator": F, "observed traces": traces, "background": J.model, "solver": solver}
-    parts = {name: partial(fingerprint, part) for name, part in compared.items()}
-    parts |= {
+    parts = {
+        "propagator": partial(fingerprint, F),
+        "observed traces": partial(fingerprint, traces),
+        "background": partial(fingerprint, J.model),
+        "solver": partial(fingerprint, solver),
         "left": partial(operator_fingerprint, left),
         "right": partial(operator_fingerprint, right),
+        "damping": partial(fingerprint, float(damping)),
+        "shots": partial(fingerprint, (batch_size, encodings, seed)),
     }
-    parts |= {"damping": partial(fingerprint, float(damping))}
-    parts |= {"shots": partial(fingerprint, (batch_size, encodings, seed))}
     problem = Problem.of(parts, trust, path)
     run = _Run(method, method.start, np.empty((0, 3)))
     return iterate(
@@ -170,9 +160,16 @@ def lsrtm(
     )
 
 
+@final
 @dataclass
 class _Run(AbstractRun):
-    """Where an inversion stands: the method's state, and the rows of the history."""
+    """A migration that runs.
+
+    Attributes:
+        method: the iterative solver.
+        state: the method's state, now.
+        rows: of the history, (iteration, 3).
+    """
 
     method: Method
     state: Any
@@ -182,15 +179,18 @@ class _Run(AbstractRun):
     def result(self) -> LSRTMResult:
         return LSRTMResult(self.method.image(self.state), LinearHistory(*self.rows.T))
 
+    def begin(self) -> None:
+        pass  # the method's first state is all that the first iteration needs
+
     def advance(self) -> None:
-        """Runs one iteration. Whatever fails names it, and leaves all as it was."""
+        """Make one iteration; an error names it, and leaves the run as it was.
+
+        Raises:
+            FloatingPointError: a residual is not finite.
+        """
         started = time.perf_counter()
-        try:
-            with as_raised(presses=2):  # the first asks for the end of this iteration
-                state, numbers = self.method.step(self.done, self.state)
-        except Exception as error:
-            error.add_note(f"while running iteration {self.done + 1} of ox.lsrtm")
-            raise
+        with self.iteration("ox.lsrtm"):
+            state, numbers = self.method.step(self.done, self.state)
         _check_finite(numbers, f"in iteration {self.done + 1}")
         self.state = state
         self.rows = np.vstack([self.rows, [*numbers, time.perf_counter() - started]])
@@ -214,7 +214,8 @@ def _all_at_once(
     callback: Callable[[int, PyTree, LinearHistory], None] | None,
     progress: bool,
 ) -> LSRTMResult:
-    """What lineax's own loop finds; a single row of history."""
+    """The result of a lineax solver, which makes all iterations in a loop of its own; its history
+    has a single row."""
     started = time.perf_counter()
     with Progress("lsrtm", iterations, progress) as bar:
         image, numbers, report = solve_at_once(J, traces, left, right, damping, solver, iterations)
@@ -227,10 +228,15 @@ def _all_at_once(
 
 
 def _check_finite(numbers: LinearNumbers, when: str) -> None:
+    """Refuse residuals that are not finite; `when` says in the message where they were found.
+
+    Raises:
+        FloatingPointError: one is not.
+    """
     for name, number in zip(LinearNumbers._fields, numbers, strict=True):
         if not math.isfinite(number):
             raise FloatingPointError(
                 f"the {name.replace('_', ' ')} is {number} {when}: take shorter steps if the "
-                "solver is an optax "
-                "optimiser, or look for NaN, infinities and huge weights in left and right"
+                "solver is an optax optimiser, or look for NaN, infinities and huge weights in "
+                "left and right"
             )

@@ -1,9 +1,9 @@
 """Misfit functions between predicted and observed traces.
 
-Each is plain JAX, `misfit(predicted, observed) -> scalar`, over traces whose last axis is time,
-summed over all the others: bind further arguments with `functools.partial(huber, threshold=0.1)`.
-Any function of this form is a misfit for `fwi`. All values and gradients are finite for finite
-traces, dead (all-zero) ones included.
+Each is a plain JAX function, `misfit(predicted, observed) -> scalar`. Traces have the shape
+(..., time), and misfits of traces are summed over all other axes. Bind further arguments by
+`functools.partial(huber, threshold=0.1)`. Any function of this form is a misfit for `fwi`. Values
+and gradients are finite for finite traces, also for dead ones (all samples zero).
 """
 
 import jax
@@ -11,38 +11,36 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._validate import positive
+
 Traces = Float[Array | np.ndarray, "*batch time"]
 Scalar = Float[Array, ""]
 
 
 def least_squares(predicted: Traces, observed: Traces) -> Scalar:
-    """Half the sum of squared differences, `0.5 sum((p - o)**2)`.
-
-    References:
-        Tarantola (1984), Inversion of seismic reflection data in the acoustic approximation,
-        Geophysics 49(8), 1259-1266.
-    """
+    """Half the sum of squared differences, `0.5 sum((p - o)**2)` (Tarantola, 1984)."""
     return 0.5 * jnp.sum((predicted - observed) ** 2)
 
 
 def l1(predicted: Traces, observed: Traces) -> Scalar:
-    """Sum of absolute differences, `sum(|p - o|)`: insensitive to outliers; the gradient does not
-    shrink towards the minimum.
+    """Sum of absolute differences, `sum(|p - o|)` (Brossier, Operto and Virieux, 2010).
 
-    References:
-        Brossier, Operto, Virieux (2010), Which data residual norm for robust elastic
-        frequency-domain full waveform inversion?, Geophysics 75(3), R37-R46.
+    It is insensitive to outliers. Its gradient does not become smaller towards the minimum.
     """
     return jnp.sum(jnp.abs(predicted - observed))
 
 
 def huber(predicted: Traces, observed: Traces, *, threshold: float) -> Scalar:
-    """Quadratic for differences below `threshold` (in units of the data), linear above it, with a
-    continuous gradient.
+    """Quadratic for small differences and linear for large ones, with a continuous gradient
+    (Guitton and Symes, 2003).
 
-    References:
-        Guitton, Symes (2003), Robust inversion of seismic data using the Huber norm, Geophysics
-        68(4), 1310-1319.
+    Args:
+        predicted: traces (..., time).
+        observed: traces (..., time).
+        threshold: the difference above which the misfit is linear, in units of the data.
+
+    Raises:
+        ValueError: a threshold that is not positive.
     """
     if threshold <= 0.0:
         raise ValueError(f"threshold={threshold!r} must be positive, in units of the data")
@@ -53,59 +51,48 @@ def huber(predicted: Traces, observed: Traces, *, threshold: float) -> Scalar:
 
 def global_correlation(predicted: Traces, observed: Traces) -> Scalar:
     """One minus the normalised zero-lag cross-correlation, `sum(1 - <p, o> / (|p| |o|))` over
-    traces.
+    traces (Choi and Alkhalifah, 2012).
 
-    Compares shapes and not amplitudes: each trace counts from 0 (same shape) to 2 (opposite). A
-    dead trace counts 1 and has no gradient.
-
-    References:
-        Choi, Alkhalifah (2012), Application of multi-source waveform inversion to marine streamer
-        data using the global correlation norm, Geophysical Prospecting 60(4), 748-758.
+    It compares the shapes of traces and not their amplitudes: each trace adds a number from 0 (same
+    shape) to 2 (opposite sign). A dead trace adds 1, and has a zero gradient.
     """
     return jnp.sum(1.0 - jnp.sum(_normalised(predicted) * _normalised(observed), axis=-1))
 
 
 def envelope(predicted: Traces, observed: Traces) -> Scalar:
-    """Half the sum of squared differences of the envelopes, `0.5 sum((E[p] - E[o])**2)`, `E[p] =
-    sqrt(p**2 + H[p]**2)`.
+    """Half the sum of squared differences of the envelopes, `0.5 sum((E[p] - E[o])**2)` (Bozdag,
+    Trampert and Tromp, 2011; Wu, Luo and Wu, 2014).
 
-    The envelope varies slowly, so this tolerates larger errors of phase, and tells more about low
-    wavenumbers, than least squares.
-
-    References:
-        - Bozdag, Trampert, Tromp (2011), Misfit functions for full waveform inversion based on
-          instantaneous phase and envelope measurements, Geophysical Journal International 185(2),
-          845-870.
-        - Wu, Luo, Wu (2014), Seismic envelope inversion and modulation signal model, Geophysics
-          79(3), WA13-WA24.
+    `E[p] = sqrt(p**2 + H[p]**2)`, and H is the Hilbert transform. The envelope varies slowly: so,
+    compared with least squares, this misfit tolerates larger errors of phase, and tells more about
+    low wavenumbers.
     """
     return least_squares(_envelope(predicted), _envelope(observed))
 
 
 def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
-    """Half the sum of squared time shifts, in s**2, each the lag of the largest cross-correlation
-    of a pair of traces.
+    """Half the sum of squared time shifts between predicted and observed traces, in s**2 (Luo and
+    Schuster, 1991).
 
-    The lag is refined by a parabola through the three values around the maximum, which makes it
-    differentiable. Traces that are dead have no shift. Meant for traces with one dominant arrival:
-    window or mute the data first.
+    The shift of a pair of traces is the lag at which their cross-correlation is largest. A parabola
+    through the three values around that maximum refines it, which makes it differentiable. A pair
+    with a dead trace has no shift. The misfit is meant for traces with one dominant arrival: window
+    or mute the data first.
 
     Args:
         predicted: traces (..., time).
         observed: traces (..., time).
         dt: time between samples, s.
 
-    References:
-        Luo, Schuster (1991), Wave-equation traveltime inversion, Geophysics 56(5), 645-653.
+    Raises:
+        ValueError: a `dt` that is not positive.
     """
-    if dt <= 0.0:
-        raise ValueError(f"dt={dt!r} must be a positive number of seconds")
+    positive("dt", dt, "seconds")
     nt = predicted.shape[-1]
     size = 2 * nt
     p, o = (jnp.fft.rfft(_normalised(traces), size) for traces in (predicted, observed))
-    correlation = jnp.roll(
-        jnp.fft.irfft(p * jnp.conj(o), size), nt, axis=-1
-    )  # lag zero at sample nt
+    # Rolled, so that lag zero is at sample nt.
+    correlation = jnp.roll(jnp.fft.irfft(p * jnp.conj(o), size), nt, axis=-1)
     peak = jnp.clip(jnp.argmax(correlation, axis=-1, keepdims=True), 1, size - 2)
     before, at, after = (jnp.take_along_axis(correlation, peak + i, axis=-1) for i in (-1, 0, 1))
     curvature = before - 2.0 * at + after
@@ -117,7 +104,7 @@ def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
 
 def _normalised(traces: Traces) -> Float[Array, "*batch time"]:
     """Each trace divided by its L2 norm; dead traces stay zero."""
-    # Scaled by the peak first, so that the squares of tiny traces do not underflow.
+    # Divided by the peak first, so that the squares of tiny samples do not become zero.
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(traces), axis=-1, keepdims=True))
     scaled = jnp.asarray(traces) / jnp.where(peak > 0.0, peak, 1.0)
     energy = jnp.sum(scaled**2, axis=-1, keepdims=True)
@@ -125,12 +112,12 @@ def _normalised(traces: Traces) -> Float[Array, "*batch time"]:
 
 
 def _envelope(traces: Traces) -> Float[Array, "*batch time"]:
-    """Modulus of the analytic signal. Zero padding to twice the length keeps the Hilbert transform
-    from wrapping around."""
+    """The modulus of the analytic signal. Zeros are added up to twice the length, so that the
+    Hilbert transform does not wrap around."""
     nt = traces.shape[-1]
     size = 2 * nt
     quadrature = jnp.fft.irfft(-1j * jnp.fft.rfft(traces, size), size)[..., :nt]
     power = jnp.square(traces) + quadrature**2
-    # sqrt has no gradient at zero: dead samples take the gradient of a constant.
+    # The square root has no gradient at zero, so there it is replaced by a constant.
     alive = power > 0.0
     return jnp.where(alive, jnp.sqrt(jnp.where(alive, power, 1.0)), 0.0)

@@ -1,28 +1,26 @@
-"""A progress bar that costs nothing but itself: where it cannot be shown, the inversion goes on
-without."""
+"""A progress bar whose failures never stop an inversion."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 from tqdm.auto import tqdm
 
-BROKEN = (
-    OSError,
-    ValueError,
-    AttributeError,
-)  # a closed terminal, a pipe whose reader has gone, no standard error at all
+# Raised for a closed terminal, a pipe that nobody reads, or where there is no standard error.
+BROKEN = (OSError, ValueError, AttributeError)
 
 
+@final
 class Progress:
-    """tqdm, until it fails.
+    """A bar of tqdm; if it fails, it is not shown any more.
 
     Args:
         name: of the bar.
-        total: iterations.
-        shown: whether to show it.
-        done: iterations done before.
+        total: number of iterations.
+        shown: whether to show a bar at all.
+        done: number of iterations that were made before.
     """
 
     def __init__(self, name: str, total: int, shown: bool, done: int = 0) -> None:
@@ -33,14 +31,15 @@ class Progress:
     def _open(self, name: str, total: int, done: int) -> None:
         self._bar = tqdm(desc=name, initial=done, total=total, dynamic_ncols=True)
 
-    def _try(self, action: Any) -> None:
+    def _try(self, action: Callable[[], Any]) -> None:
+        """Do something with the bar; if it fails, give the bar up."""
         try:
             action()
         except BROKEN:
             self._bar = None
 
     def update(self, shown: dict[str, str], steps: int = 1) -> None:
-        """Count steps, and show values."""
+        """Count steps, and show values by name."""
         if self._bar is not None:
             self._try(lambda: self._bar.set_postfix(shown, refresh=False))
         if self._bar is not None:
@@ -60,7 +59,7 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """A line between the bars."""
+    """Print a line without breaking a bar that is shown; do nothing if there is no terminal."""
     try:
         tqdm.write(text)
     except BROKEN:

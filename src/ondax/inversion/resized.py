@@ -1,10 +1,10 @@
-"""Linear operators times powers of two, so that products with them and their transposes stay within
-the range of float32."""
+"""Linear operators multiplied by powers of two, so that products with them and their transposes
+stay within the range of float32."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -18,8 +18,10 @@ from ..survey import Survey
 from .sizes import power_above, shifted, size_of_tree
 
 
+@final
 class Resized(lx.AbstractLinearOperator):
-    """`operator * 2**power`; its results are multiplied, and what its transpose is given.
+    """`operator * 2**power`, which multiplies what the operator returns, and what is given to the
+    operator's transpose.
 
     Args:
         operator: the operator.
@@ -45,6 +47,7 @@ class Resized(lx.AbstractLinearOperator):
         return self.operator.out_structure()
 
 
+@final
 class ResizedTranspose(lx.AbstractLinearOperator):
     """The transpose of a `Resized`."""
 
@@ -67,8 +70,11 @@ class ResizedTranspose(lx.AbstractLinearOperator):
 
 
 def of_size_one(operator: lx.AbstractLinearOperator | None) -> tuple[Resized | None, int]:
-    """An operator over `2**power`, and that power: about the size of what it makes of ones and
-    minus ones."""
+    """An operator divided by `2**power`, and `power`.
+
+    `2**power` is just above the largest value that the operator makes of a random vector of ones
+    and minus ones. For None: None and 0.
+    """
     if operator is None:
         return None, 0
     random = np.random.default_rng(0)
@@ -81,12 +87,11 @@ def of_size_one(operator: lx.AbstractLinearOperator | None) -> tuple[Resized | N
 
 
 def power_of_source(survey: Survey) -> int:
-    """The binary exponent of the strongest sample that a survey fires."""
+    """`power_above` of the strongest sample that a survey fires."""
     strongest = float(np.max(np.abs(survey.wavelet)))
     if isinstance(survey.source, Mapping):
-        strongest *= max(
-            float(np.max(np.abs(np.asarray(weight)))) for weight in survey.source.values()
-        )
+        weights = [np.asarray(weight) for weight in survey.source.values()]
+        strongest *= max(float(np.max(np.abs(weight))) for weight in weights)
     return power_above(strongest)
 
 

@@ -1,7 +1,7 @@
-"""What an inversion returns."""
+"""What `fwi` and `lsrtm` return."""
 
 import dataclasses
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float64, PyTree
@@ -9,13 +9,17 @@ from jaxtyping import Float64, PyTree
 Column = Float64[np.ndarray, " iteration"]
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class History:
-    """One number an iteration in each column; row i describes the step from model i to model i + 1.
+    """How an inversion went: columns with one number for each iteration.
+
+    Entry i of each column describes the step from model i to model i + 1.
 
     Attributes:
         misfit: of model i, over the shots of the iteration (all of them, unless in batches).
-        gradient_norm: L2 norm of the gradient given to the optimiser.
+        gradient_norm: L2 norm of the gradient given to the optimiser, in units of the misfit over
+            those of the model.
         model_change: root mean square of the step, in units of the model.
         seconds: wall-clock time of the iteration; the first one after a start contains compilation.
     """
@@ -29,13 +33,14 @@ class History:
         return len(self.misfit)
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class FWIResult:
-    """An inverted model and how it was reached.
+    """The result of `fwi`.
 
     Attributes:
         model: the last model, with the structure of the initial one.
-        history: one row an iteration, those before a resumption included.
+        history: one row for each iteration, those before a resumption included.
     """
 
     model: PyTree
@@ -43,21 +48,22 @@ class FWIResult:
 
     @property
     def found(self) -> PyTree:
-        """The model."""
+        """The model, under the name that results of `fwi` and `lsrtm` share."""
         return self.model
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class LinearHistory:
-    """One number an iteration in each column; a single row where a lineax solver made all
-    iterations at once.
+    """How a linear inversion went: columns with one number for each iteration.
+
+    A lineax solver makes all iterations at once, so then there is a single row.
 
     Attributes:
-        data_residual: norm of `L (J R x - d)` over that of `L d`: after the iteration; for optax
-            optimisers, which do not know it then, before its step, and over the shots of the
-            iteration.
-        normal_residual: norm of `R' J' L' L (d - J R x) - damping x` before the iteration's step,
-            which is zero at the solution; after the last one for a lineax solver.
+        data_residual: norm of `L (J R x - d)` over that of `L d`, after the iteration. For optax
+            optimisers: before the iteration's step, and over its shots, as they know no other.
+        normal_residual: norm of `R' J' L' L (d - J R x) - damping x`, which is zero at the
+            solution, before the iteration's step. For a lineax solver: after the last one.
         seconds: wall-clock time of the iteration; the first one after a start contains compilation.
     """
 
@@ -69,15 +75,16 @@ class LinearHistory:
         return len(self.data_residual)
 
 
+@final
 @dataclasses.dataclass(frozen=True)
 class LSRTMResult:
-    """An image and how it was reached.
+    """The result of `lsrtm`.
 
     Attributes:
         image: the perturbation `R x`, with the structure of the background.
-        history: one row an iteration, those before a resumption included.
-        report: what a lineax solver says of itself: "num_steps" and so on, and its "result" in
-            words; else empty.
+        history: one row for each iteration, those before a resumption included.
+        report: the statistics of a lineax solver, such as "num_steps", and its "result" in words;
+            empty for other solvers.
     """
 
     image: PyTree
@@ -86,12 +93,17 @@ class LSRTMResult:
 
     @property
     def found(self) -> PyTree:
-        """The image."""
+        """The image, under the name that results of `fwi` and `lsrtm` share."""
         return self.image
 
 
+@final
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `fwi` or `lsrtm`; `result` holds what they would return, so far."""
+    """Raised after Ctrl-C during `fwi` or `lsrtm`.
+
+    Attributes:
+        result: what they would have returned after the last finished iteration.
+    """
 
     def __init__(self, message: str, result: FWIResult | LSRTMResult):
         super().__init__(message)

@@ -1,15 +1,16 @@
-"""The sizes of data, misfits and gradients: what an inversion finds must not depend on the units of
-the data.
+"""The sizes of data, misfits and gradients, so that the result of an inversion does not depend on
+the units of the data.
 
-Misfits of ondax know how they grow with the traces, so the loop evaluates them for traces of size
-one. Gradients are taken of the misfit over its own value, and brought by powers of two, which leave
-all digits alone, to the size that an optimiser needs.
+It is known how the misfits of ondax grow with the traces, so they are evaluated for traces that are
+divided by their size. The gradient is that of the misfit divided by its own value, and is then
+multiplied to the size that an optimiser needs. All factors are powers of two, which change no digit
+of a number.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -27,28 +28,26 @@ DEGREES: dict[Any, int] = {
     envelope: 2,
     traveltime: 0,
 }
-"""How misfits grow with predicted and observed traces: like this power of their size."""
+"""How misfits grow when predicted and observed traces do: like this power of their size."""
 IN_UNITS_OF_DATA: dict[Any, tuple[str, ...]] = {huber: ("threshold",)}
-"""Their arguments that must grow along with the traces."""
+"""Arguments of misfits that have the units of the traces."""
 
-FITS = 90  # binary exponent up to which values and gradients leave room on either side in float32
-ALIKE = 1e-4  # relative difference of two updates that are the same but for an optimiser's epsilon
-SIZES = (
-    1.0,
-    2.0**-8,
-    2.0**10,
-    2.0**40,
-)  # of gradients: below, an epsilon of 1e-8 would show; above, squares overflow
-SWELL = (1.0, 4.0, 0.25, 2.0)  # what successive gradients are multiplied by
+FITS = 90  # numbers of 2**-FITS to 2**FITS can still be multiplied by others in float32
+ALIKE = 1e-4  # relative difference of two updates that differ by an optimiser's epsilon only
+# Sizes of gradients to try: with smaller ones, an epsilon of 1e-8 would matter; squares of larger
+# ones overflow.
+SIZES = (1.0, 2.0**-8, 2.0**10, 2.0**40)
+SWELL = (1.0, 4.0, 0.25, 2.0)  # factors of successive gradients
 
 
+@final
 class SizedMisfit(NamedTuple):
-    """A misfit of traces over their size.
+    """A misfit of traces that are divided by their size.
 
     Attributes:
-        of: predicted and observed traces, both times `2**-of_traces`, to a value.
-        of_traces: that power.
-        of_value: the misfit is the value times two to this power.
+        of: a function of predicted and observed traces, both multiplied by `2**-of_traces`.
+        of_traces: see `of`.
+        of_value: the misfit of the traces themselves is `2**of_value` times what `of` returns.
     """
 
     of: Callable[[Any, Any], Any]
@@ -57,44 +56,54 @@ class SizedMisfit(NamedTuple):
 
 
 def sized(misfit: Callable[[Any, Any], Any], power: int) -> SizedMisfit:
-    """The misfit for traces over `2**power`; a function that is not of ondax sees them as they
-    are."""
+    """A misfit for traces that are divided by `2**power`.
+
+    A misfit that is not of ondax gets the traces as they are.
+
+    Args:
+        misfit: a misfit; one of ondax may be bound to arguments by `functools.partial`.
+        power: binary exponent of the largest sample of the traces.
+    """
     inner: Any = misfit
     arguments: dict[str, Any] = {}
     if isinstance(misfit, functools.partial) and not misfit.args:
-        inner, arguments = misfit.func, misfit.keywords
+        inner, arguments = misfit.func, dict(misfit.keywords)
     if inner not in DEGREES:
         return SizedMisfit(misfit, 0, 0)
-    moved = {
-        n: math.ldexp(float(arguments[n]), -power)
-        for n in IN_UNITS_OF_DATA.get(inner, ())
-        if n in arguments
-    }
-    return SizedMisfit(
-        functools.partial(inner, **(arguments | moved)), power, DEGREES[inner] * power
-    )
+    for name in IN_UNITS_OF_DATA.get(inner, ()):
+        if name in arguments:
+            arguments[name] = math.ldexp(float(arguments[name]), -power)
+    return SizedMisfit(functools.partial(inner, **arguments), power, DEGREES[inner] * power)
 
 
 def power_above(peak: float) -> int:
-    """The binary exponent of a positive number; 0 for zero and for what is not finite."""
+    """The least power of two above a positive number, as its exponent; 0 for zero and for what is
+    not finite."""
     return math.frexp(peak)[1] if 0.0 < peak < math.inf else 0
 
 
+def times_power_of_two(number: float, power: int) -> float:
+    """`number * 2**power`; a number that is not finite stays as it is."""
+    return math.ldexp(number, power) if math.isfinite(number) else number
+
+
 def size_of_tree(tree: PyTree) -> int:
-    """The binary exponent of the largest absolute value of any array of a tree."""
-    return power_above(
-        max((float(jnp.max(jnp.abs(x), initial=0.0)) for x in jax.tree.leaves(tree)), default=0.0)
-    )
+    """`power_above` of the largest absolute value in the arrays of a tree."""
+    largest = 0.0
+    for x in jax.tree.leaves(tree):
+        largest = max(largest, float(jnp.max(jnp.abs(x), initial=0.0)))
+    return power_above(largest)
 
 
 # ---------------------------------------------------------------- in JAX
 
 
 def shifted(tree: PyTree, power: Any) -> PyTree:
-    """A tree of arrays times `2**power`, in two steps, as one of the two may be out of range.
+    """A tree of arrays times `2**power`.
 
-    The barrier keeps XLA from multiplying the constants of several shifts by each other first: what
-    is made larger and then smaller again would pass through infinity, or through zero.
+    It is multiplied twice by the root of that, because `2**power` itself may be out of range. The
+    barrier keeps XLA from multiplying the constants of several such calls with each other first:
+    numbers that are made larger and then smaller again would pass through infinity, or zero.
     """
     half = jnp.asarray(power, jnp.int32) // 2
 
@@ -113,8 +122,8 @@ def exponent(x: Any) -> Array:
 
 
 def norm(tree: PyTree) -> tuple[Array, Array]:
-    """The L2 norm as a number of moderate size and a power of two that it is to be multiplied
-    by."""
+    """The L2 norm of a tree as two numbers, `found` and `power`: it is `found * 2**power`, and
+    `found` can be represented even where the norm cannot."""
     power = functools.reduce(jnp.maximum, [exponent(x) for x in jax.tree.leaves(tree)])
     return optax.tree.norm(shifted(tree, -power)), power
 
@@ -122,8 +131,11 @@ def norm(tree: PyTree) -> tuple[Array, Array]:
 def relative_gradient(
     objective: Callable[[PyTree], Array], params: PyTree
 ) -> tuple[Array, PyTree, Array]:
-    """Value, gradient over `2**power`, and that power: about the size of the value, so that it does
-    not matter."""
+    """The value of a function, its gradient divided by `2**power`, and `power`.
+
+    `2**power` is about the value, so that the size of the function makes no difference to the
+    numbers in the gradient's computation.
+    """
     value, pull = jax.vjp(objective, params)
     power = exponent(value)
     (gradient,) = pull(shifted(jnp.ones_like(value), -power))
@@ -131,7 +143,7 @@ def relative_gradient(
 
 
 def power_to_one(size: Any, power: Any) -> Any:
-    """The power of two that brings `size * 2**power` to between 1 and 2."""
+    """The power of two by which `size * 2**power` has to be multiplied to lie between 1 and 2."""
     return 1 - jnp.frexp(size)[1] - power
 
 
@@ -139,19 +151,23 @@ def power_to_one(size: Any, power: Any) -> Any:
 
 
 def ignores_size(optimizer: optax.GradientTransformationExtraArgs, params: PyTree) -> bool:
-    """Whether an optimiser makes the same steps whatever all gradients are multiplied by, as Adam
-    does, but for the small number that it adds to its denominators.
+    """Whether an optimiser's steps stay the same if all gradients are multiplied by a constant, as
+    those of Adam do (but for the small number in its denominators).
 
-    Its first step would not tell: clipped or not, Adam's is the same. So gradients grow and shrink
-    from step to step, and are tried at sizes far apart, between some of which a threshold shows.
+    This is tried out. The first step alone would not tell: Adam's first step is the same whether or
+    not gradients are clipped. So several steps are made, with gradients that grow and shrink; and
+    this at sizes far apart, so that a threshold of clipping lies between two of them.
+
+    Args:
+        optimizer: the optimiser.
+        params: arrays of the model's structure, shapes and dtypes.
     """
 
     def steps(size: float) -> list[np.ndarray]:
         random, state = np.random.default_rng(0), optimizer.init(params)
         found: list[np.ndarray] = []
-        for i in range(
-            64
-        ):  # the first steps of a schedule, or of gradients that are added up, may be zero
+        # The first steps may be zero: those of a schedule, or while gradients are accumulated.
+        for i in range(64):
             value = jnp.asarray(size, jnp.float32)
             factor = size * SWELL[i % len(SWELL)]
             gradient = jax.tree.map(
@@ -175,25 +191,35 @@ def ignores_size(optimizer: optax.GradientTransformationExtraArgs, params: PyTre
     try:
         with jax.numpy_dtype_promotion("standard"):
             first, *others = (steps(size) for size in SIZES)
-    except Exception:  # it needs more than can be made up here: take it as it is
+    except Exception:  # the optimiser needs arguments that cannot be made up here
         return False
-    return bool(first) and all(
-        len(first) == len(other)
-        and all(
-            np.linalg.norm(a - b) <= ALIKE * np.linalg.norm(a)
-            for a, b in zip(first, other, strict=True)
-        )
-        for other in others
-    )
+    return bool(first) and all(_alike(first, other) for other in others)
+
+
+def _alike(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+    """Whether two lists hold the same updates, but for an optimiser's epsilon."""
+    if len(first) != len(second):
+        return False
+    for a, b in zip(first, second, strict=True):
+        if not np.linalg.norm(a - b) <= ALIKE * np.linalg.norm(a):  # also where one is NaN
+            return False
+    return True
 
 
 def _gradient_like(x: Array, random: np.random.Generator) -> np.ndarray:
+    """Random values of either sign and of a size about one, in the shape of `x`."""
     return random.choice([-1.0, 1.0], x.shape) * random.uniform(0.5, 1.5, x.shape)
 
 
 def keeps_size(precondition: Callable[[PyTree], PyTree], params: PyTree) -> bool:
-    """Whether a function of gradients makes a thousand times larger ones a thousand times
-    larger."""
+    """Whether the result of a function of gradients grows in proportion to them.
+
+    This is tried out on one random gradient, and on the same times 1024.
+
+    Args:
+        precondition: the function.
+        params: arrays of the gradient's structure, shapes and dtypes.
+    """
     random = np.random.default_rng(0)
     gradient = jax.tree.map(lambda x: jnp.asarray(_gradient_like(x, random), x.dtype), params)
     small, large = (jax.tree.leaves(precondition(shifted(gradient, power))) for power in (0, 10))

@@ -1,9 +1,10 @@
-"""Saving and resuming an inversion.
+"""The file in which an inversion is saved, so that it can be resumed.
 
-One `.npz` file without pickles, so `numpy.load(path)["model"]` reads it anywhere. It holds the
-leaves of the model and of the optimiser's state by name, the history, and a JSON text with the
-fingerprints of the problem. Each save writes a temporary file of a random name beside it, flushes
-that to disk and renames it, so a kill at any moment leaves either the old state or the new one.
+It is one `.npz` file without pickles, so `numpy.load(path)["model"]` reads it anywhere. It holds
+the leaves of the model and of the optimiser's state by name, the history, and a JSON text with the
+fingerprints of the problem. Each save writes a temporary file with a random name beside it, flushes
+that to disk and renames it. So a process that is killed at any moment leaves either the old state
+or the new one.
 """
 
 import json
@@ -31,14 +32,19 @@ NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
-    """Writes a tree of arrays and the fingerprints of the problem it belongs to, atomically.
+    """Write a tree of arrays, and the fingerprints of the problem it belongs to, at one stroke.
+
+    Args:
+        path: of the file.
+        tree: a tree of arrays, whose leaves get their paths in the tree as names.
+        problem: the problem.
 
     Raises:
-        OSError: the disk is full, for example; then the state saved before is untouched.
+        OSError: the disk is full, for example; the state saved before is then still there.
     """
     header = json.dumps({"format": _FORMAT, "problem": problem.fingerprints})
-    # A new file of a name that nobody can foresee: a link laid there beforehand would lead us
-    # elsewhere.
+    # A name that nobody can foresee: otherwise somebody could put a link there, and it would be
+    # written to where that leads.
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | NOFOLLOW, 0o666)
     try:
@@ -52,7 +58,7 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    with suppress(OSError):  # the new name has to reach the disk too, where folders can be told so
+    with suppress(OSError):  # flush the new name to disk too; not every system can do this
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -61,11 +67,20 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
 
 
 def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
-    """Reads a tree back, with the structure of `like`.
+    """Read a tree of arrays back.
+
+    Args:
+        path: of the file.
+        like: a tree of the structure, shapes and dtypes that are expected.
+        problem: the problem that the state has to belong to.
+
+    Returns:
+        A tree with the structure of `like`.
 
     Raises:
-        ValueError: if the file is not such a state, is damaged, or belongs to another problem; says
-            in which parts they differ.
+        FileNotFoundError: there is no file.
+        ValueError: the file is not such a state, is damaged, or belongs to another problem; the
+            message says in which parts the problems differ.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -79,9 +94,7 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
         missing = [name for name, _ in _named_leaves(like) if name not in arrays]
     except FileNotFoundError:
         raise
-    except (
-        Exception
-    ) as error:  # a damaged archive fails in as many ways as there are in what it is made of
+    except Exception as error:  # NumPy, zipfile and json raise errors of many types
         raise ValueError(
             f"{_no_state(path)} ({type(error).__name__}: {_first_line(error)}). {_REMEDY}"
         ) from error
@@ -89,10 +102,9 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
     if differing:
         raise ValueError(
             f"{path} belongs to another inversion, which differs in {', '.join(differing)}. "
-            "Restore what it was saved "
-            "with to go on; or delete the file or give another path to start afresh; or, if you "
-            "vouch that the difference "
-            f"does not matter, pass trust={tuple(differing)!r}"
+            "Restore what it was saved with to go on; or delete the file or give another path to "
+            "start afresh; or, if you vouch that the difference does not matter, pass "
+            f"trust={tuple(differing)!r}"
         )
     if missing:
         raise ValueError(f"{_no_state(path)} (it lacks {', '.join(missing)}). {_REMEDY}")
@@ -107,19 +119,23 @@ _REMEDY = "Delete it, or give another path to `save`, to start afresh"
 
 
 def _first_line(error: Exception) -> str:
+    """The first line of an error's message; some have none."""
     return (str(error).splitlines() or [""])[0]
 
 
 def _no_state(path: Path) -> str:
+    """The beginning of the message for a file that cannot be read."""
     return f"{path} is not a state saved by ox.fwi or ox.lsrtm, or it is damaged"
 
 
 @contextmanager
 def only_writer(path: Path | None) -> Iterator[None]:
-    """Within it, this call alone writes to a path.
+    """Within it, no other call can write to the same path: it holds a lock file beside that.
+
+    Without effect where the system or the disk has no locks, or if `path` is None.
 
     Raises:
-        ValueError: another one does, in this process or another.
+        ValueError: another call holds the lock, in this process or another.
     """
     if path is None or fcntl is None:
         yield
@@ -132,7 +148,7 @@ def only_writer(path: Path | None) -> Iterator[None]:
             f"save={str(path)!r}: process {error.filename} is writing to it. Let it end, or give "
             "another path to `save`"
         ) from None
-    except OSError:  # a disk without locks, over a network for example, or without room for one
+    except OSError:  # the disk has no locks (over a network, for example), or no room for a file
         handle = None
     if handle is None:
         yield
@@ -142,18 +158,19 @@ def only_writer(path: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == owner:  # not in a forked child, whose handle is closed
+        if os.getpid() == owner:  # not in a forked child, where `_let_go` has closed the handle
             _HELD.discard(handle)
             with suppress(OSError):
                 os.unlink(beside)
             os.close(handle)
 
 
-_HELD: set[int] = set()  # handles of locks
+_HELD: set[int] = set()  # handles of the lock files that this process holds
 
 
 def _let_go() -> None:
-    """In a forked child: the lock is the parent's, and must not outlive it."""
+    """In a forked child, close the handles of locks: they are the parent's, and the child must not
+    keep them locked after the parent has ended."""
     for handle in _HELD:
         with suppress(OSError):
             os.close(handle)
@@ -164,11 +181,17 @@ _forks.in_child(_let_go)
 
 
 def _locked(beside: Path) -> int:
-    """A handle of a file that this call alone has locked; the system drops the lock when the
-    process ends, however it does.
+    """Open and lock a file; the system removes the lock when the process ends, in whatever way.
+
+    Args:
+        beside: path of the lock file.
+
+    Returns:
+        The handle of the file, in which the number of this process is written.
 
     Raises:
-        BlockingIOError: another one has; `filename` is its process.
+        BlockingIOError: another call has locked it; `filename` is the number of its process.
+        OSError: the file cannot be opened or locked.
     """
     assert fcntl is not None
     while True:
@@ -180,7 +203,7 @@ def _locked(beside: Path) -> int:
                 os.ftruncate(handle, 0)
                 os.write(handle, f"{os.getpid()}\n".encode())
                 return handle
-            os.close(handle)  # its owner has just removed it
+            os.close(handle)  # its owner has just removed it, and another one has the name
         except FileNotFoundError:
             os.close(handle)
         except BlockingIOError as error:
@@ -193,26 +216,34 @@ def _locked(beside: Path) -> int:
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
+    """The leaves of a tree with their paths in it, such as "optimizer.0.mu"."""
     leaves = jax.tree.leaves_with_path(tree)
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
 
 
 def _is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed key of JAX's random numbers."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:
+    """A leaf as it is saved; see `_from_numpy`."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def _from_numpy(name: str, array: np.ndarray, like: Any) -> Any:
-    grows = name == "history"  # by an iteration each time
+    """A leaf as it was saved, of the type of `like`.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    grows = name == "history"  # has one row for each iteration
     if not grows and not _is_key(like) and array.shape != np.shape(like):
         raise ValueError(f"{name} has shape {array.shape}, not {np.shape(like)}")
     if isinstance(like, np.ndarray):
         return array
     if _is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-    if array.dtype.kind == "V":  # NumPy knows bfloat16 and its kin by their size only
+    if array.dtype.kind == "V":  # NumPy reads bfloat16 and similar types back as plain bytes
         array = array.view(like.dtype)
     return jnp.asarray(array)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int32, PyTree
+from jaxtyping import Array, Float, Float64, Int32, PyTree
 
 from .constraints import Bounds, bounded, masked
 from .sizes import norm, power_to_one, relative_gradient, shifted
@@ -17,14 +18,14 @@ Traces = Float[Array, "shot *components receiver time"]
 Shots = Int32[Array | Any, " batch"]
 
 
+@final
 class Numbers(NamedTuple):
     """What an iteration reports.
 
     Attributes:
         misfit: value of the objective.
-        gradient_norm: L2 norm of the gradient given to the optimiser, over two to the power
-            `of_norm`.
-        model_change: root mean square.
+        gradient_norm: L2 norm of the gradient given to the optimiser, divided by `2**of_norm`.
+        model_change: root mean square of the step, in units of the model.
         of_norm: see `gradient_norm`.
     """
 
@@ -34,15 +35,15 @@ class Numbers(NamedTuple):
     of_norm: Int32[Array, ""]
 
 
+@final
 class Setting(NamedTuple):
-    """Arrays that stay the same through all iterations; `bounds` and `mask` are None where there
-    are none.
+    """Arrays that stay the same through all iterations.
 
     Attributes:
-        observed: traces over their size.
-        bounds: of the model.
-        mask: factors of the gradient.
-        down: a power of two that predicted traces are multiplied by, to be compared with them.
+        observed: traces, divided by their size, a power of two.
+        bounds: lower and upper bounds of the model, or None.
+        mask: factors of the gradient, or None.
+        down: one over that power of two: predicted traces are multiplied by it.
     """
 
     observed: Traces
@@ -51,17 +52,30 @@ class Setting(NamedTuple):
     down: Float[Array, ""]
 
 
+@final
 class Seen(NamedTuple):
-    """What the optimiser sees: the objective times `2**power`.
+    """The size of the objective that an optimiser sees: it is given the objective times `2**power`.
 
     Attributes:
         power: that power.
-        known: whether it is; if not, it is chosen so that the root mean square of the gradient is
-            between 1 and 2.
+        known: whether `power` has been chosen; if not, the next iteration chooses it so that the
+            root mean square of its gradient is between 1 and 2.
     """
 
     power: Int32[Array, ""]
     known: Any
+
+
+def seen_from(power: Float64[np.ndarray, ""]) -> Seen:
+    """What an optimiser sees, from the number that states hold: `Seen.power`, or NaN if that is not
+    known."""
+    known = bool(np.isfinite(power))
+    return Seen(jnp.asarray(int(power) if known else 0, jnp.int32), jnp.asarray(known))
+
+
+def power_of(seen: Seen) -> Float64[np.ndarray, ""]:
+    """The number that states hold of what an optimiser sees; the inverse of `seen_from`."""
+    return np.array(float(seen.power) if bool(seen.known) else math.nan)
 
 
 Step = Callable[[PyTree, Any, Setting, Seen, Shots | None], tuple[PyTree, Any, Seen, Numbers]]
@@ -77,19 +91,22 @@ def make_step(
     preconditioned_at: int | None,
     searches: bool,
 ) -> Step:
-    """Compiles `step(params, opt_state, setting, seen, shots) -> params, opt_state, seen, numbers`.
+    """Compile one iteration, `step(params, opt_state, setting, seen, shots) -> params, opt_state,
+    seen, numbers`.
+
+    The line search of an optimiser is part of it. (Called outside of a compiled function, optax
+    would trace the search again in every iteration.)
 
     Args:
-        F: model to traces.
-        static: what completes `params` to the model.
-        optimizer: gets the misfit as `value_fn`, over the same shots.
-        misfit: of predicted and observed traces over their size.
-        precondition: of the gradient.
-        preconditioned_at: it sees the gradient of the objective times two to this power; of any
-            size if None.
-        searches: whether the optimiser keeps value and gradient of the model where its line search
-            ended. To compile the search with the rest matters: on its own, it is traced anew by
-            every iteration.
+        F: a function from model to traces.
+        static: the leaves of the model that are not in `params`.
+        optimizer: the optimiser; it is given the objective too, as `value_fn`, over the same shots.
+        misfit: a function of predicted and observed traces, both divided by their size.
+        precondition: a function of the gradient, or None.
+        preconditioned_at: `precondition` is given the gradient times `2**preconditioned_at`; if
+            None, in any size.
+        searches: whether the optimiser's state keeps value and gradient at the end of its line
+            search.
     """
 
     @jax.jit
@@ -103,33 +120,65 @@ def make_step(
             level = -power if preconditioned_at is None else preconditioned_at
             return precondition(shifted(gradient, power + level)), -level
 
-        value, gradient, value_fn, seen, numbers = evaluated(
-            objective, params, opt_state, seen, searches, changed
+        new_params, opt_state, seen, numbers = optimizer_step(
+            optimizer, objective, params, opt_state, seen, searches, changed
         )
-        with jax.numpy_dtype_promotion(
-            "standard"
-        ):  # optax mixes dtypes, also for those who forbid it elsewhere
-            updates, opt_state = optimizer.update(
-                gradient, opt_state, params, value=value, grad=gradient, value_fn=value_fn
-            )
-        new_params = optax.apply_updates(params, updates)
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
-        if (
-            setting.mask is not None
-        ):  # weight decay, noise and preconditioners move what has no gradient, too
+        if setting.mask is not None:
+            # Weight decay, noise and preconditioners change values without a gradient, too.
             new_params = jax.tree.map(
                 lambda new, old, factor: jnp.where(factor == 0.0, old, new),
                 new_params,
                 params,
                 setting.mask,
             )
-        change = (
-            optax.tree.norm(optax.tree.sub(new_params, params)) / optax.tree.size(params) ** 0.5
-        )
-        return new_params, strong(opt_state), seen, numbers._replace(model_change=change)
+        distance = optax.tree.norm(optax.tree.sub(new_params, params))
+        change = distance / optax.tree.size(params) ** 0.5
+        return new_params, opt_state, seen, numbers._replace(model_change=change)
 
     return step
+
+
+def _unchanged(gradient: PyTree, power: Any) -> tuple[PyTree, Any]:
+    """The gradient as it is; see `optimizer_step`."""
+    return gradient, power
+
+
+def optimizer_step(
+    optimizer: optax.GradientTransformationExtraArgs,
+    objective: Objective,
+    params: PyTree,
+    opt_state: Any,
+    seen: Seen,
+    searches: bool,
+    changed: Callable[[PyTree, Any], tuple[PyTree, Any]] = _unchanged,
+) -> tuple[PyTree, Any, Seen, Numbers]:
+    """One step of an optax optimiser.
+
+    Args:
+        optimizer: the optimiser.
+        objective: the function to be minimised.
+        params: where it stands.
+        opt_state: the optimiser's state.
+        seen: the size of the objective that the optimiser sees.
+        searches: whether its state keeps value and gradient at the end of a line search.
+        changed: what is done to the gradient before the optimiser sees it. Takes and returns a
+            gradient and a power: the true gradient is `2**power` times the given one.
+
+    Returns:
+        The new parameters; the optimiser's new state; what it sees from now on; and the numbers of
+        the iteration, of which `model_change` is not filled in.
+    """
+    value, gradient, value_fn, seen, numbers = evaluated(
+        objective, params, opt_state, seen, searches, changed
+    )
+    # optax mixes dtypes, which users may have forbidden for all other code.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(
+            gradient, opt_state, params, value=value, grad=gradient, value_fn=value_fn
+        )
+    return optax.apply_updates(params, updates), strong(opt_state), seen, numbers
 
 
 def evaluated(
@@ -138,22 +187,15 @@ def evaluated(
     opt_state: Any,
     seen: Seen,
     searches: bool,
-    changed: Callable[[PyTree, Any], tuple[PyTree, Any]] = lambda gradient, power: (
-        gradient,
-        power,
-    ),
+    changed: Callable[[PyTree, Any], tuple[PyTree, Any]],
 ) -> tuple[Array, PyTree, Objective, Seen, Numbers]:
-    """Value and gradient as the optimiser sees them, the function whose they are, and what the
-    iteration reports.
+    """Value and gradient of the objective as the optimiser sees them.
 
-    Args:
-        objective: to be minimised.
-        params: where.
-        opt_state: the optimiser's.
-        seen: what it sees.
-        searches: whether the state holds value and gradient.
-        changed: what becomes of the gradient before it is seen: from a gradient and the power of
-            two that it is to be multiplied by to the same.
+    Arguments are as in `optimizer_step`.
+
+    Returns:
+        Value; gradient; the objective as the optimiser sees it; its size, chosen now if it was not
+        known; and the numbers of the iteration, of which `model_change` is not filled in.
     """
 
     def value_fn(params):
@@ -185,17 +227,25 @@ def objective_of(
     shots: Shots | None,
     params: PyTree,
 ) -> Float[Array, ""]:
-    """The misfit of a model, of traces over their size."""
+    """The misfit of a model, whose gradient obeys bounds and mask; arguments as in `make_step`.
+
+    Args:
+        F: a function from model to traces.
+        static: the leaves of the model that are not in `params`.
+        misfit: a function of predicted and observed traces, both divided by their size.
+        setting: observed traces, bounds and mask.
+        shots: numbers of the shots to be modelled; None for all.
+        params: floating-point arrays of the model.
+    """
     if setting.bounds is not None:
         params = bounded(params, *setting.bounds)
     if setting.mask is not None:
         params = masked(params, setting.mask)
     model = eqx.combine(params, static)
-    predicted, observed = (
-        (F(model), setting.observed)
-        if shots is None
-        else (F(model, shots=shots), setting.observed[shots])
-    )
+    if shots is None:
+        predicted, observed = F(model), setting.observed
+    else:
+        predicted, observed = F(model, shots=shots), setting.observed[shots]
     return misfit(predicted * setting.down, observed)
 
 
@@ -204,14 +254,15 @@ def power_of_first_step(
 ) -> int:
     """The power of two that brings the norm of the first gradient to between 1 and 2.
 
-    L-BFGS makes its first step as long as the gradient, 1 at most. With a gradient of 1e-5 that
-    step is lost in the rounding of a velocity, and the search ends where it began.
+    The first step of L-BFGS has the length of the gradient, but 1 at most. If the gradient were
+    1e-5, that step would be lost in the rounding of velocities, and the search would end where it
+    began.
     """
 
+    # `setting` is an argument: if the observed traces were constants of the program, XLA would
+    # spend more time on them than the wave solves take.
     @jax.jit
-    def size(
-        setting, params
-    ):  # observed traces as constants would take XLA longer to fold than the solves take
+    def size(setting, params):
         _, gradient, power = relative_gradient(lambda params: objective(setting, params), params)
         found, more = norm(gradient)
         return found, power + more
@@ -226,13 +277,13 @@ def power_of_size(size: float) -> int:
 
 
 def strong(opt_state: PyTree) -> PyTree:
-    """The same state as arrays without weak types, which a saved file could not tell and which
-    would compile the step twice."""
+    """The same state as arrays of the same dtypes, but never of JAX's weak type: a file does not
+    keep that, and the step would be compiled twice."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype), opt_state)
 
 
 def searches_line(opt_state: PyTree) -> bool:
-    """Whether an optimiser's state holds the value and gradient found by a line search."""
+    """Whether an optimiser's state keeps the value and gradient at the end of a line search."""
     return all(
         any(found is not None for _, found in optax.tree.get_all_with_path(opt_state, name))
         for name in ("value", "grad")

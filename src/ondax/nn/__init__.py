@@ -1,8 +1,8 @@
 """Wave operators as equinox layers.
 
-They stand in `eqx.nn.Sequential` beside convolutions and dense layers, and follow equinox: channels
-first, no batch axis (`jax.vmap` adds one). The channels of a model or image are the equation's
-parameters in its order, those of traces and weights are shots:
+They can be used in `eqx.nn.Sequential` beside convolutions and dense layers, and follow equinox:
+channels come first, and there is no batch axis (`jax.vmap` adds one). The channels of a model or
+image are the parameters of the equation, in its order; those of all others are shots:
 
     model, image    (parameter, *grid)
     traces          (shot, [component,] receiver, time)
@@ -10,9 +10,9 @@ parameters in its order, those of traces and weights are shots:
     weights         (shot, *grid)
     wavefield       (shot, frame, *coarse grid)
 
-A layer is fixed unless asked: what it is made with (wavelet, positions, background model) is no
-leaf of the network's tree, so `eqx.filter_grad` neither trains nor pays for it, unless
-`trainable=True` makes it one.
+By default nothing in a layer is trained: the wavelet, the positions and the background model that
+it is made with are not leaves of the network's tree, so `eqx.filter_grad` computes no gradients of
+them. `trainable=True` makes the model a leaf, and a wavelet given to a layer is always one.
 """
 
 from .born import Born as Born

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -12,16 +14,21 @@ from .held import Held
 from .modelling import points_only
 
 
+@final
 class Born(eqx.Module):
-    """Perturbation to Born traces (demigration), linear, at a background model. Its adjoint is
-    `Migration`.
+    """A linear layer from perturbation to Born traces (demigration), at a background model.
+
+    Its adjoint is `Migration`.
 
     Args:
         F: the propagator.
-        background: the model around which modelling is linearised, as F takes it. While it stays
-            the same, so does the history of its wavefields, which is computed once.
+        background: the model around which modelling is linearised, as F takes it. As long as it
+            stays the same, its wavefields are modelled only once.
         trainable: make the background a leaf of the network; its gradient costs two runs of the
             linearised scheme.
+
+    Raises:
+        ValueError: the survey's sources are extended, or the model does not fit the equation.
     """
 
     F: Propagator
@@ -34,18 +41,26 @@ class Born(eqx.Module):
     def __call__(
         self, perturbation: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot *components receiver time"]:
-        """Born traces of perturbed parameters."""
+        """Born traces of a perturbation, one channel for each parameter, in its units.
+
+        Raises:
+            ValueError: another shape.
+        """
         background = self.background(perturbation.dtype)
         return self.F.jacobian(background).mv(from_channels(self.F, perturbation))
 
 
+@final
 class Migration(eqx.Module):
-    """Traces to image (reverse-time migration): the adjoint of `Born`.
+    """A linear layer from traces to image (reverse-time migration): the adjoint of `Born`.
 
     Args:
         F: the propagator.
         background: the migration model, as F takes it.
         trainable: make the background a leaf of the network.
+
+    Raises:
+        ValueError: the survey's sources are extended, or the model does not fit the equation.
     """
 
     F: Propagator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -10,19 +10,22 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .._types import Model
 from ..propagator import Propagator
 from .held import Held
-from .modelling import at_call, extended_only
+from .modelling import extended_only, model_of_call
 
 
 class AbstractExtendedLayer(eqx.Module):
-    """What both layers hold.
+    """What the layers for extended sources have in common.
 
     Args:
-        F: the propagator, of a survey of `ox.Extended` sources.
-        model: held by the layer, as F takes it; None to give it with each call, as the second
-            argument.
-        wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the
-            survey's, fixed.
+        F: the propagator, with a survey of `ox.Extended` sources.
+        model: the model that the layer holds, as F takes it; None to give one with each call, as
+            the second argument.
+        wavelet: a wavelet of the survey's shape, which is trained, starting from these values; None
+            for the survey's own, which is not.
         trainable: make the model a leaf of the network.
+
+    Raises:
+        ValueError: the survey's sources are points.
     """
 
     F: Propagator
@@ -41,16 +44,21 @@ class AbstractExtendedLayer(eqx.Module):
         self.model, self.wavelet = _held(model, trainable), _held(wavelet, True)
 
     def _at_call(self, model: Any, dtype: Any) -> tuple[Model, Any]:
-        """Model and wavelet of a call."""
+        """Model and wavelet of a call, in the dtype of its input.
+
+        Raises:
+            ValueError: a model is missing, or given both to the layer and to the call.
+        """
         wavelet = None if self.wavelet is None else self.wavelet(dtype)
-        return at_call(self.model, self.F, model, dtype), wavelet
+        return model_of_call(self.model, self.F, model, dtype), wavelet
 
 
+@final
 class ExtendedModelling(AbstractExtendedLayer):
-    """Weights, and a model, to traces; linear in the weights. Its adjoint in the weights is
-    `ExtendedAdjoint`.
+    """A layer from weights and a model to traces, linear in the weights.
 
-    Differentiable in weights, model and wavelet; arguments as of `AbstractExtendedLayer`.
+    Its adjoint in the weights is `ExtendedAdjoint`. It is differentiable in weights, model and
+    wavelet. Its arguments are those of `AbstractExtendedLayer`.
     """
 
     def __call__(
@@ -60,15 +68,22 @@ class ExtendedModelling(AbstractExtendedLayer):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components receiver time"]:
-        """Traces."""
+        """Traces of weights, which are source strengths per volume on the grid's points.
+
+        Raises:
+            ValueError: a wrong shape; or a model is missing, or given twice.
+        """
         at, wavelet = self._at_call(model, weights.dtype)
         return self.F(at, weights=weights, wavelet=wavelet)
 
 
+@final
 class ExtendedAdjoint(AbstractExtendedLayer):
-    """Traces, and a model, to weights: the adjoint of `ExtendedModelling` in the weights.
+    """A layer from traces and a model to weights: the adjoint of `ExtendedModelling` in the
+    weights.
 
-    Differentiable in traces, model and wavelet; arguments as of `AbstractExtendedLayer`.
+    It is differentiable in traces, model and wavelet. Its arguments are those of
+    `AbstractExtendedLayer`.
     """
 
     def __call__(
@@ -78,10 +93,15 @@ class ExtendedAdjoint(AbstractExtendedLayer):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *grid"]:
-        """Weights."""
+        """Adjoint weights of traces.
+
+        Raises:
+            ValueError: a wrong shape; or a model is missing, or given twice.
+        """
         at, wavelet = self._at_call(model, data.dtype)
         return self.F.adjoint(at, data, wavelet=wavelet)
 
 
 def _held(tree: Any, trainable: bool) -> Held | None:
+    """What a layer holds of a tree of arrays; None for None."""
     return None if tree is None else Held(tree, trainable)

@@ -1,9 +1,9 @@
-"""Arrays that a layer holds: fixed, or trainable."""
+"""Arrays that a layer holds, either fixed or trainable."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -12,9 +12,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 
+@final
 class Fixed:
-    """Arrays that are no leaves of any tree. Immutable; equal if their contents are, so that jit
-    knows them again."""
+    """A tree of arrays that is not seen as a tree: JAX finds no leaves in it.
+
+    It is immutable, and equal to another one of the same contents, so that `jax.jit` does not
+    compile again for it.
+    """
 
     __slots__ = ("_digest", "_leaves", "_structure")
 
@@ -32,24 +36,25 @@ class Fixed:
 
     @property
     def tree(self) -> PyTree:
+        """The tree of arrays, as NumPy arrays that cannot be written to."""
         return jax.tree.unflatten(self._structure, self._leaves)
 
     def __hash__(self) -> int:
         return hash((self._digest, self._structure))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fixed) and (self._digest, self._structure) == (
-            other._digest,
-            other._structure,
-        )
+        if not isinstance(other, Fixed):
+            return False
+        return self._digest == other._digest and self._structure == other._structure
 
 
+@final
 class Held(eqx.Module):
-    """A tree of arrays inside a layer, such as a background model.
+    """A tree of arrays that a layer holds, such as a background model.
 
     Args:
-        tree: the arrays.
-        trainable: make them leaves of the network's tree.
+        tree: the tree.
+        trainable: make the arrays leaves of the network's tree.
     """
 
     trainable: PyTree
@@ -60,6 +65,6 @@ class Held(eqx.Module):
         self.fixed = None if trainable else Fixed(tree)
 
     def __call__(self, dtype: Any) -> PyTree:
-        """The arrays, in the floating-point type of what they work on."""
+        """The tree, with arrays of the given floating-point dtype: that of the layer's input."""
         tree = self.trainable if self.fixed is None else self.fixed.tree
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)

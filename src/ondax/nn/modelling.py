@@ -1,8 +1,8 @@
-"""Modelling as layers: from model to traces, and from source to traces and back."""
+"""Layers from model to traces, and from the wavelets of point sources to traces and back."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -13,13 +13,17 @@ from .channels import from_channels
 from .held import Held
 
 
+@final
 class Modelling(eqx.Module):
-    """Model to traces.
+    """A layer from model to traces.
 
     Args:
-        F: the propagator; a survey of extended sources needs `ExtendedModelling`.
-        wavelet: a trainable wavelet, shaped like the survey's, to start from; None for the
-            survey's, fixed.
+        F: the propagator; for a survey of extended sources, use `ExtendedModelling`.
+        wavelet: a wavelet of the survey's shape, which is trained, starting from these values; None
+            for the survey's own, which is not.
+
+    Raises:
+        ValueError: the survey's sources are extended.
     """
 
     F: Propagator
@@ -34,31 +38,44 @@ class Modelling(eqx.Module):
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot *components receiver time"]:
-        """Traces of a model whose channels are the equation's parameters."""
+        """Traces of a model, one channel for each parameter of the equation, in its units.
+
+        Raises:
+            ValueError: another shape.
+        """
         wavelet = None if self.wavelet is None else self.wavelet(model.dtype)
         return self.F(from_channels(self.F, model), wavelet=wavelet)
 
 
 class AbstractLayerAtModel(eqx.Module):
-    """What layers hold that are linear in their input, at a background model.
+    """What linear layers at a background model have in common.
 
     Args:
         F: the propagator.
         model: the background, as F takes it.
         trainable: make the background a leaf of the network.
+
+    Attributes:
+        extended: name of the layer to use for extended sources instead.
+
+    Raises:
+        ValueError: the survey's sources are extended.
     """
 
     F: Propagator
     model: Held
-    extended: eqx.AbstractClassVar[str]  # the layer for extended sources
+    extended: eqx.AbstractClassVar[str]
 
     def __init__(self, F: Propagator, model: Model, *, trainable: bool = False) -> None:
         self.F, self.model = points_only(F, self.extended), Held(model, trainable)
 
 
+@final
 class LinearModelling(AbstractLayerAtModel):
-    """Wavelets to traces, linear. Its adjoint is `AdjointModelling`. Arguments as of
-    `AbstractLayerAtModel`."""
+    """A linear layer from wavelets to traces, at a background model.
+
+    Its adjoint is `AdjointModelling`. Its arguments are those of `AbstractLayerAtModel`.
+    """
 
     extended: ClassVar[str] = "ExtendedModelling"
 
@@ -68,13 +85,20 @@ class LinearModelling(AbstractLayerAtModel):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components receiver time"]:
-        """Traces of wavelets, shaped like the survey's."""
+        """Traces of wavelets, which have the shape of the survey's.
+
+        Raises:
+            ValueError: another shape.
+        """
         return self.F(self.model(wavelet.dtype), wavelet=wavelet)
 
 
+@final
 class AdjointModelling(AbstractLayerAtModel):
-    """Traces to wavelets: the adjoint of `LinearModelling`. Arguments as of
-    `AbstractLayerAtModel`."""
+    """A linear layer from traces to wavelets: the adjoint of `LinearModelling`.
+
+    Its arguments are those of `AbstractLayerAtModel`.
+    """
 
     extended: ClassVar[str] = "ExtendedAdjoint"
 
@@ -84,19 +108,35 @@ class AdjointModelling(AbstractLayerAtModel):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components source time"]:
-        """Adjoint wavelets of traces."""
+        """Adjoint wavelets of traces.
+
+        Raises:
+            ValueError: another shape.
+        """
         return self.F.adjoint(self.model(data.dtype), data)
 
 
 def points_only(F: Propagator, instead: str) -> Propagator:
-    """Refuse a survey of extended sources."""
+    """The propagator itself, if its survey's sources are points.
+
+    Args:
+        F: the propagator.
+        instead: name of the layer to use for extended sources, for the message.
+
+    Raises:
+        ValueError: they are extended.
+    """
     if F.survey.extended:
         raise ValueError(f"the survey's sources are extended: use ox.nn.{instead}")
     return F
 
 
 def extended_only(F: Propagator) -> Propagator:
-    """Refuse a survey of point sources."""
+    """The propagator itself, if its survey's sources are extended.
+
+    Raises:
+        ValueError: they are points.
+    """
     if not F.survey.extended:
         raise ValueError(
             "the survey's sources are points: make it ox.Survey(ox.Extended(shots), ...)"
@@ -104,11 +144,17 @@ def extended_only(F: Propagator) -> Propagator:
     return F
 
 
-def at_call(held: Held | None, F: Propagator, model: Any, dtype: Any) -> Model:
-    """The model given at a call, or else the one the layer holds.
+def model_of_call(held: Held | None, F: Propagator, model: Any, dtype: Any) -> Model:
+    """The model of a call: the one that the layer holds, or the one that is given with the call.
+
+    Args:
+        held: what the layer holds, or None.
+        F: the propagator.
+        model: what is given, (parameter, *grid), or None.
+        dtype: floating-point dtype for what the layer holds.
 
     Raises:
-        ValueError: there is none, or one too many.
+        ValueError: there is none, or there are two.
     """
     if (held is None) == (model is None):
         raise ValueError("give the model either to the layer or with each call")

@@ -1,14 +1,14 @@
-"""Whole wavefields, decimated in space and time, as what goes in or comes out of a layer.
+"""Layers whose input or output is a whole wavefield, decimated in space and time.
 
-Every `space`-th grid point along each axis becomes a receiver or a source of its own, and what
-holds for those holds
-here: frames are at true times, time dispersion being taken out (see `Propagator`). That costs
-memory for samples at every time step, (steps, points): meant for coarse wavefields.
+Every `space`-th grid point along each axis becomes a receiver or a source. So what holds for
+receivers and sources holds for wavefields: frames are at true times, as time dispersion is removed
+(see `Propagator`). The layers are for coarse wavefields, because they need memory for the samples
+of all these points at every internal time step.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -26,14 +26,19 @@ from .held import Held
 from .modelling import points_only
 
 
+@final
 class WavefieldModelling(eqx.Module):
-    """Model to wavefield: what receivers at every few grid points would record.
+    """A layer from model to wavefield: what receivers at every few grid points would record.
 
     Args:
-        F: the propagator; the survey's own receivers are left out. The field is the survey's
-            `receiver`.
+        F: the propagator. Its survey's receivers are replaced by grid points, which record the same
+            component (`Survey.receiver`).
         space: keep every `space`-th grid point along each axis, from the first.
         time: keep every `time`-th sample of the survey, from the first.
+
+    Raises:
+        ValueError: `space` or `time` is not a positive whole number; the survey's sources are
+            extended; or it has more than one component.
     """
 
     F: Propagator
@@ -53,22 +58,32 @@ class WavefieldModelling(eqx.Module):
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot frame *coarse"]:
-        """The wavefield of each shot."""
+        """The wavefield of each shot, for a model with one channel for each parameter.
+
+        Raises:
+            ValueError: the model has another shape.
+        """
         return on_grid(self.F(from_channels(self.F, model)), self.F, self.space)[:, :: self.time]
 
 
 class AbstractSourceWavefield(eqx.Module):
-    """What the layers hold for which every few grid points are sources.
+    """What layers have in common for which every few grid points are sources.
 
-    A sample is a source density, as weights of extended sources are; it stands for its coarse cell.
+    A sample of the source wavefield is a source strength per volume, like the weights of extended
+    sources; it is multiplied by the volume of a coarse cell.
 
     Args:
-        F: the propagator; the survey's own sources and wavelets are left out. The source is the
-            survey's `source`.
+        F: the propagator. Its survey's sources are replaced by grid points, which feed the same
+            component (`Survey.source`).
         model: the background, as F takes it.
-        space: a source at every `space`-th grid point along each axis, from the first.
-        time: a sample at every `time`-th of the survey's, from the first; linear in between.
+        space: there is a source at every `space`-th grid point along each axis, from the first.
+        time: frames are at every `time`-th sample of the survey, from the first; between them, the
+            sources are interpolated linearly.
         trainable: make the background a leaf of the network.
+
+    Raises:
+        ValueError: `space` or `time` is not a positive whole number, or the survey has more than
+            one component.
     """
 
     F: Propagator
@@ -83,27 +98,33 @@ class AbstractSourceWavefield(eqx.Module):
         self.F, self.model = fired_everywhere(F, self.space), Held(model, trainable)
 
 
+@final
 class WavefieldSource(AbstractSourceWavefield):
-    """A source at every few grid points to traces, linear, at a background model. Its adjoint is
-    `WavefieldAdjoint`.
+    """A linear layer from a source wavefield to traces, at a background model.
 
-    Arguments as of `AbstractSourceWavefield`.
+    Its adjoint is `WavefieldAdjoint`. Its arguments are those of `AbstractSourceWavefield`.
     """
 
     def __call__(
         self, wavefield: Float[Array, "shot frame *coarse"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "shot *components receiver time"]:
-        """Traces of a source wavefield."""
+        """Traces of a source wavefield.
+
+        Raises:
+            ValueError: another shape.
+        """
         return self.F(
             self.model(wavefield.dtype),
             wavelet=as_wavelets(wavefield, self.F, self.space, self.time),
         )
 
 
+@final
 class WavefieldAdjoint(AbstractSourceWavefield):
-    """Traces to the adjoint wavefield at every few grid points: the adjoint of `WavefieldSource`.
+    """A linear layer from traces to the adjoint wavefield at every few grid points: the adjoint of
+    `WavefieldSource`.
 
-    Arguments as of `AbstractSourceWavefield`.
+    Its arguments are those of `AbstractSourceWavefield`.
     """
 
     def __call__(
@@ -112,30 +133,30 @@ class WavefieldAdjoint(AbstractSourceWavefield):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot frame *coarse"]:
-        """The adjoint wavefield of each shot."""
+        """The adjoint wavefield of each shot.
+
+        Raises:
+            ValueError: the traces have another shape than the survey's.
+        """
         wavelets = self.F.adjoint(self.model(data.dtype), data)
-        shape = (
-            data.shape[0],
-            len(range(0, self.F.survey.nt, self.time)),
-            *coarse_shape(self.F, self.space),
-        )
+        frames = len(range(0, self.F.survey.nt, self.time))
+        shape = (data.shape[0], frames, *coarse_shape(self.F, self.space))
 
         def spread(wavefield: Any) -> Any:
             return as_wavelets(wavefield, self.F, self.space, self.time)
 
-        (wavefield,) = jax.linear_transpose(spread, jax.ShapeDtypeStruct(shape, data.dtype))(
-            wavelets
-        )
+        gathered = jax.linear_transpose(spread, jax.ShapeDtypeStruct(shape, data.dtype))
+        (wavefield,) = gathered(wavelets)
         return wavefield
 
 
 def coarse_shape(F: Propagator, space: int) -> tuple[int, ...]:
-    """Points of a wavefield along each axis."""
+    """Number of points of a wavefield along each axis."""
     return tuple(len(range(0, n, space)) for n in F.grid.shape)
 
 
 def coarse_points(F: Propagator, space: int) -> Float[np.ndarray, "point axis"]:
-    """Their positions, metres."""
+    """Positions of the points of a wavefield, m, with the last axis fastest."""
     axes = [
         o + h * np.arange(0, n, space)
         for o, h, n in zip(F.grid.origin, F.grid.spacing, F.grid.shape, strict=True)
@@ -144,11 +165,15 @@ def coarse_points(F: Propagator, space: int) -> Float[np.ndarray, "point axis"]:
 
 
 def fired_everywhere(F: Propagator, space: int) -> Propagator:
-    """The propagator with a source at every few points."""
+    """The propagator with a source at every `space`-th grid point along each axis.
+
+    Raises:
+        ValueError: the survey has more than one component.
+    """
     survey = _plain(F).survey
     points = coarse_points(F, space)
     sources = np.broadcast_to(points, (survey.n_shots, *points.shape))
-    peak = survey.wavelet[:1, :1]  # says which frequencies to expect
+    peak = survey.wavelet[:1, :1]  # never fired; the highest frequency is taken from it
     wavelet = np.broadcast_to(peak, (survey.n_shots, len(points), survey.nt))
     kinds = {"source": survey.source, "receiver": survey.receiver}
     with silence.expected():
@@ -158,14 +183,19 @@ def fired_everywhere(F: Propagator, space: int) -> Propagator:
 def on_grid(
     traces: Float[Array, "shot point time"], F: Propagator, space: int
 ) -> Float[Array, "shot frame *coarse"]:
-    """Traces of coarse points as a wavefield."""
+    """The traces of receivers at `coarse_points` as a wavefield."""
     return jnp.moveaxis(traces, -1, 1).reshape(traces.shape[0], -1, *coarse_shape(F, space))
 
 
 def as_wavelets(
     wavefield: Float[Array, "shot frame *coarse"], F: Propagator, space: int, time: int
 ) -> Float[Array, "shot point sample"]:
-    """Wavelets of coarse points: samples interpolated linearly in time, times the coarse cell."""
+    """A source wavefield as wavelets of sources at `coarse_points`: interpolated linearly in time,
+    times the volume of a coarse cell.
+
+    Raises:
+        ValueError: the wavefield has another shape.
+    """
     nt = F.survey.nt
     expected = (F.survey.n_shots, len(range(0, nt, time)), *coarse_shape(F, space))
     if wavefield.shape != expected:
@@ -182,10 +212,14 @@ def as_wavelets(
 
 
 def _plain(F: Propagator) -> Propagator:
-    for name in ("source", "receiver"):
-        if not (getattr(F.survey, name) is None or isinstance(getattr(F.survey, name), str)):
+    """The propagator itself, if sources and receivers of its survey have a single component each.
+
+    Raises:
+        ValueError: they have several.
+    """
+    for name, kind in (("source", F.survey.source), ("receiver", F.survey.receiver)):
+        if not (kind is None or isinstance(kind, str)):
             raise ValueError(
-                f"{name}={getattr(F.survey, name)!r}: a wavefield layer takes a single component, "
-                "by its name"
+                f"{name}={kind!r}: a wavefield layer takes a single component, by its name"
             )
     return F

@@ -2,8 +2,8 @@
 derivatives.
 
 Expressions here are trees of sums, products, integer powers, derivatives, accesses to functions,
-and constants. They are never expanded to stencils, so that Devito can still optimise what the
-calculus returns.
+and constants. Derivatives are never expanded to the points that they read, so that Devito can still
+optimise what the calculus returns.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from devito.finite_differences import Derivative
 
 from .symbols import Expr, Field, Spatial
 
-Location = Mapping[
-    Any, bool
-]  # dimension -> is it half a cell off the node? Missing: constant along it
+Location = Mapping[Any, bool]
+"""Where something lives, by dimension: False on a node, True half a cell beyond it. Dimensions
+along which it is constant are missing."""
 
 
 class EquationError(ValueError):
@@ -27,12 +27,12 @@ class EquationError(ValueError):
 
 
 def is_access(expr: Expr) -> bool:
-    """Is this a Devito function, at its own grid points and at some time offset?"""
+    """Whether an expression is a Devito function, at its own grid points and at some time."""
     return isinstance(expr, Function)
 
 
 def accesses(expr: Expr) -> Iterator[Spatial]:
-    """All function accesses in an expression, repeated as often as they stand."""
+    """All accesses to functions in an expression, each as often as it occurs."""
     if is_access(expr):
         yield expr
         return
@@ -41,11 +41,17 @@ def accesses(expr: Expr) -> Iterator[Spatial]:
 
 
 def depends_on(expr: Expr, functions: Mapping[Spatial, Any] | set[Spatial]) -> bool:
+    """Whether any of some functions occurs in an expression."""
     return any(access.function in functions for access in accesses(expr))
 
 
 def time_offset(access: Spatial) -> int:
-    """0 at the current step, 1 for `field.forward`, -1 for `field.backward`."""
+    """The time of an access in steps: 0 for the current one, 1 for `field.forward`, -1 for
+    `field.backward`.
+
+    Raises:
+        EquationError: it is at another time.
+    """
     if not isinstance(access, TimeFunction):
         return 0
     function: Field = access.function
@@ -61,14 +67,14 @@ def at_offset(field: Field, offset: int) -> Spatial:
 
 
 def replace_function(access: Spatial, other: Spatial) -> Spatial:
-    """The same access (same time offset) of another function."""
+    """An access of another function, at the same time."""
     if isinstance(access, TimeFunction) and isinstance(other, TimeFunction):
         return at_offset(other, time_offset(access))
     return other
 
 
 def map_accesses(expr: Expr, rule: Callable[[Spatial], Expr]) -> Expr:
-    """Rebuild an expression with every access passed through `rule`."""
+    """Rebuild an expression with `rule(access)` in place of every access."""
     if is_access(expr):
         return rule(expr)
     if isinstance(expr, Derivative):
@@ -81,7 +87,13 @@ def map_accesses(expr: Expr, rule: Callable[[Spatial], Expr]) -> Expr:
 def with_operand(
     derivative: Derivative, operand: Expr, x0: Mapping[Any, Expr] | None = None
 ) -> Expr:
-    """The same derivative of another expression, evaluated at `x0` (default: where it was)."""
+    """The same derivative of another expression; numbers are taken out of it.
+
+    Args:
+        derivative: the derivative.
+        operand: the expression.
+        x0: where the result is evaluated, by dimension; by default, where the derivative was.
+    """
     if operand == 0:
         return sympy.S.Zero
     orders = [(d, n) for d, n in zip(derivative.dims, derivative.deriv_order, strict=True)]
@@ -99,10 +111,11 @@ def point(dimension: Any, half: bool) -> Expr:
 
 
 def location(expr: Expr) -> dict[Any, bool]:
-    """Where on the staggered grid an expression lives.
+    """Where on the staggered grid an expression lives; see `Location`.
 
     Raises:
-        EquationError: the operands of a sum or product live at different points.
+        EquationError: the operands of a sum or product live at different points, or an access is
+            shifted.
     """
     if is_access(expr):
         return _access_location(expr)
@@ -122,14 +135,18 @@ def location(expr: Expr) -> dict[Any, bool]:
             if merged.setdefault(d, half) != half:
                 raise EquationError(
                     f"inconsistent staggering in {expr}: its parts live at different points along "
-                    f"{d}. "
-                    "Give derivatives an evaluation point (x0) and average coefficients to the "
-                    "points where they are used"
+                    f"{d}. Give derivatives an evaluation point (x0) and average coefficients to "
+                    "the points where they are used"
                 )
     return merged
 
 
 def _access_location(access: Spatial) -> dict[Any, bool]:
+    """Where a function lives.
+
+    Raises:
+        EquationError: the access is shifted from the function's own points.
+    """
     where = {}
     for d, index in zip(access.function.dimensions, access.indices, strict=True):
         if not d.is_Space:
@@ -144,6 +161,11 @@ def _access_location(access: Spatial) -> dict[Any, bool]:
 
 
 def _is_half(index: Expr, dimension: Any) -> bool:
+    """Whether an index is half a cell beyond a node.
+
+    Raises:
+        EquationError: it is neither that nor a node.
+    """
     shift = (index - dimension) / dimension.spacing
     if shift not in (0, sympy.Rational(1, 2)):
         raise EquationError(f"the point {index} is neither a node nor half a cell beyond one")
@@ -151,14 +173,14 @@ def _is_half(index: Expr, dimension: Any) -> bool:
 
 
 def explicit(expr: Expr, at: Location | None = None) -> Expr:
-    """State the evaluation point of every derivative.
+    """State the evaluation point of every derivative that has none.
 
-    A derivative without one is evaluated where its context lives, as in Devito: at `at` (the
-    updated field's points), or where the factors beside it live; failing both, at its operand's own
-    points.
+    As in Devito, that is where the context of the derivative lives: at the points `at`, those of
+    the updated field; else where the other factors of its product live; else at the points of its
+    operand.
 
     Raises:
-        EquationError: a derivative in time, or of a kind whose transpose is not known.
+        EquationError: there is a derivative in time, or of a kind whose transpose is not known.
     """
     if isinstance(expr, Derivative):
         if any(d.is_Time for d in expr.dims):
@@ -189,10 +211,12 @@ def explicit(expr: Expr, at: Location | None = None) -> Expr:
 
 
 def factors(expr: Expr) -> tuple[Expr, ...]:
+    """The factors of a product; any other expression is its only factor."""
     return tuple(expr.args) if expr.is_Mul else (expr,)
 
 
 def summands(expr: Expr) -> tuple[Expr, ...]:
+    """The terms of a sum; any other expression is its only term."""
     return tuple(expr.args) if expr.is_Add else (expr,)
 
 

@@ -1,8 +1,8 @@
-"""Preconditioners of linear inversion as `lineax` operators with exact adjoints, to be composed
-with `@`.
+"""Preconditioners of linear inversion, as `lineax` operators with exact adjoints.
 
-On models: `top_mute`, `depth_scaling`, `illumination`. On traces: `mute_direct`, `time_gain`,
-`band_pass`, `fractional_derivative`. `(L @ J @ R).T` is `R.T @ J.T @ L.T`, whatever L and R are.
+Operators on models: `top_mute`, `depth_scaling`, `illumination`. Operators on traces:
+`mute_direct`, `time_gain`, `band_pass`, `fractional_derivative`. Compose them with `@`: the
+transpose of `L @ J @ R` is `R.T @ J.T @ L.T`.
 """
 
 from .data import band_pass as band_pass

@@ -1,4 +1,4 @@
-"""Weights and filters of traces, (shot, [component,] receiver, time). Each acts on every shot
+"""Weights and filters of traces (shot, [component,] receiver, time). Each acts on every trace
 alone."""
 
 import math
@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.fft import next_fast_len
 
 from ..._validate import whole
 from ...survey import Survey
 
 Traces = Float[Array, "shot *components receiver time"]
 
-SILENCE = 0.01  # of a wavelet's peak: below it, the wavelet is over
-SLOWEST = 20.0  # m/s: a speed as low as that is in km/s
+SILENCE = 0.01  # fraction of its peak below which a wavelet is over
+SLOWEST = 20.0  # m/s: a lower speed must have been given in km/s
 
 
 def mute_direct(
@@ -28,18 +29,20 @@ def mute_direct(
     delay: float | None = None,
     dtype: Any = jnp.float32,
 ) -> lx.DiagonalLinearOperator:
-    """Zero before the direct wave is over, at `offset / velocity + delay`, then a cosine flank;
-    symmetric.
+    """Weights that mute the direct wave: zero up to the time `offset / velocity + delay`, then a
+    cosine flank up to one. The operator is symmetric.
 
     Args:
-        survey: whose traces it acts on. Of several sources in a shot, the last to arrive counts.
-        velocity: of the direct wave, m/s: a lower one mutes more.
+        survey: the survey of the traces. If a shot has several sources, the one whose direct wave
+            arrives last counts.
+        velocity: velocity of the direct wave, m/s; a lower one mutes more.
         taper: length of the flank, s; 0 for none.
         delay: how long the wave lasts, s. Default: until the wavelets stay below 1 % of their peak.
-        dtype: of the traces.
+        dtype: dtype of the traces.
 
     Raises:
-        ValueError: a velocity that looks like km/s, a negative taper or delay, or nothing left.
+        ValueError: a velocity that looks like km/s; a negative taper or delay; or every sample
+            would be muted.
     """
     if not (math.isfinite(velocity) and velocity >= SLOWEST):
         raise ValueError(
@@ -58,34 +61,33 @@ def mute_direct(
     if not passed.any():
         raise ValueError(
             f"velocity={velocity!r} m/s and delay={delay:g} s mute every sample of traces that "
-            "last "
-            f"{(survey.nt - 1) * survey.dt:g} s: take a faster velocity or a shorter delay"
+            f"last {(survey.nt - 1) * survey.dt:g} s: take a faster velocity or a shorter delay"
         )
     weights = jnp.asarray(0.5 - 0.5 * np.cos(np.pi * passed), dtype)
     shape = _shape(survey, None)
-    return lx.DiagonalLinearOperator(
-        jnp.broadcast_to(
-            weights.reshape(weights.shape[0], *(1,) * (len(shape) - 3), *weights.shape[1:]), shape
-        )
-    )
+    if len(shape) == 4:  # the same weights for all components
+        weights = weights[:, None]
+    return lx.DiagonalLinearOperator(jnp.broadcast_to(weights, shape))
 
 
 def time_gain(
     survey: Survey, power: float, *, shots: int | None = None, dtype: Any = jnp.float32
 ) -> lx.DiagonalLinearOperator:
-    """A power of time, one at 1 s; symmetric, and the inverse of the gain of the opposite power.
+    """A gain that is a power of time, and one at 1 s.
 
-    The first sample, at time 0, takes the gain of the second, so that it can be divided by.
+    The operator is symmetric, and its inverse is the gain of the opposite power. To this end, the
+    first sample, at time 0, has the gain of the second.
 
     Args:
-        survey: whose traces it acts on.
+        survey: the survey of the traces.
         power: the exponent; in 3-D, 1 undoes the spreading of a primary reflection.
-        shots: number of shots that the traces have, where it is not the survey's: of super-shots,
-            say.
-        dtype: of the traces.
+        shots: number of shots of the traces, if it is not that of the survey: of super-shots, for
+            example.
+        dtype: dtype of the traces.
 
     Raises:
-        ValueError: a power that is not finite.
+        ValueError: a power that is not finite, or a number of shots that is not a positive whole
+            number.
     """
     if not math.isfinite(power):
         raise ValueError(f"power={power!r} must be a finite number")
@@ -104,26 +106,24 @@ def band_pass(
     shots: int | None = None,
     dtype: Any = jnp.float32,
 ) -> lx.FunctionLinearOperator:
-    """A filter without phase, whose gain is the square of a Butterworth filter's, a half at both
-    corners; symmetric.
+    """A zero-phase band-pass filter, whose gain is the square of that of a Butterworth filter
+    (Butterworth, 1930), so one half at both corners. The operator is symmetric.
 
-    Applied as a product in the frequency domain, with as many zeros behind each trace as it has
-    samples, so that nothing wraps around.
+    It is applied as a product in the frequency domain. Before that, as many zeros are added to each
+    trace as it has samples, so that nothing wraps around.
 
     Args:
-        survey: whose traces it acts on.
-        low: lower corner, Hz; 0 lets all low frequencies pass.
+        survey: the survey of the traces.
+        low: lower corner, Hz; with 0, all low frequencies pass.
         high: upper corner, Hz.
-        order: of the Butterworth filter: the gain falls by `12 * order` dB an octave.
-        shots: number of shots that the traces have, where it is not the survey's: of super-shots,
-            say.
-        dtype: of the traces.
+        order: order of the Butterworth filter: the gain falls by `12 * order` dB per octave.
+        shots: number of shots of the traces, if it is not that of the survey: of super-shots, for
+            example.
+        dtype: dtype of the traces.
 
     Raises:
-        ValueError: corners that are not `0 <= low < high <= 1 / (2 dt)`.
-
-    References:
-        Butterworth (1930), On the theory of filter amplifiers, Experimental Wireless 7, 536-541.
+        ValueError: the corners are not `0 <= low < high <= 1 / (2 dt)`; or `order` or `shots` is
+            not a positive whole number.
     """
     whole("order", order, at_least=1)
     nyquist = 0.5 / survey.dt
@@ -132,7 +132,7 @@ def band_pass(
             f"low={low!r}, high={high!r} must be 0 <= low < high <= {nyquist:g} Hz, the Nyquist "
             f"frequency of dt={survey.dt:g} s"
         )
-    size = _fast(2 * survey.nt)
+    size = _padded(survey)
     f = np.fft.rfftfreq(size, survey.dt)
     gain = 1.0 / (1.0 + (f / high) ** (2 * order))
     if low > 0.0:
@@ -147,36 +147,35 @@ def band_pass(
 def fractional_derivative(
     survey: Survey, order: float, *, shots: int | None = None, dtype: Any = jnp.float32
 ) -> lx.FunctionLinearOperator:
-    """A derivative in time of any real order, an integral where it is negative; order 1/2 takes the
-    tail off 2-D waves.
+    """A derivative in time of any real order; a negative order gives an integral.
 
-    Gruenwald-Letnikov differences: `((1 - delay) / dt) ** order` as a power series in the delay by
-    one sample. That makes it causal, its transpose anticausal, and operators of opposite orders
-    each other's inverse on every trace, exactly but for rounding, which grows with the number of
-    samples for integrals. In frequency it is `(i w) ** order` but for a delay of `order / 2`
-    samples and a factor `sinc(f dt) ** order`, which is 1 - 0.016 order at a fifth of the Nyquist
-    frequency.
+    Order 1/2 removes the tail that waves have in 2-D.
+
+    The derivative is made of Gruenwald-Letnikov differences (Oldham and Spanier, 1974, chapter 3):
+    the power series of `((1 - delay) / dt) ** order`, where `delay` stands for a delay by one
+    sample. So the operator is causal, and its transpose is anticausal. Operators of opposite orders
+    are inverse to each other on every trace, but for rounding, which grows with the number of
+    samples for integrals. In the frequency domain, the operator is `(i w) ** order`, with a delay
+    of `order / 2` samples and a factor `sinc(f dt) ** order`: about 1 - 0.016 order at a fifth of
+    the Nyquist frequency.
 
     Args:
-        survey: whose traces it acts on.
-        order: of the derivative, -2 to 2.
-        shots: number of shots that the traces have, where it is not the survey's: of super-shots,
-            say.
-        dtype: of the traces.
+        survey: the survey of the traces.
+        order: order of the derivative, -2 to 2.
+        shots: number of shots of the traces, if it is not that of the survey: of super-shots, for
+            example.
+        dtype: dtype of the traces.
 
     Raises:
-        ValueError: an order out of its range.
-
-    References:
-        Oldham, Spanier (1974), The Fractional Calculus, Academic Press, chapter 3.
+        ValueError: an order out of its range, or a number of shots that is not a positive whole
+            number.
     """
     if not -2.0 <= order <= 2.0:
         raise ValueError(f"order={order!r} must be a number from -2 to 2")
     k = np.arange(1, survey.nt)
-    response = np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k])) / survey.dt ** float(
-        order
-    )
-    size = _fast(2 * survey.nt)
+    series = np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k]))
+    response = series / survey.dt ** float(order)
+    size = _padded(survey)
     return lx.FunctionLinearOperator(
         _filter(np.fft.rfft(response, size), size, dtype),
         jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
@@ -184,7 +183,8 @@ def fractional_derivative(
 
 
 def _filter(spectrum: np.ndarray, size: int, dtype: Any) -> Callable[[Traces], Traces]:
-    """Multiplies the spectra of traces, padded with zeros to `size` samples."""
+    """A function that multiplies the spectra of traces, which it pads with zeros to `size`
+    samples, by `spectrum`."""
     single = jnp.dtype(dtype) == jnp.float32
     factors = jnp.asarray(spectrum.astype(np.complex64 if single else np.complex128))
 
@@ -195,21 +195,15 @@ def _filter(spectrum: np.ndarray, size: int, dtype: Any) -> Callable[[Traces], T
     return apply
 
 
-def _fast(size: int) -> int:
-    """The least length of at least `size` that has no prime factors above 5, for the Fourier
-    transform."""
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 1
+def _padded(survey: Survey) -> int:
+    """A number of samples, at least twice as many as the survey has, for which the Fourier
+    transform is fast."""
+    size: Any = next_fast_len(2 * survey.nt, real=True)
+    return size
 
 
 def _shape(survey: Survey, shots: int | None) -> tuple[int, ...]:
-    """Of the survey's traces, or of so many shots like them."""
+    """The shape of a survey's traces; with another number of shots, unless `shots` is None."""
     if shots is not None:
         whole("shots", shots, at_least=1)
     components = (len(survey.receiver),) if isinstance(survey.receiver, tuple) else ()

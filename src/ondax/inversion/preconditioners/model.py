@@ -1,5 +1,5 @@
-"""Weights of model perturbations: diagonal operators, symmetric, and invertible where no weight is
-zero."""
+"""Weights of model perturbations, as diagonal operators. They are symmetric, and those without a
+zero weight are invertible."""
 
 import math
 from typing import Any
@@ -24,15 +24,16 @@ Image = Float[Array, "*axes"]
 def top_mute(
     grid: Grid, depth: float, taper: float, *, like: PyTree | None = None
 ) -> lx.DiagonalLinearOperator:
-    """Zero down to a depth, a cosine flank below it, one from there on: keeps images clear of
-    sources and of water.
+    """Weights that mute the top of a model: zero down to a depth, then a cosine flank up to one.
+
+    They keep artefacts at sources, and changes of the water, out of images.
 
     Args:
-        grid: of the model.
-        depth: coordinate z in metres down to which nothing passes.
-        taper: length of the flank, metres; 0 for none.
-        like: a model, array or dict of arrays, whose structure and type the operator takes; one
-            float32 array if None.
+        grid: the grid of the model.
+        depth: coordinate z down to which the weights are zero, m.
+        taper: length of the flank, m; 0 for none.
+        like: a model, array or dict of arrays, whose structure and dtype the operator takes; None
+            for a single float32 array.
 
     Raises:
         ValueError: a depth outside the grid, a negative taper, a model that does not fit the grid.
@@ -52,16 +53,17 @@ def top_mute(
 def depth_scaling(
     grid: Grid, power: float, *, like: PyTree | None = None
 ) -> lx.DiagonalLinearOperator:
-    """A power of depth, one at the bottom: undoes geometrical spreading, roughly.
+    """Weights that are a power of depth, and one at the bottom: they undo geometrical spreading,
+    roughly.
 
-    Amplitudes of reflections fall like `1 / z` in 3-D and `1 / sqrt(z)` in 2-D each way. The
-    inverse is the operator of the opposite power. Depth counts from the first point of the grid,
-    which itself is given the depth of the second, so that it can be divided by.
+    On each of the two ways of a reflection, amplitudes fall like `1 / z` in 3-D and `1 / sqrt(z)`
+    in 2-D. The inverse operator is that of the opposite power. To this end, the first point of the
+    grid, from which depth is counted, has the weight of the second.
 
     Args:
-        grid: of the model.
+        grid: the grid of the model.
         power: the exponent.
-        like: as for `top_mute`.
+        like: as in `top_mute`.
 
     Raises:
         ValueError: a power that is not finite, a model that does not fit the grid.
@@ -83,46 +85,40 @@ def illumination(
     left: lx.AbstractLinearOperator | None = None,
     seed: int = 0,
 ) -> lx.DiagonalLinearOperator:
-    """The inverse square root of the diagonal of the Gauss-Newton Hessian `J' J`, which knows both
-    what sources light up and what receivers see; as a right preconditioner it brings that diagonal
-    to about one.
+    """Weights that compensate for illumination: the inverse square root of the diagonal of the
+    Gauss-Newton Hessian `J' J`.
 
-    The diagonal is estimated by random probing: for vectors v of random signs, `v * (J' J v)` has
-    it as its mean (Hutchinson, 1990; Bekas et al., 2007). Its scatter comes from the off-diagonal
-    entries, which are as large as the diagonal within a wavelength, so it is averaged over probes
-    and in space. That makes it a smooth illumination map, as those that stand for the diagonal in
-    Plessix and Mulder (2004) and Rickett (2003); a dict of parameters gets one map each, in which
-    cross-talk averages out, and becomes free of units. Costs two wave solves a shot and probe,
-    besides the background.
+    The diagonal is large where sources send much energy and receivers record it. With this operator
+    as right preconditioner, it becomes about one everywhere.
+
+    The diagonal is estimated with random vectors v of signs: it is the mean of `v * (J' J v)`
+    (Hutchinson, 1990; Bekas, Kokiopoulou and Saad, 2007). The off-diagonal entries of the Hessian,
+    which are as large as the diagonal within a wavelength, make each of these products noisy. So it
+    is averaged over several vectors and in space. The result is a smooth illumination map, similar
+    to those that replace the diagonal in Plessix and Mulder (2004) and Rickett (2003). A model of
+    several parameters gets one map for each; the influence of the other parameters averages out.
+    With the operator, x has the same units for all parameters. Each vector costs two wave solves
+    for each shot; the wavefields of the background are modelled once.
 
     Args:
         F: the propagator.
         model: the background, array or dict of arrays.
         probes: number of random vectors.
-        smoothing: standard deviation of the Gaussian that averages in space, metres. Default: one
+        smoothing: standard deviation of the Gaussian that averages in space, m. Default: one
             wavelength of the fastest wave at the survey's dominant frequency.
-        water_level: added to the diagonal, as a fraction of its maximum: bounds what is amplified
-            where nothing is seen. Small by default, as the maximum is next to the sources.
+        water_level: added to the diagonal, as a fraction of its maximum, so that places without
+            illumination are not amplified without limit. It is small by default, because the
+            maximum is next to the sources.
         left: weights of the traces, as in `lsrtm`: the Hessian is then `J' L' L J`.
-        seed: of the random vectors.
+        seed: seed of the random vectors.
 
     Returns:
         A diagonal operator on perturbations like `model`, in units of a perturbation over those of
         the traces.
 
     Raises:
-        ValueError: a number out of its range; a model at which nothing that is recorded depends on
-            a parameter.
-
-    References:
-        - Hutchinson (1990), A stochastic estimator of the trace of the influence matrix,
-          Communications in Statistics 19(2).
-        - Bekas, Kokiopoulou, Saad (2007), An estimator for the diagonal of a matrix, Applied
-          Numerical Mathematics 57.
-        - Rickett (2003), Illumination-based normalization for wave-equation depth migration,
-          Geophysics 68(4), 1371-1379.
-        - Plessix, Mulder (2004), Frequency-domain finite-difference amplitude-preserving migration,
-          Geophysical Journal International 157(3), 975-987.
+        ValueError: a number out of its range; or the traces do not depend on a parameter of the
+            model.
     """
     whole("probes", probes, at_least=1)
     if not (math.isfinite(water_level) and water_level > 0.0):
@@ -137,7 +133,9 @@ def illumination(
     L, of_left = of_size_one(left)
     A = Resized(J, -of_source) if L is None else L @ Resized(J, -of_source)
 
-    @eqx.filter_jit  # the operators are arguments: as constants, XLA would fold what it can of them
+    # The operator is an argument: if its arrays were constants of the program, XLA would spend time
+    # on computing with them.
+    @eqx.filter_jit
     def probed(A: Any, model: PyTree, key: Array) -> PyTree:
         leaves, structure = jax.tree.flatten(model)
         keys = jax.random.split(key, len(leaves))
@@ -153,14 +151,13 @@ def illumination(
     length = smoothing
 
     def weights(diagonal: Image) -> Image:
-        # Probing may leave a negative average where the diagonal is small.
+        # The average of the products may be negative where the diagonal is small.
         smooth = jnp.maximum(_smoothed(diagonal / probes, F.grid, length), 0.0)
         largest = jnp.max(smooth)
         if not float(largest) > 0.0:
             raise ValueError(
                 "the traces do not depend on a parameter of the model: leave it out, or look for a "
-                "wavelet or weights of "
-                "the traces that are zero"
+                "wavelet or weights of the traces that are zero"
             )
         return shifted(1.0 / jnp.sqrt(smooth + water_level * largest), -(of_source + of_left))
 
@@ -168,8 +165,16 @@ def illumination(
 
 
 def _smoothed(values: Image, grid: Grid, length: float) -> Image:
-    """A Gaussian average that uses what there is near the edges, so that constants stay as they
-    are."""
+    """A Gaussian average; near the edges, of the points inside the grid only. So constants stay as
+    they are.
+
+    Args:
+        values: one number per grid point.
+        grid: the grid.
+        length: standard deviation of the Gaussian, m.
+    """
+    # `scipy.ndimage.gaussian_filter1d` has no such edges: with "nearest", a value on the edge would
+    # stand for all that is beyond it, and values next to sources are the largest of all.
     if length == 0.0:
         return values
     for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
@@ -181,7 +186,17 @@ def _smoothed(values: Image, grid: Grid, length: float) -> Image:
 
 
 def _of_depth(grid: Grid, weights: np.ndarray, like: Any) -> lx.DiagonalLinearOperator:
-    """A function of depth as a diagonal operator on a model."""
+    """Weights that depend on depth only, as a diagonal operator on a model.
+
+    Args:
+        grid: the grid.
+        weights: one for each point along z.
+        like: a model of the structure and dtype that the operator takes; None for one float32
+            array.
+
+    Raises:
+        ValueError: the model does not fit the grid.
+    """
     like = jnp.zeros(grid.shape, jnp.float32) if like is None else like
     for leaf in jax.tree.leaves(like):
         if jnp.shape(leaf) != grid.shape:
