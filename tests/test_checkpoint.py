@@ -9,7 +9,7 @@ import pytest
 
 from ondax.histories import revolve as checkpoint
 from ondax.histories.base import Stretch
-from ondax.histories.store import Stored
+from ondax.histories.buffers import Stored
 
 
 @pytest.mark.parametrize("every", [1, 3])

@@ -16,8 +16,8 @@ from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 import ondax as ox
 from ondax.backends.devito import runs
 from ondax.backends.devito.shot import history_layout
-from ondax.histories.buffers import POOL
-from ondax.histories.store import STORE, HistoryStore, layout_bytes
+from ondax.histories.buffers import POOL, layout_bytes
+from ondax.histories.store import STORE, HistoryStore
 from ondax.scheme.symbols import Symbols
 
 EXACT = 1e-13  # the same operations in the same order, save sums over stretches

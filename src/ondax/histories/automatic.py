@@ -8,8 +8,9 @@ from typing import ClassVar, final
 import equinox as eqx
 
 from .base import AbstractHistory, Recorder, Rerun, Stretch
+from .buffers import Layout
 from .revolve import Revolve
-from .store import Kept, Layout
+from .store import Kept
 from .whole import Whole
 
 NAMES = ("auto", "whole", "sampled", "revolve")

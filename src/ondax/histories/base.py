@@ -19,8 +19,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import equinox as eqx
 import numpy as np
 
-from .buffers import POOL
-from .store import Kept, Layout, layout_bytes
+from .buffers import POOL, Layout, layout_bytes
+from .store import Kept
 
 SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
 State = Mapping[str, np.ndarray]

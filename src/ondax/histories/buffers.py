@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import mmap
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,6 +87,43 @@ def _zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
 
 
+class Stored(NamedTuple):
+    """What one array of a history is.
+
+    Attributes:
+        name: the kernel argument.
+        shape: as allocated, time first, halo included.
+        dtype: "float32" or "float64".
+        halo: points on each side of every space axis. Runs read zeros there and do not write them,
+            so that arrays of one shape whose halos differ must not take each other's place.
+        mirrored: the halo above the surface holds images, where others must find zeros.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    halo: tuple[int, ...] = ()
+    mirrored: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def use(self) -> str:
+        """What its memory may be used for again: what its halo holds belongs to it."""
+        return f"history {self.halo} {self.mirrored}"
+
+
+Layout = tuple[Stored, ...]
+
+
+def layout_bytes(layout: Layout) -> int:
+    """Memory that arrays take."""
+    return sum(s.nbytes for s in layout)
+
+
 class Pool:
     """Arrays given back, by shape, type and use; handed out again with whatever they hold."""
 
@@ -101,11 +138,11 @@ class Pool:
         with self._lock:
             return sum(a.nbytes for free in self._free.values() for a in free)
 
-    def spare(self, kinds: Iterable[ArrayKind]) -> int:
+    def spare(self, layout: Layout) -> int:
         """How much memory of these arrays is here."""
         with self._lock:
             found = 0
-            for key, count in Counter(map(_key, kinds)).items():
+            for key, count in Counter(map(_key, layout)).items():
                 free = self._free.get(key, ())
                 found += sum(a.nbytes for a in list(free)[:count])
             return found
@@ -124,7 +161,7 @@ class Pool:
         with self._lock:
             self._free.setdefault((use, array.shape, array.dtype.str), []).append(array)
 
-    def clear(self, but: Iterable[ArrayKind] = ()) -> None:
+    def clear(self, but: Layout = ()) -> None:
         """Let all arrays go, but those of some kinds."""
         stay = set(map(_key, but))
         with self._lock:
@@ -132,19 +169,8 @@ class Pool:
                 del self._free[key]
 
 
-class ArrayKind(Protocol):
-    """What an array is, and what for."""
-
-    @property
-    def use(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> str: ...
-
-
-def _key(kind: ArrayKind) -> tuple[str, tuple[int, ...], str]:
-    return kind.use, tuple(kind.shape), np.dtype(kind.dtype).str
+def _key(stored: Stored) -> tuple[str, tuple[int, ...], str]:
+    return stored.use, tuple(stored.shape), np.dtype(stored.dtype).str
 
 
 POOL = Pool()

@@ -18,7 +18,8 @@ from checkpoint_schedules import (
 )
 
 from .base import AbstractHistory, Recorder, Rerun, State, Stretch, borrowed, step_bytes, unkept
-from .store import Kept, Layout
+from .buffers import Layout
+from .store import Kept
 
 
 @dataclass(frozen=True)

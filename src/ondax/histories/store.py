@@ -13,48 +13,16 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import _forks
-from .buffers import POOL, OutOfMemory, Pool, releasing
+from .buffers import POOL, Layout, OutOfMemory, Pool, layout_bytes, releasing
 
 SHARE_OF_OTHERS = (
     0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
 )
-
-
-class Stored(NamedTuple):
-    """What one array of a history is.
-
-    Attributes:
-        name: the kernel argument.
-        shape: as allocated, time first, halo included.
-        dtype: "float32" or "float64".
-        halo: points on each side of every space axis. Runs read zeros there and do not write them,
-            so that arrays of one shape whose halos differ must not take each other's place.
-        mirrored: the halo above the surface holds images, where others must find zeros.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    halo: tuple[int, ...] = ()
-    mirrored: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
-
-    @property
-    def use(self) -> str:
-        """What its memory may be used for again: what its halo holds belongs to it."""
-        return f"history {self.halo} {self.mirrored}"
-
-
-Layout = tuple[Stored, ...]
 
 
 class Content:
@@ -308,11 +276,6 @@ class HistoryStore:
 
     def _total(self) -> int:
         return self._held() + self._pool.nbytes
-
-
-def layout_bytes(layout: Layout) -> int:
-    """Memory that arrays take."""
-    return sum(s.nbytes for s in layout)
 
 
 STORE = HistoryStore(POOL)

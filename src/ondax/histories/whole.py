@@ -8,7 +8,8 @@ from typing import ClassVar, final
 import equinox as eqx
 
 from .base import AbstractHistory, Recorder, Rerun, Stretch, unkept
-from .store import Kept, Layout
+from .buffers import Layout
+from .store import Kept
 
 
 @final

@@ -10,9 +10,8 @@ import numpy as np
 
 from ...calculus.coupling import GRADIENT
 from ...histories.base import Recording, Stretch
-from ...histories.buffers import POOL
+from ...histories.buffers import POOL, Layout
 from ...histories.sampled import smoothed, steps_beyond
-from ...histories.store import Layout
 from .programs import Programs
 from .shot import Shot, allocated, box, history_layout, history_offsets, interior, reflect
 

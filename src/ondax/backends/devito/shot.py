@@ -17,8 +17,7 @@ from ...acquisition.interpolation import (
 )
 from ...calculus.images import Above, continued
 from ...histories.base import Recording
-from ...histories.buffers import POOL, row_length, zeros
-from ...histories.store import Layout, Stored
+from ...histories.buffers import POOL, Layout, Stored, row_length, zeros
 from ...scheme.symbols import Field, Spatial, Symbols
 from ...scheme.system import Port
 from ...scheme.terms import location

@@ -4,7 +4,7 @@ in NumPy."""
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 
 from ...calculus.coupling import PERTURBED
 from ...histories.base import Recording, Rerun, Stretch
-from ...histories.buffers import OutOfMemory, zeros
+from ...histories.buffers import Layout, OutOfMemory, zeros
 from ...histories.sampled import steps_beyond
-from ...histories.store import STORE, Content, Kept, Layout
+from ...histories.store import STORE, Content, Kept
 from ...scheme.system import Port
 from ..base import Asked, Experiment, Gradients
 from ..discretisation import Discretisation
@@ -475,13 +475,19 @@ class Solver:
 
         Returns:
             What was kept, and what receivers read, (step, point).
+
+        Raises:
+            _NoRoom: waiting would not help: there is no reason to run, then.
         """
         background, budget = self._background(task, recording), self.settings.memory_budget
         held: list[Kept] = []
 
         def room(layout: Layout) -> Kept | None:
             found = STORE.acquire(layout, budget, protected, wait, background, task.company)
-            held.extend([found] if found else [])
+            if found is not None:
+                held.append(found)
+            elif wait:
+                raise _NoRoom
             return found
 
         try:
@@ -535,7 +541,8 @@ class Solver:
         history = recording.history
         kept = self._find(task, recording)
         if kept is None and history.keeps:
-            kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
+            with suppress(_NoRoom):
+                kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
         steps = self.grid.steps + steps_beyond(recording.every)
         memory, shots = self.settings.memory_budget, self.settings.worker_threads
         rerun = Rerun(steps, partial(self._running, task, recording), memory, shots)
@@ -550,6 +557,10 @@ class Solver:
         """A forward run at its beginning."""
         with self._shot(task) as shot:
             yield ForwardRun(self.programs, shot, task.source, recording)
+
+
+class _NoRoom(Exception):
+    """A history does not fit."""
 
 
 @dataclass
