@@ -65,9 +65,8 @@ pipe = jnp.hypot(x - 2.2, z - 1.0) < 0.12
 ground = {"permittivity": jnp.where(pipe, 16.0, 9.0), "conductivity": jnp.where(pipe, 2e-2, 2e-3)}
 observed, direct = F(ground), F(soil)
 
-value, gradient = jax.jit(jax.value_and_grad(lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)))(
-    soil
-)  # in both
+# in both
+value, gradient = jax.jit(jax.value_and_grad(lambda m: 0.5 * jnp.sum((F(m) - observed) ** 2)))(soil)
 J, change = F.jacobian(soil), jax.tree.map(jnp.subtract, ground, soil)
 print(
     f"misfit {value:.3g}, dot test of J {ox.dot_test(J.mv, J.T.mv, change, observed - direct):.1e}"

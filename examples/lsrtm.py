@@ -35,9 +35,8 @@ reflectivity = top.mv(true - smooth)
 J = F.jacobian(smooth)
 observed = J.mv(reflectivity)  # the reflections: linearised data, without direct waves
 
-L = ox.preconditioners.mute_direct(
-    survey, velocity=2400.0, taper=0.2
-)  # diving waves say little about reflectors
+# diving waves say little about reflectors
+L = ox.preconditioners.mute_direct(survey, velocity=2400.0, taper=0.2)
 R = top @ ox.preconditioners.illumination(F, smooth, left=L)
 rtm = J.T.mv((L @ L).mv(observed))
 result = ox.lsrtm(

@@ -99,9 +99,8 @@ def invert(
 
     def predict(model, shots=None):
         n = observed.shape[0] if shots is None else shots.shape[0]
-        jax.debug.callback(
-            lambda: shots_solved.append(n)
-        )  # a line search decides as it runs how often it solves
+        # a line search decides as it runs how often it solves
+        jax.debug.callback(lambda: shots_solved.append(n))
         return F(velocity(model)) if shots is None else F(velocity(model), shots=shots)
 
     power = jnp.mean(observed**2)  # so that Adam's epsilon is small beside the gradients

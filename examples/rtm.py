@@ -45,13 +45,14 @@ def main() -> None:
         wavelet=ox.ricker(FREQUENCY, NT, DT),
         dt=DT,
     )
+    # 50 m cells are coarse for 9 Hz in the slowest layer: good enough for a picture
     F = ox.Propagator(
         ox.Acoustic(),
         grid,
         survey,
         max_velocity=float(model.vp.max()),
         min_points_per_wavelength=1.8,
-    )  # 50 m cells are coarse for 9 Hz in the slowest layer: good enough for a picture
+    )
     smooth, true = jnp.asarray(model.vp_smooth), jnp.asarray(model.vp)
 
     J = F.jacobian(smooth)

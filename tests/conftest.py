@@ -2,6 +2,7 @@
 test asks for it."""
 
 import atexit
+import json
 import os
 import re
 import shutil
@@ -31,12 +32,13 @@ jax.config.update("jax_compilation_cache_dir", os.environ["ONDAX_TEST_PROGRAMS"]
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+from registry import OUTCOMES, conformance_test  # noqa: E402  (it imports ondax)
+
 import ondax as ox  # noqa: E402  (behind the hook)
 from ondax.engine import settings as engine_settings  # noqa: E402
 
-engine_settings.MEMORY_SHARE /= int(
-    os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
-)  # they share the machine
+# they share the machine
+engine_settings.MEMORY_SHARE /= int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 # The gate must be reproducible and must not time a compiler: the same examples every run, and no
 # deadline.
@@ -144,6 +146,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(re.search(pattern, item.nodeid) for pattern in SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+# The README's table tells what the conformance tests have shown: `--record` writes that down.
+recorded: dict[str, str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record",
+        action="store_true",
+        help="write the outcomes of this run's conformance tests to tests/outcomes.json",
+    )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    test = conformance_test(report.nodeid)
+    if test is not None and (report.when == "call" or not report.passed):
+        recorded[test] = report.outcome  # of the body, or of what went wrong before or after it
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    in_a_worker = hasattr(session.config, "workerinput")
+    if session.config.getoption("record") and not in_a_worker:
+        OUTCOMES.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ DIMENSIONS = [("acoustic", 1, 4), ("acoustic", 2, 8), ("acoustic", 3, 4),
 PLACES = [("off", "sinc", 0.9), ("edge", "linear", 0.9), ("layer", "sinc", 1.7)]
 DOTS = [
     Problem(*dimension, ratio=ratio, interpolation=interpolation, where=where, dtype=dtype)
-    # fmt: skip
     for dimension, (where, interpolation, ratio), dtype in itertools.product(
         DIMENSIONS, PLACES, DOT
     )
@@ -180,9 +179,8 @@ class TestTransforms:
             looped = step(looped, None)[0]
         scanned = jax.jit(lambda m: jax.lax.scan(step, m, length=3)[0])(model)
         moved = jax.tree.map(jnp.subtract, looped, model)
-        assert (
-            difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11
-        )  # cancellation: model / move = 1e2
+        # cancellation: model / move = 1e2
+        assert difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11
 
     @pytest.mark.parametrize(
         "axes",

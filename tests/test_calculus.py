@@ -400,6 +400,7 @@ def test_fields_are_overwritten_where_that_is_safe():
 
 
 def test_the_calculus_keeps_the_smaller_history():
+    # fields
     assert (
         len(
             rig("elastic-float32")
@@ -407,7 +408,7 @@ def test_the_calculus_keeps_the_smaller_history():
             .quantities
         )
         == 5
-    )  # fields
+    )
     assert len(rig("mass-2d").solver.programs.coupling(rig("mass-2d").wanted).quantities) == 3
 
 

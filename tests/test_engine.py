@@ -152,9 +152,8 @@ def test_windows_stay_inside_the_grid(kind: str):
             offset, index - np.minimum(cells, points - 0.5)[:, None], atol=1e-14
         )
     first, offset = place(np.array([0.3]), 10, "sinc", on_grid=False, half=False)
-    np.testing.assert_array_equal(
-        window_weights(offset, "sinc")[0, 5:], 0.0
-    )  # 4.7 cells and more away
+    # 4.7 cells and more away
+    np.testing.assert_array_equal(window_weights(offset, "sinc")[0, 5:], 0.0)
 
 
 def test_grid_points_are_recognised_to_the_rounding_of_double_precision():

@@ -361,9 +361,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 def test_a_second_ctrl_c_stops_at_once():
     def press(iteration, model, history):
-        signal.raise_signal(
-            signal.SIGINT
-        )  # in this thread: two that another thread gets may become one
+        # in this thread: two that another thread gets may become one
+        signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("not reached")
 

@@ -221,9 +221,8 @@ def test_histories_of_one_shape_and_different_halos(x64: None):
 
     wanted = gradient(8, 45)
     ox.release_memory()
-    gradient(
-        4, 53
-    )  # with its halo of 4 points on each side, as long as 45 points with 8 on each side
+    # with its halo of 4 points on each side, as long as 45 points with 8 on each side
+    gradient(4, 53)
     assert difference(gradient(8, 45), wanted) == 0.0
 
 
@@ -323,9 +322,8 @@ def test_one_background_serves_every_jacobian_product(forward_runs: list):
 def test_the_memo_does_not_grow_in_a_loop():
     """FWI: a new model in every step. The buffers of used histories are taken over."""
     problem = Problem("acoustic", 1, 4, dtype="float32")
-    F = problem.propagator(
-        settings=ox.Settings(threads=1)
-    )  # with more, the pool's size depends on who overlaps
+    # with more, the pool's size depends on who overlaps
+    F = problem.propagator(settings=ox.Settings(threads=1))
     gradient = jax.jit(jax.grad(lambda m: jnp.sum(F(m) ** 2)))
     held = []
     for i in range(12):

@@ -161,9 +161,8 @@ def test_single_precision_with_preconditioners():
     assert {k: v.dtype for k, v in result.image.items()} == {"vp": np.float32, "rho": np.float32}
     born = F.jacobian(model).mv(result.image)
     again = norm(left.mv(born - data(F, model))) / norm(left.mv(data(F, model)))
-    np.testing.assert_allclose(
-        result.history.data_residual[-1], again, rtol=1e-2
-    )  # the recurrence has not drifted
+    # the recurrence has not drifted
+    np.testing.assert_allclose(result.history.data_residual[-1], again, rtol=1e-2)
 
 
 def test_it_stays_where_it_has_arrived(dtype: str):

@@ -171,9 +171,8 @@ def test_an_encoded_iteration_costs_three_runs_a_supershot(kernel_runs: list):
         encodings=2,
         callback=lambda *a: counts.append(len(kernel_runs)),
     )
-    assert (
-        max(np.diff(counts)) == 3 * 2
-    )  # less where polarities come back whose wavefields are still at hand
+    # less where polarities come back whose wavefields are still at hand
+    assert max(np.diff(counts)) == 3 * 2
 
 
 def test_encodings_converge():

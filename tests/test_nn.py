@@ -184,9 +184,8 @@ def test_gradients_in_every_input_and_leaf(x64: None, name: str):
 
         slope = float(along(1e-5) - along(-1e-5)) / 2e-5
         assert slope != 0.0
-        scale = norm(found) * norm(
-            direction
-        )  # of a random direction's slope, times the root of its size
+        # of a random direction's slope, times the root of its size
+        scale = norm(found) * norm(direction)
         assert abs(slope - float(jnp.vdot(found, direction))) < 1e-6 * scale
 
 
@@ -243,9 +242,8 @@ def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
     w, y, v = s.weights(), s.data(), s.perturbation()
     modelled = ox.nn.ExtendedModelling(s.F)
     value = jax.jit(lambda m: jnp.vdot(y, modelled(w, m)))
-    ahead, behind = (
-        value(s.channels + h * v) for h in (1e-4, -1e-4)
-    )  # errors of 1e-8 and of rounding, 1e-12
+    # errors of 1e-8 and of rounding, 1e-12
+    ahead, behind = (value(s.channels + h * v) for h in (1e-4, -1e-4))
     slope = float(ahead - behind) / 2e-4
     gradient = jax.grad(value)(s.channels)
     assert abs(slope - float(jnp.vdot(gradient, v))) < 1e-6 * norm(gradient) * norm(v)
@@ -271,9 +269,14 @@ def test_extended_sources_in_little_memory(x64: None):
     """Histories that do not fit are computed again, with the weights of their shot."""
     s = Setting(extended=True)
     tight = ox.Propagator(
-        s.F.equation, s.F.grid, s.F.survey, 2500.0, boundary=s.F.boundary, min_points_per_wavelength=0.0,
+        s.F.equation,
+        s.F.grid,
+        s.F.survey,
+        2500.0,
+        boundary=s.F.boundary,
+        min_points_per_wavelength=0.0,
         settings=ox.Settings(memory=150_000),
-    )  # fmt: skip
+    )
     w, y = s.weights(), s.data()
     gradients = [
         jax.grad(lambda m, w, F=F: jnp.vdot(y, F(m, weights=w)), (0, 1))(s.model, w)
@@ -459,9 +462,8 @@ def test_fixed_arrays_do_not_recompile():
         traced.append(1)
         return layer(w)
 
-    w = (
-        s.weights()
-    )  # the very first call counts too: it must not change what the propagator is to jit
+    # the very first call counts too: it must not change what the propagator is to jit
+    w = s.weights()
     first, second = (ox.nn.ExtendedModelling(s.F, s.model) for _ in range(2))
     assert jax.tree.leaves(first) == []
     assert np.array_equal(run(first, w), run(second, w))

@@ -38,9 +38,10 @@ def test_free_surface_mirrors(equation: type):
     errors = []
     for h in (10.0, 5.0):
         t = times(duration, 0.4 * equation().largest_step((h, h), VP))
+        # no echo of the other edges before 0.4 s
         grid = ox.Grid(
             shape=(round(2 * half / h) + 1, round(half / h) + 1), spacing=h, origin=(-half, surface)
-        )  # no echo of the other edges before 0.4 s
+        )
         survey = ox.Survey(source[None], receivers, pulse(t), t[1])
         d = shoot(
             equation(), medium, grid, survey, VP, ox.Faces(ox.Sponge(width=4), top=ox.FreeSurface())
@@ -72,14 +73,14 @@ def lamb(w: np.ndarray, dt: float, x: float, depth: float, z: float) -> np.ndarr
         for i in np.flatnonzero(np.abs(omega) < 2 * np.pi * 5 * FREQUENCY):
             ks2 = (omega[i] / VS) ** 2
             p, s, m = np.sqrt(k**2 - (omega[i] / VP) ** 2), np.sqrt(k**2 - ks2), 2 * k**2 - ks2
-            phi = -np.exp(-p * depth) / (
-                2 * RHO * omega[i] ** 2
-            )  # of the upgoing waves, at the surface
+            # of the upgoing waves, at the surface
+            phi = -np.exp(-p * depth) / (2 * RHO * omega[i] ** 2)
             psi = -1j * k * np.exp(-s * depth) / (2 * s * RHO * omega[i] ** 2)
+            # their tractions over mu
             shear, normal = (
                 2j * k * p * phi - m * psi,
                 m * phi + 2j * k * s * psi,
-            )  # their tractions over mu
+            )
             determinant = m**2 - 4 * k**2 * p * s
             a = (2j * k * s * shear - m * normal) / determinant * np.exp(-p * z)
             b = (m * shear + 2j * k * p * normal) / determinant * np.exp(-s * z)

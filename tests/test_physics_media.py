@@ -162,9 +162,8 @@ def test_elastic_fluid_is_acoustic():
     elastic = ox.Survey(*points, pulse(t), t[1], receiver="pressure")
     acoustic = ox.Survey(*points, rate / (RHO * VP**2), t[1])
     boundary = ox.Faces(ox.CPML(width=10, frequency=FREQUENCY), top=ox.FreeSurface())
-    raw = dict(
-        time_dispersion="raw"
-    )  # it is the schemes that are the same, and the derivative of w is theirs
+    # it is the schemes that are the same, and the derivative of w is theirs
+    raw = dict(time_dispersion="raw")
     p = shoot(ox.Elastic(), dict(vp=vp, vs=0.0, rho=rho), grid, elastic, VP, boundary, **raw)
     q = shoot(ox.AcousticDensity(), dict(vp=vp, rho=rho), grid, acoustic, VP, boundary, **raw)
     print("fluid", relative(p, q))
@@ -372,9 +371,8 @@ def test_attenuation_along_a_line():
         d = shoot(ox.Viscoacoustic(frequency=FREQUENCY), LOSSY, grid, survey, UNRELAXED, **options)[
             0
         ]
-        spectra = (
-            np.exp(-1j * omega[:, None] * t[1:]) @ np.diff(d).T
-        )  # of the derivative, which ends at zero
+        # of the derivative, which ends at zero
+        spectra = np.exp(-1j * omega[:, None] * t[1:]) @ np.diff(d).T
         ratio = spectra[:, 1] / spectra[:, 0]
         return -np.log(np.abs(ratio)) / between, np.angle(ratio * np.exp(1j * omega * between / c))
 
@@ -384,9 +382,8 @@ def test_attenuation_along_a_line():
     np.testing.assert_allclose(measured, alpha, rtol=1e-3 + step[-1] / 12)
     np.testing.assert_allclose(early, omega * between / c * step / 24, rtol=0.1, atol=1e-4)
     measured, early = found()
-    np.testing.assert_allclose(
-        measured, alpha, rtol=1e-3 + step[-1] / 8
-    )  # rates act as 1 - (omega dt)^2 / 8 of themselves
+    # rates act as 1 - (omega dt)^2 / 8 of themselves
+    np.testing.assert_allclose(measured, alpha, rtol=1e-3 + step[-1] / 8)
     assert np.all(np.abs(early) < 0.1 * omega * between / c * step / 24 + 1e-4)
 
 
@@ -470,9 +467,8 @@ def test_a_line_of_points_across_space_is_a_point_in_the_plane():
     h, duration = 12.0, 0.25
     t = times(duration, 0.8 * ox.Acoustic().largest_step((h,) * 3, VP))
     half = int(reach(duration, 72.0, VP) / h) + 1
-    across = (
-        2 * half
-    )  # so that nothing arrives along the line, which is heard once and not twice as late as an echo
+    # So that nothing arrives along the line, which is heard once and not twice as late as an echo.
+    across = 2 * half
     source, receivers = np.array([2.0, -3.0]), np.array([[60.0, 40.0], [-24.0, 50.0]])
     plane = ox.Grid(shape=(2 * half + 1,) * 2, spacing=h, origin=-half * h)
     space = ox.Grid(

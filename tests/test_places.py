@@ -212,11 +212,25 @@ def test_only_what_devito_places_right_is_left_to_it():
         symbols.profile("gamma", z),
     )
     at_nodes = Derivative(u, (x, 1), x0={x: x})
+    half = to_half(u, z)
     operands = [
-        to_half(u, z), 2 * to_half(u, z), b * to_half(u, z), to_half(u, z) + b * to_half(u, z), v + to_half(u, z),
-        v + b * to_half(u, z), -v + b * to_half(u, z), to_half(c * at_nodes, z), at_nodes, c * at_nodes, to_node(v, z),
-        c * to_node(b * to_half(u, z), z), b**2 * to_half(u, z), u, c * u, gamma * to_half(u, x),
-    ]  # fmt: skip
+        half,
+        2 * half,
+        b * half,
+        half + b * half,
+        v + half,
+        v + b * half,
+        -v + b * half,
+        to_half(c * at_nodes, z),
+        at_nodes,
+        c * at_nodes,
+        to_node(v, z),
+        c * to_node(b * half, z),
+        b**2 * half,
+        u,
+        c * u,
+        gamma * to_half(u, x),
+    ]
     agreed = []
     for operand in operands:
         for d in (x, z):

@@ -55,8 +55,18 @@ class Setting:
     seed: int
 
     def oracle(self) -> Oracle:
-        trial = Oracle(self.equation, self.order, self.shape, self.spacing, self.origin, 1.0, 25, MAX_VELOCITY,
-                       self.width, interpolation=self.interpolation)  # fmt: skip
+        trial = Oracle(
+            self.equation,
+            self.order,
+            self.shape,
+            self.spacing,
+            self.origin,
+            1.0,
+            25,
+            MAX_VELOCITY,
+            self.width,
+            interpolation=self.interpolation,
+        )
         return replace(trial, dt=self.ratio * trial.stable_step)
 
     def arrays(self) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
@@ -157,8 +167,13 @@ def test_reciprocity(x64: None, setting: Setting):
 @given(settings_of_every_kind())
 def test_axes_are_alike(x64: None, setting: Setting):
     """Reversing the order of the axes of everything changes nothing."""
-    flipped = replace(setting, shape=setting.shape[::-1], spacing=setting.spacing[::-1], origin=setting.origin[::-1],
-                      fractions=setting.fractions[:, ::-1])  # fmt: skip
+    flipped = replace(
+        setting,
+        shape=setting.shape[::-1],
+        spacing=setting.spacing[::-1],
+        origin=setting.origin[::-1],
+        fractions=setting.fractions[:, ::-1],
+    )
     model = setting.arrays()[0]
     d = setting.propagator()(model)
     assert difference(flipped.propagator()(jax.tree.map(jnp.transpose, model)), d) < 1e-11

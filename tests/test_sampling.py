@@ -156,9 +156,8 @@ def test_hessians_and_gradients_of_the_adjoint(x64: None):
     got, expected = (
         ox.hvp(lambda d: jnp.sum(d**2), line.F, line.vp, v) for line in (sparse, every)
     )  # fmt: skip
-    assert (
-        0.0 < norm(got - expected) < 10 * PROMISED * norm(expected)
-    )  # a difference of two gradients of its size
+    # a difference of two gradients of its size
+    assert 0.0 < norm(got - expected) < 10 * PROMISED * norm(expected)
     data = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 151)))
     got, expected = (
         jax.grad(lambda m, F=line.F: jnp.sum(F.adjoint(m, data) ** 2))(line.vp)

@@ -235,9 +235,8 @@ ADJOINT = {"wanted": (), "weights": False, "source": False, "slopes": False, "la
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
-    problem = Problem(
-        "density", 1, 4, dtype="float32"
-    )  # coefficients: compressibility (0), buoyancy (1)
+    # coefficients: compressibility (0), buoyancy (1)
+    problem = Problem("density", 1, 4, dtype="float32")
     F = problem.propagator()
     model, wavelet, sources, receivers = problem.inputs()
 

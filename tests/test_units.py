@@ -16,10 +16,11 @@ GRID = ox.Grid((31, 25), 10.0)
 SOURCES, RECEIVERS = [[80.0, 40.0], [220.0, 40.0]], ox.line((20.0, 40.0), (280.0, 40.0), 14)
 WAVELET = ox.ricker(14.0, 150, 0.002)
 SIZES = (1e-20, 1e-12, 1e12, 1e20)
+# the same digits: the smallest samples of a trace still fit into float32
 POWERS = (
     2.0**-20,
     pytest.param(2.0**20, marks=pytest.mark.slow),
-)  # the same digits: the smallest samples of a trace still fit into float32
+)
 ALIKE = 1e-4
 
 

@@ -30,9 +30,8 @@ def example():
 
 @pytest.fixture(scope="module")
 def tiny(example):
-    os.environ.setdefault(
-        "ONDAX_CFLAGS", "-O1"
-    )  # module-wide fixtures come before the one that sets it
+    # module-wide fixtures come before the one that sets it
+    os.environ.setdefault("ONDAX_CFLAGS", "-O1")
     return example.problem.make_problem(
         example.problem.Layout(
             shape=(32, 24),
@@ -72,9 +71,8 @@ def test_training_lowers_the_loss(example, tiny, plan, trained):
     vp0, x, shots, keys = example.training.batch(tiny, plan, 0)
     loss = eqx.filter_jit(example.training.loss)
     before, after = (loss(n, tiny, vp0, x, shots, keys) for n in (begin(example), trained.network))
-    assert float(before) == pytest.approx(
-        float(trained.losses[0]), rel=1e-4
-    )  # float32, other order of sums
+    # float32, other order of sums
+    assert float(before) == pytest.approx(float(trained.losses[0]), rel=1e-4)
     assert float(after) < 0.9 * float(before)  # each step is on two other models
 
 
@@ -169,9 +167,8 @@ def test_training_and_evaluation_share_no_part_of_the_section(example, monkeypat
         for seed in range(30):
             example.models.overthrust_window(np.random.default_rng(seed), (96, 64), 25.0, purpose)
         reached[purpose] = np.array(columns)
-    assert (
-        reached["training"].max() + 1 < reached["evaluation"].min()
-    )  # one point further for interpolation
+    # one point further for interpolation
+    assert reached["training"].max() + 1 < reached["evaluation"].min()
     assert reached["evaluation"].max() <= 400
 
 
