@@ -9,6 +9,7 @@ import pytest
 import sympy
 from devito.finite_differences import Derivative
 from problems import difference, dot, norm
+from slow import slow_but
 from systems import ORDER, Rig, between, elastic, mass_form, right_hand_form, second_order
 
 import ondax as ox
@@ -349,7 +350,11 @@ def assert_dots(r: Rig) -> None:
     ) * norm(y)
 
 
-@pytest.mark.parametrize("name", RIGS)
+QUICK = ("mass-2d", "right-hand-1d-products", "second-order-products")
+FLOAT64 = [name for name, (_, _, dtype, _) in RIGS.items() if dtype == "float64"]
+
+
+@pytest.mark.parametrize("name", slow_but(RIGS, *QUICK))
 def test_dots(name: str):
     assert_dots(rig(name))
 
@@ -371,7 +376,9 @@ def assert_taylor(r: Rig) -> None:
     assert np.all(np.abs(slopes - 2) < 0.05), slopes
 
 
-@pytest.mark.parametrize("name", [n for n, (_, _, dtype, _) in RIGS.items() if dtype == "float64"])
+@pytest.mark.parametrize(
+    "name", slow_but(FLOAT64, *QUICK, "second-order-fields", "elastic-products")
+)
 def test_taylor(name: str):
     assert_taylor(rig(name))
 

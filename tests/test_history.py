@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import MAX_VELOCITY, Problem, difference, norm
+from slow import slow, slow_but
 from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
 
 import ondax as ox
@@ -74,7 +75,7 @@ def stored(name: str) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
 # Of the whole history of 36 steps, which is 512 bytes a step: from "hardly anything" to "all but
 # one byte". The plan turns them into stretches of 1, 1, 2, 5, 8 and 14 steps, most of which do not
 # divide 36.
-BUDGETS = [3700, 4200, 6000, 9000, 12000, 18000]
+BUDGETS = [3700, slow(4200), 6000, slow(9000), 12000, slow(18000)]
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -143,7 +144,7 @@ def test_evicted_between_forward_and_backward(problem: Problem, x64: None, forwa
 
 # Two shots of 80 steps, each 384 bytes a step (or thrice that): neither, one or both histories fit.
 @pytest.mark.parametrize("share", [0.3, 0.9, 1.1, 1.9, 2.1])
-@pytest.mark.parametrize("problem", JAX_PROBLEMS, ids=str)
+@pytest.mark.parametrize("problem", slow_but(JAX_PROBLEMS, JAX_PROBLEMS[0]), ids=str)
 def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.MonkeyPatch):
     """`share`: of one shot's history. The memo never holds more than the budget, and the gradient
     does not notice."""

@@ -81,6 +81,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", ["acoustic", "density"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_finds_the_damped_solution(name: str, equation: str, x64: None):
@@ -165,6 +166,7 @@ def test_single_precision_with_preconditioners():
     np.testing.assert_allclose(result.history.data_residual[-1], again, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_it_stays_where_it_has_arrived(dtype: str):
     """Once the slope is all rounding, further steps must not lead away again: they did, without a
     check."""
@@ -245,6 +247,7 @@ def marmousi() -> tuple[jax.Array, jax.Array]:
     return true, smooth
 
 
+@pytest.mark.slow
 def test_marmousi_reflections_are_fitted():
     """Twenty iterations take the data residual down by 90 % and beyond; RTM itself has the shape of
     the answer only.

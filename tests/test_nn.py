@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from problems import difference, norm
+from slow import slow, slow_but
 
 import ondax as ox
 from ondax.host import HostModel
@@ -156,7 +157,7 @@ def layer(
 # ---------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("name", POINTS + EXTENDED)
+@pytest.mark.parametrize("name", slow_but(POINTS + EXTENDED, "Modelling", "ExtendedAdjoint"))
 def test_gradients_in_every_input_and_leaf(x64: None, name: str):
     """Against centred differences, whose error relative to h = 1e-5 of an input is h^2, and
     rounding over h, 1e-11."""
@@ -189,8 +190,8 @@ def test_gradients_in_every_input_and_leaf(x64: None, name: str):
         assert abs(slope - float(jnp.vdot(found, direction))) < 1e-6 * scale
 
 
-@pytest.mark.parametrize("name", ["ExtendedModelling of model", "ExtendedAdjoint of model"])
-@pytest.mark.parametrize("physics", ["acoustic", "density"])
+@pytest.mark.parametrize("name", ["ExtendedModelling of model", slow("ExtendedAdjoint of model")])
+@pytest.mark.parametrize("physics", ["acoustic", slow("density")])
 def test_extended_layers_in_the_model(x64: None, name: str, physics: str):
     """The remainder of the linearisation falls as the square of the step."""
     s, made, (first, model) = layer(name, physics)
@@ -223,6 +224,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("dtype", [slow("float32"), "float64"], indirect=True)
 def test_adjoint_layers(dtype: str, name: str):
     adjoint, x = PAIRS[name]
     s = Setting("acoustic", dtype, extended=name in EXTENDED)
@@ -230,9 +232,10 @@ def test_adjoint_layers(dtype: str, name: str):
     assert ox.dot_test(made[name][0], made[adjoint][0], x(s), s.data()) < DOT[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("physics", "ndim"),
-    [("density", 2), ("surface", 2), ("elastic", 2), pytest.param("acoustic", 3)],
+    [("density", 2), ("surface", 2), ("elastic", 2), ("acoustic", 3)],
 )
 def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
     s = Setting(physics, extended=True, ndim=ndim)
@@ -285,6 +288,7 @@ def test_extended_sources_in_little_memory(x64: None):
     assert difference(gradients[1], gradients[0]) < 1e-13
 
 
+@pytest.mark.slow
 def test_second_order_with_extended_sources(x64: None):
     """`F.jvp` and the Jacobian take weights, and agree."""
     s = Setting("density", extended=True)
@@ -295,6 +299,7 @@ def test_second_order_with_extended_sources(x64: None):
     assert ox.dot_test(born.mv, born.T.mv, dm, y) < DOT["float64"]
 
 
+@pytest.mark.slow
 def test_migrated_images_in_the_background(x64: None):
     """Both derivatives of <r, J(m) v>, by Born data and by the image, are one and the same."""
     s = Setting("density")
@@ -341,13 +346,7 @@ def test_a_wavefield_of_one_point_is_a_point_source(x64: None):
 # ---------------------------------------------------------------- transforms
 
 
-QUICK = ("Modelling", "Born", "Migration", "ExtendedModelling", "ExtendedAdjoint of model")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in POINTS + EXTENDED],
-)
+@pytest.mark.parametrize("name", slow_but(POINTS + EXTENDED, "Modelling"))
 def test_transforms(x64: None, name: str):
     """jit, vmap over a batch, scan and checkpoint change nothing."""
     _, made, inputs = layer(name)

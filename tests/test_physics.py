@@ -9,6 +9,7 @@ import pytest
 from analytic import filtered, green, green_in_time, ricker, sponge_reflection
 from oracle import kernel
 from problems import EQUATIONS
+from slow import slow
 
 import ondax as ox
 
@@ -110,9 +111,9 @@ def orders(errors: list[float], spacings: tuple[float, ...]) -> np.ndarray:
         (LINE, "density", 4, (10.0, 5.0, 2.5)),
         (PLANE, "acoustic", 2, (5.0, 2.5)),
         (PLANE, "acoustic", 4, (10.0, 5.0, 10 / 3)),
-        (PLANE, "density", 4, (10.0, 5.0, 10 / 3)),
-        (CUBE, "acoustic", 4, (10.0, 20 / 3)),
-        (CUBE, "density", 2, (20 / 3, 5.0)),
+        slow(PLANE, "density", 4, (10.0, 5.0, 10 / 3)),
+        slow(CUBE, "acoustic", 4, (10.0, 20 / 3)),
+        slow(CUBE, "density", 2, (20 / 3, 5.0)),
     ],
     ids=lambda value: f"{value.ndim}d" if isinstance(value, Experiment) else str(value),
 )

@@ -7,6 +7,7 @@ from analytic import filtered
 from analytic_elastic import rayleigh_speed, velocity_of_force
 from analytic_media import green_below_surface
 from media import FREQUENCY, RHO, VP, VS, lag, pulse, relative, shoot, times
+from slow import slow_but
 
 import ondax as ox
 
@@ -97,6 +98,7 @@ def lamb(w: np.ndarray, dt: float, x: float, depth: float, z: float) -> np.ndarr
     return back + velocity_of_force(w, dt, (x, z - depth), 1, **SOLID)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_waves_along_the_surface_of_a_solid():
     """Lamb's problem: P, S, and the Rayleigh wave, which carries most of the energy here.
@@ -148,8 +150,6 @@ CASES = {
     "vti": (ox.VTI(), ANISOTROPIC, FASTEST, dict(receiver=("receiver", "vertical"))),
 }
 
-QUICK_CASES = [pytest.param(c, marks=pytest.mark.slow) if c == "elastic" else c for c in CASES]
-
 
 def echoes(case: str, boundary: ox.AbstractBoundary) -> np.ndarray:
     """The energy that a small model's edges send back, over that of the direct wave, by receiver.
@@ -174,7 +174,7 @@ def echoes(case: str, boundary: ox.AbstractBoundary) -> np.ndarray:
     return np.sum((small - large) ** 2, (0, 2)) / np.sum(large**2, (0, 2))
 
 
-@pytest.mark.parametrize("case", QUICK_CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, "acoustic"))
 def test_perfectly_matched_layers_are_quiet(case: str):
     """Of 20 cells, one and a half P wavelengths: below 1e-4 of the energy, 1 % of the amplitude.
 
@@ -195,7 +195,7 @@ def test_sponges_are_louder():
         assert np.all(loud > 1e-5)
 
 
-@pytest.mark.parametrize("case", QUICK_CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, "acoustic"))
 def test_perfectly_matched_layers_do_not_grow(case: str):
     """20,000 steps at 99 % of the largest stable one, in single precision: what is left in the last
     fifth is below what was left in the second, and below 1 % of the peak."""

@@ -25,6 +25,7 @@ from analytic_media import (
     viscoacoustic_green,
 )
 from media import DELAY, FREQUENCY, RHO, VP, VS, lag, pulse, reach, relative, shoot, square, times
+from slow import slow
 
 import ondax as ox
 
@@ -74,6 +75,7 @@ def in_a_solid(h: float, **options: Any) -> np.ndarray:
     return relative(d, exact, (2, 3))
 
 
+@pytest.mark.slow
 def test_elastic_waves_in_the_plane():
     """P and S waves with ten and twenty points a dominant S wavelength, at half of the largest
     step.
@@ -90,6 +92,7 @@ def test_elastic_waves_in_the_plane():
     assert np.all(fine < coarse / 2)
 
 
+@pytest.mark.slow
 def test_elastic_waves_in_the_plane_without_the_error_of_the_step():
     """On the coarse grid of the test above: the kernel's 1e-3 and, of the wavelet's highest
     frequencies, the grid's."""
@@ -98,6 +101,7 @@ def test_elastic_waves_in_the_plane_without_the_error_of_the_step():
     assert np.all(coarse < 3e-3)
 
 
+@pytest.mark.slow
 def test_elastic_waves_in_space():
     """An explosion and a force with eleven points a P wavelength and seven an S wavelength; the
     error is as above, with dt = 1.35 ms and T = 0.08 s at most: omega T (omega dt)^2 / 24 = 1.5
@@ -119,6 +123,7 @@ def test_elastic_waves_in_space():
     assert np.all(relative(d, exact, (1, 2, 3)) < 0.015)
 
 
+@pytest.mark.slow
 def test_components_together_are_those_apart():
     """Velocities to rounding; pressure, then known half a step off the samples, to the
     interpolation's (u''''/ 4!) (1/2) (1/2) (3/2) (5/2) dt^4."""
@@ -195,7 +200,7 @@ def in_anisotropy(
     return shoot(equation, medium, square(half, h, ndim), survey, fastest)[0], t
 
 
-@pytest.mark.parametrize("tilt", [None, 0.5, -0.8])
+@pytest.mark.parametrize("tilt", [None, slow(0.5), -0.8])
 def test_anisotropic_arrivals(tilt: float | None):
     """Energy travels at the group velocity, which differs by 18 % between along and across the
     axis, or 38 ms here.

@@ -7,6 +7,7 @@ where every shift is a roll. What comes out is compared with compositions of fin
 matrices made here.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ import sympy
 from devito import Eq, Function
 from devito.finite_differences import Derivative, finite_difference
 from problems import difference, dot, norm
+from slow import slow_but
 
 import ondax as ox
 from ondax.calculus import EquationError
@@ -155,11 +157,7 @@ QUICK = {("bare", 2), ("bare", 8), ("sum", 4)}
 
 @pytest.mark.parametrize(
     ("way", "order"),
-    [
-        (way, order) if (way, order) in QUICK else pytest.param(way, order, marks=pytest.mark.slow)
-        for way in WAYS
-        for order in ORDERS
-    ],
+    slow_but(itertools.product(WAYS, ORDERS), *QUICK),
 )
 def test_stencils_are_where_the_calculus_says(way: str, order: int):
     """One step forward, of Born modelling and backward, with gradients."""

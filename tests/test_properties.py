@@ -116,6 +116,7 @@ def settings_of_every_kind(draw: st.DrawFn) -> Setting:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_traces_agree_with_the_reference(x64: None, setting: Setting):
@@ -125,6 +126,7 @@ def test_traces_agree_with_the_reference(x64: None, setting: Setting):
     assert difference(F(arrays[0]), quick_jit(setting.oracle())(*arrays)) < 1e-11
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_adjoints(x64: None, setting: Setting):
@@ -139,6 +141,7 @@ def test_adjoints(x64: None, setting: Setting):
     assert abs(dot(born, y) - dot(x, J.T.mv(y))) < 1e-12 * norm(born) * norm(y)
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_reciprocity(x64: None, setting: Setting):
@@ -163,6 +166,7 @@ def test_reciprocity(x64: None, setting: Setting):
     assert difference(back, there) < 1e-11
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_axes_are_alike(x64: None, setting: Setting):
@@ -179,6 +183,7 @@ def test_axes_are_alike(x64: None, setting: Setting):
     assert difference(flipped.propagator()(jax.tree.map(jnp.transpose, model)), d) < 1e-11
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind(), st.integers(1, 8), st.floats(-2, 2))
 def test_linear_and_causal_in_the_wavelet(x64: None, setting: Setting, late: int, scale: float):

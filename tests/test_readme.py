@@ -11,6 +11,7 @@ from registry import OUTCOMES, conformance_test, support_table
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
 def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a run
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

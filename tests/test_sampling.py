@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from problems import norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
+from slow import slow_but
 
 import ondax as ox
 from ondax.engine.sampling import check_sampling, smoothed, steps_beyond
@@ -66,7 +67,7 @@ CASES = [(r, k, noise) for r in (1, 2, 4) for k in (2, 3, 4, 6, 8) for noise in 
 
 @pytest.mark.parametrize(
     ("steps_per_sample", "store_every", "noise"),
-    [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+    slow_but(CASES, *QUICK),
 )
 def test_every_kth_step_is_enough(x64: None, steps_per_sample: int, store_every: int, noise: bool):
     """Also in the receivers' cells, whether or not k has a factor in common with the steps between

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from registry import EQUATIONS
+from slow import slow
 from sympy import Rational
 from sympy.calculus.finite_diff import finite_diff_weights
 
@@ -69,9 +70,7 @@ def air_in_rock(shape: tuple[int, int]) -> dict[str, np.ndarray]:
     return {"vp": np.full(shape, 2000.0), "rho": rho}
 
 
-@pytest.mark.parametrize(
-    "order", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8]
-)
+@pytest.mark.parametrize("order", [slow(2), slow(4), 8])
 def test_limit_is_the_matrix_own(order: int):
     """`limit` is a step that holds, 1 % below the largest at most: 2 / sqrt(the eigenvalue)."""
     shape = (22, 20)

@@ -16,6 +16,7 @@ import lineax as lx
 import optax
 import pytest
 from problems import Problem, difference, dot, norm
+from slow import slow
 from systems import float64_everywhere
 
 import ondax as ox
@@ -25,7 +26,7 @@ from ondax.host import HostModel
 # pointwise algebra around them otherwise, and sums over shots and models may associate otherwise:
 # rounding errors of the dtype in some 50 steps, 6e-8 each, that need not cancel.
 ROUNDING = {"float32": 1e-5, "float64": 1e-13}
-EQUATIONS = ["acoustic", "density"]
+EQUATIONS = ["acoustic", slow("density")]
 
 Operator = Callable[[Any], Any]
 
@@ -36,7 +37,7 @@ def x64() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["float32", slow("float64")])
 def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
     with float64_everywhere() if request.param == "float64" else nullcontext():
         yield request.param
@@ -173,6 +174,7 @@ def test_linear_operators_transpose(equation: str, name: str, dtype: str):
         assert abs(dot(value, other) - dot(x, pulled)) < tolerance * norm(value) * norm(other)
 
 
+@pytest.mark.slow
 def test_jacrev(x64: None):
     """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its
     transpose."""
@@ -233,7 +235,7 @@ FORWARD = {"keep": (), "slopes": False}
 ADJOINT = {"wanted": (), "weights": False, "source": False, "slopes": False, "last_use": True}
 
 
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("jitted", [slow(False), True], ids=["eager", "jit"])
 def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
     # coefficients: compressibility (0), buoyancy (1)
     problem = Problem("density", 1, 4, dtype="float32")

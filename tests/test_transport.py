@@ -12,6 +12,7 @@ import sys
 import textwrap
 
 import pytest
+from slow import slow_but
 
 TIMEOUT = 120  # seconds; a case takes about five, most of them for importing JAX and Devito
 
@@ -152,7 +153,7 @@ SEVERAL_PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("case", SEVERAL_PROGRAMS)
+@pytest.mark.parametrize("case", slow_but(SEVERAL_PROGRAMS, "shard_map"))
 def test_never_hangs_on_several_devices(case: str):
     """Four CPU devices, more than there may be cores: each holds a thread of the pool."""
     body = SEVERAL.format(program=textwrap.dedent(SEVERAL_PROGRAMS[case]))

@@ -65,6 +65,7 @@ def trained(example, tiny, plan):
     return example.training.train(tiny, begin(example), plan)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(example, tiny, plan, trained):
     """On the models of the first step, before and after; the losses of the steps are on different
     models."""
@@ -172,6 +173,7 @@ def test_training_and_evaluation_share_no_part_of_the_section(example, monkeypat
     assert reached["evaluation"].max() <= 400
 
 
+@pytest.mark.slow
 def test_shipped_weights_beat_least_squares_migration(example):
     """On one unseen model of either kind; the figures of the table are from many more."""
     problem = example.problem.make_problem(example.problem.Layout())

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from slow import slow_but
 
 import ondax as ox
 from ondax.engine import workers
@@ -68,11 +69,6 @@ def script(body: str, **environment: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **environment},
     )
-
-
-def slow_but(cases: dict[str, object], *quick: str) -> list[object]:
-    """All of them with `-m slow`, a few in the gate: each starts a process, or compiles."""
-    return [c if c in quick else pytest.param(c, marks=pytest.mark.slow) for c in cases]
 
 
 CALLS = {
