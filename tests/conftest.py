@@ -8,15 +8,15 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-if (
-    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # as in a script's background job: some tests press Ctrl-C
+# As in a script's background job: some tests press Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 install_import_hook("ondax", "typechecking.checked")  # checks shapes and dtypes of public calls
@@ -31,12 +31,15 @@ jax.config.update("jax_compilation_cache_dir", os.environ["ONDAX_TEST_PROGRAMS"]
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-from registry import OUTCOMES, conformance_test  # noqa: E402  (it imports ondax)
+# ruff: noqa: E402  (behind the hook)
+from host_calls import spy_on_host_calls
+from registry import OUTCOMES, conformance_test
+from systems import float64_everywhere
 
-import ondax as ox  # noqa: E402  (behind the hook)
-from ondax.engine import settings as engine_settings  # noqa: E402
+import ondax as ox
+from ondax.engine import settings as engine_settings
 
-# they share the machine
+# Workers share the machine.
 engine_settings.MEMORY_SHARE /= int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 # The gate must be reproducible and must not time a compiler: the same examples every run, and no
@@ -120,11 +123,24 @@ def x64() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def x64_everywhere() -> Iterator[None]:
+    """Turns float64 on for all threads, those in which JAX runs callbacks included."""
+    with float64_everywhere():
+        yield
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test in each precision, with float64 on only where it is needed."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Every call of a host function, by name, with its static parameters."""
+    return spy_on_host_calls(monkeypatch)
 
 
 @pytest.fixture

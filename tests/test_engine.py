@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import Problem, difference
-from systems import ORDER, Rig, float64_everywhere, mass_form
+from systems import ORDER, Rig, mass_form
 
 import ondax as ox
 from ondax.engine import Programs, Scheme
@@ -35,12 +34,6 @@ from ondax.engine.workers import OrderedSum, each
 from ondax.equations import Symbols
 
 KINDS = sorted(HALF_WIDTH)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with float64_everywhere():
-        yield
 
 
 def small_programs(dtype: str = "float64") -> Programs:
@@ -164,7 +157,7 @@ def test_grid_points_are_recognised_to_the_rounding_of_double_precision():
     assert not lies_on_grid(cells * (1 + 1e-7), rounding)
 
 
-def test_one_tap_gives_the_same_traces(x64: None):
+def test_one_tap_gives_the_same_traces(x64_everywhere: None):
     """Points on the grid get one tap; gradients in receiver positions need the whole window, which
     reads the same."""
     problem = Problem("acoustic", 1, 4, where="on")
@@ -260,7 +253,7 @@ def test_same_bits_for_one_and_two_threads(equation: str):
             np.testing.assert_array_equal(a, b)
 
 
-def test_threads_sharing_a_shot_agree(x64: None):
+def test_threads_sharing_a_shot_agree(x64_everywhere: None):
     """One shot on two threads runs another kernel, whose sums may associate otherwise."""
     problem = Problem("acoustic", 1, 4)
     one = jnp.array([0])

@@ -1,6 +1,6 @@
 """Wave operators as layers: gradients, adjoints, transforms, what is trained and what is not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from host_calls import ADJOINT, FORWARD
 from problems import difference, norm
 from slow import slow, slow_but
 
 import ondax as ox
-from ondax.host import HostModel
 
 SHAPE, NT, DT, SHOTS = (22, 19), 45, 0.003, 2
 DOT = {"float32": 1e-5, "float64": 1e-12}  # of the design: exact but for rounding
@@ -400,21 +400,7 @@ def network(s: Setting, key: int = 0) -> eqx.nn.Sequential:
     )
 
 
-@pytest.fixture
-def fired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    """The static parameters of every host call."""
-    seen: list[tuple[Any, ...]] = []
-    original = HostModel._call
-
-    def spied(self: HostModel, key: Any, given: Any, run: Any) -> Any:
-        function = original(self, key, given, run)
-        return lambda *operands: (seen.append((key[0], *key[2:])), function(*operands))[1]
-
-    monkeypatch.setattr(HostModel, "_call", spied)
-    yield seen
-
-
-def test_fixed_unless_asked(fired: list):
+def test_fixed_unless_asked(asked: list):
     """A network trains its convolutions, not the layer's model and wavelet, and no gradient of
     these is computed."""
     s = Setting(dtype="float32", extended=True)
@@ -432,23 +418,24 @@ def test_fixed_unless_asked(fired: list):
         return jnp.sum(net(w) ** 2)
 
     for run in (eqx.filter_grad(loss), eqx.filter_jit(eqx.filter_grad(loss))):
-        fired.clear()
+        asked.clear()
         jax.block_until_ready(run(net, weights))
         # no history kept; of the adjoint: no coefficient, the weights, no wavelet, no positions
-        assert fired == [("forward", (), False), ("adjoint", (), True, False, False, True)]
+        assert asked == [("forward", FORWARD), ("adjoint", ADJOINT | {"weights": True})]
 
     trainable = ox.nn.ExtendedModelling(s.F, s.model, trainable=True)
-    fired.clear()
+    asked.clear()
     jax.block_until_ready(eqx.filter_grad(lambda layer: jnp.sum(layer(weights) ** 2))(trainable))
-    assert fired == [("forward", (0,), False), ("adjoint", (0,), False, False, False, True)]
+    in_the_model = ("adjoint", ADJOINT | {"wanted": (0,)})
+    assert asked == [("forward", FORWARD | {"keep": (0,)}), in_the_model]
 
 
-def test_what_adjoint_layers_compute(fired: list):
+def test_what_adjoint_layers_compute(asked: list):
     """The gradient of an adjoint layer in its traces is one forward run, no more."""
     s = Setting(dtype="float32", extended=True)
     adjoint, data = ox.nn.ExtendedAdjoint(s.F, s.model), s.data()
     jax.block_until_ready(jax.grad(lambda d: jnp.sum(adjoint(d) ** 2))(data))
-    assert [name for name, *_ in fired] == ["adjoint", "forward"]
+    assert [name for name, _ in asked] == ["adjoint", "forward"]
 
 
 def test_fixed_arrays_do_not_recompile():

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import lineax as lx
 import optax
 import pytest
+from host_calls import ADJOINT, FORWARD
 from problems import Problem, difference, dot, norm
 from slow import slow
 from systems import float64_everywhere
 
 import ondax as ox
-from ondax.host import HostModel
 
 # Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the
 # pointwise algebra around them otherwise, and sums over shots and models may associate otherwise:
@@ -31,14 +31,9 @@ EQUATIONS = ["acoustic", slow("density")]
 Operator = Callable[[Any], Any]
 
 
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with float64_everywhere():
-        yield
-
-
 @pytest.fixture(params=["float32", slow("float64")])
-def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
+def dtype_everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Either precision, float64 for all threads."""
     with float64_everywhere() if request.param == "float64" else nullcontext():
         yield request.param
 
@@ -93,9 +88,10 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_transforms(equation: str, name: str, dtype: str):
+def test_transforms(equation: str, name: str, dtype_everywhere: str):
     """Each transform against a plain loop of eager calls; jitted as one program, for compiling
     takes the time."""
+    dtype = dtype_everywhere
     f, arguments = operators(equation, dtype)[name]
     plain = values(equation, dtype, name)
     assert all(norm(v) > 0 for v in plain)
@@ -142,7 +138,7 @@ def test_float64_in_one_thread():
 
 
 @pytest.mark.parametrize("name", ["F", "J.T.mv"])
-def test_more_transforms(name: str, x64: None):
+def test_more_transforms(name: str, x64_everywhere: None):
     """Other axes, maps in batches, branches, and batches of loops."""
     f, arguments = operators("acoustic", "float64")[name]
     plain = values("acoustic", "float64", name)
@@ -162,9 +158,10 @@ def test_more_transforms(name: str, x64: None):
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize("name", LINEAR)
-def test_linear_operators_transpose(equation: str, name: str, dtype: str):
+def test_linear_operators_transpose(equation: str, name: str, dtype_everywhere: str):
     """Gradients through a linear operator, plain and under `jax.checkpoint`, pull back by its
     transpose."""
+    dtype = dtype_everywhere
     f, arguments = operators(equation, dtype)[name]
     x, other = arguments[0], f(arguments[1])
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]  # of dot tests
@@ -175,7 +172,7 @@ def test_linear_operators_transpose(equation: str, name: str, dtype: str):
 
 
 @pytest.mark.slow
-def test_jacrev(x64: None):
+def test_jacrev(x64_everywhere: None):
     """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its
     transpose."""
     survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
@@ -202,37 +199,12 @@ def test_jacrev(x64: None):
 # ---------------------------------------------------------------- what the host is asked for
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """Every call of a host function, by name, with its static parameters."""
-    seen: list[tuple[str, dict[str, Any]]] = []
-    original = HostModel._call
-
-    def spied(self: HostModel, key: Any, given: Any, run: Any) -> Any:
-        function = original(self, key, given, run)
-        names = {"forward": ("keep", "slopes"), "born": ("wanted", "source")}
-        names["adjoint"] = ("wanted", "weights", "source", "slopes", "last_use")
-
-        def call(*operands: Any) -> Any:
-            seen.append((key[0], dict(zip(names[key[0]], key[2:], strict=True))))
-            return function(*operands)
-
-        return call
-
-    monkeypatch.setattr(HostModel, "_call", spied)
-    yield seen
-
-
 def calls(
     asked: list[tuple[str, dict[str, Any]]], run: Callable[[], Any]
 ) -> list[tuple[str, dict[str, Any]]]:
     asked.clear()
     jax.block_until_ready(run())
     return list(asked)
-
-
-FORWARD = {"keep": (), "slopes": False}
-ADJOINT = {"wanted": (), "weights": False, "source": False, "slopes": False, "last_use": True}
 
 
 @pytest.mark.parametrize("jitted", [slow(False), True], ids=["eager", "jit"])
@@ -323,7 +295,7 @@ def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
 # ---------------------------------------------------------------- beside networks
 
 
-def test_a_propagator_holds_nothing_to_train(x64: None):
+def test_a_propagator_holds_nothing_to_train(x64_everywhere: None):
     """Inside a network it is a fixed layer: no leaves, safe to filter, to jit, and to close
     over."""
     problem = Problem("acoustic", 1, 4)
@@ -368,7 +340,7 @@ def test_a_propagator_holds_nothing_to_train(x64: None):
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_lineax_solvers(x64: None, equation: str):
+def test_lineax_solvers(x64_everywhere: None, equation: str):
     """Least-squares migration under jit: conjugate gradients on the normal equations, and LSMR,
     reach one answer."""
     problem = Problem(equation, 1, 4)
@@ -403,7 +375,7 @@ def test_lineax_solvers(x64: None, equation: str):
     assert norm(fitted - d) < 0.7 * norm(d)
 
 
-def test_lineax_takes_the_jacobian_itself(x64: None):
+def test_lineax_takes_the_jacobian_itself(x64_everywhere: None):
     """As an operator: structures, transposes, composition."""
     problem = Problem("density", 1, 4)
     J = problem.propagator().jacobian(problem.model())
