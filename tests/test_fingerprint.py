@@ -227,17 +227,22 @@ def test_another_process_finds_the_same(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
-            """ import functools, re, pathlib, fractions import jax, jax.numpy as jnp, numpy as np,
-            optax, equinox as eqx, ondax as ox from ondax.inversion.fingerprint import fingerprint
-            words = {"a", "b", "c", "d"} grid = ox.Grid((21, 17), 10.0) survey = ox.Survey([[100.0,
-            20.0]], [[50.0, 20.0]], ox.ricker(12.0, 140, 0.002), 0.002) P =
-            ox.Propagator(ox.Acoustic(), grid, survey, 2600.0) F = lambda x, **kw: P(2000.0 + x,
-            **kw) * len(words) network = eqx.nn.MLP(2, 2, 4, 2, key=jax.random.key(0)) mixed =
-            [re.compile("a"), pathlib.Path("b"), fractions.Fraction(1, 3), np.add, jnp.sin, len,
-            network,
-                     optax.lbfgs(), optax.adamw(optax.cosine_decay_schedule(0.1, 10)),
-                     ox.misfits.huber, functools.partial(ox.misfits.huber, threshold=0.1),
-                     jax.jit(F), np.random.default_rng(0)]
+            """
+            import functools, re, pathlib, fractions
+            import jax, jax.numpy as jnp, numpy as np, optax, equinox as eqx, ondax as ox
+            from ondax.inversion.fingerprint import fingerprint
+            words = {"a", "b", "c", "d"}
+            grid = ox.Grid((21, 17), 10.0)
+            survey = ox.Survey([[100.0, 20.0]], [[50.0, 20.0]], ox.ricker(12.0, 140, 0.002), 0.002)
+            P = ox.Propagator(ox.Acoustic(), grid, survey, 2600.0)
+            F = lambda x, **kw: P(2000.0 + x, **kw) * len(words)
+            network = eqx.nn.MLP(2, 2, 4, 2, key=jax.random.key(0))
+            mixed = [
+                re.compile("a"), pathlib.Path("b"), fractions.Fraction(1, 3), np.add, jnp.sin, len,
+                network, optax.lbfgs(), optax.adamw(optax.cosine_decay_schedule(0.1, 10)),
+                ox.misfits.huber, functools.partial(ox.misfits.huber, threshold=0.1), jax.jit(F),
+                np.random.default_rng(0),
+            ]
             print(fingerprint(F), fingerprint(mixed))
             """
         )

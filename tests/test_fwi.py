@@ -461,16 +461,20 @@ SCRIPT = textwrap.dedent(
     import numpy as np, optax
     import ondax as ox
 
-    name, folder = sys.argv[1:] grid = ox.Grid(shape=(41, 31), spacing=10.0) survey =
-    ox.Survey(ox.line((50.0, 20.0), (350.0, 20.0), 4), ox.line((0.0, 30.0), (400.0, 30.0), 21),
-                       ox.ricker(15.0, nt=150, dt=0.002), 0.002)
+    name, folder = sys.argv[1:]
+    grid = ox.Grid(shape=(41, 31), spacing=10.0)
+    survey = ox.Survey(
+        ox.line((50.0, 20.0), (350.0, 20.0), 4),
+        ox.line((0.0, 30.0), (400.0, 30.0), 21),
+        ox.ricker(15.0, nt=150, dt=0.002),
+        0.002,
+    )
     F = ox.Propagator(ox.Acoustic(), grid, survey, max_velocity=2600.0, boundary=ox.Sponge(40))
     true = np.full(grid.shape, 2000.0, np.float32)
     true[15:25, 12:20] = 2300.0
     observed = np.asarray(F(true))
-    optimizer, batch = {"adam": (optax.adam(20.0), 2),
-                        "lbfgs": (optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 /
-                        300})), None)}[name]
+    lbfgs = optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 / 300}))
+    optimizer, batch = {"adam": (optax.adam(20.0), 2), "lbfgs": (lbfgs, None)}[name]
 
     def run(**setting):
         return ox.fwi(F, observed, np.full(grid.shape, 2000.0, np.float32), optimizer=optimizer,

@@ -138,8 +138,8 @@ def test_the_first_ctrl_c_in_fwi_finishes_the_iteration():
         os.environ["SHOT_SECONDS"] = "0.05"
         print("go", flush=True)
         try:
-            ox.fwi(F, jnp.zeros((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=50,
-            progress=False)
+            observed = jnp.zeros((40, 1, 150))
+            ox.fwi(F, observed, VP, optimizer=optax.adam(1.0), iterations=50, progress=False)
         except ox.Interrupted as stopped:
             print(len(stopped.result.history), flush=True)
         """
@@ -160,9 +160,11 @@ def test_sigint_ignored_by_the_parent_stays_ignored():
         os.environ["SHOT_SECONDS"] = "0"
         def press(*_):
             os.kill(os.getpid(), signal.SIGINT)
-        ox.fwi(F, jnp.ones((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=3,
-        progress=False, callback=press) F(VP) print("done", signal.getsignal(signal.SIGINT) is
-        signal.SIG_IGN)
+        observed = jnp.ones((40, 1, 150))
+        quiet = {"progress": False, "callback": press}
+        ox.fwi(F, observed, VP, optimizer=optax.adam(1.0), iterations=3, **quiet)
+        F(VP)
+        print("done", signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
         """
     )
     said, errors = process.communicate(timeout=120)
