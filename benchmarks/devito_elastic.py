@@ -244,9 +244,8 @@ class DevitoElastic(DevitoShot):
         zero([*self.adjoint_stress, *self.adjoint_velocity])
         self._adjoint()
         modulus = 2 * (self.values["lam"] + self.values["mu"])[self.source_index]
-        return (
-            -plain(self.read) / modulus
-        )  # the stresses' multiplier; both fields of the explosion have the factor -1
+        # the stresses' multiplier; both fields of the explosion have the factor -1
+        return -plain(self.read) / modulus
 
 
 def half_points(values: Array, axis: int) -> Array:

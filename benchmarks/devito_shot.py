@@ -16,9 +16,8 @@ from .devito_baseline import plain
 configuration["log-level"] = "ERROR"
 
 Array = np.ndarray[Any, np.dtype[Any]]
-STATIC = (
-    10**9
-)  # "par-dynamic-work" that no loop reaches: rows stay on the core whose cache has them
+# "par-dynamic-work" that no loop reaches: rows stay on the core whose cache has them
+STATIC = 10**9
 
 
 class DevitoShot(ABC):
@@ -163,9 +162,8 @@ class DevitoShot(ABC):
 
         def call() -> None:
             if function(*values) != 0:
-                raise RuntimeError(
-                    f"{operator.name} failed"
-                )  # naming it also keeps its arrays alive
+                # naming it also keeps its arrays alive
+                raise RuntimeError(f"{operator.name} failed")
 
         return call
 

@@ -61,9 +61,8 @@ def forward_function(case: Case) -> tuple[Callable[[Any], Any], Any]:
 
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(
-        0, cores[: options["threads"]]
-    )  # XLA sizes its thread pool by this, when it starts
+    # XLA sizes its thread pool by this, when it starts
+    os.sched_setaffinity(0, cores[: options["threads"]])
     import jax
     import jax.numpy as jnp
 

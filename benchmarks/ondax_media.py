@@ -60,8 +60,8 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         """Of the memory variables of one shot, stored and as they would be on the whole grid."""
         from ondax.backends.devito.shot import allocated, box
 
-        host = F._operators.host(jnp.float32)
-        scheme, grid = host.programs.scheme, host.grid
+        solver = F._hosts.of("float32").solver
+        scheme, grid = solver.programs.scheme, solver.grid
         confined = [f for f in scheme.system.fields if scheme.symbols.traits_of(f).region]
         stored = sum(
             np.prod(allocated(f, box(f, scheme.symbols, grid).shape, grid.dtype)) for f in confined

@@ -11,6 +11,8 @@ both of its examples, jitted, every gradient checked against centred differences
     python examples/judi4flux.py        # half a minute
 """
 
+import argparse
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,13 +24,14 @@ jax.config.update("jax_enable_x64", True)
 KEYS = iter(jax.random.split(jax.random.key(0), 32))
 
 
-def propagator(sources: np.ndarray | ox.Extended) -> tuple[ox.Propagator, jax.Array]:
+def propagator(sources: np.ndarray | ox.Extended, quick: bool) -> tuple[ox.Propagator, jax.Array]:
     """A small two-layer model in m/s, and a propagator over it."""
-    grid = ox.Grid(shape=(41, 31), spacing=10.0)
+    grid = ox.Grid(shape=(31, 26) if quick else (41, 31), spacing=10.0)
+    (_, width), _ = grid.extent
     vp = jnp.full(grid.shape, 1500.0).at[:, 15:].set(1800.0)
-    survey = ox.Survey(
-        sources, ox.line((20.0, 20.0), (380.0, 20.0), 12), ox.ricker(12.0, nt=180, dt=0.002), 0.002
-    )
+    receivers = ox.line((20.0, 20.0), (width - 20.0, 20.0), 12)
+    wavelet = ox.ricker(12.0, nt=140 if quick else 180, dt=0.002)
+    survey = ox.Survey(sources, receivers, wavelet, 0.002)
     return ox.Propagator(ox.Acoustic(space_order=4), grid, survey, max_velocity=2200.0), vp
 
 
@@ -39,9 +42,8 @@ def check(loss, inputs: dict[str, jax.Array]) -> None:
     for name, at in inputs.items():
         direction = jax.random.normal(next(KEYS), at.shape) * jnp.abs(at).max()
         h = 1e-6  # errors of h^2 and of rounding over h
-        slope = (
-            value(inputs | {name: at + h * direction}) - value(inputs | {name: at - h * direction})
-        ) / (2 * h)
+        ahead, behind = (value(inputs | {name: at + s * direction}) for s in (h, -h))
+        slope = (ahead - behind) / (2 * h)
         exact = jnp.vdot(gradient[name], direction)
         error = float(jnp.abs(slope - exact) / jnp.abs(exact))
         print(
@@ -51,9 +53,9 @@ def check(loss, inputs: dict[str, jax.Array]) -> None:
         assert error < 1e-5, name
 
 
-def born_and_dense() -> None:
+def born_and_dense(quick: bool) -> None:
     """Example 1: W (J x) + b."""
-    F, vp = propagator(np.array([[200.0, 20.0]]))
+    F, vp = propagator(np.array([[200.0, 20.0]]), quick)
     smooth = jnp.full_like(vp, 1500.0)
     J = ox.nn.Born(F, smooth)  # a fixed layer: nothing of it is trained
     traces = eqx.filter_eval_shape(J, smooth[None])
@@ -70,9 +72,9 @@ def born_and_dense() -> None:
     check(loss, {"x": (vp - smooth)[None], "W": dense.weight, "b": dense.bias})
 
 
-def convolutions_around_a_propagator() -> None:
+def convolutions_around_a_propagator(quick: bool) -> None:
     """Example 2: conv -> F(., m) -> conv."""
-    F, vp = propagator(ox.Extended(shots=1))
+    F, vp = propagator(ox.Extended(shots=1), quick)
     modelling = ox.nn.ExtendedModelling(F)  # (weights, model) -> traces
     first, second = (eqx.nn.Conv2d(1, 1, 3, padding="SAME", key=next(KEYS)) for _ in range(2))
     target = jax.random.normal(next(KEYS), (1, F.survey.n_receivers, F.survey.nt))
@@ -88,6 +90,13 @@ def convolutions_around_a_propagator() -> None:
     check(loss, {"x": x, "m": vp[None], "kernel 1": first.weight, "kernel 2": second.weight})
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer points and samples")
+    quick = parser.parse_args().quick
+    born_and_dense(quick)
+    convolutions_around_a_propagator(quick)
+
+
 if __name__ == "__main__":
-    born_and_dense()
-    convolutions_around_a_propagator()
+    main()

@@ -5,14 +5,14 @@ data to an image (RTM). Run `python examples/rtm.py`; it writes rtm.png and take
 minute.
 """
 
+import argparse
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import ondax as ox
 from ondax.plotting import figure, gather, section
-
-NT, DT, FREQUENCY, SHOTS = 701, 0.004, 9.0, 20
 
 
 def filtered(image: jax.Array) -> jax.Array:
@@ -26,38 +26,48 @@ def filtered(image: jax.Array) -> jax.Array:
     return laplacian * jnp.where(depth < 5, 0.0, depth)
 
 
-def below_direct_wave(survey: ox.Survey, speed: float) -> jax.Array:
+def below_direct_wave(survey: ox.Survey, speed: float, frequency: float) -> jax.Array:
     """A mute of the direct and diving waves: 0 before `offset / speed`, 1 a third of a second
     later."""
     offset = np.abs(survey.receivers[:, :, 0] - survey.sources[:, :1, 0])
-    since = np.arange(survey.nt) * survey.dt - offset[:, :, None] / speed - 1.5 / FREQUENCY
+    since = np.arange(survey.nt) * survey.dt - offset[:, :, None] / speed - 1.5 / frequency
     return jnp.asarray(np.clip(since / 0.3, 0.0, 1.0), jnp.float32)
 
 
 def main() -> None:
-    model = ox.datasets.overthrust(decimate=2)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="coarser, at half the frequency, fewer shots"
+    )
+    quick = parser.parse_args().quick
+    coarser, shots = (2, 4) if quick else (1, 20)
+    nt, dt, frequency = 700 // coarser + 1, 0.004 * coarser, 9.0 / coarser
+
+    model = ox.datasets.overthrust(decimate=2 * coarser)
     grid = ox.Grid(model.vp.shape, model.spacing)
     (left, right), _ = grid.extent
     depth = grid.spacing[1]
     survey = ox.Survey(
-        sources=ox.line((left + 200.0, depth), (right - 200.0, depth), SHOTS),
+        sources=ox.line((left + 200.0, depth), (right - 200.0, depth), shots),
         receivers=ox.line((left, depth), (right, depth), grid.shape[0]),
-        wavelet=ox.ricker(FREQUENCY, NT, DT),
-        dt=DT,
+        wavelet=ox.ricker(frequency, nt, dt),
+        dt=dt,
     )
+    # 50 m cells are coarse for 9 Hz in the slowest layer: good enough for a picture.
     F = ox.Propagator(
         ox.Acoustic(),
         grid,
         survey,
         max_velocity=float(model.vp.max()),
         min_points_per_wavelength=1.8,
-    )  # 50 m cells are coarse for 9 Hz in the slowest layer: good enough for a picture
+    )
     smooth, true = jnp.asarray(model.vp_smooth), jnp.asarray(model.vp)
 
     J = F.jacobian(smooth)
     born = J.mv(true - smooth)  # demigration: linearised data of the true perturbation
     scattered = F(true) - F(smooth)  # what the wave equation says
-    image = J.T.mv(below_direct_wave(survey, speed=2400.0) * scattered)  # RTM
+    mute = below_direct_wave(survey, 2400.0, frequency)
+    image = J.T.mv(mute * scattered)  # RTM
 
     check = ox.dot_test(
         J.mv, J.T.mv, true - smooth, jax.random.normal(jax.random.key(0), born.shape)
@@ -82,12 +92,12 @@ def main() -> None:
         label="filtered gradient",
         title="RTM image",
     )
-    shot = SHOTS // 2
+    shot = shots // 2
     clip = float(np.percentile(np.abs(scattered[shot]), 98))
     for axes, traces, title in zip(
         bottom, (scattered, born), ("scattered field", "Born data"), strict=True
     ):
-        gather(axes, np.asarray(traces[shot]), DT, offsets=(left, right), clip=clip, title=title)
+        gather(axes, np.asarray(traces[shot]), dt, offsets=(left, right), clip=clip, title=title)
     picture.savefig("rtm.png", dpi=110)
     print("wrote rtm.png")
 

@@ -1,9 +1,8 @@
 """Loop-unrolled least-squares migration of single simultaneous shots, with the wave equation inside
 a network.
 
-    python examples/unrolled_lsrtm.py            # evaluates the shipped weights: a table and a
-    picture python examples/unrolled_lsrtm.py --train    # trains them anew; Ctrl-C, run it again,
-    and it goes on
+    python examples/unrolled_lsrtm.py            # evaluates the shipped weights: table, picture
+    python examples/unrolled_lsrtm.py --train    # trains them anew; Ctrl-C, and again: it goes on
 
 The network alternates preconditioned gradients `P J' (J x - d)` with learned residual blocks; JAX
 differentiates through both (see `unrolled/network.py` for the sources). One record `d` is all it
@@ -31,7 +30,17 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image  # matplotlib needs it too
-from unrolled.evaluation import CONJUGATE, RTM, UNROLLED, Outcome, compare, gain, table, unseen
+from unrolled.evaluation import (
+    CONJUGATE,
+    LONG,
+    RTM,
+    UNROLLED,
+    Outcome,
+    compare,
+    gain,
+    table,
+    unseen,
+)
 from unrolled.network import Unrolled
 from unrolled.problem import UNIT, Layout, Problem, make_problem
 from unrolled.training import Plan, load_weights, save_weights, train
@@ -41,13 +50,14 @@ from ondax.plotting import figure, section
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "unrolled" / "weights.eqx"
+SMALL = Layout(shape=(48, 32), nt=160, n_sources=4, max_shift=0.2, encodings=16, absorbing=10)
 
 
-def evaluate(problem: Problem, network: Unrolled, count: int, output: Path) -> str:
+def evaluate(problem: Problem, network: Unrolled, count: int, long: int, output: Path) -> str:
     """Compares on Born data and on nonlinear data, draws, and returns the tables as text."""
-    born = compare(problem, network, unseen(problem, count))
+    born = compare(problem, network, unseen(problem, count), long=long)
     draw(born, problem.layout, output.with_suffix(".png"))
-    full = compare(problem, network, unseen(problem, count, nonlinear=True))
+    full = compare(problem, network, unseen(problem, count, nonlinear=True), long=long)
     noise = f"noise {problem.layout.snr:g} dB below the data"
     return (
         f"{count} unseen models, mean +- standard deviation over models\n\n"
@@ -115,6 +125,9 @@ def main(arguments: Any = None) -> None:
         "--train", action="store_true", help="train from random weights, then evaluate"
     )
     parser.add_argument(
+        "--quick", action="store_true", help="smaller models, fewer of them, fewer sources"
+    )
+    parser.add_argument(
         "--steps", type=int, default=Plan.steps, help="of training (default %(default)s)"
     )
     parser.add_argument(
@@ -124,17 +137,19 @@ def main(arguments: Any = None) -> None:
         "--weights", type=Path, help="read or, when training, written (default: the shipped / here)"
     )
     parser.add_argument(
-        "--models", type=int, default=24, help="unseen models to evaluate on (default %(default)s)"
+        "--models", type=int, help="unseen models to evaluate on (default 24, quick 4)"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("unrolled_lsrtm"), help="table .txt and picture .png"
     )
     given = parser.parse_args(arguments)
-    if given.steps < 1 or given.models < 4:
-        parser.error(f"--steps {given.steps} --models {given.models}: at least 1 step and 4 models")
+    layout, models, long = (SMALL, 4, 5) if given.quick else (Layout(), 24, LONG)
+    models = models if given.models is None else given.models
+    if given.steps < 1 or models < 4:
+        parser.error(f"--steps {given.steps} --models {models}: at least 1 step and 4 models")
 
     started = time.perf_counter()
-    problem, plan = make_problem(Layout()), Plan(steps=given.steps)
+    problem, plan = make_problem(layout), Plan(steps=given.steps)
     network = Unrolled(jax.random.key(plan.seed))
     if given.train:
         network = train(problem, network, plan, given.state, tell=print).network
@@ -144,7 +159,7 @@ def main(arguments: Any = None) -> None:
             f"wrote {weights}; training took {time.perf_counter() - started:.0f} s since this start"
         )
     network = load_weights(given.weights or (weights if given.train else WEIGHTS), network)
-    text = evaluate(problem, network, given.models, given.output)
+    text = evaluate(problem, network, models, long, given.output)
     given.output.with_suffix(".txt").write_text(text)
     print(text)
     print(

@@ -319,9 +319,15 @@ def fluid_reflection(angle: Array, vp1: float, rho1: float, vp2: float, rho2: fl
 
 
 def _quasi_p(
-    w: Callable[[np.ndarray], np.ndarray], t: Float[np.ndarray, " time"], offset: Vector, vp: float, epsilon: float,
-    delta: float, axis: Vector, into: tuple[float, float] = (1.0, 1.0),
-) -> Float[np.ndarray, " time"]:  # fmt: skip
+    w: Callable[[np.ndarray], np.ndarray],
+    t: Float[np.ndarray, " time"],
+    offset: Vector,
+    vp: float,
+    epsilon: float,
+    delta: float,
+    axis: Vector,
+    into: tuple[float, float] = (1.0, 1.0),
+) -> Float[np.ndarray, " time"]:
     """p of the P branch of the pseudo-acoustic system in 2-D, by a sum over plane waves; t evenly
     spaced.
 
@@ -380,10 +386,11 @@ def _check() -> None:
         assert np.abs(green_below_surface(w, dt, source, at, vp)).max() < 1e-14 * strength
         below, above = (np.append(at[:-1], q * h) for q in (1, -1))
         alone = [green(w, dt, float(np.linalg.norm(x - source)), vp, ndim) for x in (below, above)]
-        compare(f"{ndim}-D gradient at a free surface", green_below_surface(w, dt, source, below, vp),
-                alone[0] - alone[1], 1e-12)  # fmt: skip
-        compare("  reciprocity", green_below_surface(w, dt, source, below + 50, vp, -20.0),
-                green_below_surface(w, dt, below + 50, source, vp, -20.0), 1e-14)  # fmt: skip
+        gradient = green_below_surface(w, dt, source, below, vp)
+        compare(f"{ndim}-D gradient at a free surface", gradient, alone[0] - alone[1], 1e-12)
+        there = green_below_surface(w, dt, source, below + 50, vp, -20.0)
+        back = green_below_surface(w, dt, below + 50, source, vp, -20.0)
+        compare("  reciprocity", there, back, 1e-14)
     near = green_below_surface(w, dt, (60.0,), (140.0,), vp)
     pulses = wavelet(t - 0.04) - wavelet(t - 0.1)
     compare("1-D ghost", near, vp / 2 * cumulative_simpson(pulses, x=t, initial=0), 1e-4)
@@ -438,8 +445,8 @@ def _check() -> None:
     for into in ((1.0, 1.0), (1.0, 0.0), (0.3, 1.2)):
         axis = tilted_axis(0.4)
         exact = elliptic_waves(w, dt, (150.0, 220.0), vp, 0.2, axis, into)[0]
-        compare(f"elliptic, into {into}", _quasi_p(wavelet, t, (150.0, 220.0), vp, 0.2, 0.2, axis, into)[late],
-                exact[late], 1e-6)  # fmt: skip
+        summed = _quasi_p(wavelet, t, (150.0, 220.0), vp, 0.2, 0.2, axis, into)
+        compare(f"elliptic, into {into}", summed[late], exact[late], 1e-6)
     compare(
         "isotropic",
         elliptic_waves(w, dt, (30.0, -40.0), vp, 0.0)[0],
@@ -478,8 +485,10 @@ def _check() -> None:
             lag = (np.argmax(product) + 10 * n) % (20 * n) - 10 * n
             scaled = p * (like @ like) / (p @ like)
             shape = np.linalg.norm(scaled - like) / np.linalg.norm(like)
-            print(f"epsilon {epsilon}, delta {delta}, {angle} rad from the axis: {lag * dt / 20 * 1e6:.0f} us after "
-                  f"{time:.5f} s, shape {shape:.1e}")  # fmt: skip
+            print(
+                f"epsilon {epsilon}, delta {delta}, {angle} rad from the axis: "
+                f"{lag * dt / 20 * 1e6:.0f} us after {time:.5f} s, shape {shape:.1e}"
+            )
             assert abs(lag) <= 4  # 0.2 ms, 0.02 radians
 
     # Standard linear solid.
@@ -499,9 +508,8 @@ def _check() -> None:
     kr = relaxed_modulus(vp, rho, q, f)
     x, weights = np.polynomial.legendre.leggauss(1500)
     ks, weights = (x + 1) / 2 * 1.2, weights / 2 * 1.2
-    ends = np.array(
-        [300, 340, 400, 450]
-    )  # after the wavelet, whose samples are then summed to all orders
+    # after the wavelet, whose samples are then summed to all orders
+    ends = np.array([300, 340, 400, 450])
     waves = np.zeros((len(ks), len(ends)))
     for row, k in zip(waves, ks, strict=True):
         b = kr * k**2 / rho
@@ -536,13 +544,12 @@ def _check() -> None:
             compare(
                 f"radar, {permittivity}, {conductivity} S/m at {distance} m",
                 radar_green(w, dt, distance, permittivity, conductivity),
-                # fmt: skip
                 radar_green_in_time(wavelet, t, distance, permittivity, conductivity),
                 1e-9,
             )
     speed = 1 / np.sqrt(9 * VACUUM_PERMITTIVITY * VACUUM_PERMEABILITY)
-    compare("radar without loss", radar_green(w, dt, 2.0, 9.0, 0.0), VACUUM_PERMEABILITY * green(w, dt, 2.0, speed, 2),
-            1e-11)  # fmt: skip
+    lossless = VACUUM_PERMEABILITY * green(w, dt, 2.0, speed, 2)
+    compare("radar without loss", radar_green(w, dt, 2.0, 9.0, 0.0), lossless, 1e-11)
     k = radar_wavenumber(2 * np.pi * 1e9, 9.0, 0.01)
     # sigma / 2 sqrt(mu / epsilon) at low loss.
     compare("radar attenuation", -k.imag, 0.005 * VACUUM_PERMEABILITY * speed, 1e-3)

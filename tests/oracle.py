@@ -89,9 +89,8 @@ def kernel(t: Array, interpolation: str) -> Array:
         return jnp.maximum(0.0, 1.0 - jnp.abs(t))
     radius, b = 4, 6.31
     inside = jnp.abs(t) < radius
-    t = jnp.where(
-        inside, t, 0.5
-    )  # any point of the window: keeps the unused branch finite, derivatives included
+    # any point of the window: keeps the unused branch finite, derivatives included
+    t = jnp.where(inside, t, 0.5)
     # I0(b sqrt(s)) is the entire function sum_k (b^2 s / 4)^k / k!^2 of s: no square root, so no
     # singular derivative.
     s = 1.0 - (t / radius) ** 2
@@ -133,7 +132,8 @@ class Oracle:
         """The largest time step called stable."""
         if self.equation == "acoustic":
             symbol, margin = float(sum(abs(c) for c in centred_second(self.order)[1])), 1.0
-        else:  # the antisymmetric weights of one side are half of all; 2 % are for contrasts of density
+        else:
+            # The antisymmetric weights of one side are half of all; 2 % are for density contrasts.
             symbol, margin = float(sum(abs(c) for c in staggered_first(self.order)[1])) ** 2, 0.98
         return margin * 2.0 / (self.max_velocity * sqrt(sum(symbol / h**2 for h in self.spacing)))
 

@@ -1,8 +1,10 @@
 """Every wave equation of the package, with models to test it on. A new equation joins the suite by
 an entry here."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -77,22 +79,55 @@ def mixed(name: str) -> ox.Faces:
     )
 
 
-def support_table() -> str:
-    """What `test_equations.py` exercises, as Markdown. `python tests/registry.py` prints it for the
-    README."""
-    rows = [
-        "| equation | 2-D | 3-D | gradients, Born, adjoint in | Hessian | sponge | CPML | free "
-        "surface |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+OUTCOMES = Path(__file__).with_name("outcomes.json")
+
+# What stands behind a "yes" in each column of the README's table: all of these tests of
+# `test_equations.py`.
+COLUMNS = {
+    "2-D": ("test_2d",),
+    "3-D": ("test_3d",),
+    "gradients, Born, adjoint in": ("test_2d", "test_2d_in_single_precision"),
+    "Hessian": ("test_hessian",),
+    "sponge": ("test_2d", "test_3d"),
+    "CPML": ("test_2d_enclosed_by_perfectly_matched_layers",),
+    "free surface": ("test_2d_below_a_free_surface", "test_3d_below_a_free_surface"),
+}
+CONFORMANCE = {test for tests in COLUMNS.values() for test in tests}
+
+
+def conformance_test(node_id: str) -> str | None:
+    """The part of a node id that `outcomes.json` lists, None for a test that it does not."""
+    path, _, test = node_id.partition("::")
+    listed = path.endswith("test_equations.py") and test.partition("[")[0] in CONFORMANCE
+    return test if listed else None
+
+
+def support_table(outcomes: dict[str, str]) -> str:
+    """What has been tried, as Markdown, from the outcomes of the conformance tests.
+
+    A cell says "yes" if every test of its column has passed for the equation, "no" if one has not,
+    and "-" if one has not been run.
+    """
+
+    def verdict(name: str, tests: tuple[str, ...], passed: str = "yes") -> str:
+        found = {outcomes.get(f"{test}[{name}]", "not run") for test in tests}
+        if found == {"passed"}:
+            return passed
+        return "-" if "not run" in found else "no"
+
+    rows = [["equation", *COLUMNS]]
     for name, entry in EQUATIONS.items():
-        parameters = ", ".join(entry.ranges) + "".join(f", {n} (3-D)" for n, _ in entry.in_3d)
-        rows.append(
-            f"| `{name}` | yes | yes | {parameters} | yes | yes | "
-            f"{'yes' if entry.layers else 'unstable'} | yes |"
-        )
-    return "\n".join(rows)
+        cells = {column: verdict(name, tests) for column, tests in COLUMNS.items()}
+        tests = COLUMNS["gradients, Born, adjoint in"]
+        parameters = [verdict(name, tests, passed=", ".join(entry.ranges))]
+        parameters += [verdict(name, ("test_3d",), passed=f"{n} (3-D)") for n, _ in entry.in_3d]
+        cells["gradients, Born, adjoint in"] = ", ".join(parameters)
+        if not entry.layers:  # then the test is that such layers are refused
+            cells["CPML"] = verdict(name, COLUMNS["CPML"], passed="unstable")
+        rows.append([f"`{name}`", *cells.values()])
+    head, *lines = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([head, "|---" * (1 + len(COLUMNS)) + "|", *lines])
 
 
 if __name__ == "__main__":
-    print(support_table())
+    print(support_table(json.loads(OUTCOMES.read_text())))

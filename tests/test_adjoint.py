@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import Problem, call, difference, dot, norm
+from slow import slow, slow_but
 
 DOT = {"float32": 1e-5, "float64": 1e-12}
 
@@ -16,14 +17,14 @@ DIMENSIONS = [("acoustic", 1, 4), ("acoustic", 2, 8), ("acoustic", 3, 4),
 PLACES = [("off", "sinc", 0.9), ("edge", "linear", 0.9), ("layer", "sinc", 1.7)]
 DOTS = [
     Problem(*dimension, ratio=ratio, interpolation=interpolation, where=where, dtype=dtype)
-    # fmt: skip
     for dimension, (where, interpolation, ratio), dtype in itertools.product(
         DIMENSIONS, PLACES, DOT
     )
 ]
+QUICK_DOTS = [p for p in DOTS if (p.equation, p.ndim, p.dtype) == ("acoustic", 2, "float64")]
 
 
-@pytest.mark.parametrize("problem", DOTS, ids=str)
+@pytest.mark.parametrize("problem", slow_but(DOTS, *QUICK_DOTS), ids=str)
 def test_dot(problem: Problem):
     """<A x, y> = <x, A' y> for F in the wavelet and for its Jacobian in the model.
 
@@ -62,7 +63,10 @@ def assert_second_order(remainders: list[float], rounding: float) -> None:
     assert np.all(np.abs(slopes(remainders) - 2) < 0.05), slopes(remainders)
 
 
-@pytest.mark.parametrize(("equation", "ndim", "order"), DIMENSIONS)
+@pytest.mark.parametrize(
+    ("equation", "ndim", "order"),
+    slow_but(DIMENSIONS, *(d for d in DIMENSIONS if d[1] < 3)),
+)
 def test_taylor_of_jacobian(x64: None, equation: str, ndim: int, order: int):
     problem = Problem(equation, ndim, order)
     F, model, x = problem.propagator(), problem.model(), problem.perturbation()
@@ -84,8 +88,14 @@ def test_taylor_of_jacobian(x64: None, equation: str, ndim: int, order: int):
         assert_second_order(remainders, 1e-14 * norm(d))
 
 
-@pytest.mark.parametrize("which", ["vp", "rho", "wavelet", "sources", "receivers"])
-@pytest.mark.parametrize("equation", ["acoustic", "density"])
+INPUTS = ["vp", "rho", "wavelet", "sources", "receivers"]
+
+
+@pytest.mark.parametrize(
+    ("equation", "which"),
+    [("acoustic", which) for which in INPUTS]
+    + slow_but([("density", which) for which in INPUTS], ("density", "vp"), ("density", "rho")),
+)
 def test_taylor_of_misfit(x64: None, equation: str, which: str):
     if equation == "acoustic" and which == "rho":
         pytest.skip("Acoustic has no density")
@@ -121,7 +131,7 @@ def test_taylor_of_misfit(x64: None, equation: str, which: str):
     assert_second_order(remainders, 1e-15 * float(value))
 
 
-TRANSFORMED = [("acoustic", 8), ("density", 4)]
+transformed = pytest.mark.parametrize(("equation", "order"), [("acoustic", 8), slow("density", 4)])
 # jit fuses the pointwise algebra before the time loop and so rounds coefficients differently, by an
 # ulp or two; batching reassociates sums over shots. Sixty steps and a misfit of order one carry
 # 2e-16 to 1e-14; exact where nothing differs.
@@ -135,13 +145,13 @@ def scalar(problem: Problem, F):
     return lambda *inputs: jnp.sum(jnp.sin(call(F)(*inputs) / size))
 
 
-@pytest.mark.parametrize(("equation", "order"), TRANSFORMED)
 class TestTransforms:
     """Each transform against the plain call, on traces and on gradients of all four inputs."""
 
     def gradient(self, problem: Problem):
         return jax.value_and_grad(scalar(problem, problem.propagator()), argnums=(0, 1, 2, 3))
 
+    @transformed
     def test_jit(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
         plain = self.gradient(problem)
@@ -149,6 +159,7 @@ class TestTransforms:
             difference(jax.jit(plain)(*problem.inputs()), plain(*problem.inputs())) < REASSOCIATION
         )
 
+    @pytest.mark.parametrize(("equation", "order"), [("acoustic", 8), ("density", 4)])
     def test_propagator_is_a_static_pytree(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
         F, model = problem.propagator(), problem.model()
@@ -156,6 +167,7 @@ class TestTransforms:
         assert hash(F) == hash(F)
         assert difference(jax.jit(lambda f, m: f(m))(F, model), F(model)) == 0.0
 
+    @transformed
     def test_checkpoint(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
         f = scalar(problem, problem.propagator())
@@ -164,6 +176,7 @@ class TestTransforms:
         assert difference(again(*problem.inputs()), plain) < REASSOCIATION
         assert difference(jax.jit(again)(*problem.inputs()), plain) < REASSOCIATION
 
+    @transformed
     def test_scan(self, x64: None, equation: str, order: int):
         """Three steps of descent, carried by `lax.scan`, against a Python loop."""
         problem = Problem(equation, 2, order)
@@ -180,10 +193,10 @@ class TestTransforms:
             looped = step(looped, None)[0]
         scanned = jax.jit(lambda m: jax.lax.scan(step, m, length=3)[0])(model)
         moved = jax.tree.map(jnp.subtract, looped, model)
-        assert (
-            difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11
-        )  # cancellation: model / move = 1e2
+        # cancellation: model / move = 1e2
+        assert difference(jax.tree.map(jnp.subtract, scanned, model), moved) < 1e-11
 
+    @transformed
     @pytest.mark.parametrize(
         "axes",
         [
@@ -213,6 +226,7 @@ class TestTransforms:
             for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(looped), strict=True):
                 assert difference(a, b) < REASSOCIATION
 
+    @transformed
     def test_nested_vmap(self, x64: None, equation: str, order: int):
         """Models outside, wavelets inside: (model, wavelet) pairs on a 2 x 3 table."""
         problem = Problem(equation, 2, order)
@@ -230,6 +244,7 @@ class TestTransforms:
             for a, b in zip(jax.tree.leaves(picked), jax.tree.leaves(one), strict=True):
                 assert difference(a, b) < REASSOCIATION
 
+    @transformed
     def test_vmap_over_shots(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
         F, model = problem.propagator(), problem.model()
@@ -244,6 +259,7 @@ class TestTransforms:
         )(model)
         assert difference(total, jax.grad(lambda m: jnp.sum(F(m) ** 3))(model)) < REASSOCIATION
 
+    @transformed
     def test_jacobian_under_transforms(self, x64: None, equation: str, order: int):
         problem = Problem(equation, 2, order)
         F, model, y = problem.propagator(), problem.model(), problem.cotangent()

@@ -9,6 +9,7 @@ import pytest
 import sympy
 from devito.finite_differences import Derivative
 from problems import difference, dot, norm
+from slow import slow_but
 from systems import ORDER, Rig, between, elastic, mass_form, right_hand_form, second_order
 
 import ondax as ox
@@ -352,7 +353,11 @@ def assert_dots(r: Rig) -> None:
     ) * norm(y)
 
 
-@pytest.mark.parametrize("name", RIGS)
+QUICK = ("mass-2d", "right-hand-1d-products", "second-order-products")
+FLOAT64 = [name for name, (_, _, dtype, _) in RIGS.items() if dtype == "float64"]
+
+
+@pytest.mark.parametrize("name", slow_but(RIGS, *QUICK))
 def test_dots(name: str):
     assert_dots(rig(name))
 
@@ -374,7 +379,9 @@ def assert_taylor(r: Rig) -> None:
     assert np.all(np.abs(slopes - 2) < 0.05), slopes
 
 
-@pytest.mark.parametrize("name", [n for n, (_, _, dtype, _) in RIGS.items() if dtype == "float64"])
+@pytest.mark.parametrize(
+    "name", slow_but(FLOAT64, *QUICK, "second-order-fields", "elastic-products")
+)
 def test_taylor(name: str):
     assert_taylor(rig(name))
 
@@ -403,6 +410,7 @@ def test_fields_are_overwritten_where_that_is_safe():
 
 
 def test_the_calculus_keeps_the_smaller_history():
+    # fields
     assert (
         len(
             rig("elastic-float32")
@@ -410,7 +418,7 @@ def test_the_calculus_keeps_the_smaller_history():
             .quantities
         )
         == 5
-    )  # fields
+    )
     assert len(rig("mass-2d").solver.programs.coupling(rig("mass-2d").recording).quantities) == 3
 
 

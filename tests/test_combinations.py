@@ -137,10 +137,11 @@ class Draw:
         if not self.smooth:
             return rng.normal(size=(*lead, self.nt))
         t = self.dt * np.arange(self.nt)
+        # six points a wavelength at 2.5 times the peak
         frequency, periods = (
             0.06 * 1700.0 / max(self.spacing),
             1.2,
-        )  # six points a wavelength at 2.5 times the peak
+        )
         if self.value == "sampled":  # the pulse must begin and end within the record
             frequency, periods = 3.4 / t[-1], 1.7
         a = (np.pi * frequency * (t - periods / frequency)) ** 2
@@ -450,9 +451,10 @@ def _directional(d: Draw, F: ox.Propagator, loss: Any, model: Any, call: Any) ->
         change = d.change()
         at = jax.tree.map(lambda m, c: jnp.stack([m, m + c]), model, change)
         direction = jax.tree.map(lambda c: jnp.stack([c, 0.3 * c]), change)
-        of_both = lambda ms: sum(
-            loss(jax.tree.map(lambda m, i=i: m[i], ms), **call) for i in (0, 1)
-        )
+
+        def of_both(ms):
+            return sum(loss(jax.tree.map(lambda m, i=i: m[i], ms), **call) for i in (0, 1))
+
         return dot(got, direction), of_both, at, direction
     direction = d.change()
     return dot(got, direction), lambda m: loss(m, **call), model, direction
@@ -476,9 +478,10 @@ def _one_by_one(d: Draw) -> None:
         if d.quantity == "traces":
             rows.append(F(model, shots=shots, **here)[0])
         else:
-            single = lambda m, n=number, s=shots, c=here: (
-                0.5 * jnp.sum(weight[n] * F(m, shots=s, **c)[0] ** 2)
-            )
+
+            def single(m, n=number, s=shots, c=here):
+                return 0.5 * jnp.sum(weight[n] * F(m, shots=s, **c)[0] ** 2)
+
             rows.append(jax.grad(single)(model))
     usual = QUANTITIES[d.quantity](d, F, d.dtype)
     if d.quantity == "traces":

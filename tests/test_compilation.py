@@ -17,7 +17,7 @@ import pytest
 import ondax as ox
 
 PROGRAM = """
-import json, sys
+import functools, json, sys
 import jax, jax.numpy as jnp, numpy as np, optax, ondax as ox
 
 compiled, traced = [0], [0]
@@ -26,15 +26,27 @@ def count(event, seconds, **_):
     traced[0] += event == "/jax/core/compile/jaxpr_trace_duration"
 jax.monitoring.register_event_duration_secs_listener(count)
 
-survey = ox.Survey(ox.line((50.0, 40.0), (250.0, 40.0), 2), ox.line((0.0, 60.0), (300.0, 60.0), 5), ox.ricker(12.0, 150, 0.002), 0.002)
+survey = ox.Survey(
+    ox.line((50.0, 40.0), (250.0, 40.0), 2),
+    ox.line((0.0, 60.0), (300.0, 60.0), 5),
+    ox.ricker(12.0, 150, 0.002),
+    0.002,
+)
+grid = ox.Grid((31, 26), 10.0)
 def make(survey=survey, **options):
-    return ox.Propagator(ox.Acoustic(4), ox.Grid((31, 26), 10.0), survey, 2600.0, boundary=ox.Sponge(8), **options)
+    return ox.Propagator(ox.Acoustic(4), grid, survey, 2600.0, boundary=ox.Sponge(8), **options)
 F, E = make(), make(survey.replace(sources=ox.Extended(2)))
 models = [jnp.asarray(np.full((31, 26), 2000.0 + i, np.float32)) for i in range(20)]
-data, weights = jnp.asarray(np.ones((2, 5, 150), np.float32)), jnp.asarray(np.ones((2, 31, 26), np.float32))
+data = jnp.asarray(np.ones((2, 5, 150), np.float32))
+weights = jnp.asarray(np.ones((2, 31, 26), np.float32))
 wavelet = jnp.asarray(survey.wavelet, jnp.float32)
 loss = lambda v: jnp.sum(F(v))
-layers = ox.nn.Modelling(F), ox.nn.Born(F, models[0]), ox.nn.Migration(F, models[0]), ox.nn.ExtendedModelling(E, models[0])
+layers = (
+    ox.nn.Modelling(F),
+    ox.nn.Born(F, models[0]),
+    ox.nn.Migration(F, models[0]),
+    ox.nn.ExtendedModelling(E, models[0]),
+)
 ENTRIES = {
     "F": F,
     "gradient": lambda v: jax.grad(loss)(v),
@@ -67,12 +79,14 @@ for name, entry in ENTRIES.items():
         jax.block_until_ready(entry(v))
     found[name] = first, compiled[0], traced[0]
 steps = []
-for name, run in {
-    "fwi": lambda n, seen: ox.fwi(F, data, models[0], optimizer=optax.adam(1.0), iterations=n, progress=False, callback=seen),
-    "lsrtm": lambda n, seen: ox.lsrtm(F, data, models[0], iterations=n, progress=False, callback=seen),
-}.items():
+start = F, data, models[0]
+inversions = {
+    "fwi": functools.partial(ox.fwi, *start, optimizer=optax.adam(1.0), progress=False),
+    "lsrtm": functools.partial(ox.lsrtm, *start, progress=False),
+}
+for name, run in inversions.items():
     counts = []
-    run(8, lambda *_: counts.append(compiled[0]))
+    run(iterations=8, callback=lambda *_: counts.append(compiled[0]))
     found[name] = 0, counts[-1] - counts[1], 0
 json.dump(found, sys.stdout)
 """

@@ -9,6 +9,7 @@ import pytest
 from analytic import green
 from jax.extend.core import jaxpr_as_fun
 from problems import difference, dot, norm
+from slow import slow
 
 import ondax as ox
 from ondax.acquisition import dispersion
@@ -113,9 +114,7 @@ def test_blocks_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch):
     assert difference(blocks.transpose(y), whole.transpose(y)) < 1e-5
 
 
-@pytest.mark.parametrize(
-    "clock", [CLOCKS[0], CLOCKS[2], pytest.param(CLOCKS[3], marks=pytest.mark.slow)], ids=_name
-)
+@pytest.mark.parametrize("clock", [CLOCKS[0], CLOCKS[2], slow(CLOCKS[3])], ids=_name)
 def test_maps_in_jax(dtype: str, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     """The transpose is exact; under vmap, jit and forward differentiation, the maps are what they
     are in NumPy; so they are when their tables are too large for constants."""
@@ -191,7 +190,7 @@ def error_on_a_line(F: ox.Propagator, dtype: str = "float32") -> np.ndarray:
 
 ON_A_LINE = [
     (8.0, 1.0),
-    *(pytest.param(f, c, marks=pytest.mark.slow) for f in (5.0, 12.0) for c in (1.0, 0.4)),
+    *(slow(f, c) for f in (5.0, 12.0) for c in (1.0, 0.4)),
 ]
 
 

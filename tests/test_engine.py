@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import Problem, difference
-from systems import ORDER, Rig, float64_everywhere, mass_form
+from systems import ORDER, Rig, mass_form
 
 import ondax as ox
 from ondax.acquisition.interpolation import (
@@ -38,12 +37,6 @@ from ondax.histories.buffers import ALIGNMENT, Pool, row_length, zeros
 from ondax.scheme.symbols import Symbols
 
 KINDS = sorted(HALF_WIDTH)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with float64_everywhere():
-        yield
 
 
 def small_programs(dtype: str = "float64") -> Programs:
@@ -155,9 +148,8 @@ def test_windows_stay_inside_the_grid(kind: str):
             offset, index - np.minimum(cells, points - 0.5)[:, None], atol=1e-14
         )
     first, offset = place(np.array([0.3]), 10, "sinc", on_grid=False, half=False)
-    np.testing.assert_array_equal(
-        window_weights(offset, "sinc")[0, 5:], 0.0
-    )  # 4.7 cells and more away
+    # 4.7 cells and more away
+    np.testing.assert_array_equal(window_weights(offset, "sinc")[0, 5:], 0.0)
 
 
 def test_grid_points_are_recognised_to_the_rounding_of_double_precision():
@@ -168,7 +160,7 @@ def test_grid_points_are_recognised_to_the_rounding_of_double_precision():
     assert not lies_on_grid(cells * (1 + 1e-7), rounding)
 
 
-def test_one_tap_gives_the_same_traces(x64: None):
+def test_one_tap_gives_the_same_traces(x64_everywhere: None):
     """Points on the grid get one tap; gradients in receiver positions need the whole window, which
     reads the same."""
     problem = Problem("acoustic", 1, 4, where="on")
@@ -278,7 +270,7 @@ def test_same_bits_for_one_and_two_threads(equation: str):
             np.testing.assert_array_equal(a, b)
 
 
-def test_threads_sharing_a_shot_agree(x64: None):
+def test_threads_sharing_a_shot_agree(x64_everywhere: None):
     """One shot on two threads runs another kernel, whose sums may associate otherwise."""
     problem = Problem("acoustic", 1, 4)
     one = jnp.array([0])

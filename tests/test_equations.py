@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from problems import difference, dot, norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
+from slow import slow_but
 
 import ondax as ox
 from ondax.histories import revolve as checkpoint
@@ -140,12 +141,7 @@ def assert_taylor(case: Case) -> None:
         assert np.all((slopes > 1.95) & (slopes < 2.05)), (name, slopes)
 
 
-def quick(*names: str) -> list[Any]:
-    """All equations; those not named only run with `-m slow`, to keep the gate short."""
-    return [n if n in names else pytest.param(n, marks=pytest.mark.slow) for n in EQUATIONS]
-
-
-@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic", "AcousticDensity", "VTI"))
 def test_2d(x64: None, name: str):
     case = Case(name, 2, SPONGE)
     assert_dots(case)
@@ -153,19 +149,20 @@ def test_2d(x64: None, name: str):
     assert_public_adjoints(case)
 
 
-@pytest.mark.parametrize("name", quick("Acoustic", "Elastic"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_2d_below_a_free_surface(x64: None, name: str):
     case = Case(name, 2, mixed(name))
     assert_dots(case)
     assert_taylor(case)
 
 
-@pytest.mark.parametrize("name", quick("Acoustic"))
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
 def test_2d_in_single_precision(name: str):
     assert_dots(Case(name, 2, SPONGE, "float32"))
 
 
-@pytest.mark.parametrize("name", quick("Acoustic"))
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
 def test_2d_enclosed_by_perfectly_matched_layers(x64: None, name: str):
     if not EQUATIONS[name].layers:
         with pytest.raises(ValueError, match="unstable in perfectly matched layers"):
@@ -176,14 +173,15 @@ def test_2d_enclosed_by_perfectly_matched_layers(x64: None, name: str):
     assert_taylor(case)
 
 
-@pytest.mark.parametrize("name", quick("Acoustic"))
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
 def test_3d(x64: None, name: str):
     case = Case(name, 3, SPONGE)
     assert_dots(case)
     assert_taylor(case)
 
 
-@pytest.mark.parametrize("name", quick("Acoustic"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_3d_below_a_free_surface(x64: None, name: str):
     case = Case(name, 3, mixed(name))
     assert_dots(case)
@@ -238,7 +236,7 @@ def test_stretches(
     assert sorted(set(cut)) == [1, 2, 3, 7]
 
 
-@pytest.mark.parametrize("name", quick("Acoustic", "AcousticDensity"))
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
 def test_hessian(x64: None, name: str):
     """Symmetric, equal to differences of gradients, and made of Born data's gradient in the
     background."""

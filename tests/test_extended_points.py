@@ -56,10 +56,11 @@ def test_they_are_points_in_all_nodes(component: str, where: str, x64: None):
     found = np.asarray(extended(model, weights=jnp.asarray(weights)[None]))
     right = np.asarray(single(model))
     assert np.linalg.norm(found - right) <= 1e-8 * np.linalg.norm(right)
+    # in the vertical velocity, mirrored about x = 150 m
     odd = component in (
         "force_x",
         "moment_xz",
-    )  # in the vertical velocity, mirrored about x = 150 m
+    )
     mirrored = found[0, 1, 1] * (-1.0 if odd else 1.0)
     np.testing.assert_allclose(found[0, 1, 0], mirrored, rtol=0.0, atol=1e-8 * np.abs(found).max())
 

@@ -53,8 +53,8 @@ def test_a_survey_counts_by_its_contents(other):
 def test_what_a_propagator_has_made_for_itself_does_not_count():
     F = propagator()
     before = fingerprint(F)
-    _ = F._operators.ends
-    F._operators.host("float32")
+    _ = F._problem.sources
+    F._hosts.of("float32")
     assert fingerprint(F) == before
 
 
@@ -237,9 +237,12 @@ def test_another_process_finds_the_same(tmp_path):
             P = ox.Propagator(ox.Acoustic(), grid, survey, 2600.0)
             F = lambda x, **kw: P(2000.0 + x, **kw) * len(words)
             network = eqx.nn.MLP(2, 2, 4, 2, key=jax.random.key(0))
-            mixed = [re.compile("a"), pathlib.Path("b"), fractions.Fraction(1, 3), np.add, jnp.sin, len, network,
-                     optax.lbfgs(), optax.adamw(optax.cosine_decay_schedule(0.1, 10)), ox.misfits.huber,
-                     functools.partial(ox.misfits.huber, threshold=0.1), jax.jit(F), np.random.default_rng(0)]
+            mixed = [
+                re.compile("a"), pathlib.Path("b"), fractions.Fraction(1, 3), np.add, jnp.sin, len,
+                network, optax.lbfgs(), optax.adamw(optax.cosine_decay_schedule(0.1, 10)),
+                ox.misfits.huber, functools.partial(ox.misfits.huber, threshold=0.1), jax.jit(F),
+                np.random.default_rng(0),
+            ]
             print(fingerprint(F), fingerprint(mixed))
             """
         )

@@ -33,8 +33,15 @@ EQUATIONS = {
     "TTI": (ox.TTI(4), ("vp", "epsilon", "delta", "theta")),
     "Viscoacoustic": (ox.Viscoacoustic(4, frequency=FREQUENCY), ("vp", "rho", "Q")),
 }
-RANGES = {"vp": (1650, 1750), "vs": (800, 850), "rho": (1000, 1100), "epsilon": (0.12, 0.2), "delta": (0.0, 0.1),
-          "theta": (0.2, 0.6), "Q": (20, 60)}  # fmt: skip
+RANGES = {
+    "vp": (1650, 1750),
+    "vs": (800, 850),
+    "rho": (1000, 1100),
+    "epsilon": (0.12, 0.2),
+    "delta": (0.0, 0.1),
+    "theta": (0.2, 0.6),
+    "Q": (20, 60),
+}
 BOUNDARIES = {
     "sponge": ox.Sponge(10),
     "cpml": ox.CPML(10),

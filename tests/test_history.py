@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import MAX_VELOCITY, Problem, difference, norm
-from systems import ORDER, Rig, float64_everywhere, mass_form, right_hand_form
+from slow import slow, slow_but
+from systems import ORDER, Rig, mass_form, right_hand_form
 
 import ondax as ox
 from ondax.backends.devito import runs
@@ -21,12 +22,6 @@ from ondax.histories.store import STORE, HistoryStore
 from ondax.scheme.symbols import Symbols
 
 EXACT = 1e-13  # the same operations in the same order, save sums over stretches
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with float64_everywhere():
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +71,7 @@ def stored(name: str) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
 # Of the whole history of 36 steps, which is 512 bytes a step: from "hardly anything" to "all but
 # one byte". The plan turns them into stretches of 1, 1, 2, 5, 8 and 14 steps, most of which do not
 # divide 36.
-BUDGETS = [3700, 4200, 6000, 9000, 12000, 18000]
+BUDGETS = [3700, slow(4200), 6000, slow(9000), 12000, slow(18000)]
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -128,7 +123,9 @@ def reference(problem: Problem):
 
 
 @pytest.mark.parametrize("problem", JAX_PROBLEMS, ids=str)
-def test_evicted_between_forward_and_backward(problem: Problem, x64: None, forward_runs: list):
+def test_evicted_between_forward_and_backward(
+    problem: Problem, x64_everywhere: None, forward_runs: list
+):
     wanted = reference(problem)
     F = problem.propagator()
     d, pull = jax.vjp(lambda m, w: F(m, wavelet=w), problem.model(), problem.wavelet())
@@ -145,8 +142,10 @@ def test_evicted_between_forward_and_backward(problem: Problem, x64: None, forwa
 
 # Two shots of 80 steps, each 384 bytes a step (or thrice that): neither, one or both histories fit.
 @pytest.mark.parametrize("share", [0.3, 0.9, 1.1, 1.9, 2.1])
-@pytest.mark.parametrize("problem", JAX_PROBLEMS, ids=str)
-def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("problem", slow_but(JAX_PROBLEMS, JAX_PROBLEMS[0]), ids=str)
+def test_budgets(
+    problem: Problem, share: float, x64_everywhere: None, monkeypatch: pytest.MonkeyPatch
+):
     """`share`: of one shot's history. The memo never holds more than the budget, and the gradient
     does not notice."""
     wanted = reference(problem)
@@ -179,7 +178,7 @@ def test_budgets(problem: Problem, share: float, x64: None, monkeypatch: pytest.
         assert max(largest, STORE.nbytes) <= budget
 
 
-def test_stretches_below_a_free_surface(x64: None):
+def test_stretches_below_a_free_surface(x64_everywhere: None):
     """The two fields before a stretch, which its kernel does not compute, have images above the
     surface too."""
     problem = Problem("density", 1, 4)
@@ -204,7 +203,7 @@ def test_stretches_below_a_free_surface(x64: None):
         assert difference(linearised(ox.Settings(threads=1, memory=memory)), whole) < EXACT
 
 
-def test_histories_of_one_shape_and_different_halos(x64: None):
+def test_histories_of_one_shape_and_different_halos(x64_everywhere: None):
     """Runs read zeros in the halo of a history: it must not take over memory where another
     history's fields were."""
 
@@ -223,9 +222,8 @@ def test_histories_of_one_shape_and_different_halos(x64: None):
 
     wanted = gradient(8, 45)
     ox.release_memory()
-    gradient(
-        4, 53
-    )  # with its halo of 4 points on each side, as long as 45 points with 8 on each side
+    # with its halo of 4 points on each side, as long as 45 points with 8 on each side
+    gradient(4, 53)
     assert difference(gradient(8, 45), wanted) == 0.0
 
 
@@ -243,7 +241,7 @@ class Smooth(Problem):
         )
 
 
-def test_sparse_histories_are_exact_and_small(x64: None):
+def test_sparse_histories_are_exact_and_small(x64_everywhere: None):
     problem = Smooth("acoustic", 1, 4)
     gradients, sizes = {}, {}
     for every in (1, 2):
@@ -261,7 +259,7 @@ def test_sparse_histories_are_exact_and_small(x64: None):
 
 
 @pytest.mark.parametrize("ratio", [0.9, 1.8])
-def test_sparse_histories_checkpointed(ratio: float, x64: None):
+def test_sparse_histories_checkpointed(ratio: float, x64_everywhere: None):
     problem, every = Smooth("density", 1, 4, ratio=ratio), 2
     y = problem.cotangent()
     stored = jax.vjp(problem.propagator(settings=ox.Settings(store_every=every)), problem.model())
@@ -276,7 +274,7 @@ def test_sparse_histories_checkpointed(ratio: float, x64: None):
         assert len(STORE) == 0
 
 
-def test_the_jacobian_is_exact_however_sparse(x64: None):
+def test_the_jacobian_is_exact_however_sparse(x64_everywhere: None):
     """`store_every` samples gradients only: J and J' stay each other's transpose."""
     problem = Smooth("acoustic", 1, 4)
     plain = problem.propagator().jacobian(problem.model())
@@ -325,9 +323,8 @@ def test_one_background_serves_every_jacobian_product(forward_runs: list):
 def test_the_memo_does_not_grow_in_a_loop():
     """FWI: a new model in every step. The buffers of used histories are taken over."""
     problem = Problem("acoustic", 1, 4, dtype="float32")
-    F = problem.propagator(
-        settings=ox.Settings(threads=1)
-    )  # with more, the pool's size depends on who overlaps
+    # with more, the pool's size depends on who overlaps
+    F = problem.propagator(settings=ox.Settings(threads=1))
     gradient = jax.jit(jax.grad(lambda m: jnp.sum(F(m) ** 2)))
     held = []
     for i in range(12):
@@ -360,7 +357,7 @@ def test_a_line_search_does_not_grow_the_memo():
     "changed",
     ["model", "wavelet", "sources", "dt", "spacing", "interpolation", "boundary", "order"],
 )
-def test_a_history_is_not_mistaken_for_another(changed: str, x64: None):
+def test_a_history_is_not_mistaken_for_another(changed: str, x64_everywhere: None):
     """Fill the memo with the history of a neighbouring experiment, which differs a little in one
     respect."""
     problem = Problem("acoustic", 1, 4)
@@ -407,7 +404,7 @@ def test_a_history_is_not_mistaken_for_another(changed: str, x64: None):
     assert difference(pull(F), fresh) == 0.0
 
 
-def test_contents_outlive_the_callback(x64: None):
+def test_contents_outlive_the_callback(x64_everywhere: None):
     """The memo compares with arrays that JAX lent to a callback long ago: they must still hold what
     they held.
 
@@ -450,7 +447,7 @@ def test_a_history_outlives_its_scheme():
     assert all(np.all(np.isfinite(g)) for g in rig.adjoint(y)[0])
 
 
-def test_python_threads_share_the_memo(x64: None):
+def test_python_threads_share_the_memo(x64_everywhere: None):
     """Two threads on one propagator and one background, while a third evicts: everyone gets the
     same gradient."""
     problem = Problem("acoustic", 1, 4)

@@ -81,6 +81,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", ["acoustic", "density"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_finds_the_damped_solution(name: str, equation: str, x64: None):
@@ -161,11 +162,11 @@ def test_single_precision_with_preconditioners():
     assert {k: v.dtype for k, v in result.image.items()} == {"vp": np.float32, "rho": np.float32}
     born = F.jacobian(model).mv(result.image)
     again = norm(left.mv(born - data(F, model))) / norm(left.mv(data(F, model)))
-    np.testing.assert_allclose(
-        result.history.data_residual[-1], again, rtol=1e-2
-    )  # the recurrence has not drifted
+    # the recurrence has not drifted
+    np.testing.assert_allclose(result.history.data_residual[-1], again, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_it_stays_where_it_has_arrived(dtype: str):
     """Once the slope is all rounding, further steps must not lead away again: they did, without a
     check."""
@@ -246,6 +247,7 @@ def marmousi() -> tuple[jax.Array, jax.Array]:
     return true, smooth
 
 
+@pytest.mark.slow
 def test_marmousi_reflections_are_fitted():
     """Twenty iterations take the data residual down by 90 % and beyond; RTM itself has the shape of
     the answer only.

@@ -9,6 +9,7 @@ import optax
 import pytest
 from migration import N_SHOTS, background, data, migrate, propagator, reflectivity
 from problems import difference, norm
+from slow import slow_but
 
 import ondax as ox
 from ondax.inversion.encoding import (
@@ -35,6 +36,7 @@ def test_gradient_steps_on_all_shots():
     np.testing.assert_allclose(result.history.normal_residual, [norm(J.T.mv(observed))], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradients_of_batches_add_up(weighted: bool, x64: None):
     """Three batches of one shot, each scaled by three, have the mean of the whole gradient; so have
@@ -86,7 +88,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_but(KINDS, "weights"))
 def test_supershots_are_sums_of_shots(name: str, x64: None):
     """Born modelling is linear in the sources: that of a super-shot is the sum of Born traces with
     the code's signs."""
@@ -101,6 +103,7 @@ def test_supershots_are_sums_of_shots(name: str, x64: None):
     assert E.dt == F.dt
 
 
+@pytest.mark.slow
 def test_supershots_of_several_components(x64: None):
     grid = ox.Grid(shape=(12, 10), spacing=10.0)
     survey = ox.Survey(
@@ -130,6 +133,7 @@ def test_supershots_of_several_components(x64: None):
     assert difference(traces, encoded_traces(codes, F(model))) < 1e-12
 
 
+@pytest.mark.slow
 def test_encoded_gradients_are_unbiased(x64: None, monkeypatch: pytest.MonkeyPatch):
     """Over all sign codes of three shots, the cross-talk cancels exactly."""
     F = propagator()
@@ -171,9 +175,8 @@ def test_an_encoded_iteration_costs_three_runs_a_supershot(kernel_runs: list):
         encodings=2,
         callback=lambda *a: counts.append(len(kernel_runs)),
     )
-    assert (
-        max(np.diff(counts)) == 3 * 2
-    )  # less where polarities come back whose wavefields are still at hand
+    # less where polarities come back whose wavefields are still at hand
+    assert max(np.diff(counts)) == 3 * 2
 
 
 def test_encodings_converge():

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from migration import NT, background, data, migrate, propagator
+from slow import slow_but
 
 import ondax as ox
 from ondax.inversion import Interrupted
@@ -29,7 +30,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", slow_but(RUNS, "cgls"))
 def test_resuming_gives_the_same_bits(tmp_path, name: str):
     equation, setting = RUNS[name]
     F = propagator(equation)
@@ -123,6 +124,7 @@ def test_callback_and_progress(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_lineax_solvers_report(x64: None):
     """Too few steps are reported, not raised; with as many as it takes, the tolerance counts."""
     F = propagator()

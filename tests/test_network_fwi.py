@@ -41,9 +41,8 @@ def test_gradients_reach_every_leaf_of_the_network(example, problem):
         jax.grad(lambda network: ox.misfits.least_squares(F(velocity(network)), observed))
     )(network)
     leaves = jax.tree.leaves(gradient)
-    assert (
-        len(leaves) == len(jax.tree.leaves(network)) == 2 * 4
-    )  # weights and biases of three layers and the output
+    # weights and biases of three layers and the output
+    assert len(leaves) == len(jax.tree.leaves(network)) == 2 * 4
     assert all(
         bool(jnp.isfinite(leaf).all()) and float(jnp.abs(leaf).max()) > 0.0 for leaf in leaves
     )

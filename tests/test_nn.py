@@ -1,6 +1,6 @@
 """Wave operators as layers: gradients, adjoints, transforms, what is trained and what is not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from host_calls import adjoint, forward
 from problems import difference, norm
+from slow import slow, slow_but
 
 import ondax as ox
-from ondax.backends.base import Asked
-from ondax.face.host import HostModel
 
 SHAPE, NT, DT, SHOTS = (22, 19), 45, 0.003, 2
 DOT = {"float32": 1e-5, "float64": 1e-12}  # of the design: exact but for rounding
@@ -157,7 +157,7 @@ def layer(
 # ---------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("name", POINTS + EXTENDED)
+@pytest.mark.parametrize("name", slow_but(POINTS + EXTENDED, "Modelling", "ExtendedAdjoint"))
 def test_gradients_in_every_input_and_leaf(x64: None, name: str):
     """Against centred differences, whose error relative to h = 1e-5 of an input is h^2, and
     rounding over h, 1e-11."""
@@ -185,14 +185,13 @@ def test_gradients_in_every_input_and_leaf(x64: None, name: str):
 
         slope = float(along(1e-5) - along(-1e-5)) / 2e-5
         assert slope != 0.0
-        scale = norm(found) * norm(
-            direction
-        )  # of a random direction's slope, times the root of its size
+        # of a random direction's slope, times the root of its size
+        scale = norm(found) * norm(direction)
         assert abs(slope - float(jnp.vdot(found, direction))) < 1e-6 * scale
 
 
-@pytest.mark.parametrize("name", ["ExtendedModelling of model", "ExtendedAdjoint of model"])
-@pytest.mark.parametrize("physics", ["acoustic", "density"])
+@pytest.mark.parametrize("name", ["ExtendedModelling of model", slow("ExtendedAdjoint of model")])
+@pytest.mark.parametrize("physics", ["acoustic", slow("density")])
 def test_extended_layers_in_the_model(x64: None, name: str, physics: str):
     """The remainder of the linearisation falls as the square of the step."""
     s, made, (first, model) = layer(name, physics)
@@ -225,6 +224,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("dtype", [slow("float32"), "float64"], indirect=True)
 def test_adjoint_layers(dtype: str, name: str):
     adjoint, x = PAIRS[name]
     s = Setting("acoustic", dtype, extended=name in EXTENDED)
@@ -232,9 +232,10 @@ def test_adjoint_layers(dtype: str, name: str):
     assert ox.dot_test(made[name][0], made[adjoint][0], x(s), s.data()) < DOT[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("physics", "ndim"),
-    [("density", 2), ("surface", 2), ("elastic", 2), pytest.param("acoustic", 3)],
+    [("density", 2), ("surface", 2), ("elastic", 2), ("acoustic", 3)],
 )
 def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
     s = Setting(physics, extended=True, ndim=ndim)
@@ -244,9 +245,8 @@ def test_extended_sources_of_any_equation(x64: None, physics: str, ndim: int):
     w, y, v = s.weights(), s.data(), s.perturbation()
     modelled = ox.nn.ExtendedModelling(s.F)
     value = jax.jit(lambda m: jnp.vdot(y, modelled(w, m)))
-    ahead, behind = (
-        value(s.channels + h * v) for h in (1e-4, -1e-4)
-    )  # errors of 1e-8 and of rounding, 1e-12
+    # errors of 1e-8 and of rounding, 1e-12
+    ahead, behind = (value(s.channels + h * v) for h in (1e-4, -1e-4))
     slope = float(ahead - behind) / 2e-4
     gradient = jax.grad(value)(s.channels)
     assert abs(slope - float(jnp.vdot(gradient, v))) < 1e-6 * norm(gradient) * norm(v)
@@ -272,9 +272,14 @@ def test_extended_sources_in_little_memory(x64: None):
     """Histories that do not fit are computed again, with the weights of their shot."""
     s = Setting(extended=True)
     tight = ox.Propagator(
-        s.F.equation, s.F.grid, s.F.survey, 2500.0, boundary=s.F.boundary, min_points_per_wavelength=0.0,
+        s.F.equation,
+        s.F.grid,
+        s.F.survey,
+        2500.0,
+        boundary=s.F.boundary,
+        min_points_per_wavelength=0.0,
         settings=ox.Settings(memory=150_000),
-    )  # fmt: skip
+    )
     w, y = s.weights(), s.data()
     gradients = [
         jax.grad(lambda m, w, F=F: jnp.vdot(y, F(m, weights=w)), (0, 1))(s.model, w)
@@ -283,6 +288,7 @@ def test_extended_sources_in_little_memory(x64: None):
     assert difference(gradients[1], gradients[0]) < 1e-13
 
 
+@pytest.mark.slow
 def test_second_order_with_extended_sources(x64: None):
     """`F.jvp` and the Jacobian take weights, and agree."""
     s = Setting("density", extended=True)
@@ -293,6 +299,7 @@ def test_second_order_with_extended_sources(x64: None):
     assert ox.dot_test(born.mv, born.T.mv, dm, y) < DOT["float64"]
 
 
+@pytest.mark.slow
 def test_migrated_images_in_the_background(x64: None):
     """Both derivatives of <r, J(m) v>, by Born data and by the image, are one and the same."""
     s = Setting("density")
@@ -339,13 +346,7 @@ def test_a_wavefield_of_one_point_is_a_point_source(x64: None):
 # ---------------------------------------------------------------- transforms
 
 
-QUICK = ("Modelling", "Born", "Migration", "ExtendedModelling", "ExtendedAdjoint of model")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in POINTS + EXTENDED],
-)
+@pytest.mark.parametrize("name", slow_but(POINTS + EXTENDED, "Modelling"))
 def test_transforms(x64: None, name: str):
     """jit, vmap over a batch, scan and checkpoint change nothing."""
     _, made, inputs = layer(name)
@@ -399,21 +400,7 @@ def network(s: Setting, key: int = 0) -> eqx.nn.Sequential:
     )
 
 
-@pytest.fixture
-def fired(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    """The static parameters of every host call."""
-    seen: list[tuple[Any, ...]] = []
-    original = HostModel._call
-
-    def spied(self: HostModel, key: Any, structure: Any, run: Any) -> Any:
-        function = original(self, key, structure, run)
-        return lambda *operands: (seen.append(key), function(*operands))[1]
-
-    monkeypatch.setattr(HostModel, "_call", spied)
-    yield seen
-
-
-def test_fixed_unless_asked(fired: list):
+def test_fixed_unless_asked(asked: list):
     """A network trains its convolutions, not the layer's model and wavelet, and no gradient of
     these is computed."""
     s = Setting(dtype="float32", extended=True)
@@ -431,23 +418,23 @@ def test_fixed_unless_asked(fired: list):
         return jnp.sum(net(w) ** 2)
 
     for run in (eqx.filter_grad(loss), eqx.filter_jit(eqx.filter_grad(loss))):
-        fired.clear()
+        asked.clear()
         jax.block_until_ready(run(net, weights))
         # no history kept; of the adjoint: no coefficient, the weights, no wavelet, no positions
-        assert fired == [("forward", (), False), ("adjoint", Asked(weights=True))]
+        assert asked == [forward(), adjoint(weights=True)]
 
     trainable = ox.nn.ExtendedModelling(s.F, s.model, trainable=True)
-    fired.clear()
+    asked.clear()
     jax.block_until_ready(eqx.filter_grad(lambda layer: jnp.sum(layer(weights) ** 2))(trainable))
-    assert fired == [("forward", ("m",), False), ("adjoint", Asked(("m",)))]
+    assert asked == [forward("m"), adjoint("m")]
 
 
-def test_what_adjoint_layers_compute(fired: list):
+def test_what_adjoint_layers_compute(asked: list):
     """The gradient of an adjoint layer in its traces is one forward run, no more."""
     s = Setting(dtype="float32", extended=True)
     adjoint, data = ox.nn.ExtendedAdjoint(s.F, s.model), s.data()
     jax.block_until_ready(jax.grad(lambda d: jnp.sum(adjoint(d) ** 2))(data))
-    assert [name for name, *_ in fired] == ["adjoint", "forward"]
+    assert [name for name, _ in asked] == ["adjoint", "forward"]
 
 
 def test_fixed_arrays_do_not_recompile():
@@ -460,9 +447,8 @@ def test_fixed_arrays_do_not_recompile():
         traced.append(1)
         return layer(w)
 
-    w = (
-        s.weights()
-    )  # the very first call counts too: it must not change what the propagator is to jit
+    # the very first call counts too: it must not change what the propagator is to jit
+    w = s.weights()
     first, second = (ox.nn.ExtendedModelling(s.F, s.model) for _ in range(2))
     assert jax.tree.leaves(first) == []
     assert np.array_equal(run(first, w), run(second, w))

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from oracle import Oracle, centred_second, quick_jit, staggered_first
 from problems import EQUATIONS, Problem, call, difference
+from slow import slow
 
 import ondax as ox
 
@@ -27,34 +28,34 @@ PROBLEMS = [
     # every dimension, equation and kernel; points off the grid
     Problem("acoustic", 1, 4, interpolation="linear"),
     Problem("acoustic", 2, 8),
-    Problem("acoustic", 3, 4),
-    Problem("density", 1, 4),
-    Problem("density", 2, 4),
-    Problem("density", 3, 2, interpolation="linear"),
+    slow(Problem("acoustic", 3, 4)),
+    slow(Problem("density", 1, 4)),
+    slow(Problem("density", 2, 4)),
+    slow(Problem("density", 3, 2, interpolation="linear")),
     # the extreme orders
-    Problem("acoustic", 2, 2, interpolation="linear"),
-    Problem("acoustic", 1, 16),
-    Problem("density", 1, 16),
+    slow(Problem("acoustic", 2, 2, interpolation="linear")),
+    slow(Problem("acoustic", 1, 16)),
+    slow(Problem("density", 1, 16)),
     # points on the grid, in windows that reach into the layer, and in the layer
-    Problem("acoustic", 2, 8, where="on"),
-    Problem("density", 2, 4, where="on"),
+    slow(Problem("acoustic", 2, 8, where="on")),
+    slow(Problem("density", 2, 4, where="on")),
     Problem("acoustic", 2, 8, where="edge"),
-    Problem("density", 3, 2, where="edge", interpolation="linear"),
-    Problem("acoustic", 3, 4, where="layer"),
+    slow(Problem("density", 3, 2, where="edge", interpolation="linear")),
+    slow(Problem("acoustic", 3, 4, where="layer")),
     Problem("density", 2, 4, where="layer"),
     # the wavelet resampled: internal steps of dt / 2 and dt / 3
-    Problem("acoustic", 2, 8, ratio=1.7),
-    Problem("acoustic", 1, 4, ratio=2.6, interpolation="linear"),
-    Problem("density", 2, 4, ratio=2.6),
+    slow(Problem("acoustic", 2, 8, ratio=1.7)),
+    slow(Problem("acoustic", 1, 4, ratio=2.6, interpolation="linear")),
+    slow(Problem("density", 2, 4, ratio=2.6)),
     # single precision
-    Problem("acoustic", 1, 4, where="on", interpolation="linear", dtype="float32"),
+    slow(Problem("acoustic", 1, 4, where="on", interpolation="linear", dtype="float32")),
     Problem("acoustic", 2, 8, dtype="float32"),
     Problem("acoustic", 2, 8, ratio=1.7, where="edge", dtype="float32"),
-    Problem("acoustic", 3, 4, dtype="float32"),
-    Problem("density", 1, 4, dtype="float32"),
-    Problem("density", 2, 4, where="layer", dtype="float32"),
-    Problem("density", 2, 4, ratio=2.6, dtype="float32"),
-    Problem("density", 3, 2, interpolation="linear", dtype="float32"),
+    slow(Problem("acoustic", 3, 4, dtype="float32")),
+    slow(Problem("density", 1, 4, dtype="float32")),
+    slow(Problem("density", 2, 4, where="layer", dtype="float32")),
+    slow(Problem("density", 2, 4, ratio=2.6, dtype="float32")),
+    slow(Problem("density", 3, 2, interpolation="linear", dtype="float32")),
 ]
 
 

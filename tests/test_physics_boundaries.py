@@ -7,6 +7,7 @@ from analytic import filtered
 from analytic_elastic import rayleigh_speed, velocity_of_force
 from analytic_media import green_below_surface
 from media import FREQUENCY, RHO, VP, VS, lag, pulse, relative, shoot, times
+from slow import slow_but
 
 import ondax as ox
 
@@ -38,9 +39,10 @@ def test_free_surface_mirrors(equation: type):
     errors = []
     for h in (10.0, 5.0):
         t = times(duration, 0.4 * equation().largest_step((h, h), VP))
+        # no echo of the other edges before 0.4 s
         grid = ox.Grid(
             shape=(round(2 * half / h) + 1, round(half / h) + 1), spacing=h, origin=(-half, surface)
-        )  # no echo of the other edges before 0.4 s
+        )
         survey = ox.Survey(source[None], receivers, pulse(t), t[1])
         d = shoot(
             equation(), medium, grid, survey, VP, ox.Faces(ox.Sponge(width=4), top=ox.FreeSurface())
@@ -72,14 +74,14 @@ def lamb(w: np.ndarray, dt: float, x: float, depth: float, z: float) -> np.ndarr
         for i in np.flatnonzero(np.abs(omega) < 2 * np.pi * 5 * FREQUENCY):
             ks2 = (omega[i] / VS) ** 2
             p, s, m = np.sqrt(k**2 - (omega[i] / VP) ** 2), np.sqrt(k**2 - ks2), 2 * k**2 - ks2
-            phi = -np.exp(-p * depth) / (
-                2 * RHO * omega[i] ** 2
-            )  # of the upgoing waves, at the surface
+            # of the upgoing waves, at the surface
+            phi = -np.exp(-p * depth) / (2 * RHO * omega[i] ** 2)
             psi = -1j * k * np.exp(-s * depth) / (2 * s * RHO * omega[i] ** 2)
+            # their tractions over mu
             shear, normal = (
                 2j * k * p * phi - m * psi,
                 m * phi + 2j * k * s * psi,
-            )  # their tractions over mu
+            )
             determinant = m**2 - 4 * k**2 * p * s
             a = (2j * k * s * shear - m * normal) / determinant * np.exp(-p * z)
             b = (m * shear + 2j * k * p * normal) / determinant * np.exp(-s * z)
@@ -96,6 +98,7 @@ def lamb(w: np.ndarray, dt: float, x: float, depth: float, z: float) -> np.ndarr
     return back + velocity_of_force(w, dt, (x, z - depth), 1, **SOLID)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_waves_along_the_surface_of_a_solid():
     """Lamb's problem: P, S, and the Rayleigh wave, which carries most of the energy here.
@@ -147,8 +150,6 @@ CASES = {
     "vti": (ox.VTI(), ANISOTROPIC, FASTEST, dict(receiver=("receiver", "vertical"))),
 }
 
-QUICK_CASES = [pytest.param(c, marks=pytest.mark.slow) if c == "elastic" else c for c in CASES]
-
 
 def echoes(case: str, boundary: ox.AbstractBoundary) -> np.ndarray:
     """The energy that a small model's edges send back, over that of the direct wave, by receiver.
@@ -173,7 +174,7 @@ def echoes(case: str, boundary: ox.AbstractBoundary) -> np.ndarray:
     return np.sum((small - large) ** 2, (0, 2)) / np.sum(large**2, (0, 2))
 
 
-@pytest.mark.parametrize("case", QUICK_CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, "acoustic"))
 def test_perfectly_matched_layers_are_quiet(case: str):
     """Of 20 cells, one and a half P wavelengths: below 1e-4 of the energy, 1 % of the amplitude.
 
@@ -194,7 +195,7 @@ def test_sponges_are_louder():
         assert np.all(loud > 1e-5)
 
 
-@pytest.mark.parametrize("case", QUICK_CASES)
+@pytest.mark.parametrize("case", slow_but(CASES, "acoustic"))
 def test_perfectly_matched_layers_do_not_grow(case: str):
     """20,000 steps at 99 % of the largest stable one, in single precision: what is left in the last
     fifth is below what was left in the second, and below 1 % of the peak."""

@@ -25,6 +25,7 @@ from analytic_media import (
     viscoacoustic_green,
 )
 from media import DELAY, FREQUENCY, RHO, VP, VS, lag, pulse, reach, relative, shoot, square, times
+from slow import slow
 
 import ondax as ox
 
@@ -74,6 +75,7 @@ def in_a_solid(h: float, **options: Any) -> np.ndarray:
     return relative(d, exact, (2, 3))
 
 
+@pytest.mark.slow
 def test_elastic_waves_in_the_plane():
     """P and S waves with ten and twenty points a dominant S wavelength, at half of the largest
     step.
@@ -90,6 +92,7 @@ def test_elastic_waves_in_the_plane():
     assert np.all(fine < coarse / 2)
 
 
+@pytest.mark.slow
 def test_elastic_waves_in_the_plane_without_the_error_of_the_step():
     """On the coarse grid of the test above: the kernel's 1e-3 and, of the wavelet's highest
     frequencies, the grid's."""
@@ -98,6 +101,7 @@ def test_elastic_waves_in_the_plane_without_the_error_of_the_step():
     assert np.all(coarse < 3e-3)
 
 
+@pytest.mark.slow
 def test_elastic_waves_in_space():
     """An explosion and a force with eleven points a P wavelength and seven an S wavelength; the
     error is as above, with dt = 1.35 ms and T = 0.08 s at most: omega T (omega dt)^2 / 24 = 1.5
@@ -119,6 +123,7 @@ def test_elastic_waves_in_space():
     assert np.all(relative(d, exact, (1, 2, 3)) < 0.015)
 
 
+@pytest.mark.slow
 def test_components_together_are_those_apart():
     """Velocities to rounding; pressure, then known half a step off the samples, to the
     interpolation's (u''''/ 4!) (1/2) (1/2) (3/2) (5/2) dt^4."""
@@ -162,9 +167,8 @@ def test_elastic_fluid_is_acoustic():
     elastic = ox.Survey(*points, pulse(t), t[1], receiver="pressure")
     acoustic = ox.Survey(*points, rate / (RHO * VP**2), t[1])
     boundary = ox.Faces(ox.CPML(width=10, frequency=FREQUENCY), top=ox.FreeSurface())
-    raw = dict(
-        time_dispersion="raw"
-    )  # it is the schemes that are the same, and the derivative of w is theirs
+    # it is the schemes that are the same, and the derivative of w is theirs
+    raw = dict(time_dispersion="raw")
     p = shoot(ox.Elastic(), dict(vp=vp, vs=0.0, rho=rho), grid, elastic, VP, boundary, **raw)
     q = shoot(ox.AcousticDensity(), dict(vp=vp, rho=rho), grid, acoustic, VP, boundary, **raw)
     print("fluid", relative(p, q))
@@ -196,7 +200,7 @@ def in_anisotropy(
     return shoot(equation, medium, square(half, h, ndim), survey, fastest)[0], t
 
 
-@pytest.mark.parametrize("tilt", [None, 0.5, -0.8])
+@pytest.mark.parametrize("tilt", [None, slow(0.5), -0.8])
 def test_anisotropic_arrivals(tilt: float | None):
     """Energy travels at the group velocity, which differs by 18 % between along and across the
     axis, or 38 ms here.
@@ -372,9 +376,8 @@ def test_attenuation_along_a_line():
         d = shoot(ox.Viscoacoustic(frequency=FREQUENCY), LOSSY, grid, survey, UNRELAXED, **options)[
             0
         ]
-        spectra = (
-            np.exp(-1j * omega[:, None] * t[1:]) @ np.diff(d).T
-        )  # of the derivative, which ends at zero
+        # of the derivative, which ends at zero
+        spectra = np.exp(-1j * omega[:, None] * t[1:]) @ np.diff(d).T
         ratio = spectra[:, 1] / spectra[:, 0]
         return -np.log(np.abs(ratio)) / between, np.angle(ratio * np.exp(1j * omega * between / c))
 
@@ -384,9 +387,8 @@ def test_attenuation_along_a_line():
     np.testing.assert_allclose(measured, alpha, rtol=1e-3 + step[-1] / 12)
     np.testing.assert_allclose(early, omega * between / c * step / 24, rtol=0.1, atol=1e-4)
     measured, early = found()
-    np.testing.assert_allclose(
-        measured, alpha, rtol=1e-3 + step[-1] / 8
-    )  # rates act as 1 - (omega dt)^2 / 8 of themselves
+    # rates act as 1 - (omega dt)^2 / 8 of themselves
+    np.testing.assert_allclose(measured, alpha, rtol=1e-3 + step[-1] / 8)
     assert np.all(np.abs(early) < 0.1 * omega * between / c * step / 24 + 1e-4)
 
 
@@ -470,9 +472,8 @@ def test_a_line_of_points_across_space_is_a_point_in_the_plane():
     h, duration = 12.0, 0.25
     t = times(duration, 0.8 * ox.Acoustic().largest_step((h,) * 3, VP))
     half = int(reach(duration, 72.0, VP) / h) + 1
-    across = (
-        2 * half
-    )  # so that nothing arrives along the line, which is heard once and not twice as late as an echo
+    # So that nothing arrives along the line, which is heard once and not twice as late as an echo.
+    across = 2 * half
     source, receivers = np.array([2.0, -3.0]), np.array([[60.0, 40.0], [-24.0, 50.0]])
     plane = ox.Grid(shape=(2 * half + 1,) * 2, spacing=h, origin=-half * h)
     space = ox.Grid(

@@ -7,6 +7,7 @@ where every shift is a roll. What comes out is compared with compositions of fin
 matrices made here.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ import sympy
 from devito import Eq, Function
 from devito.finite_differences import Derivative, finite_difference
 from problems import difference, dot, norm
+from slow import slow_but
 
 import ondax as ox
 from ondax.backends.devito.emit import Scheme
@@ -155,11 +157,7 @@ QUICK = {("bare", 2), ("bare", 8), ("sum", 4)}
 
 @pytest.mark.parametrize(
     ("way", "order"),
-    [
-        (way, order) if (way, order) in QUICK else pytest.param(way, order, marks=pytest.mark.slow)
-        for way in WAYS
-        for order in ORDERS
-    ],
+    slow_but(itertools.product(WAYS, ORDERS), *QUICK),
 )
 def test_stencils_are_where_the_calculus_says(way: str, order: int):
     """One step forward, of Born modelling and backward, with gradients."""
@@ -212,11 +210,25 @@ def test_only_what_devito_places_right_is_left_to_it():
         symbols.profile("gamma", z),
     )
     at_nodes = Derivative(u, (x, 1), x0={x: x})
+    half = to_half(u, z)
     operands = [
-        to_half(u, z), 2 * to_half(u, z), b * to_half(u, z), to_half(u, z) + b * to_half(u, z), v + to_half(u, z),
-        v + b * to_half(u, z), -v + b * to_half(u, z), to_half(c * at_nodes, z), at_nodes, c * at_nodes, to_node(v, z),
-        c * to_node(b * to_half(u, z), z), b**2 * to_half(u, z), u, c * u, gamma * to_half(u, x),
-    ]  # fmt: skip
+        half,
+        2 * half,
+        b * half,
+        half + b * half,
+        v + half,
+        v + b * half,
+        -v + b * half,
+        to_half(c * at_nodes, z),
+        at_nodes,
+        c * at_nodes,
+        to_node(v, z),
+        c * to_node(b * half, z),
+        b**2 * half,
+        u,
+        c * u,
+        gamma * to_half(u, x),
+    ]
     agreed = []
     for operand in operands:
         for d in (x, z):

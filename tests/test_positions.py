@@ -69,12 +69,14 @@ def test_jax_positions_in_double(x64: None):
 
     here, there = slopes(0.0), slopes(FAR)
     assert all(a.dtype == jnp.float64 for a in there)
-    assert (
-        difference(there, here) < 1e-7
-    )  # the wavefield is float64 too; positions are good to 1e-9 of 10 m
+    # the wavefield is float64 too; positions are good to 1e-9 of 10 m
+    assert difference(there, here) < 1e-7
 
 
-REFUSED = r"receivers came in float32, which at 450\d{4}(\.\d+)? m resolves 0\.5 m only.*NumPy arrays in float64"
+REFUSED = (
+    r"receivers came in float32, which at 450\d{4}(\.\d+)? m resolves 0\.5 m only.*"
+    r"NumPy arrays in float64"
+)
 
 
 @pytest.mark.parametrize("kind", ["eager", "NumPy", "jit", "vmap", "grad"])

@@ -7,6 +7,7 @@ import lineax as lx
 import numpy as np
 import pytest
 from problems import Problem, difference, norm
+from slow import slow
 
 import ondax as ox
 
@@ -67,6 +68,7 @@ def test_dot(name: str, dtype: str):
     assert ox.dot_test(*jitted, x, y) < DOT[dtype]
 
 
+@pytest.mark.parametrize("dtype", [slow("float32"), "float64"], indirect=True)
 def test_they_compose_with_the_jacobian(dtype: str):
     problem = Problem("density", 2, 4, dtype=dtype)
     F, model = problem.propagator(), problem.model()
@@ -227,6 +229,7 @@ def small_propagator(dtype: str, equation: str = "acoustic") -> tuple[ox.Propaga
     return F, vp if equation == "acoustic" else {"vp": vp, "rho": jnp.full(grid.shape, 1.8, dtype)}
 
 
+@pytest.mark.slow
 def test_probing_finds_the_diagonal_of_the_hessian(x64: None):
     """The mean of n probes scatters about the diagonal by the norm of the rest of the row over
     sqrt(n)."""
@@ -243,6 +246,7 @@ def test_probing_finds_the_diagonal_of_the_hessian(x64: None):
     assert np.sqrt(np.mean(((found - exact) / scatter) ** 2)) < 1.5
 
 
+@pytest.mark.slow
 def test_illumination_brings_the_diagonal_to_one(x64: None):
     """Away from the sources' singularities: the spread falls by half, and the diagonal is about
     one."""
@@ -256,6 +260,7 @@ def test_illumination_brings_the_diagonal_to_one(x64: None):
     assert 0.5 < np.median(after) < 1.5
 
 
+@pytest.mark.slow
 def test_illumination_balances_parameters():
     """vp in m/s and density in g/cm3 differ by 10^3 in their columns' norms, preconditioned ones by
     less than 3."""
@@ -275,6 +280,7 @@ def test_illumination_balances_parameters():
     assert 1 / 3 < rho / vp < 3
 
 
+@pytest.mark.slow
 def test_illumination_sees_weights_of_the_traces():
     F, model = small_propagator("float32")
     weak = lx.DiagonalLinearOperator(jnp.full((3, 9, 101), 0.5, jnp.float32))

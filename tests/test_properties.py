@@ -55,8 +55,18 @@ class Setting:
     seed: int
 
     def oracle(self) -> Oracle:
-        trial = Oracle(self.equation, self.order, self.shape, self.spacing, self.origin, 1.0, 25, MAX_VELOCITY,
-                       self.width, interpolation=self.interpolation)  # fmt: skip
+        trial = Oracle(
+            self.equation,
+            self.order,
+            self.shape,
+            self.spacing,
+            self.origin,
+            1.0,
+            25,
+            MAX_VELOCITY,
+            self.width,
+            interpolation=self.interpolation,
+        )
         return replace(trial, dt=self.ratio * trial.stable_step)
 
     def arrays(self) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
@@ -106,6 +116,7 @@ def settings_of_every_kind(draw: st.DrawFn) -> Setting:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_traces_agree_with_the_reference(x64: None, setting: Setting):
@@ -115,6 +126,7 @@ def test_traces_agree_with_the_reference(x64: None, setting: Setting):
     assert difference(F(arrays[0]), quick_jit(setting.oracle())(*arrays)) < 1e-11
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_adjoints(x64: None, setting: Setting):
@@ -129,6 +141,7 @@ def test_adjoints(x64: None, setting: Setting):
     assert abs(dot(born, y) - dot(x, J.T.mv(y))) < 1e-12 * norm(born) * norm(y)
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_reciprocity(x64: None, setting: Setting):
@@ -153,17 +166,24 @@ def test_reciprocity(x64: None, setting: Setting):
     assert difference(back, there) < 1e-11
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind())
 def test_axes_are_alike(x64: None, setting: Setting):
     """Reversing the order of the axes of everything changes nothing."""
-    flipped = replace(setting, shape=setting.shape[::-1], spacing=setting.spacing[::-1], origin=setting.origin[::-1],
-                      fractions=setting.fractions[:, ::-1])  # fmt: skip
+    flipped = replace(
+        setting,
+        shape=setting.shape[::-1],
+        spacing=setting.spacing[::-1],
+        origin=setting.origin[::-1],
+        fractions=setting.fractions[:, ::-1],
+    )
     model = setting.arrays()[0]
     d = setting.propagator()(model)
     assert difference(flipped.propagator()(jax.tree.map(jnp.transpose, model)), d) < 1e-11
 
 
+@pytest.mark.slow
 @few
 @given(settings_of_every_kind(), st.integers(1, 8), st.floats(-2, 2))
 def test_linear_and_causal_in_the_wavelet(x64: None, setting: Setting, late: int, scale: float):

@@ -1,14 +1,17 @@
 """The README's Python, word for word, as one script."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
-from registry import support_table
+import pytest
+from registry import OUTCOMES, conformance_test, support_table
 
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
 def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a run
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -36,7 +39,18 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     assert (tmp_path / "run.npz").exists()
 
 
-def test_readme_lists_what_the_tests_exercise():
-    assert support_table() in README.read_text(), (
+def test_the_table_is_what_the_tests_have_shown():
+    table = support_table(json.loads(OUTCOMES.read_text()))
+    assert table in README.read_text(), (
         "paste the output of `python tests/registry.py` into README.md"
+    )
+
+
+def test_every_conformance_test_has_been_run(request):
+    """A new equation, or a new test, is in the record only once it has been run."""
+    path = Path(__file__).with_name("test_equations.py")
+    items = pytest.Module.from_parent(request.session, path=path).collect()
+    collected = {conformance_test(item.nodeid) for item in items} - {None}
+    assert set(json.loads(OUTCOMES.read_text())) == collected, (
+        'run the conformance tests again: CONTRIBUTING.md, "Adding an equation", says how'
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from problems import norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
+from slow import slow_but
 
 import ondax as ox
 from ondax.acquisition.resampling import upsample
@@ -66,7 +67,7 @@ CASES = [(r, k, noise) for r in (1, 2, 4) for k in (2, 3, 4, 6, 8) for noise in 
 
 @pytest.mark.parametrize(
     ("steps_per_sample", "store_every", "noise"),
-    [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+    slow_but(CASES, *QUICK),
 )
 def test_every_kth_step_is_enough(x64: None, steps_per_sample: int, store_every: int, noise: bool):
     """Also in the receivers' cells, whether or not k has a factor in common with the steps between
@@ -156,9 +157,8 @@ def test_hessians_and_gradients_of_the_adjoint(x64: None):
     got, expected = (
         ox.hvp(lambda d: jnp.sum(d**2), line.F, line.vp, v) for line in (sparse, every)
     )  # fmt: skip
-    assert (
-        0.0 < norm(got - expected) < 10 * PROMISED * norm(expected)
-    )  # a difference of two gradients of its size
+    # a difference of two gradients of its size
+    assert 0.0 < norm(got - expected) < 10 * PROMISED * norm(expected)
     data = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 151)))
     got, expected = (
         jax.grad(lambda m, F=line.F: jnp.sum(F.adjoint(m, data) ** 2))(line.vp)

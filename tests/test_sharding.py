@@ -22,8 +22,12 @@ problem = Problem("acoustic", 1, 4)
 model, wavelet = problem.model(), problem.wavelet()
 F = problem.propagator(settings=ox.Settings(threads=1))
 mesh = jax.make_mesh((4,), ("shot",), axis_types=(jax.sharding.AxisType.Auto,))
-shots = jnp.array([0, 1, 1, 0, 0, 0, 1, 1], jnp.int32)  # two a device; a survey of two shots, fired repeatedly
+# two a device; a survey of two shots, fired repeatedly
+shots = jnp.array([0, 1, 1, 0, 0, 0, 1, 1], jnp.int32)
 data = F(0.99 * model, shots=shots)
+
+def sharded(in_specs=(P(), P("shot"), P("shot")), **options):
+    return functools.partial(jax.shard_map, mesh=mesh, in_specs=in_specs, **options)
 
 def misfit(m, i, d):
     return 0.5 * jnp.sum((F(m, shots=i) - d) ** 2)
@@ -36,7 +40,7 @@ BODIES = {
     # and once only.
     "shard_map": """
         @jax.jit
-        @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=P())
+        @sharded(out_specs=P())
         def total(m, i, d):
             return jax.lax.psum(misfit(m, i, d), "shot")
 
@@ -46,7 +50,7 @@ BODIES = {
 
         # the gradient taken inside
         @jax.jit
-        @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=(P(), P()))
+        @sharded(out_specs=(P(), P()))
         def both(m, i, d):
             v, g = jax.value_and_grad(lambda m: jax.lax.psum(misfit(m, i, d), "shot"))(m)
             return v, g
@@ -57,9 +61,7 @@ BODIES = {
 
         # without JAX's own bookkeeping
         @jax.jit
-        @functools.partial(
-            jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=P(), check_vma=False
-        )
+        @sharded(out_specs=P(), check_vma=False)
         def total(m, i, d):
             return jax.lax.psum(misfit(m, i, d), "shot")
 
@@ -80,19 +82,23 @@ BODIES = {
         w = wavelet[shots]
 
         @jax.jit
-        @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("shot"), P("shot")), out_specs=P())
+        @sharded(out_specs=P())
         def total(m, i, w):
             return jax.lax.psum(jnp.sum(F(m, shots=i, wavelet=w) ** 2), "shot")
 
         got = jax.grad(total, argnums=(0, 2))(model, shots, w)
-        want = jax.grad(lambda m, w: jnp.sum(F(m, shots=shots, wavelet=w) ** 2), argnums=(0, 1))(model, w)
+
+        def energy(m, w):
+            return jnp.sum(F(m, shots=shots, wavelet=w) ** 2)
+
+        want = jax.grad(energy, argnums=(0, 1))(model, w)
         assert difference(got[0], want[0]) < 1e-12 and difference(got[1], want[1]) < 1e-12
     """,
     "Jacobian in shard_map": """
         x, y = problem.perturbation(), data
 
         @jax.jit
-        @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), P("shot"), P("shot")), out_specs=(P("shot"), P()))
+        @sharded(in_specs=(P(), P(), P("shot"), P("shot")), out_specs=(P("shot"), P()))
         def products(m, x, i, y):
             J = F.jacobian(m, shots=i)
             return J.mv(x), jax.lax.psum(J.T.mv(y), "shot")

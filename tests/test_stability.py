@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from registry import EQUATIONS
+from slow import slow
 from sympy import Rational
 from sympy.calculus.finite_diff import finite_diff_weights
 
@@ -70,9 +71,7 @@ def air_in_rock(shape: tuple[int, int]) -> dict[str, np.ndarray]:
     return {"vp": np.full(shape, 2000.0), "rho": rho}
 
 
-@pytest.mark.parametrize(
-    "order", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8]
-)
+@pytest.mark.parametrize("order", [slow(2), slow(4), 8])
 def test_limit_is_the_matrix_own(order: int):
     """`limit` is a step that holds, 1 % below the largest at most: 2 / sqrt(the eigenvalue)."""
     shape = (22, 20)
@@ -259,8 +258,11 @@ def test_a_step_that_is_too_long_is_refused():
     F, light = propagator(), model(1500.0)
     limit = ox.stability.limit(F.equation, F.grid, light, F.boundary)
     assert limit < F.dt < F.equation.largest_step(F.grid.spacing, 2600.0)
-    complaint = r"(?s)step of 0\.0022 s is unstable.*\(x, z\) = \(.*, 80\) m: rho varies by a factor of 1\.5e\+03; the largest step "
-    complaint += r"that holds is ([\d.]+) s.*max_velocity=model"
+    complaint = (
+        r"(?s)step of 0\.0022 s is unstable.*\(x, z\) = \(.*, 80\) m: "
+        r"rho varies by a factor of 1\.5e\+03; "
+        r"the largest step that holds is ([\d.]+) s.*max_velocity=model"
+    )
     with pytest.raises(ValueError, match=complaint) as refusal:
         F(light)
     found = re.search(complaint, str(refusal.value))
@@ -397,9 +399,8 @@ def test_an_equation_without_a_formula():
     stiff = {**full, "stiffness": jnp.full(SHAPE, 0.03)}
     expected = 2.0 / np.sqrt((2.0 / formula) ** 2 + 0.03 * 2000.0**2)
     found = ox.stability.limit(Lossy(), grid, stiff, REFLECTING)
-    np.testing.assert_allclose(
-        found, expected, rtol=0.02
-    )  # 22 x 20 points reach 1 % less than infinitely many
+    # 22 x 20 points reach 1 % less than infinitely many
+    np.testing.assert_allclose(found, expected, rtol=0.02)
     check = StepCheck(Lossy(), grid, ox.Sponge(4), 1.2 * formula)
     values = {
         "m": np.full((30, 28), 1 / 2000.0**2),

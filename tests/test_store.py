@@ -111,10 +111,11 @@ def test_store_counts_what_is_being_written():
     again = store.acquire(LAYOUT, 2 * SIZE, nothing_protected, wait=False)
     assert again.arrays["kept"] is buffer
     store.release(other)
+    # larger than all
     assert (
         store.acquire((Stored("kept", (9, 8), "float64"),), SIZE, nothing_protected, wait=False)
         is None
-    )  # larger than all
+    )
 
 
 def test_store_makes_room_for_other_layouts():

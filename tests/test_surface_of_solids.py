@@ -280,9 +280,8 @@ def test_reciprocity(ndim: int, order: int):
         for i in range(ndim):
             wavelet[i::ndim, i] = ricker(s.t, FREQUENCY, DELAY)
         forces, velocities = (tuple(f"{kind}_{a}" for a in axes) for kind in ("force", "velocity"))
-        d = s.shoot(
-            np.repeat(points, ndim, 0), points, wavelet, forces, velocities
-        )  # (point and axis, axis, point, time)
+        # (point and axis, axis, point, time)
+        d = s.shoot(np.repeat(points, ndim, 0), points, wavelet, forces, velocities)
         d = d.reshape(4, ndim, ndim, 4, -1)
     there_and_back = d.transpose(3, 2, 1, 0, 4)
     assert np.abs(d - there_and_back).max() < 1e-11 * np.abs(d).max()

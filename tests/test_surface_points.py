@@ -73,9 +73,8 @@ def test_windows_below_a_surface(kind: str, half: bool, above: Above):
         for s in (1, -1)
     )
     slopes = window_below(window_slopes, *at)
-    inside = (
-        np.abs(depths % 0.5 - 0.25) < 0.24
-    )  # elsewhere a grid point enters the window, whose edge has a kink
+    # elsewhere a grid point enters the window, whose edge has a kink
+    inside = np.abs(depths % 0.5 - 0.25) < 0.24
     np.testing.assert_allclose(slopes[inside], ((ahead - behind) / (2 * e))[inside], atol=2e-8)
     if kind == "linear" or above is Above.LOST:
         return
@@ -177,9 +176,10 @@ def test_components_that_do_not_vanish_may_stand_on_the_surface():
         ):
             propagator(ox.Elastic(), DEEPER, [[100.0, 50.0]], receiver=receiver)
         ox.nn.WavefieldModelling(propagator(ox.Acoustic(), DEEPER, DEEPER))
+        # in a sponge
         ox.Propagator(
             ox.Acoustic(), GRID, ox.Survey([[100.0, 50.0]], DEEPER, np.zeros(40), 1e-3), 2600.0
-        )  # in a sponge
+        )
     with pytest.raises(ValueError, match="'moment_xz' radiates nothing"):
         propagator(ox.Elastic(), [[100.0, 50.0]], DEEPER, source="moment_xz")
     with pytest.raises(ValueError, match="'stress_zz' and 'stress_xz' reads zeros only"):

@@ -15,30 +15,25 @@ import jax.numpy as jnp
 import lineax as lx
 import optax
 import pytest
+from host_calls import BORN, adjoint, forward
 from problems import Problem, difference, dot, norm
+from slow import slow
 from systems import float64_everywhere
 
 import ondax as ox
-from ondax.backends.base import Asked
-from ondax.face.host import HostModel
 
 # Batches and transforms change neither kernels nor the arithmetic in a shot; JAX may fuse the
 # pointwise algebra around them otherwise, and sums over shots and models may associate otherwise:
 # rounding errors of the dtype in some 50 steps, 6e-8 each, that need not cancel.
 ROUNDING = {"float32": 1e-5, "float64": 1e-13}
-EQUATIONS = ["acoustic", "density"]
+EQUATIONS = ["acoustic", slow("density")]
 
 Operator = Callable[[Any], Any]
 
 
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with float64_everywhere():
-        yield
-
-
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(params=["float32", slow("float64")])
+def dtype_everywhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Either precision, float64 for all threads."""
     with float64_everywhere() if request.param == "float64" else nullcontext():
         yield request.param
 
@@ -93,9 +88,10 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_transforms(equation: str, name: str, dtype: str):
+def test_transforms(equation: str, name: str, dtype_everywhere: str):
     """Each transform against a plain loop of eager calls; jitted as one program, for compiling
     takes the time."""
+    dtype = dtype_everywhere
     f, arguments = operators(equation, dtype)[name]
     plain = values(equation, dtype, name)
     assert all(norm(v) > 0 for v in plain)
@@ -142,7 +138,7 @@ def test_float64_in_one_thread():
 
 
 @pytest.mark.parametrize("name", ["F", "J.T.mv"])
-def test_more_transforms(name: str, x64: None):
+def test_more_transforms(name: str, x64_everywhere: None):
     """Other axes, maps in batches, branches, and batches of loops."""
     f, arguments = operators("acoustic", "float64")[name]
     plain = values("acoustic", "float64", name)
@@ -162,9 +158,10 @@ def test_more_transforms(name: str, x64: None):
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize("name", LINEAR)
-def test_linear_operators_transpose(equation: str, name: str, dtype: str):
+def test_linear_operators_transpose(equation: str, name: str, dtype_everywhere: str):
     """Gradients through a linear operator, plain and under `jax.checkpoint`, pull back by its
     transpose."""
+    dtype = dtype_everywhere
     f, arguments = operators(equation, dtype)[name]
     x, other = arguments[0], f(arguments[1])
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]  # of dot tests
@@ -174,7 +171,8 @@ def test_linear_operators_transpose(equation: str, name: str, dtype: str):
         assert abs(dot(value, other) - dot(x, pulled)) < tolerance * norm(value) * norm(other)
 
 
-def test_jacrev(x64: None):
+@pytest.mark.slow
+def test_jacrev(x64_everywhere: None):
     """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its
     transpose."""
     survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
@@ -201,46 +199,16 @@ def test_jacrev(x64: None):
 # ---------------------------------------------------------------- what the host is asked for
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    """Every call of a host function, by name, with its static parameters."""
-    seen: list[tuple[Any, ...]] = []
-    original = HostModel._call
-
-    def spied(self: HostModel, key: Any, structure: Any, run: Any) -> Any:
-        function = original(self, key, structure, run)
-
-        def call(*operands: Any) -> Any:
-            seen.append(key)
-            return function(*operands)
-
-        return call
-
-    monkeypatch.setattr(HostModel, "_call", spied)
-    yield seen
-
-
 def calls(asked: list[tuple[Any, ...]], run: Callable[[], Any]) -> list[tuple[Any, ...]]:
     asked.clear()
     jax.block_until_ready(run())
     return list(asked)
 
 
-def forward(*keep: str, slopes: bool = False) -> tuple[Any, ...]:
-    """Modelling, with histories for the named coefficients, or derivatives by receiver position."""
-    return ("forward", keep, slopes)
-
-
-def adjoint(*coefficients: str, **more: bool) -> tuple[Any, ...]:
-    """What a gradient asks for."""
-    return ("adjoint", Asked(coefficients, **more))
-
-
-@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("jitted", [slow(False), True], ids=["eager", "jit"])
 def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
-    problem = Problem(
-        "density", 1, 4, dtype="float32"
-    )  # coefficients: compressibility (0), buoyancy (1)
+    # coefficients: compressibility (0), buoyancy (1)
+    problem = Problem("density", 1, 4, dtype="float32")
     F = problem.propagator()
     model, wavelet, sources, receivers = problem.inputs()
 
@@ -297,7 +265,7 @@ def test_born_without_a_forward_run(asked: list):
 def test_jacobian_products_do_not_model(asked: list):
     problem = Problem("density", 1, 4, dtype="float32")
     J = problem.propagator().jacobian(problem.model())
-    assert calls(asked, lambda: J.mv(problem.perturbation())) == [("born",)]
+    assert calls(asked, lambda: J.mv(problem.perturbation())) == [BORN]
     image = adjoint("compressibility", "buoyancy_z", exact=True, again=True)
     assert calls(asked, lambda: J.T.mv(problem.cotangent())) == [image]
 
@@ -316,7 +284,7 @@ def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
 # ---------------------------------------------------------------- beside networks
 
 
-def test_a_propagator_holds_nothing_to_train(x64: None):
+def test_a_propagator_holds_nothing_to_train(x64_everywhere: None):
     """Inside a network it is a fixed layer: no leaves, safe to filter, to jit, and to close
     over."""
     problem = Problem("acoustic", 1, 4)
@@ -361,7 +329,7 @@ def test_a_propagator_holds_nothing_to_train(x64: None):
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_lineax_solvers(x64: None, equation: str):
+def test_lineax_solvers(x64_everywhere: None, equation: str):
     """Least-squares migration under jit: conjugate gradients on the normal equations, and LSMR,
     reach one answer."""
     problem = Problem(equation, 1, 4)
@@ -396,7 +364,7 @@ def test_lineax_solvers(x64: None, equation: str):
     assert norm(fitted - d) < 0.7 * norm(d)
 
 
-def test_lineax_takes_the_jacobian_itself(x64: None):
+def test_lineax_takes_the_jacobian_itself(x64_everywhere: None):
     """As an operator: structures, transposes, composition."""
     problem = Problem("density", 1, 4)
     J = problem.propagator().jacobian(problem.model())

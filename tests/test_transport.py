@@ -12,6 +12,7 @@ import sys
 import textwrap
 
 import pytest
+from slow import slow_but
 
 TIMEOUT = 120  # seconds; a case takes about five, most of them for importing JAX and Devito
 
@@ -22,7 +23,7 @@ import threading
 import jax, jax.numpy as jnp, numpy as np
 
 def pending(scale):
-    '''A model that takes the device a while: the callback that gets it starts before it is there.'''
+    '''A model that takes the device a while: its callback starts before it is there.'''
     a = jnp.full((400, 400), 1e-3, jnp.float32)
     for _ in range(20):
         a = jnp.tanh(a @ a) + 1e-3
@@ -38,7 +39,8 @@ survey = ox.Survey(
     wavelet=ox.ricker(10.0, 76, 0.004),
     dt=0.004,
 )
-F = ox.Propagator(ox.Acoustic(space_order=4), ox.Grid((200, 200), 10.0), survey, 2600.0, boundary=ox.Sponge(width=5))
+grid = ox.Grid((200, 200), 10.0)
+F = ox.Propagator(ox.Acoustic(space_order=4), grid, survey, 2600.0, boundary=ox.Sponge(width=5))
 gradient = jax.jit(jax.value_and_grad(lambda m: jnp.sum(F(m) ** 2)))
 
 {body}
@@ -131,7 +133,9 @@ shots = jnp.array([0, 1, 1, 0, 0, 1, 0, 1], jnp.int32)
 wanted = jax.grad(lambda m: jnp.sum(F(m, shots=shots) ** 2))(pending(1.0))
 {program}
 for _ in range(2):
-    g = gradient(jax.device_put(pending(1.0), NamedSharding(mesh, P())), jax.device_put(shots, NamedSharding(mesh, P("shot"))))
+    everywhere = jax.device_put(pending(1.0), NamedSharding(mesh, P()))
+    shared = jax.device_put(shots, NamedSharding(mesh, P("shot")))
+    g = gradient(everywhere, shared)
     # Sums over shots in another order, in float32
     assert float(jnp.linalg.norm(g - wanted)) < 1e-5 * float(jnp.linalg.norm(wanted))
 """
@@ -149,7 +153,7 @@ SEVERAL_PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("case", SEVERAL_PROGRAMS)
+@pytest.mark.parametrize("case", slow_but(SEVERAL_PROGRAMS, "shard_map"))
 def test_never_hangs_on_several_devices(case: str):
     """Four CPU devices, more than there may be cores: each holds a thread of the pool."""
     body = SEVERAL.format(program=textwrap.dedent(SEVERAL_PROGRAMS[case]))

@@ -1,5 +1,6 @@
 """Results do not depend on the units of source and data."""
 
+import itertools
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from registry import EQUATIONS, SPONGE
+from slow import slow, slow_but
 
 import ondax as ox
 
@@ -16,10 +18,8 @@ GRID = ox.Grid((31, 25), 10.0)
 SOURCES, RECEIVERS = [[80.0, 40.0], [220.0, 40.0]], ox.line((20.0, 40.0), (280.0, 40.0), 14)
 WAVELET = ox.ricker(14.0, 150, 0.002)
 SIZES = (1e-20, 1e-12, 1e12, 1e20)
-POWERS = (
-    2.0**-20,
-    pytest.param(2.0**20, marks=pytest.mark.slow),
-)  # the same digits: the smallest samples of a trace still fit into float32
+# the same digits: the smallest samples of a trace still fit into float32
+POWERS = (2.0**-20, 2.0**20)
 ALIKE = 1e-4
 
 
@@ -59,6 +59,7 @@ def same_digits(found, right):
     np.testing.assert_array_equal(found[arrived], right[arrived])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", POWERS)
 def test_the_digits_stay(size):
     F, G = propagator(), propagator(size)
@@ -243,10 +244,10 @@ def invert(size, optimizer, **more):
 LBFGS = optax.lbfgs(optax.piecewise_constant_schedule(100.0, {1: 1e-2}))
 
 
-@pytest.mark.parametrize("size", [1e-20, pytest.param(1e20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [1e-20, slow(1e20)])
 @pytest.mark.parametrize(
     "optimizer",
-    [optax.adam(10.0), pytest.param(LBFGS, marks=pytest.mark.slow)],
+    [optax.adam(10.0), slow(LBFGS)],
     ids=["adam", "lbfgs"],
 )
 def test_inversions(optimizer, size):
@@ -357,13 +358,7 @@ def migrate(size, of_data=1.0, **setting):
 
 @pytest.mark.parametrize(
     ("solver", "size"),
-    [
-        pytest.param(
-            solver, size, marks=() if (solver, size) == ("cgls", 1e-20) else pytest.mark.slow
-        )
-        for solver in SOLVERS
-        for size in (1e-20, 1e20)
-    ],
+    slow_but(itertools.product(SOLVERS, (1e-20, 1e20)), ("cgls", 1e-20)),
 )
 def test_migration(solver, size):
     plain, found = (migrate(s, solver=SOLVERS[solver]) for s in (1.0, size))

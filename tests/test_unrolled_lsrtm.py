@@ -30,9 +30,8 @@ def example():
 
 @pytest.fixture(scope="module")
 def tiny(example):
-    os.environ.setdefault(
-        "ONDAX_CFLAGS", "-O1"
-    )  # module-wide fixtures come before the one that sets it
+    # module-wide fixtures come before the one that sets it
+    os.environ.setdefault("ONDAX_CFLAGS", "-O1")
     return example.problem.make_problem(
         example.problem.Layout(
             shape=(32, 24),
@@ -66,15 +65,15 @@ def trained(example, tiny, plan):
     return example.training.train(tiny, begin(example), plan)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(example, tiny, plan, trained):
     """On the models of the first step, before and after; the losses of the steps are on different
     models."""
     vp0, x, shots, keys = example.training.batch(tiny, plan, 0)
     loss = eqx.filter_jit(example.training.loss)
     before, after = (loss(n, tiny, vp0, x, shots, keys) for n in (begin(example), trained.network))
-    assert float(before) == pytest.approx(
-        float(trained.losses[0]), rel=1e-4
-    )  # float32, other order of sums
+    # float32, other order of sums
+    assert float(before) == pytest.approx(float(trained.losses[0]), rel=1e-4)
     assert float(after) < 0.9 * float(before)  # each step is on two other models
 
 
@@ -169,12 +168,12 @@ def test_training_and_evaluation_share_no_part_of_the_section(example, monkeypat
         for seed in range(30):
             example.models.overthrust_window(np.random.default_rng(seed), (96, 64), 25.0, purpose)
         reached[purpose] = np.array(columns)
-    assert (
-        reached["training"].max() + 1 < reached["evaluation"].min()
-    )  # one point further for interpolation
+    # one point further for interpolation
+    assert reached["training"].max() + 1 < reached["evaluation"].min()
     assert reached["evaluation"].max() <= 400
 
 
+@pytest.mark.slow
 def test_shipped_weights_beat_least_squares_migration(example):
     """On one unseen model of either kind; the figures of the table are from many more."""
     problem = example.problem.make_problem(example.problem.Layout())

@@ -131,9 +131,18 @@ def test_tone_burst_lasts_its_cycles():
         (lambda: w.ricker(8.0, 0, DT), "nt=0 must be"),
         (lambda: w.ricker(8.0, NT, -0.1), "dt=-0.1 must be"),
         (lambda: w.ricker(8.0, NT, DT, delay=-1.0), "delay=-1.0"),
-        (lambda: w.ricker(120.0, NT, DT), "300 Hz, above the Nyquist frequency 250 Hz of dt=0.002 s; use dt <= 0.00167"),
-        (lambda: w.ricker(8.0, 100, DT), "nt=100 samples of dt=0.002 s hold only 0.2 s; use nt >= 188"),
-        (lambda: w.gaussian(8.0, NT, DT, derivative=0), "derivative=0 must be an integer from 1 to 6"),
+        (
+            lambda: w.ricker(120.0, NT, DT),
+            "300 Hz, above the Nyquist frequency 250 Hz of dt=0.002 s; use dt <= 0.00167",
+        ),
+        (
+            lambda: w.ricker(8.0, 100, DT),
+            "nt=100 samples of dt=0.002 s hold only 0.2 s; use nt >= 188",
+        ),
+        (
+            lambda: w.gaussian(8.0, NT, DT, derivative=0),
+            "derivative=0 must be an integer from 1 to 6",
+        ),
         (lambda: w.ormsby((4.0, 8.0, 40.0, 30.0), NT, DT), "must be four rising frequencies"),
         (lambda: w.ormsby((4.0, 8.0, 40.0), NT, DT), "must be four rising frequencies"),
         (lambda: w.ormsby((4.0, 8.0, 30.0, 40.0), NT, DT, delay=0.0), "delay=0.0 leaves no room"),
@@ -142,7 +151,7 @@ def test_tone_burst_lasts_its_cycles():
         (lambda: w.sweep(6.0, 60.0, 10.0, NT, DT), "use nt >= 5000"),
         (lambda: w.tone_burst(12.0, NT, DT, cycles=0), "cycles=0 must be at least 1"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -117,7 +117,8 @@ def test_exact_ways_agree(history: str | AbstractHistory):
 
 def test_half_precision_costs_half_its_digits():
     """float16 rounds to 2^-11 = 4.9e-4 of each value, and worse what is small beside the largest;
-    errors of many values average out, but gradients are small differences of them. Born traces and images are asked for exactly, and do not see it."""
+    errors of many values average out, but gradients are small differences of them. Born traces and
+    images are asked for exactly, and do not see it."""
     expected, got = derivatives("auto", "float32"), derivatives(Packed(), "float32")
     # Gradients by parameter, then Born traces, then images by parameter.
     errors = [difference(a, b) for a, b in zip(got, expected, strict=True)]

@@ -15,10 +15,11 @@ import ondax as ox
 
 UNIT = 0.05  # images are in units of 5 % relative velocity perturbation, which makes them O(1)
 MAX_VELOCITY = 4500.0  # m/s
+# rows below the surface that are known, and rows over which the perturbation sets in
 KNOWN, TAPER = (
     6,
     4,
-)  # rows below the surface that are known, and rows over which the perturbation sets in
+)
 PROBES = 16  # random images that estimate the diagonal of the Hessian
 
 
@@ -151,9 +152,8 @@ def make_problem(layout: Layout, seed: int = 7) -> Problem:
     shots = jnp.arange(PROBES) % layout.encodings
     probes = jax.random.rademacher(jax.random.key(0), (PROBES, *layout.shape), jnp.float32)
     ones = jnp.broadcast_to(mask, probes.shape)
-    diagonal = jnp.mean(
-        probes * hessian(probes, shots, ones), axis=(0, 1)
-    )  # over probes and x: a profile in z
+    # over probes and x: a profile in z
+    diagonal = jnp.mean(probes * hessian(probes, shots, ones), axis=(0, 1))
     kernel = jnp.ones(5) / 5
     profile = jnp.convolve(jnp.pad(diagonal, 2, mode="edge"), kernel, mode="valid")
     profile = jnp.maximum(profile, 1e-3 * profile.max())

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from slow import slow_but
 
 import ondax as ox
 from ondax.backends import workers
@@ -47,8 +48,12 @@ def slow(self, *args):  # every shot takes a while
     run(self, *args)
     time.sleep(float(os.environ.get("SHOT_SECONDS", "0")))
 Kernel.__call__ = slow
-survey = ox.Survey(ox.line((50.0, 40.0), (250.0, 40.0), 40), [[100.0, 60.0]], ox.ricker(12.0, 150, 0.002), 0.002)
-F = ox.Propagator(ox.Acoustic(4), ox.Grid((31, 26), 10.0), survey, 2600.0, boundary=ox.Sponge(8), settings=ox.Settings(threads=2))
+sources = ox.line((50.0, 40.0), (250.0, 40.0), 40)
+survey = ox.Survey(sources, [[100.0, 60.0]], ox.ricker(12.0, 150, 0.002), 0.002)
+F = ox.Propagator(
+    ox.Acoustic(4), ox.Grid((31, 26), 10.0), survey, 2600.0,
+    boundary=ox.Sponge(8), settings=ox.Settings(threads=2),
+)
 VP = jnp.full((31, 26), 2000.0)
 d = F(VP + 50.0, shots=np.arange(2))
 os.environ["SHOT_SECONDS"] = "0.4"  # 8 s for all of them
@@ -64,11 +69,6 @@ def script(body: str, **environment: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **environment},
     )
-
-
-def slow_but(cases: dict[str, object], *quick: str) -> list[object]:
-    """All of them with `-m slow`, a few in the gate: each starts a process, or compiles."""
-    return [c if c in quick else pytest.param(c, marks=pytest.mark.slow) for c in cases]
 
 
 CALLS = {
@@ -138,7 +138,8 @@ def test_the_first_ctrl_c_in_fwi_finishes_the_iteration():
         os.environ["SHOT_SECONDS"] = "0.05"
         print("go", flush=True)
         try:
-            ox.fwi(F, jnp.zeros((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=50, progress=False)
+            observed = jnp.zeros((40, 1, 150))
+            ox.fwi(F, observed, VP, optimizer=optax.adam(1.0), iterations=50, progress=False)
         except ox.Interrupted as stopped:
             print(len(stopped.result.history), flush=True)
         """
@@ -159,7 +160,9 @@ def test_sigint_ignored_by_the_parent_stays_ignored():
         os.environ["SHOT_SECONDS"] = "0"
         def press(*_):
             os.kill(os.getpid(), signal.SIGINT)
-        ox.fwi(F, jnp.ones((40, 1, 150)), VP, optimizer=optax.adam(1.0), iterations=3, progress=False, callback=press)
+        observed = jnp.ones((40, 1, 150))
+        quiet = {"progress": False, "callback": press}
+        ox.fwi(F, observed, VP, optimizer=optax.adam(1.0), iterations=3, **quiet)
         F(VP)
         print("done", signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
         """
@@ -223,7 +226,8 @@ FORKS = {
     "multiprocessing": """
         import multiprocessing
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            print(int(not all(np.array_equal(found, right) for found in pool.map(lambda_of_main, range(4)))))
+            alike = [np.array_equal(found, right) for found in pool.map(lambda_of_main, range(4))]
+        print(int(not all(alike)))
         """,
     "a gradient in the child leaves the parent's history": """
         slope = jax.grad(lambda v: jnp.sum(F(v) ** 2))

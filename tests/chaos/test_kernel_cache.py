@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow import slow, slow_but
 from systems import ORDER, Rig, float64_everywhere, mass_form
 
 from ondax.backends.devito import build as building
@@ -166,9 +167,7 @@ IN_THE_GATE = (
 )
 
 
-@pytest.mark.parametrize(
-    "damage", [d if d in IN_THE_GATE else pytest.param(d, marks=pytest.mark.slow) for d in DAMAGE]
-)
+@pytest.mark.parametrize("damage", slow_but(DAMAGE, *IN_THE_GATE))
 def test_a_damaged_kernel_is_built_again(damage: str, cache: Path):
     """With one line of warning, once; the same bits come."""
     if AS_ROOT and damage == "entry cannot be read":
@@ -434,9 +433,7 @@ def test_a_stopped_compiler_takes_its_children_along(
 # ---------------------------------------------------------------- keys
 
 
-@pytest.mark.parametrize(
-    "wanted", ["2 AcousticDensity", *(pytest.param(n, marks=pytest.mark.slow) for n in "23")]
-)
+@pytest.mark.parametrize("wanted", ["2 AcousticDensity", slow("2"), slow("3")])
 def test_every_process_has_the_same_keys(wanted: str):
     """Python's sets come in another order in every process: no kernel's key may follow it."""
     command = [sys.executable, str(TESTS / "kernel_keys.py"), *wanted.split()]
@@ -498,9 +495,10 @@ def test_devito_set_by_a_program_changes_nothing(cache: Path):
     right = in_a_process()
     source = (entry(cache) / C).read_text()
     shutil.rmtree(cache)
-    theirs = "import atexit, devito; devito.configuration['opt'] = 'noop'; devito.configuration['opt-options']['x'] = 1"
+    theirs = "import atexit, devito; devito.configuration['opt'] = 'noop'"
+    option = "devito.configuration['opt-options']['x'] = 1"
     kept = "atexit.register(lambda: print(devito.configuration['opt']))"
-    assert in_a_process(f"{theirs}; {kept}") == f"{right}noop\n"
+    assert in_a_process(f"{theirs}; {option}; {kept}") == f"{right}noop\n"
     assert (entry(cache) / C).read_text() == source
 
 

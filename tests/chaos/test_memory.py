@@ -206,7 +206,8 @@ def test_under_ulimit_the_memo_makes_room():
     code = """
     import resource, jax.numpy as jnp, numpy as np, ondax as ox
     survey = ox.Survey([[100.0, 40.0]], [[300.0, 60.0]], ox.ricker(12.0, 500, 0.002), 0.002)
-    F = ox.Propagator(ox.Acoustic(4), ox.Grid((61, 56), 10.0), survey, 2600.0, boundary=ox.Sponge(8))
+    grid = ox.Grid((61, 56), 10.0)
+    F = ox.Propagator(ox.Acoustic(4), grid, survey, 2600.0, boundary=ox.Sponge(8))
     v, d = jnp.full((61, 56), 2000.0), jnp.ones((1, 1, 500))
     F.jacobian(v).T.mv(d)
     now = int(open("/proc/self/statm").read().split()[0]) * 4096

@@ -308,15 +308,26 @@ def test_a_lost_terminal_costs_nothing(
 WAVES = """
 import os, signal, sys
 import numpy as np, optax, jax.numpy as jnp, ondax as ox
-survey = ox.Survey(ox.line((50.0, 40.0), (250.0, 40.0), 3), ox.line((0.0, 60.0), (300.0, 60.0), 7), ox.ricker(12.0, 150, 0.002), 0.002)
+survey = ox.Survey(
+    ox.line((50.0, 40.0), (250.0, 40.0), 3),
+    ox.line((0.0, 60.0), (300.0, 60.0), 7),
+    ox.ricker(12.0, 150, 0.002),
+    0.002,
+)
 def propagator(**settings):
-    return ox.Propagator(ox.Acoustic(4), ox.Grid((31, 26), 10.0), survey, 2600.0, boundary=ox.Sponge(8), settings=ox.Settings(**settings))
+    return ox.Propagator(
+        ox.Acoustic(4), ox.Grid((31, 26), 10.0), survey, 2600.0,
+        boundary=ox.Sponge(8), settings=ox.Settings(**settings),
+    )
 F = propagator()
 VP = jnp.full((31, 26), 2000.0)
 observed = F(VP.at[10:20, 10:16].set(2200.0))
 born = F.jacobian(VP).mv(VP.at[10:20, 10:16].set(200.0) - VP)
 def fwi(save=None, F=F, **more):
-    return ox.fwi(F, observed, VP, optimizer=optax.adam(5.0), iterations=6, batch_size=2, save=save, progress=False, **more)
+    return ox.fwi(
+        F, observed, VP, optimizer=optax.adam(5.0), iterations=6, batch_size=2,
+        save=save, progress=False, **more,
+    )
 def lsrtm(save=None, F=F, **more):
     return ox.lsrtm(F, born, VP, iterations=6, save=save, progress=False, **more)
 """
