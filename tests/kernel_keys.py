@@ -8,8 +8,7 @@ from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
 from ondax.backends.devito.build import key_of
 from ondax.backends.devito.compiler import toolchain
 from ondax.backends.devito.emit import Scheme
-from ondax.calculus.layers import stretched
-from ondax.scheme.symbols import AXIS_NAMES, Symbols
+from ondax.scheme.symbols import Symbols
 
 
 def keys(name: str, boundary: object, ndim: int) -> list[str]:
@@ -17,12 +16,7 @@ def keys(name: str, boundary: object, ndim: int) -> list[str]:
     them."""
     order = 4 if name == "TTI" else 2
     symbols = Symbols(ndim, order)
-    faces = [(axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high")]
-    layers = [f for f in faces if boundary.face(*f).stretches]
-    scheme = Scheme(
-        stretched(EQUATIONS[name].make(order).system(symbols, boundary), layers),
-        boundary.free_surface,
-    )
+    scheme = Scheme(boundary.surround(EQUATIONS[name].make(order).system(symbols, boundary)))
     kept = scheme.coupling(tuple(c.name for c in scheme.system.coefficients))
     runs = (
         scheme.forward(),

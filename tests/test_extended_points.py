@@ -24,14 +24,13 @@ def propagators(
 ) -> tuple[ox.Propagator, ox.Propagator, np.ndarray]:
     """With extended and with point sources, and the weights: a smooth patch, symmetric about x =
     150 m."""
+    below_a_surface = isinstance(boundary.face("z", "low"), ox.FreeSurface)
     x, z = np.meshgrid(*(np.arange(n) * H for n in SHAPE), indexing="ij")
     weights = np.exp(-((x - 150.0) ** 2 + (z - depth) ** 2) / (2 * 25.0**2))
-    if component == "moment_xz" and boundary.free_surface:
+    if component == "moment_xz" and below_a_surface:
         weights[:, 0] = 0.0  # it radiates nothing there, and points are refused
     at = weights > 1e-10
-    cell = (
-        np.where(z[at] > 0.0, 1.0, 0.5) if boundary.free_surface else np.ones(np.count_nonzero(at))
-    )
+    cell = np.where((z[at] > 0.0) | (not below_a_surface), 1.0, 0.5)
     points = np.stack([x, z], -1)[at]
     wavelet = ox.ricker(12.0, 150, DT)
     kinds = {"source": component, "receiver": ("velocity_x", "velocity_z")}

@@ -29,7 +29,6 @@ class Discretisation:
         profiles: one-dimensional functions of the boundary, by name.
         strips: points in the strip along one edge, by axis name and "low" or "high", where fields
             may be confined to it.
-        surface: there is a free surface through the topmost nodes.
         late: for each output port, whether what it reads holds half a step after the time of a
             sample.
     """
@@ -44,14 +43,13 @@ class Discretisation:
     dtype: str
     profiles: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     strips: dict[tuple[str, str], int] = field(default_factory=dict)
-    surface: bool = False
     late: tuple[bool, ...] = (False,)
 
     @cached_property
     def identity(self) -> Hashable:
         """Equal for grids on which the same experiment gives the same wavefields."""
         profiles = tuple((name, values.tobytes()) for name, values in sorted(self.profiles.items()))
-        numbers = (self.shape, self.spacing, self.origin, self.dt, self.steps, self.surface)
+        numbers = (self.shape, self.spacing, self.origin, self.dt, self.steps)
         return (*numbers, self.interpolation, self.dtype, profiles)
 
     @property

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
+import numpy as np
 
-from .base import AbstractLayer, Conditions, Profile
+from .base import AbstractBoundary, AbstractLayer, Conditions, Edge, Profile
 
 
 class AbstractAbsorbingLayer(AbstractLayer):
@@ -20,6 +24,37 @@ class AbstractAbsorbingLayer(AbstractLayer):
 
     reflection: eqx.AbstractVar[float]
     power: eqx.AbstractVar[float]
+
+    @abstractmethod
+    def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
+        """The values of a profile at points of a depth in the layer, as a fraction of its width,
+        greater than 0, at most 1."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> tuple[str, ...]:
+        """Its profiles, by the names under which they are asked for."""
+
+    def edges(self) -> AbstractBoundary:
+        """Nothing."""
+        return Edge()
+
+    def shaped(self, kind: str, cells: Profile, conditions: Conditions, values: Profile) -> Profile:
+        """See `AbstractLayer.shaped`."""
+        if kind not in self.kinds or self.width == 0:
+            return values
+        # The last half point lies half a cell beyond the grid: a depth of more than 1 would make
+        # alpha of a CPML negative there, and a mode at zero frequency grow.
+        depth = np.clip((self.width - cells) / self.width, 0.0, 1.0)
+        return np.where(depth > 0.0, self.values(kind, depth, conditions), values)
+
+    def changed_at_top(
+        self,
+        coefficients: Mapping[str, Any],
+        at_surface: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """As they are."""
+        return dict(coefficients)
 
     def _check(self) -> None:
         """Check width, reflection and power.

@@ -1,18 +1,22 @@
-"""What surrounds a model: what every boundary says of itself."""
+"""What surrounds a model: what every boundary does, and what every layer of it says."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
 import sympy
 
-from ..scheme.symbols import SURFACE_GAIN, Expr, Symbols
+from ..calculus.images import check_images
+from ..scheme.symbols import Expr, Symbols
+from ..scheme.system import System
 
 Profile = np.ndarray[Any, np.dtype[np.float64]]
+End = tuple[str, str]  # name of an axis, and "low" or "high"
+NONE: frozenset[str] = frozenset()
 
 
 class Conditions(NamedTuple):
@@ -31,30 +35,87 @@ class Conditions(NamedTuple):
     dt: float
 
 
+class Fit(NamedTuple):
+    """What a boundary must fit.
+
+    Attributes:
+        shape: of the grid.
+        space_order: of the equation.
+        stretchable: whether the equation is stable in perfectly matched layers; None if unknown.
+        equation: its name.
+    """
+
+    shape: tuple[int, ...]
+    space_order: int
+    stretchable: bool | None
+    equation: str
+
+
 class AbstractBoundary(eqx.Module):
-    """What surrounds the model. Equations ask it for damping; the rest is done to their schemes
-    (see `stretched`)."""
+    """What surrounds the model. An equation asks it for damping; whatever else it is, it does to
+    the scheme itself (`surround`), so that nobody has to ask what kind it is."""
 
     @abstractmethod
     def face(self, axis: str, side: str) -> AbstractLayer:
         """The layer at one end ("low" or "high") of an axis ("x", "y" or "z")."""
 
+    @abstractmethod
+    def edges(self) -> AbstractBoundary:
+        """The same boundary with nothing in the place of its layers: what is left is what happens
+        at the edges of the grid."""
+
     def widths(self, axes: Sequence[str]) -> tuple[tuple[int, int], ...]:
         """Cells added below and above along each axis."""
         return tuple((self.face(a, "low").width, self.face(a, "high").width) for a in axes)
 
-    @property
-    def free_surface(self) -> bool:
-        """Is there a free surface at the top?"""
-        return self.face("z", "low").mirrors
+    def surround(self, system: System, crowded: frozenset[str] = NONE) -> System:
+        """The scheme with this boundary around it.
+
+        Args:
+            system: the scheme.
+            crowded: names of the axes along which layers are close to each other; see `crowded`.
+
+        Raises:
+            EquationError: the scheme does not say what the boundary needs to know.
+        """
+        for layer, ends in self._layers(system.symbols.axes):
+            system = layer.act(system, ends, crowded)
+        if system.symbols.ghosts:
+            for update in system.updates:
+                check_images(update.rhs, system.symbols)
+        return system
+
+    def crowded(self, surrounded: System, shape: Sequence[int]) -> frozenset[str]:
+        """The axes along which what two layers are felt by overlaps.
+
+        Args:
+            surrounded: the scheme with this boundary.
+            shape: of the grid.
+        """
+        found = NONE
+        for layer, ends in self._layers(surrounded.symbols.axes):
+            found |= layer.crowded_between(surrounded, ends, shape)
+        return found
+
+    def _layers(self, axes: Sequence[str]) -> Iterator[tuple[AbstractLayer, list[End]]]:
+        """Each kind of layer with the ends of axes at which it stands; the top comes first, as its
+        images hold for what the others add."""
+        ends = sorted(((a, side) for a in axes for side in ("low", "high")), key=_not_the_top)
+        by_kind: dict[type, tuple[AbstractLayer, list[End]]] = {}
+        for end in ends:
+            layer = self.face(*end)
+            by_kind.setdefault(type(layer), (layer, []))[1].append(end)
+        for layer, found in by_kind.values():
+            yield layer, sorted(found, key=lambda end: (axes.index(end[0]), end[1] == "high"))
 
     def damping(self, symbols: Symbols, field: Any) -> Expr:
         """The symbol of the damping rate of sponges, 1/s, at the points where `field` lives."""
         total = sympy.S.Zero
         for dimension in symbols.dimensions:
-            if any(self.face(dimension.name, side).damps for side in ("low", "high")):
+            layers = (self.face(dimension.name, side) for side in ("low", "high"))
+            for name in dict.fromkeys(layer.rate for layer in layers if layer.rate is not None):
                 index = field.indices[field.dimensions.index(dimension)]
-                total += symbols.profile("gamma", dimension, staggered=index != dimension)
+                total += symbols.profile(name, dimension, staggered=index != dimension)
         return total
 
     def profiles(
@@ -63,7 +124,7 @@ class AbstractBoundary(eqx.Module):
         shape: Sequence[int],
         spacing: Sequence[float],
         conditions: Conditions,
-    ) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    ) -> dict[str, Profile]:
         """Values of every profile symbol of a scheme, by name; `conditions.spacing` is left to be
         filled in."""
         made = {}
@@ -71,43 +132,138 @@ class AbstractBoundary(eqx.Module):
             (dimension,) = symbol.dimensions
             axis = symbols.dimensions.index(dimension)
             here, points = conditions._replace(spacing=spacing[axis]), shape[axis]
-            kind = symbol.name.rsplit("_", 1)[0]
-            index = np.arange(points) + (0.5 if symbol.indices[0] != dimension else 0.0)
+            index: Profile = np.arange(points, dtype=np.float64) + (
+                0.5 if symbol.indices[0] != dimension else 0.0
+            )
             values = np.zeros(points)
-            if kind == SURFACE_GAIN:  # the cell of a node on the surface is only half a cell
-                values = np.where(index == 0.0, 2.0, 1.0)
-            for side, cells in (("low", index), ("high", points - 1 - index)):
+            for side, cells in (("low", index), ("high", points - 1.0 - index)):
                 layer = self.face(dimension.name, side)
-                if kind in layer.profile_kinds and layer.width > 0:
-                    # The last half point lies half a cell beyond the grid: a depth of more than 1
-                    # would make alpha of a CPML negative there, and a mode at zero frequency grow.
-                    depth = np.clip((layer.width - cells) / layer.width, 0.0, 1.0)
-                    values = np.where(depth > 0.0, layer.values(kind, depth, here), values)
+                values = layer.shaped(symbols.kind_of(symbol), cells, here, values)
             made[symbol.name] = values
         return made
 
+    def changed(
+        self,
+        coefficients: Mapping[str, Any],
+        at_surface: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """The coefficients on the domain as the boundary changes them.
+
+        Args:
+            coefficients: by name.
+            at_surface: what an equation has to say of a free surface at the top.
+        """
+        return self.face("z", "low").changed_at_top(coefficients, at_surface)
+
+    def check(self, fit: Fit, axes: Sequence[str]) -> None:
+        """Check that it fits a grid and an equation.
+
+        Raises:
+            ValueError: it does not; says why, and what would.
+        """
+        for axis in axes:
+            for side in ("low", "high"):
+                self.face(axis, side).check_face((axis, side), fit, self)
+
+
+def _not_the_top(end: End) -> bool:
+    return end != ("z", "low")
+
 
 class AbstractLayer(AbstractBoundary):
-    """One kind of boundary, on any face."""
+    """One kind of boundary, on any face.
+
+    Attributes:
+        width: cells that it adds.
+        rate: the name of the profile by which it damps fields in time; None if it does not.
+        guides: whether waves grow in it that strata along its face guide (see
+            `ondax.stability.layering`).
+        returns: whether all that meets it comes back.
+        top_only: whether it can stand at the top only.
+    """
 
     width: eqx.AbstractVar[int]
-    profile_kinds: ClassVar[tuple[str, ...]] = ()
-    mirrors: ClassVar[bool] = False
+    rate: eqx.AbstractClassVar[str | None]
+    guides: eqx.AbstractClassVar[bool]
+    returns: eqx.AbstractClassVar[bool]
+    top_only: eqx.AbstractClassVar[bool]
 
     def face(self, axis: str, side: str) -> AbstractLayer:
+        """Itself, on every face."""
         return self
 
-    @property
-    def damps(self) -> bool:
-        """Does it damp fields in time?"""
-        return "gamma" in self.profile_kinds
-
-    @property
-    def stretches(self) -> bool:
-        """Does it give derivatives a memory?"""
-        return "pml_take" in self.profile_kinds
+    @abstractmethod
+    def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
+        """The scheme with layers of this kind at some ends of axes."""
 
     @abstractmethod
-    def values(self, kind: str, depth: np.ndarray, conditions: Conditions) -> np.ndarray:
-        """The values of a profile at points of a depth in the layer, as a fraction of its width,
-        greater than 0, at most 1."""
+    def crowded_between(
+        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+    ) -> frozenset[str]:
+        """The axes at both of whose ends it stands, too close to itself; see `crowded`."""
+
+    @abstractmethod
+    def shaped(self, kind: str, cells: Profile, conditions: Conditions, values: Profile) -> Profile:
+        """The values of a profile, with its own where it stands.
+
+        Args:
+            kind: which profile.
+            cells: from the outermost node of its face.
+            conditions: of the run.
+            values: those of elsewhere.
+        """
+
+    @abstractmethod
+    def changed_at_top(
+        self,
+        coefficients: Mapping[str, Any],
+        at_surface: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """See `changed`: of a layer at the top."""
+
+    @abstractmethod
+    def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
+        """Check that it may stand at one end of an axis, as a part of a boundary.
+
+        Raises:
+            ValueError: it may not.
+        """
+
+
+class Edge(AbstractLayer):
+    """Nothing: the grid ends, and beyond it fields are zero."""
+
+    rate: ClassVar[str | None] = None
+    guides: ClassVar[bool] = False
+    returns: ClassVar[bool] = True
+    top_only: ClassVar[bool] = False
+    width: int = eqx.field(static=True, default=0, init=False)
+
+    def edges(self) -> AbstractBoundary:
+        """Itself."""
+        return self
+
+    def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
+        """The scheme as it is."""
+        return system
+
+    def crowded_between(
+        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+    ) -> frozenset[str]:
+        """Nowhere."""
+        return NONE
+
+    def shaped(self, kind: str, cells: Profile, conditions: Conditions, values: Profile) -> Profile:
+        """As elsewhere."""
+        return values
+
+    def changed_at_top(
+        self,
+        coefficients: Mapping[str, Any],
+        at_surface: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """As they are."""
+        return dict(coefficients)
+
+    def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
+        """It fits everywhere."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import equinox as eqx
 import numpy as np
 
+from ..calculus.layers import KEEP, TAKE, stretched
+from ..calculus.regions import reach
+from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
-from .base import Conditions, Profile
+from .base import AbstractBoundary, Conditions, End, Fit, Profile
 
 
 class CPML(AbstractAbsorbingLayer):
@@ -55,7 +59,10 @@ class CPML(AbstractAbsorbingLayer):
         ValueError: a value out of its range.
     """
 
-    profile_kinds: ClassVar[tuple[str, ...]] = ("pml_keep", "pml_take")
+    rate: ClassVar[str | None] = None
+    guides: ClassVar[bool] = True
+    returns: ClassVar[bool] = False
+    top_only: ClassVar[bool] = False
     width: int = eqx.field(static=True, default=20)
     reflection: float = eqx.field(static=True, default=1e-8)
     power: float = eqx.field(static=True, default=4.0)
@@ -72,6 +79,38 @@ class CPML(AbstractAbsorbingLayer):
         ):
             raise ValueError(f"frequency={self.frequency!r} must be a positive number, in Hz")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What memories keep of themselves in a step, and what they take up."""
+        return (KEEP, TAKE)
+
+    def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
+        """The scheme with memories of its derivatives along the axes of the layers."""
+        return stretched(system, ends, crowded)
+
+    def crowded_between(
+        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+    ) -> frozenset[str]:
+        """The axes along which few points lie between two layers."""
+        felt = 2 * reach(surrounded)
+        return frozenset(
+            axis
+            for axis, points in zip(surrounded.symbols.axes, shape, strict=True)
+            if {(axis, "low"), (axis, "high")} <= set(ends) and points < felt
+        )
+
+    def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
+        """Check that the equation has no growing solutions in it.
+
+        Raises:
+            ValueError: it has.
+        """
+        if fit.stretchable is False:
+            raise ValueError(
+                f"boundary={boundary!r}: {fit.equation} is unstable in perfectly matched layers, "
+                "use ox.Sponge()"
+            )
+
     def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
         """What a memory keeps of itself in a step (`pml_keep`), or takes up of a derivative
         (`pml_take`)."""
@@ -81,6 +120,6 @@ class CPML(AbstractAbsorbingLayer):
         # which they do not here.
         alpha = math.pi * frequency * (1.0 - depth)
         keep = np.exp(-(d + alpha) * conditions.dt)
-        if kind == "pml_keep":
+        if kind == KEEP:
             return keep
         return np.where(d > 0.0, d * (keep - 1.0) / np.where(d > 0.0, d + alpha, 1.0), 0.0)

@@ -34,13 +34,18 @@ class Faces(AbstractBoundary):
     def __check_init__(self) -> None:
         for name in ("others", "bottom", "left", "right", "front", "back"):
             layer = getattr(self, name)
-            if layer is not None and layer.mirrors:
+            if layer is not None and layer.top_only:
                 raise ValueError(
                     f"{name}={layer!r}: a free surface can only be at the top: Faces(CPML(), "
                     "top=FreeSurface())"
                 )
 
     def face(self, axis: str, side: str) -> AbstractLayer:
+        """See `AbstractBoundary.face`.
+
+        Raises:
+            ValueError: nothing is said of that face.
+        """
         names = {"x": ("left", "right"), "y": ("front", "back"), "z": ("top", "bottom")}[axis]
         found = getattr(self, names[side == "high"]) or self.others
         if found is None:
@@ -49,6 +54,12 @@ class Faces(AbstractBoundary):
                 "Faces(ox.CPML(), ...)"
             )
         return found
+
+    def edges(self) -> Faces:
+        """The same with nothing in the place of layers."""
+        names = (f.name for f in dataclasses.fields(self))
+        layers = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        return Faces(**{n: layer.edges() for n, layer in layers.items()})
 
     def completed(self, default: AbstractLayer) -> Faces:
         """With the default of an equation on the faces that are not named."""

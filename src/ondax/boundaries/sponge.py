@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import equinox as eqx
 
+from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
-from .base import Conditions, Profile
+from .base import NONE, AbstractBoundary, Conditions, End, Fit, Profile
 
 
 class Sponge(AbstractAbsorbingLayer):
@@ -36,13 +38,34 @@ class Sponge(AbstractAbsorbingLayer):
         ValueError: a value out of its range.
     """
 
-    profile_kinds: ClassVar[tuple[str, ...]] = ("gamma",)
+    rate: ClassVar[str | None] = "gamma"
+    guides: ClassVar[bool] = False
+    returns: ClassVar[bool] = False
+    top_only: ClassVar[bool] = False
     width: int = eqx.field(static=True, default=120)
     reflection: float = eqx.field(static=True, default=1e-3)
     power: float = eqx.field(static=True, default=2.0)
 
     def __check_init__(self) -> None:
         self._check()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The rate of damping, which equations ask for: see `AbstractBoundary.damping`."""
+        return ("gamma",)
+
+    def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
+        """The scheme as it is: its equation has asked for the damping."""
+        return system
+
+    def crowded_between(
+        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+    ) -> frozenset[str]:
+        """Nowhere: rates of damping add up."""
+        return NONE
+
+    def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
+        """It fits everywhere."""
 
     def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
         """gamma, 1/s."""

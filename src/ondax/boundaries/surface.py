@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import equinox as eqx
+import numpy as np
 
-from .base import AbstractLayer, Conditions, Profile
+from ..calculus.images import with_images
+from ..scheme.symbols import SURFACE_GAIN
+from ..scheme.system import System
+from .base import NONE, AbstractBoundary, AbstractLayer, Conditions, End, Fit, Profile
 
 
 class FreeSurface(AbstractLayer):
@@ -24,8 +29,51 @@ class FreeSurface(AbstractLayer):
     receiver of such a field reads zeros. `Propagator` refuses the one, and warns of the other.
     """
 
-    mirrors: ClassVar[bool] = True
+    rate: ClassVar[str | None] = None
+    guides: ClassVar[bool] = False
+    returns: ClassVar[bool] = True
+    top_only: ClassVar[bool] = True
     width: int = eqx.field(static=True, default=0, init=False)
 
-    def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:
-        raise NotImplementedError
+    def edges(self) -> AbstractBoundary:
+        """Itself."""
+        return self
+
+    def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
+        """The scheme with mirror images."""
+        return with_images(system)
+
+    def crowded_between(
+        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+    ) -> frozenset[str]:
+        """Nowhere."""
+        return NONE
+
+    def shaped(self, kind: str, cells: Profile, conditions: Conditions, values: Profile) -> Profile:
+        """The gain of what is fed to a node on the surface, which has half a cell."""
+        return np.where(cells == 0.0, 2.0, 1.0) if kind == SURFACE_GAIN else values
+
+    def changed_at_top(
+        self,
+        coefficients: Mapping[str, Any],
+        at_surface: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """As the equation says."""
+        return at_surface(coefficients)
+
+    def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
+        """Check that it is at the top, of a grid that is deep enough.
+
+        Raises:
+            ValueError: it is elsewhere, or the grid has too few points in depth.
+        """
+        if end != ("z", "low"):
+            raise ValueError(
+                f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), "
+                "top=FreeSurface())"
+            )
+        if fit.shape[-1] <= fit.space_order:
+            raise ValueError(
+                f"shape={fit.shape}: below a free surface, a scheme of order {fit.space_order} "
+                f"needs more than {fit.space_order} points in depth"
+            )

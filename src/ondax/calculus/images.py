@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
+from typing import Any
 
+import numpy as np
 from devito.finite_differences import Derivative
 
-from ..scheme.symbols import EVEN, ODD, Expr, Spatial, Symbols
-from ..scheme.system import Port
+from ..scheme.symbols import EVEN, ODD, SURFACE_GAIN, Expr, Spatial, Symbols
+from ..scheme.system import Port, System
 from ..scheme.terms import (
     EquationError,
     accesses,
@@ -57,9 +60,33 @@ def image_of(expr: Expr, symbols: Symbols) -> int | None:
     return product
 
 
+def with_images(system: System, reverse: bool = False) -> System:
+    """The scheme with mirror images above the topmost nodes, as its fields declare them; `reverse`
+    for the opposite signs. A node there has half a cell, so that what is fed to it counts twice."""
+    symbols = system.symbols
+    symbols.ghosts = True
+    symbols.profile(SURFACE_GAIN, symbols.dimensions[-1])
+    for field in system.fields if reverse else ():
+        traits = symbols.traits_of(field)
+        if traits.image is not None:
+            symbols.traits[field.name] = replace(traits, image=-traits.image)
+    return system
+
+
+def cell_shares(function: Spatial, symbols: Symbols, points: int) -> Any:
+    """How much of a cell belongs to each point of a function along a column of so many points: half
+    of one to a topmost node that has images above it."""
+    column = np.ones(points, symbols.dtype)
+    if symbols.ghosts and not location(function)[symbols.dimensions[-1]]:
+        column[0] = 0.5
+    return column
+
+
 def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
     """How what a port reads or feeds continues above a free surface, at the points of one of its
     fields."""
+    if not symbols.ghosts:
+        return Above.NOTHING
     if symbols.traits_of(field).image != ODD:
         return Above.SMOOTH
     half = location(field)[symbols.dimensions[-1]]

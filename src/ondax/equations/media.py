@@ -25,4 +25,4 @@ def coefficients(
     for name, values in equation.named(model).items():
         padded[name] = jnp.pad(values, widths, mode="edge") if any(map(any, widths)) else values
     by_name = equation.coefficients(padded)
-    return equation.at_surface(by_name) if boundary.free_surface else by_name
+    return boundary.changed(by_name, equation.at_surface)

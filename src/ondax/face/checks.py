@@ -18,7 +18,6 @@ from ..boundaries.base import AbstractBoundary
 from ..equations.base import AbstractWaveEquation
 from ..equations.plausible import Plausible
 from ..grid import Grid
-from ..scheme.symbols import AXIS_NAMES
 from ..survey import Survey
 
 MOST_STEPS_PER_SAMPLE = 500  # beyond this a unit is wrong, not the survey
@@ -205,33 +204,6 @@ def speeds(
             f"traces are then expected to be {100.0 * error(slowest):.2g} % wrong. "
             f"{jump() or 'Use a finer grid or a lower frequency'}, "
             "or set min_points_per_wavelength"
-        )
-
-
-def faces(boundary: AbstractBoundary, grid: Grid, equation: AbstractWaveEquation) -> None:
-    """Check that a boundary fits a grid and an equation.
-
-    Raises:
-        ValueError: a free surface elsewhere than at the top, or a grid too thin for it; a perfectly
-            matched layer where the equation has growing solutions in it.
-    """
-    axes, space_order = AXIS_NAMES[grid.ndim], equation.space_order
-    for axis in axes:
-        for side in ("low", "high"):
-            if boundary.face(axis, side).mirrors and (axis, side) != ("z", "low"):
-                raise ValueError(
-                    f"boundary={boundary!r}: a free surface is for the top only: Faces(CPML(), "
-                    "top=FreeSurface())"
-                )
-            if boundary.face(axis, side).stretches and equation.stretchable is False:
-                raise ValueError(
-                    f"boundary={boundary!r}: {type(equation).__name__} is unstable in perfectly "
-                    "matched layers, use ox.Sponge()"
-                )
-    if boundary.free_surface and grid.shape[-1] <= space_order:
-        raise ValueError(
-            f"shape={grid.shape}: below a free surface, a scheme of order {space_order} needs more "
-            f"than {space_order} points in depth"
         )
 
 

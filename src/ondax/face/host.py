@@ -74,7 +74,7 @@ class HostModel:
             tuple(port.name for port in self.receivers.ports),
             self.tangent,
             p.survey.extended,
-            schemes.axes_between_layers(p.equation, p.boundary, p.grid.shape),
+            schemes.crowded_axes(p.equation, p.boundary, p.grid.shape),
         )
 
     def _domain(self, programs: Any) -> Discretisation:
@@ -102,7 +102,6 @@ class HostModel:
             dtype=self.dtype.name,
             profiles=p.boundary.profiles(symbols, shape, grid.spacing, conditions),
             strips=strips,
-            surface=p.boundary.free_surface,
             late=p.late * (2 if self.tangent else 1),
         )
 

@@ -16,7 +16,7 @@ from ..acquisition.components import Components
 from ..acquisition.dispersion import MARGIN, Clock, TimeWarp, warp_of, without_relation
 from ..acquisition.resampling import upsample
 from ..backends.settings import Settings
-from ..boundaries.base import AbstractBoundary
+from ..boundaries.base import AbstractBoundary, Fit
 from ..boundaries.faces import Faces
 from ..equations.base import AbstractWaveEquation
 from ..grid import Grid
@@ -273,7 +273,7 @@ class Problem:
             ValueError: points outside of the grid, or silent ones on a free surface.
         """
         checks.positions(name, positions, self.grid, self._open_layer)
-        if self.boundary.free_surface and silence.any_on_surface(positions, self.grid):
+        if self.system.symbols.ghosts and silence.any_on_surface(positions, self.grid):
             ends = self.sources if name == "sources" else self.receivers
             silence.check(name, positions, ends.ports, self.system.symbols, self.grid, warn)
 
@@ -310,7 +310,9 @@ def posed(
         if min_points_per_wavelength is None
         else _validate.not_negative("min_points_per_wavelength", min_points_per_wavelength)
     )
-    checks.faces(boundary, grid, equation)
+    name = type(equation).__name__
+    fit = Fit(grid.shape, equation.space_order, equation.stretchable, name)
+    boundary.check(fit, AXIS_NAMES[grid.ndim])
     velocity, largest_step = steps.pace(equation, grid, boundary, max_velocity)
     _validate.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
     if time_dispersion == "corrected" and without_relation(type(equation)):

@@ -110,6 +110,8 @@ class Symbols:
         self.dt = self.grid.stepping_dim.spacing
         self.axes = AXIS_NAMES[ndim]
         self.profiles: list[Spatial] = []
+        self.ghosts = False  # whether fields have mirror images above the topmost nodes
+        self._kinds: dict[str, str] = {}
         self._parts: dict[tuple[Region, str], SubDomain] = {}
         self.traits: dict[str, Traits] = {}
 
@@ -177,7 +179,8 @@ class Symbols:
     def profile(self, name: str, dimension: Any, staggered: bool = False) -> Spatial:
         """A fixed (not differentiable) function of one dimension, such as an absorbing layer's
         damping."""
-        name = f"{name}_{dimension.name}" + ("h" if staggered else "")
+        kind = name
+        name = f"{kind}_{dimension.name}" + ("h" if staggered else "")
         for known in self.profiles:
             if known.name == name:
                 return known
@@ -190,4 +193,9 @@ class Symbols:
             staggered=dimension if staggered else None,
         )
         self.profiles.append(made)
+        self._kinds[name] = kind
         return made
+
+    def kind_of(self, profile: Spatial) -> str:
+        """The name that a profile was asked for by."""
+        return self._kinds[profile.name]

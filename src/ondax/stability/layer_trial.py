@@ -26,7 +26,7 @@ from ..backends.discretisation import Discretisation
 from ..backends.settings import Settings
 from ..boundaries.base import Conditions
 from ..boundaries.cpml import CPML
-from ..calculus.layers import TAKE, stretched
+from ..calculus.layers import TAKE
 from ..calculus.regions import reach
 from ..equations.base import AbstractWaveEquation
 from ..scheme.symbols import AXIS_NAMES, Symbols
@@ -73,13 +73,12 @@ def objection(
         max_velocity: the fastest speed that a model may have, m/s.
     """
     ndim = len(spacing)
-    faces = [(axis, side) for axis in AXIS_NAMES[ndim] for side in ("low", "high")]
     system = equation.system(Symbols(ndim, equation.space_order, "float64"), LAYERS[ndim])
     try:
-        system = stretched(system, faces)
+        system = LAYERS[ndim].surround(system)
     except EquationError as error:
         return str(error)
-    programs = Programs(Scheme(system, False, False), "float64")
+    programs = Programs(Scheme(system), "float64")
     rng = np.random.default_rng(0)
     told = False
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
@@ -212,7 +211,9 @@ class _Trial:
         conditions = Conditions(0.0, self.max_velocity, self.max_velocity / wavelength, self.dt)
         profiles = layer.profiles(system.symbols, self.shape, self.spacing, conditions)
         if not layers:
-            profiles = {n: v * (not n.startswith(TAKE)) for n, v in profiles.items()}
+            symbols = system.symbols
+            taking = {p.name for p in symbols.profiles if symbols.kind_of(p) == TAKE}
+            profiles = {n: v * (n not in taking) for n, v in profiles.items()}
         strip = min(layer.width + reach(system), min(self.shape))
         return Discretisation(
             shape=self.shape,

@@ -70,7 +70,7 @@ def layering(
             continue
         faces = jnp.take(quantities, np.array(sides), axis=axis + 1)
         for along in (a for a in range(ndim) if a != axis):
-            surface = boundary.free_surface and along == ndim - 1
+            surface = boundary.face("z", "low").returns and along == ndim - 1
             found.append(_layering_of_lines(jnp.moveaxis(faces, along + 1, -1), surface))
     return jnp.max(jnp.stack(found))
 
@@ -79,7 +79,7 @@ def _faces(boundary: AbstractBoundary, ndim: int) -> Iterator[tuple[int, int]]:
     """Axis and index of the model's edge at each perfectly matched layer."""
     for axis, name in enumerate(AXIS_NAMES[ndim]):
         for side, at in (("low", 0), ("high", -1)):
-            if boundary.face(name, side).stretches:
+            if boundary.face(name, side).guides:
                 yield axis, at
 
 

@@ -39,7 +39,6 @@ class Setting:
         values: of its coefficients, by name; arrays of one shape. Profiles are zero: no layer
             absorbs.
         scalars: values of the time step and of the spacings, by name.
-        surface: there is a free surface at the top.
         absolute: every weight, and every factor of a field, is replaced by its absolute value.
         repeated: texts of the derivatives that are needed more than once.
     """
@@ -47,7 +46,6 @@ class Setting:
     symbols: Symbols
     values: Mapping[str, Array]
     scalars: Mapping[str, float]
-    surface: bool
     absolute: bool
     repeated: frozenset[str]
 
@@ -222,7 +220,8 @@ class Stencil:
         for axis, weights, spacing, order, half in self.shifts:
             scale = setting.scalars[spacing] ** -order
             sign = 1 if setting.absolute else self.image
-            mirrored = setting.surface and sign is not None and axis == setting.symbols.ndim - 1
+            upright = axis == setting.symbols.ndim - 1
+            mirrored = setting.symbols.ghosts and sign is not None and upright
             scaled = [
                 (offset, (abs(w) if setting.absolute else w) * scale) for offset, w in weights
             ]

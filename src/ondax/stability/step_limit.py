@@ -84,7 +84,7 @@ class Motion:
         }
 
     def judge(
-        self, coefficients: Mapping[str, Array], spacing: Sequence[float], dt: float, surface: bool
+        self, coefficients: Mapping[str, Array], spacing: Sequence[float], dt: float
     ) -> Judgement:
         """Judge a step; stops as soon as it is known to hold.
 
@@ -92,15 +92,14 @@ class Motion:
             coefficients: by name, arrays of one shape.
             spacing: metres, per axis.
             dt: the time step, s.
-            surface: there is a free surface at the top.
         """
-        sweep = Sweep(self, coefficients, spacing, dt, surface, absolute=True)
+        sweep = Sweep(self, coefficients, spacing, dt, absolute=True)
         bound = _bounded(sweep, None, 2 * APPLICATIONS, enough=1.0 + ROUNDING)
         if bound.holds:
             return bound
         if not sweep.possible:
             return replace(bound, place=sweep.place(bound.amplitudes))
-        signed = Sweep(self, coefficients, spacing, dt, surface, absolute=False)
+        signed = Sweep(self, coefficients, spacing, dt, absolute=False)
         judgement = _refined(
             bound, signed, 0.5 * (1.0 + MARGIN)
         )  # a step that was found with the whole margin passes
@@ -114,7 +113,6 @@ class Motion:
         self,
         coefficients: Mapping[str, Array],
         spacing: Sequence[float],
-        surface: bool,
         first: float,
     ) -> float:
         """The largest step known to hold, s; infinity where nothing moves.
@@ -122,13 +120,12 @@ class Motion:
         Args:
             coefficients: by name, arrays of one shape.
             spacing: metres, per axis.
-            surface: there is a free surface at the top.
             first: a step not far from it, s.
         """
         dt, applications, amplitudes = first, APPLICATIONS, None
         change = 0.0
         while abs(change - 1.0) > 1e-3:
-            sweep = Sweep(self, coefficients, spacing, dt, surface, absolute=True)
+            sweep = Sweep(self, coefficients, spacing, dt, absolute=True)
             bound = _bounded(sweep, amplitudes, applications, enough=0.0)
             if bound.ratio == 0.0:
                 return math.inf
@@ -138,7 +135,7 @@ class Motion:
             amplitudes, applications = (
                 (bound.amplitudes, 3) if sweep.possible else (None, APPLICATIONS)
             )
-        signed = Sweep(self, coefficients, spacing, dt, surface, absolute=False)
+        signed = Sweep(self, coefficients, spacing, dt, absolute=False)
         return dt * _refined(Judgement(1.0, bound.amplitudes), signed, MARGIN).ratio ** -0.5
 
 
@@ -150,7 +147,6 @@ class Sweep:
         coefficients: by name, arrays of one shape.
         spacing: metres, per axis.
         dt: s.
-        surface: there is a free surface at the top.
         absolute: |G|.
 
     Attributes:
@@ -164,13 +160,12 @@ class Sweep:
         coefficients: Mapping[str, Array],
         spacing: Sequence[float],
         dt: float,
-        surface: bool,
         absolute: bool,
     ) -> None:
         self.motion, symbols = motion, motion.symbols
         scalars = {symbols.dt.name: dt}
         scalars |= {d.spacing.name: h for d, h in zip(symbols.dimensions, spacing, strict=True)}
-        setting = Setting(symbols, coefficients, scalars, surface, absolute, motion.repeated)
+        setting = Setting(symbols, coefficients, scalars, absolute, motion.repeated)
         example = next(iter(coefficients.values()))
         self.shape, self.dtype = example.shape, example.dtype
         self.possible = True
@@ -184,7 +179,7 @@ class Sweep:
                 gain = np.array(
                     np.broadcast_to(fixed(balance.take, setting) / inertia, self.shape), self.dtype
                 )
-            if surface and image == ODD and not motion.locations[name][-1]:
+            if symbols.ghosts and image == ODD and not motion.locations[name][-1]:
                 gain[..., 0] = 0.0  # it vanishes on the surface
             self.gains[name] = np.abs(gain) if absolute else -gain
             self.forms[name] = form.prepared(setting)

@@ -67,17 +67,18 @@ def limit(
     surrounds = Sponge(width=2 * equation.space_order) if boundary is None else boundary
     values, fastest = _examined(equation, grid, surrounds, model)
     first = 0.1 * min(grid.spacing) / fastest
-    motion = _motion(equation, grid.ndim)
-    step = motion.largest_step(values, grid.spacing, surrounds.free_surface, first)
+    motion = _motion(equation, surrounds.edges(), grid.ndim)
+    step = motion.largest_step(values, grid.spacing, first)
     if math.isinf(step):
         raise ValueError("nothing moves in this model: every force is zero")
     return step
 
 
 @cache
-def _motion(equation: AbstractWaveEquation, ndim: int) -> Motion:
+def _motion(equation: AbstractWaveEquation, edges: AbstractBoundary, ndim: int) -> Motion:
     """The alternating motion of an equation's scheme, in which no layer absorbs."""
-    return Motion(equation.system(Symbols(ndim, equation.space_order, np.float64), Sponge(width=0)))
+    symbols = Symbols(ndim, equation.space_order, np.float64)
+    return Motion(edges.surround(equation.system(symbols, edges)))
 
 
 def _examined(
@@ -183,7 +184,7 @@ class StepCheck:
         """
         if self._known_to_hold(fastest, contrasts):
             return
-        motion = _motion(self.equation, self.grid.ndim)
+        motion = _motion(self.equation, self.boundary.edges(), self.grid.ndim)
         values = {name: np.ascontiguousarray(coefficients[name]) for name in motion.coefficients}
         digest = hashlib.blake2b(digest_size=16)
         for array in values.values():
@@ -209,9 +210,7 @@ class StepCheck:
     def _fault(
         self, motion: Motion, coefficients: Mapping[str, np.ndarray], contrasts: Sequence[float]
     ) -> str | None:
-        judgement = motion.judge(
-            coefficients, self.grid.spacing, self.dt, self.boundary.free_surface
-        )
+        judgement = motion.judge(coefficients, self.grid.spacing, self.dt)
         if judgement.holds:
             return None
         axes = AXIS_NAMES[self.grid.ndim]

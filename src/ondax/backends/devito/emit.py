@@ -26,7 +26,7 @@ from ...calculus.coupling import (
     injected_amount,
     stored_symbol,
 )
-from ...calculus.images import Above, check_images, continued, image_of
+from ...calculus.images import Above, continued, image_of
 from ...calculus.increments import Change, change
 from ...calculus.linearize import tangent_of
 from ...calculus.regions import by_region, exists
@@ -47,34 +47,26 @@ class Scheme:
     """A checked system together with its adjoint and what couples it to its coefficients.
 
     Args:
-        system: the scheme, as an equation states it.
-        surface: with a free surface at the top.
+        system: the scheme, in its boundary.
         extended: sources are weights on the whole grid, not points.
-        compact: keep fields at as few times as can be. Otherwise kernels need no numbers that live
-            within one loop, which Devito may tear apart where memories are not confined to strips.
 
-    Raises:
-        EquationError: the scheme does not say what it needs to say for a free surface.
+    Attributes:
+        compact: fields are kept at as few times as can be. Where memories are not confined to
+            strips they are not: kernels then need no numbers that live within one loop, which
+            Devito may tear apart there.
     """
 
-    def __init__(
-        self, system: System, surface: bool = False, extended: bool = False, compact: bool = True
-    ) -> None:
+    def __init__(self, system: System, extended: bool = False) -> None:
         self.extended = extended
-        self.compact = compact
-        self._everywhere: dict[
-            str, Spatial
-        ] = {}  # weights of extended sources, and their gradients
+        # Weights of extended sources, and their gradients.
+        self._everywhere: dict[str, Spatial] = {}
         self.system = checked(system)
         self.symbols = system.symbols
-        self.surface = surface
-        if surface:
-            self.symbols.profile(SURFACE_GAIN, self.symbols.dimensions[-1])
-            for update in self.system.updates:
-                check_images(update.rhs, self.symbols)
+        memories = [u.field for u in self.system.updates if u.keep != 0]
+        self.compact = all(self.symbols.traits_of(m).region for m in memories)
         self._couplings: dict[tuple, Coupling] = {}
         self._compact: dict[str, Field] = {}
-        self.scratch = Scratch(self.symbols, surface)
+        self.scratch = Scratch(self.symbols)
 
     @cached_property
     def transposed(self) -> System:
@@ -380,7 +372,7 @@ class Scheme:
     def _mirrored(self, field: Field) -> list[Equation]:
         """The image of a field's new value above a free surface."""
         traits = self.symbols.traits_of(field)
-        if not self.surface or traits.image is None or self._below(traits.region):
+        if not self.symbols.ghosts or traits.image is None or self._below(traits.region):
             return []
         return mirrored(
             field.forward, traits.image, self.symbols, part=self._subdomain(traits.region, field)
@@ -393,7 +385,7 @@ class Scheme:
     def image_kept(self, quantity: Quantity) -> int | None:
         """How what is kept continues above the surface, in its halo; None where it has no image
         there."""
-        if not self.surface or self._below(self.symbols.traits_of(quantity.symbol).region):
+        if not self.symbols.ghosts or self._below(self.symbols.traits_of(quantity.symbol).region):
             return None
         return image_of(quantity.expr, self.symbols)
 
@@ -437,7 +429,7 @@ class Scheme:
         target = update.field.forward if target is None else target
         where = location(update.field)
         depth = self.symbols.dimensions[-1]
-        if self.surface and isinstance(points, Points) and not where[depth]:
+        if self.symbols.ghosts and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
             points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
@@ -457,7 +449,7 @@ class Scheme:
 
     def _continued(self, port: Port, field: Field) -> Above:
         """How a port's windows continue above a free surface, on a field's points."""
-        return continued(port, field, self.symbols) if self.surface else Above.NOTHING
+        return continued(port, field, self.symbols)
 
 
 class _Waiting:

@@ -17,6 +17,7 @@ from ...scheme.symbols import Equation, Expr, Spatial, Symbols
 from ...scheme.terms import at_offset, location, time_offset
 
 WEIGHTS = "weights"
+SUMS = {False: "sums", True: "sumsh"}  # ends of names, of sums over nodes and over half points
 OF_WEIGHTS = "of_weights"  # the beginning of the names of gradients
 
 
@@ -36,10 +37,16 @@ class Extended:
         point = Dimension(name=f"{name}_p")
         self._samples = self._series(f"{name}_samples", (time, point))
         self.samples = self._samples[time, 0]
-        self.sums = self._series(f"{name}_sums", (time, across))
+        # Devito averages what is not where the left-hand side is: sums of what lives half a cell
+        # along the axis have a symbol that does so too.
+        self.sums = {
+            half: self._series(f"{name}_{sums}", (time, across), across if half else None)
+            for half, sums in SUMS.items()
+        }
 
-    def _series(self, name: str, dimensions: tuple[Any, ...]) -> Spatial:
+    def _series(self, name: str, dimensions: tuple[Any, ...], staggered: Any = None) -> Spatial:
         return Function(
+            staggered=staggered,
             name=name,
             dimensions=dimensions,
             shape=(4, 4),
@@ -66,7 +73,8 @@ class Extended:
         axis apart, for accuracy."""
         where = location(source)
         weights = self._everywhere(WEIGHTS, where, above)
-        return Inc(self.sums, factor * weights * source)
+        half = where[self.symbols.dimensions[0]]
+        return Inc(self.sums[half], factor * weights * source)
 
     def correlate(self, source: Expr, factor: float, above: Above, later: bool = False) -> Equation:
         """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for

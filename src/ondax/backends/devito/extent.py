@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ...acquisition.interpolation import HALF_WIDTH, place, window_below, window_weights
-from ...calculus.images import Above, continued
+from ...calculus.images import Above, cell_shares, continued
 from ...histories.buffers import POOL
 from ...scheme.symbols import Spatial, Symbols
 from ...scheme.system import Port
@@ -37,10 +37,7 @@ class Extent:
         self._symbols, self._grid, self._weights = symbols, grid, weights
         self.bounds: dict[str, int] = {}
         terms = [(port, field) for port in ports for field, _ in port.terms]
-        self._places = [
-            (location(field), continued(port, field, symbols) if grid.surface else Above.NOTHING)
-            for port, field in terms
-        ]
+        self._places = [(location(field), continued(port, field, symbols)) for port, field in terms]
         self.arrays = {
             name: with_halo(c, self._moved(weights, c, above), symbols, grid)
             for name, (c, above) in self._functions(WEIGHTS).items()
@@ -59,9 +56,13 @@ class Extent:
         """The weights times how much of a cell belongs to each point."""
         parts = {}
         for name, (c, above) in self._functions(WEIGHTS).items():
-            values = self._moved(self._weights, c, above) * cells(c, self._symbols, self._grid)
+            values = self._moved(self._weights, c, above) * self._shares(c)
             parts[name] = with_halo(c, values, self._symbols, self._grid)
         return parts
+
+    def _shares(self, c: Spatial) -> np.ndarray:
+        """How much of a cell belongs to each point of a column."""
+        return cell_shares(c, self._symbols, self._grid.shape[-1])
 
     def gradients(self) -> dict[str, np.ndarray]:
         """Zeroed arrays for the gradient of the weights, from the pool."""
@@ -77,7 +78,7 @@ class Extent:
         """The gradient of the weights, from arrays that are given back to the pool."""
         total = np.zeros(self._grid.shape, self._grid.dtype)
         for name, (c, above) in self._functions(OF_WEIGHTS).items():
-            part = arrays[name][interior(c, self._grid.shape)] * cells(c, self._symbols, self._grid)
+            part = arrays[name][interior(c, self._grid.shape)] * self._shares(c)
             total += self._moved_back(part, c, above)
             POOL.give("gradient", arrays[name])
         return total
@@ -145,12 +146,3 @@ def _from_nodes(
     )
     found.eliminate_zeros()
     return found
-
-
-def cells(function: Spatial, symbols: Symbols, grid: Discretisation) -> np.ndarray:
-    """How much of a cell belongs to each point of a column: half of one to a node on a free
-    surface."""
-    column = np.ones(grid.shape[-1], grid.dtype)
-    if grid.surface and not location(function)[symbols.dimensions[-1]]:
-        column[0] = 0.5
-    return column

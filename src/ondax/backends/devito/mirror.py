@@ -24,7 +24,7 @@ def ghost_rows(name: str) -> int | None:
 
 
 def mirrored(
-    access: Spatial, image: int | None, symbols: Symbols, pinned: bool = True, part: Any = None
+    access: Spatial, image: int | None, symbols: Symbols, part: Any = None
 ) -> list[Equation]:
     """Equations that fill the rows above the surface of what has just been computed.
 

@@ -12,6 +12,7 @@ from ...calculus.coupling import GRADIENT
 from ...histories.base import Recording, Stretch
 from ...histories.buffers import POOL, Layout
 from ...histories.sampled import smoothed, steps_beyond
+from .extended import SUMS
 from .programs import Programs
 from .shot import Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
@@ -164,8 +165,10 @@ class AdjointRun:
     def read(self) -> np.ndarray:
         """What was read where sources enter, (step, column): see `Terminals.columns`."""
         columns = self._read.columns()
-        by_port = (len(columns), len(self.shot.source), -1)
-        return columns if self._extent is None else columns.reshape(by_port).sum(axis=-1)
+        if self._extent is None:
+            return columns
+        by_port = (len(columns), len(SUMS), len(self.shot.source), -1)
+        return columns.reshape(by_port).sum(axis=(1, 3))
 
     def inject(self, residual: np.ndarray) -> None:
         """Set the residual traces, (receiver, sample)."""
@@ -199,7 +202,11 @@ class AdjointRun:
                 # from SHIFT.
                 shift = SHIFT
         arrays = {**arrays, **held}
-        with_lead = [n for n in self.samples if n.endswith(("_samples", "_sums"))]
+        with_lead = [
+            n
+            for n in self.samples
+            if n.endswith(("_samples", *(f"_{sums}" for sums in SUMS.values())))
+        ]
         in_time = {**dict.fromkeys(with_lead, LEAD), **dict.fromkeys(held, 0)}
         moves = {
             n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes

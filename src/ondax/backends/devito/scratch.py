@@ -108,11 +108,10 @@ class Scratch:
 
     Args:
         symbols: the scheme's.
-        surface: with a free surface, above which products have mirror images.
     """
 
-    def __init__(self, symbols: Symbols, surface: bool = False) -> None:
-        self.symbols, self.surface = symbols, surface
+    def __init__(self, symbols: Symbols) -> None:
+        self.symbols = symbols
         self.functions: dict[str, Spatial] = {}
 
     def lifted(self, expr: Expr, done: set[str]) -> tuple[list[Equation], Expr]:
@@ -149,7 +148,7 @@ class Scratch:
         if operand.could_extract_minus_sign():  # one array for both signs
             first, made = self._computed(-operand, within, done)
             return first, -made
-        upward = self.surface and self.symbols.dimensions[-1] in within.dims
+        upward = self.symbols.ghosts and self.symbols.dimensions[-1] in within.dims
         made = self._array(operand, "up" if upward else "")
         if made.name in done:
             return [], made

@@ -23,6 +23,7 @@ from ...scheme.system import Port
 from ...scheme.terms import location
 from ..discretisation import Discretisation
 from .emit import COMPACT
+from .extended import SUMS
 from .kernel import Kernel
 from .programs import Programs
 from .scratch import SCRATCH_PREFIX
@@ -93,7 +94,7 @@ def with_halo(
     surface."""
     array = zeros(allocated(function, values.shape, grid.dtype), grid.dtype)
     array[interior(function, values.shape)] = values
-    if grid.surface:
+    if symbols.ghosts:
         reflect(function, array, symbols.traits_of(function).image, symbols)
     return array
 
@@ -113,12 +114,14 @@ def history_layout(
     """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that
     gradients read."""
     layout = []
+    symbols = programs.scheme.symbols
     for quantity in programs.coupling(recording).quantities:
+        name = quantity.symbol.name
         slots = _slots(quantity.at_next, recording.every, first, last)
-        stored = box(quantity.symbol, programs.scheme.symbols, grid)
-        shape = allocated(quantity.symbol, stored.shape, grid.dtype)
+        stored = box(quantity.symbol, symbols, grid)
+        shape = (slots, *allocated(quantity.symbol, stored.shape, grid.dtype))
         halo = space_halo(quantity.symbol)
-        layout.append(Stored(quantity.symbol.name, (slots, *shape), grid.dtype, halo, grid.surface))
+        layout.append(Stored(name, shape, grid.dtype, halo, symbols.ghosts))
     return tuple(layout)
 
 
@@ -180,7 +183,7 @@ class Geometry:
         rounding = np.finfo(np.float64).eps * largest / spacing
         for axis, dimension in enumerate(symbols.dimensions):
             halves = sorted({location(field)[dimension] for field, _ in port.terms})
-            reflects = grid.surface and axis == symbols.ndim - 1
+            reflects = symbols.ghosts and axis == symbols.ndim - 1
             ways: dict[bool, set[Above]] = {half: set() for half in halves}
             for field, _ in port.terms:
                 above = continued(port, field, symbols) if reflects else Above.NOTHING
@@ -365,10 +368,12 @@ class Shot:
         return Terminals(arrays, lead, steps, any_of.points, any_of.copies - 1)
 
     def sums(self, lead: int, tail: int = 0) -> Terminals:
-        """Zeroed sums over an extended source, of each row along the first axis, as terminals."""
+        """Zeroed sums over an extended source, of each row along the first axis, as terminals: of
+        all ports over nodes, then of all ports over half points."""
         rows = self.grid.shape[0]
         arrays = {
-            f"{name}_sums": self._zeroed(lead + self.grid.steps + tail, rows)
+            f"{name}_{sums}": self._zeroed(lead + self.grid.steps + tail, rows)
+            for sums in SUMS.values()
             for name in self.source
         }
         return Terminals(arrays, lead, self.grid.steps, rows)

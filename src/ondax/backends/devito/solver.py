@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...calculus.coupling import PERTURBED
+from ...calculus.images import cell_shares
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, zeros
 from ...histories.sampled import steps_beyond
@@ -22,7 +23,7 @@ from ..discretisation import Discretisation
 from ..scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from ..settings import Settings
 from ..workers import TreeSum, visits
-from .extent import Extent, cells
+from .extent import Extent
 from .programs import Programs
 from .runs import AdjointRun, ForwardRun
 from .shot import (
@@ -669,8 +670,9 @@ class _Sums:
         for position, tree in self._trees.items():
             if tree.total is not None:
                 gradient[position] = tree.total[number][inside]
-        if grid.surface:
-            gradient *= cells(c, self._solver.programs.scheme.symbols, grid)
+        symbols = self._solver.programs.scheme.symbols
+        if symbols.ghosts:
+            gradient *= cell_shares(c, symbols, grid.shape[-1])
         known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]
         check_range(known, grid.dtype, f"the gradients of the coefficient {c.name}", SMALL)
         for at, power in self._strongest.items():
