@@ -1,0 +1,167 @@
+"""Every equation in every boundary against the same scheme evaluated in JAX, whose derivatives are
+JAX's own: see `scheme_in_jax.py`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import quick_jit
+from problems import difference
+from registry import EQUATIONS
+from scheme_in_jax import SchemeInJAX
+
+import ondax as ox
+
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+
+SPONGE, LAYERS = ox.Sponge(width=8, reflection=1e-2), ox.CPML(width=6)
+BOUNDARIES = {
+    "sponge": SPONGE,
+    "layers": LAYERS,
+    "surface": ox.Faces(SPONGE, top=ox.FreeSurface()),
+    "surface and layers": ox.Faces(LAYERS, top=ox.FreeSurface()),
+    "all": ox.Faces(SPONGE, top=ox.FreeSurface(), right=LAYERS),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two shots of two sources, of every component that the registry names, into receivers of
+    which one is in the layer and one is close to the top.
+
+    Attributes:
+        name: of the equation.
+        boundary: a key of `BOUNDARIES`.
+        ndim: axes.
+        order: of accuracy in space.
+        dtype: of the C path; the reference computes in float64, from the same numbers.
+        interpolation: of points.
+        time_dispersion: as of a propagator.
+        extended: sources are weights on the whole grid.
+    """
+
+    name: str
+    boundary: str
+    ndim: int = 2
+    order: int = 4
+    dtype: str = "float64"
+    interpolation: str = "sinc"
+    time_dispersion: str = "raw"
+    extended: bool = False
+
+    def __str__(self) -> str:
+        more = [self.interpolation] * (self.interpolation != "sinc")
+        more += [self.time_dispersion] * (self.time_dispersion != "raw")
+        more += ["extended"] * self.extended
+        parts = (self.name, self.boundary, f"{self.ndim}d", f"order{self.order}", self.dtype)
+        return "-".join([*parts, *more]).replace(" ", "-")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return {1: (41,), 2: (24, 20), 3: (9, 10, 11)}[self.ndim]
+
+    def propagator(self) -> ox.Propagator:
+        entry, ndim = EQUATIONS[self.name], self.ndim
+        spacing, origin = (9.0, 10.0, 11.0)[:ndim], (-40.0, 20.0, 0.0)[:ndim]
+        rng = np.random.default_rng(5)
+        extent = np.array(spacing) * (np.array(self.shape) - 1)
+        sources, receivers = rng.uniform(0.2, 0.8, (2, 2, ndim)), rng.uniform(0, 1, (2, 4, ndim))
+        # Within a window's reach of the top, and in a layer: of the first axis, or in 1-D at the
+        # bottom.
+        sources[:, 0, -1], receivers[:, 0, -1] = 0.06, 0.03
+        receivers[0, 1, 0] = 1.07
+        sources, receivers = (
+            np.asarray(origin + extent * p, "float32") for p in (sources, receivers)
+        )
+        source, receiver = entry.components
+        if ndim == 1 and source is not None:
+            source, receiver = ("explosive", "force_z"), ("velocity_z", "pressure")
+        equation = entry.make(self.order)
+        nt = {1: 41, 2: 31, 3: 16}[ndim]  # twice as many internal steps, but one
+        kinds = (len(source),) if isinstance(source, tuple) else ()
+        wavelet = rng.normal(size=(2, *kinds, nt) if self.extended else (2, *kinds, 2, nt))
+        survey = ox.Survey(
+            ox.Extended(2) if self.extended else sources,
+            receivers,
+            np.asarray(wavelet, "float32"),
+            1.3 * equation.largest_step(spacing, 2600.0),
+            source=source,
+            receiver=receiver,
+        )
+        return ox.Propagator(
+            equation,
+            ox.Grid(self.shape, spacing, origin),
+            survey,
+            max_velocity=2600.0,
+            boundary=BOUNDARIES[self.boundary],
+            interpolation=self.interpolation,
+            min_points_per_wavelength=0.0,  # schemes are compared here, on white noise
+            points_in_layer=True,
+            time_dispersion=self.time_dispersion,
+        )
+
+
+def run(F: ox.Propagator, model: Any, wavelet: Any, sources: Any, receivers: Any) -> Any:
+    of_sources = {"weights" if F.survey.extended else "sources": sources}
+    return F(model, wavelet=wavelet, receivers=receivers, **of_sources)
+
+
+@partial(quick_jit, static_argnums=0)
+def everything(scheme: SchemeInJAX, inputs: Any, cotangent: Any, tangent: Any) -> Any:
+    """Traces, Born traces, and gradients in all inputs, of the reference."""
+    traces, pull = jax.vjp(scheme, *inputs)
+    born = jax.jvp(lambda m: scheme(m, *inputs[1:]), inputs[:1], (tangent,))[1]
+    return traces, born, pull(cotangent)
+
+
+def errors(case: Case) -> dict[str, float]:
+    """How far traces, Born traces and every gradient of the C path are from the reference's."""
+    rng = np.random.default_rng(11)
+    with jax.enable_x64(case.dtype == "float64"):
+        F = case.propagator()
+
+        def array(values: Any) -> jax.Array:
+            return jnp.asarray(values, case.dtype)
+
+        def rough(values: Any) -> jax.Array:
+            return array(0.1 * np.abs(values).mean() * rng.normal(size=np.shape(values)))
+
+        model = EQUATIONS[case.name].model(case.shape, case.dtype)
+        model = model if len(model) > 1 else next(iter(model.values()))
+        weights = rng.normal(size=(2, *case.shape))
+        sources = array(weights if case.extended else F.survey.sources)
+        inputs = model, array(F.survey.wavelet), sources, array(F.survey.receivers)
+        traces, pull = jax.vjp(partial(run, F), *inputs)
+        cotangent, tangent = array(rng.normal(size=traces.shape)), jax.tree.map(rough, model)
+        given = {"weights": sources} if case.extended else {}
+        born = F.jacobian(model, wavelet=inputs[1], **given).mv(tangent)
+        got = jax.device_get((traces, born, pull(cotangent)))
+        operands = jax.device_get((inputs, cotangent, tangent))
+    with jax.enable_x64(True):
+        operands = jax.tree.map(lambda a: jnp.asarray(a, "float64"), operands)
+        reference = jax.device_get(everything(SchemeInJAX(F), *operands))
+    found = {
+        "traces": difference(got[0], reference[0]),
+        "born": difference(got[1], reference[1]),
+    }
+    names = "model", "wavelet", "weights" if case.extended else "sources", "receivers"
+    for name, g, expected in zip(names, got[2], reference[2], strict=True):
+        parts = g.items() if isinstance(g, dict) else [(name, g)]
+        for part, value in parts:
+            of_part = expected[part] if isinstance(expected, dict) else expected
+            found[f"gradient in {part}"] = difference(value, of_part)
+    return found
+
+
+QUICK = [Case("Acoustic", "sponge")]
+
+
+@pytest.mark.parametrize("case", QUICK, ids=str)
+def test_traces_born_and_gradients(case: Case):
+    found = errors(case)
+    wrong = {name: e for name, e in found.items() if not e < TOLERANCE[case.dtype]}
+    assert not wrong, f"{wrong} of {found}"
