@@ -262,9 +262,7 @@ class SchemeInJAX:
         by_axis = self.spread(port, field, list(cells.T))
         total = jnp.ones((positions.shape[0],) + (1,) * len(self.axes))
         for i, w in enumerate(by_axis):
-            shape = [1] * len(self.axes)
-            shape[i] = w.shape[1]
-            total = total * w.reshape(-1, *shape)
+            total = total * w.reshape(*w.shape[:1], *(1,) * i, -1, *(1,) * (total.ndim - 2 - i))
         return total
 
     def extended(self, port: Port, field: Any, weights: Float[Array, "*grid"]) -> Array:
@@ -281,7 +279,11 @@ class SchemeInJAX:
     # ---------------------------------------------------------------- time
 
     def advanced(self, u: Update, known: Mapping[tuple[str, int], Array], fed: Any) -> Array:
-        """A field's new value, given what sources add to the right-hand side."""
+        """A field's new value, given what sources add to the right-hand side.
+
+        Memories are of one of the two layers along an axis, in whose half of the grid they are
+        computed: beyond the layer their profile is zero anyway.
+        """
         half, image = self.places(u.field)[self.depth], self.images[u.field.name]
         if self.surface and not half:  # what is fed at the surface is fed into half a cell
             fed = fed * np.where(np.arange(self.grid.shape[-1]) == 0, 2.0, 1.0)
@@ -289,6 +291,10 @@ class SchemeInJAX:
             self.value(e, known).array for e in (u.mass, u.rhs, u.keep, u.take)
         )
         new = keep * known[u.field.name, 0] + take * (rhs + fed) / mass
+        for axis, side in self.symbols.traits_of(u.field).region:
+            i = self.axes.index(axis)
+            cells = np.arange(n := self.grid.shape[i]).reshape(-1, *(1,) * (new.ndim - 1 - i))
+            new = jnp.where((cells < n // 2) == (side == "low"), new, 0.0)
         if self.surface and image == ODD and not half:
             new = new.at[..., 0].set(0.0)
         return new
@@ -353,9 +359,9 @@ class SchemeInJAX:
         names = [c.name for c in self.system.coefficients]
         fixed = dict(zip([(n, 0) for n in names], self.F.coefficients(model), strict=True))
         for p in self.symbols.profiles:
-            shape = [1] * len(self.axes)
-            shape[self.axes.index(p.dimensions[0].name)] = -1
-            fixed[p.name, 0] = jnp.asarray(self.grid.profiles[p.name]).reshape(shape)
+            axis = self.axes.index(p.dimensions[0].name)
+            values = self.grid.profiles[p.name].reshape(-1, *(1,) * (len(self.axes) - 1 - axis))
+            fixed[p.name, 0] = jnp.asarray(values)
         read = jax.vmap(self.shot, (None, 0, 0, 0))(
             fixed, samples_of(self.F, wavelet), sources, receivers
         )
