@@ -212,21 +212,17 @@ class SchemeInJAX:
 
     def derivative(self, expr: Derivative, known: Mapping[tuple[str, int], Array]) -> Value:
         inner = self.value(expr.expr, known)
-        array, halves, image = jnp.broadcast_to(inner.array, self.grid.shape), {}, inner.image
+        array, image = jnp.broadcast_to(inner.array, self.grid.shape), inner.image
         halves = dict(inner.halves)
         for d, n, order in zip(expr.dims, expr.deriv_order, expr.fd_order, strict=True):
-            axis, half = self.axes.index(d.name), bool(expr.x0.get(d, d) != d)
-            mirrored = self.surface and d.name == self.depth
+            axis, mirrored = self.axes.index(d.name), self.surface and d.name == self.depth
+            before, after = halves[d.name], bool(expr.x0.get(d, d) != d)
             assert not mirrored or image is not None, f"{expr} has no image"
             matrix = difference_matrix(
-                self.grid.shape[axis],
-                n,
-                order,
-                (halves[d.name], half),
-                image if mirrored else None,
+                self.grid.shape[axis], n, order, (before, after), image if mirrored else None
             )
             array = along(matrix / self.grid.spacing[axis] ** n, array, axis)
-            halves[d.name] = half
+            halves[d.name] = after
             if d.name == self.depth and image is not None:
                 image *= (-1) ** n
         return Value(array, halves, image)
@@ -311,9 +307,7 @@ class SchemeInJAX:
         inputs, outputs = self.system.inputs, self.system.outputs
         spread = self.extended if self.F.survey.extended else self.on_grid
         entries = [(p.name, f.name, w * spread(p, f, sources)) for p in inputs for f, w in p.terms]
-        exits = [
-            [(f.name, w * self.on_grid(p, f, receivers)) for f, w in p.terms] for p in outputs
-        ]
+        exits = [[(f.name, w * self.on_grid(p, f, receivers)) for f, w in p.terms] for p in outputs]
 
         def step(state: Any, row: Array) -> tuple[Any, Array]:
             known = {**fixed, **state}

@@ -105,9 +105,31 @@ class Case:
         )
 
 
-def run(F: ox.Propagator, model: Any, wavelet: Any, sources: Any, receivers: Any) -> Any:
-    of_sources = {"weights" if F.survey.extended else "sources": sources}
-    return F(model, wavelet=wavelet, receivers=receivers, **of_sources)
+class Problem:
+    """A case with what is put into it, in the type of its C path, which must be on."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.F, self.rng = case, case.propagator(), np.random.default_rng(11)
+        model = EQUATIONS[case.name].model(case.shape, case.dtype)
+        self.model = model if len(model) > 1 else next(iter(model.values()))
+        survey, weights = self.F.survey, self.rng.normal(size=(2, *case.shape))
+        self.sources = self.array(weights if case.extended else survey.sources)
+        wavelet, receivers = self.array(survey.wavelet), self.array(survey.receivers)
+        self.inputs = self.model, wavelet, self.sources, receivers
+
+    def array(self, values: Any) -> jax.Array:
+        return jnp.asarray(values, self.case.dtype)
+
+    def direction(self) -> Any:
+        """Random, a tenth of each parameter's size."""
+        return jax.tree.map(
+            lambda m: self.array(0.1 * np.abs(m).mean() * self.rng.normal(size=m.shape)), self.model
+        )
+
+    def __call__(self, model: Any, wavelet: Any, sources: Any, receivers: Any) -> jax.Array:
+        """Traces of the C path."""
+        of_sources = {"weights" if self.case.extended else "sources": sources}
+        return self.F(model, wavelet=wavelet, receivers=receivers, **of_sources)
 
 
 @partial(quick_jit, static_argnums=0)
@@ -118,43 +140,33 @@ def everything(scheme: SchemeInJAX, inputs: Any, cotangent: Any, tangent: Any) -
     return traces, born, pull(cotangent)
 
 
+def in_double(operands: Any) -> Any:
+    """The same numbers, for the reference."""
+    return jax.tree.map(lambda a: jnp.asarray(a, "float64"), operands)
+
+
 def errors(case: Case) -> dict[str, float]:
     """How far traces, Born traces and every gradient of the C path are from the reference's."""
-    rng = np.random.default_rng(11)
     with jax.enable_x64(case.dtype == "float64"):
-        F = case.propagator()
-
-        def array(values: Any) -> jax.Array:
-            return jnp.asarray(values, case.dtype)
-
-        def rough(values: Any) -> jax.Array:
-            return array(0.1 * np.abs(values).mean() * rng.normal(size=np.shape(values)))
-
-        model = EQUATIONS[case.name].model(case.shape, case.dtype)
-        model = model if len(model) > 1 else next(iter(model.values()))
-        weights = rng.normal(size=(2, *case.shape))
-        sources = array(weights if case.extended else F.survey.sources)
-        inputs = model, array(F.survey.wavelet), sources, array(F.survey.receivers)
-        traces, pull = jax.vjp(partial(run, F), *inputs)
-        cotangent, tangent = array(rng.normal(size=traces.shape)), jax.tree.map(rough, model)
+        problem = Problem(case)
+        model, wavelet, sources, _ = problem.inputs
+        traces, pull = jax.vjp(problem, *problem.inputs)
+        cotangent = problem.array(problem.rng.normal(size=traces.shape))
+        tangent = problem.direction()
         given = {"weights": sources} if case.extended else {}
-        born = F.jacobian(model, wavelet=inputs[1], **given).mv(tangent)
-        got = jax.device_get((traces, born, pull(cotangent)))
-        operands = jax.device_get((inputs, cotangent, tangent))
+        born = problem.F.jacobian(model, wavelet=wavelet, **given).mv(tangent)
+        found = jax.device_get((traces, born, pull(cotangent)))
+        operands = jax.device_get((problem.inputs, cotangent, tangent))
     with jax.enable_x64(True):
-        operands = jax.tree.map(lambda a: jnp.asarray(a, "float64"), operands)
-        reference = jax.device_get(everything(SchemeInJAX(F), *operands))
-    found = {
-        "traces": difference(got[0], reference[0]),
-        "born": difference(got[1], reference[1]),
-    }
+        scheme = SchemeInJAX(problem.F)
+        expected = jax.device_get(everything(scheme, *in_double(operands)))
+    made = {"traces": (found[0], expected[0]), "born": (found[1], expected[1])}
     names = "model", "wavelet", "weights" if case.extended else "sources", "receivers"
-    for name, g, expected in zip(names, got[2], reference[2], strict=True):
-        parts = g.items() if isinstance(g, dict) else [(name, g)]
-        for part, value in parts:
-            of_part = expected[part] if isinstance(expected, dict) else expected
-            found[f"gradient in {part}"] = difference(value, of_part)
-    return found
+    for name, g, right in zip(names, found[2], expected[2], strict=True):
+        parts = g if isinstance(g, dict) else {name: g}
+        for part, value in parts.items():
+            made[f"gradient in {part}"] = value, right[part] if isinstance(right, dict) else right
+    return {name: difference(*pair) for name, pair in made.items()}
 
 
 def complete(name: str) -> str:
@@ -202,3 +214,28 @@ def test_traces_born_and_gradients(case: Case):
     found = errors(case)
     wrong = {name: e for name, e in found.items() if not e < TOLERANCE[case.dtype]}
     assert not wrong, f"{wrong} of {found}"
+
+
+@partial(quick_jit, static_argnums=0)
+def curvature(scheme: SchemeInJAX, inputs: Any, observed: Any, direction: Any) -> Any:
+    """The product of the Hessian of a least-squares misfit with a direction, of the reference."""
+
+    def misfit(model: Any) -> Any:
+        return 0.5 * jnp.sum((scheme(model, *inputs[1:]) - observed) ** 2)
+
+    return jax.jvp(jax.grad(misfit), inputs[:1], (direction,))[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ondax.CoarseSampling", "ignore::ondax.GrowthInLayers")
+@pytest.mark.parametrize("name", ["Acoustic", "Elastic"])
+def test_hessian(x64: None, name: str):
+    """Forward over reverse in the reference; a linearised scheme and its transpose in ours."""
+    problem = Problem(Case(name, complete(name)))
+    F, model, direction = problem.F, problem.model, problem.direction()
+    traces = F(model)
+    observed = jnp.asarray(problem.rng.normal(size=traces.shape)) * jnp.abs(traces).mean()
+    found = ox.hvp(lambda d: 0.5 * jnp.sum((d - observed) ** 2), F, model, direction)
+    expected = curvature(SchemeInJAX(F), problem.inputs, observed, direction)
+    for value, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert difference(value, right) < TOLERANCE["float64"]
