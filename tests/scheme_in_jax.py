@@ -91,8 +91,7 @@ def difference_matrix(
 
 def along(matrix: Any, values: Array, axis: int) -> Array:
     """A matrix applied along one axis."""
-    product = jnp.tensordot(jnp.asarray(matrix, values.dtype), values, (1, axis))
-    return jnp.moveaxis(product, 0, axis)
+    return jnp.moveaxis(jnp.tensordot(jnp.asarray(matrix), values, (1, axis)), 0, axis)
 
 
 def windows(
@@ -175,10 +174,12 @@ class SchemeInJAX:
 
     # ---------------------------------------------------------------- expressions
 
-    def value(self, expr: Any, known: Mapping[tuple[str, int], Array]) -> Value:
-        """An expression, from arrays by name and time offset."""
-        if isinstance(expr, Derivative):
-            return self.derivative(expr, known)
+    def value(self, expr: Any, known: dict[Any, Any]) -> Value:
+        """An expression, from arrays by name and time offset; `known` remembers derivatives."""
+        if isinstance(expr, Derivative):  # a memory and the field it serves share some
+            if id(expr) not in known:
+                known[id(expr)] = expr, self.derivative(expr, known)
+            return known[id(expr)][1]
         if isinstance(expr, Function):
             function = expr.function
             offset = 0
@@ -210,7 +211,7 @@ class SchemeInJAX:
         image = None if None in images else prod(images)
         return Value(prod(part.array for part in parts), halves, image)
 
-    def derivative(self, expr: Derivative, known: Mapping[tuple[str, int], Array]) -> Value:
+    def derivative(self, expr: Derivative, known: dict[Any, Any]) -> Value:
         inner = self.value(expr.expr, known)
         array, image = jnp.broadcast_to(inner.array, self.grid.shape), inner.image
         halves = dict(inner.halves)
@@ -255,16 +256,14 @@ class SchemeInJAX:
         """The windows of points, (point, *grid)."""
         origin, spacing = (np.array(a) for a in (self.grid.origin, self.grid.spacing))
         cells = (positions - origin) / spacing
-        by_axis = self.spread(port, field, list(cells.T))
         total = jnp.ones((positions.shape[0],) + (1,) * len(self.axes))
-        for i, w in enumerate(by_axis):
+        for i, w in enumerate(self.spread(port, field, list(cells.T))):
             total = total * w.reshape(*w.shape[:1], *(1,) * i, -1, *(1,) * (total.ndim - 2 - i))
         return total
 
     def extended(self, port: Port, field: Any, weights: Float[Array, "*grid"]) -> Array:
         """Weights in all nodes as a field gets them, (1, *grid)."""
-        widths = self.F.boundary.widths(self.axes)
-        weights = jnp.pad(weights, widths)
+        weights = jnp.pad(weights, self.F.boundary.widths(self.axes))
         if self.surface:  # half of the cell of a node on the surface is above it
             weights = weights.at[..., 0].multiply(0.5)
         nodes = [np.arange(n, dtype=float) for n in self.grid.shape]
@@ -274,7 +273,7 @@ class SchemeInJAX:
 
     # ---------------------------------------------------------------- time
 
-    def advanced(self, u: Update, known: Mapping[tuple[str, int], Array], fed: Any) -> Array:
+    def advanced(self, u: Update, known: dict[Any, Any], fed: Any) -> Array:
         """A field's new value, given what sources add to the right-hand side.
 
         Memories are of one of the two layers along an axis, in whose half of the grid they are

@@ -1,5 +1,12 @@
 """Every equation in every boundary against the same scheme evaluated in JAX, whose derivatives are
-JAX's own: see `scheme_in_jax.py`."""
+JAX's own: see `scheme_in_jax.py`.
+
+The reference runs in float64 on the very numbers that the C path gets, so what is compared is the
+whole rounding error of the C path. A step adds a few units of rounding, 1e-16 or 6e-8, relative to
+the field, and a leapfrog of N steps sums them coherently at worst into N^2 / 2 (see
+`test_oracle.py`): for N = 60 that is below 1e-12 in float64. In float32 they have random signs and
+add up like sqrt(N), to 1e-6, which leaves a tenth of what is allowed. No equation needs more.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -78,8 +85,6 @@ class Case:
             np.asarray(origin + extent * p, "float32") for p in (sources, receivers)
         )
         source, receiver = entry.components
-        if ndim == 1 and source is not None:
-            source, receiver = ("explosive", "force_z"), ("velocity_z", "pressure")
         equation = entry.make(self.order)
         nt = {1: 41, 2: 31, 3: 16}[ndim]  # twice as many internal steps, but one
         kinds = (len(source),) if isinstance(source, tuple) else ()
@@ -193,22 +198,30 @@ SLOW = [
     *(Case(name, complete(name), dtype="float32") for name in EQUATIONS),
     *(Case(name, "sponge", dtype="float32") for name in EQUATIONS),
     Case("Acoustic", complete("Acoustic"), time_dispersion="corrected"),
-    Case("Elastic", complete("Elastic"), extended=True),
     Case("Elastic", complete("Elastic"), interpolation="linear"),
     *(Case(name, complete(name), order=8) for name in ("Acoustic", "Elastic", "TTI")),
     Case("Acoustic", "mixed"),
     Case("Elastic", "mixed"),
-    *(Case(name, complete(name), ndim=1) for name in ("Acoustic", "Elastic")),
+    *(Case(name, complete(name), ndim=1) for name in ("Acoustic", "Viscoacoustic")),
     Case("Acoustic", complete("Acoustic"), ndim=3),
     Case("Elastic", complete("Elastic"), ndim=3, order=2),
     Case("TTI", complete("TTI"), ndim=3),
 ]
 SLOW = [case for case in SLOW if case not in QUICK]
+# Devito takes what is summed over an extended source to the nodes along the first axis, where the
+# sums stand: it averages fields half a cell beyond.
+WRONG = Case("Elastic", complete("Elastic"), extended=True)
 
 
 @pytest.mark.filterwarnings("ignore::ondax.CoarseSampling", "ignore::ondax.GrowthInLayers")
 @pytest.mark.parametrize(
-    "case", [*QUICK, *(pytest.param(c, marks=pytest.mark.slow) for c in SLOW)], ids=str
+    "case",
+    [
+        *QUICK,
+        *(pytest.param(c, marks=pytest.mark.slow) for c in SLOW),
+        pytest.param(WRONG, marks=[pytest.mark.slow, pytest.mark.xfail(strict=True)]),
+    ],
+    ids=str,
 )
 def test_traces_born_and_gradients(case: Case):
     found = errors(case)
