@@ -49,12 +49,12 @@ def stated_by(F: ox.Propagator) -> tuple[System, Any]:
 
 def samples_of(F: ox.Propagator, wavelet: Float[Array, "..."]) -> Float[Array, "shot row step"]:
     """What the points of every port emit, from wavelets."""
-    return F._source_samples(wavelet, np.arange(F.survey.n_shots))
+    return F._source_samples(wavelet, jnp.arange(F.survey.n_shots))
 
 
 def traces_of(F: ox.Propagator, samples: Float[Array, "shot row sample"]) -> Float[Array, "..."]:
     """Traces, from what the points of every port have recorded."""
-    return F._traces(samples, np.arange(F.survey.n_shots))
+    return F._traces(samples, jnp.arange(F.survey.n_shots))
 
 
 @cache

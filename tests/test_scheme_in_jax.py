@@ -179,12 +179,11 @@ def complete(name: str) -> str:
     return "surface and layers" if EQUATIONS[name].layers else "surface"
 
 
-# Sources and receivers at a free surface between layers try most of what there is, so they are what
+# Sources and receivers near a free surface between layers try most of what there is: they are what
 # the gate tries of every equation.
 QUICK = [
-    Case("Acoustic", "sponge"),
-    Case("Acoustic", "layers"),
-    *(Case(name, complete(name)) for name in EQUATIONS),
+    Case("Acoustic", "mixed"),
+    *(Case(name, complete(name)) for name in EQUATIONS if name != "Acoustic"),
     Case("Acoustic", complete("Acoustic"), dtype="float32"),
     Case("Acoustic", complete("Acoustic"), extended=True),
 ]
@@ -200,7 +199,6 @@ SLOW = [
     Case("Acoustic", complete("Acoustic"), time_dispersion="corrected"),
     Case("Elastic", complete("Elastic"), interpolation="linear"),
     *(Case(name, complete(name), order=8) for name in ("Acoustic", "Elastic", "TTI")),
-    Case("Acoustic", "mixed"),
     Case("Elastic", "mixed"),
     *(Case(name, complete(name), ndim=1) for name in ("Acoustic", "Viscoacoustic")),
     Case("Acoustic", complete("Acoustic"), ndim=3),
