@@ -34,8 +34,11 @@ from jaxtyping import Array, Float
 from oracle import fornberg, kernel
 
 import ondax as ox
-from ondax.engine.interpolation import bends, extrapolation
-from ondax.equations.system import EVEN, ODD, Port, System, Update
+from ondax.acquisition.interpolation import bends, extrapolation
+from ondax.face.modelling import source_samples
+from ondax.face.modelling import traces_of as traces_of_samples
+from ondax.scheme.symbols import EVEN, ODD
+from ondax.scheme.system import Port, System, Update
 
 RADIUS = {"sinc": 4, "linear": 1}  # cells
 
@@ -43,18 +46,18 @@ RADIUS = {"sinc": 4, "linear": 1}  # cells
 def stated_by(F: ox.Propagator) -> tuple[System, Any]:
     """The scheme of a propagator with its boundary, and the numbers of its discretisation: padded
     shape and origin, step, number of steps, profiles."""
-    host = F._operators.host("float64")
-    return host.programs.scheme.system, host.grid
+    solver = F._hosts.of("float64").solver
+    return solver.programs.scheme.system, solver.grid
 
 
 def samples_of(F: ox.Propagator, wavelet: Float[Array, "..."]) -> Float[Array, "shot row step"]:
     """What the points of every port emit, from wavelets."""
-    return F._source_samples(wavelet, jnp.arange(F.survey.n_shots))
+    return source_samples(F._problem, wavelet, jnp.arange(F.survey.n_shots))
 
 
 def traces_of(F: ox.Propagator, samples: Float[Array, "shot row sample"]) -> Float[Array, "..."]:
     """Traces, from what the points of every port have recorded."""
-    return F._traces(samples, jnp.arange(F.survey.n_shots))
+    return traces_of_samples(F._problem, samples, jnp.arange(F.survey.n_shots))
 
 
 @cache
@@ -166,7 +169,7 @@ class SchemeInJAX:
         self.system, self.grid = stated_by(F)
         self.symbols = self.system.symbols
         self.axes, self.depth = self.symbols.axes, self.symbols.axes[-1]
-        self.surface = F.boundary.free_surface
+        self.surface = isinstance(F.boundary.face("z", "low"), ox.FreeSurface)
         self.images = {n: t.image for n, t in self.symbols.traits.items()}
         self.images |= {p.name: EVEN for p in self.symbols.profiles}
         self.numbers = {"dt": self.grid.dt}

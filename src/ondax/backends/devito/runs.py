@@ -202,11 +202,8 @@ class AdjointRun:
                 # from SHIFT.
                 shift = SHIFT
         arrays = {**arrays, **held}
-        with_lead = [
-            n
-            for n in self.samples
-            if n.endswith(("_samples", *(f"_{sums}" for sums in SUMS.values())))
-        ]
+        ends = ("_samples", *(f"_{sums}" for sums in SUMS.values()))
+        with_lead = [n for n in self.samples if n.endswith(ends)]
         in_time = {**dict.fromkeys(with_lead, LEAD), **dict.fromkeys(held, 0)}
         moves = {
             n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes
