@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from ondax.inversion import misfits
+from ondax import misfits
 from ondax.wavelets import ricker
 
 DT = 0.004

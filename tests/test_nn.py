@@ -434,7 +434,7 @@ def test_what_adjoint_layers_compute(asked: list):
     s = Setting(dtype="float32", extended=True)
     adjoint, data = ox.nn.ExtendedAdjoint(s.F, s.model), s.data()
     jax.block_until_ready(jax.grad(lambda d: jnp.sum(adjoint(d) ** 2))(data))
-    assert [name for name, _ in asked] == ["adjoint", "forward"]
+    assert [name for name, *_ in asked] == ["adjoint", "forward"]
 
 
 def test_fixed_arrays_do_not_recompile():

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .inversion import lsrtm as lsrtm
     from .inversion import preconditioners as preconditioners
     from .jacobian import Jacobian as Jacobian
+    from .objective import Objective as Objective
 
 # Loaded on first use: they bring optax, lineax and matplotlib, which modelling does without.
 _LATER = {
@@ -78,12 +79,13 @@ _LATER = {
     "lsrtm": "inversion",
     "LSRTMResult": "inversion",
     "preconditioners": "inversion.preconditioners",
-    "misfits": "inversion.misfits",
+    "misfits": "misfits",
     "datasets": "datasets",
     "nn": "nn",
     "plotting": "plotting",
     "stability": "stability",
     "Jacobian": "jacobian",
+    "Objective": "objective",
 }
 
 

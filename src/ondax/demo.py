@@ -13,7 +13,7 @@ from .datasets import VelocitySection, overthrust
 from .equations.acoustic import Acoustic
 from .grid import Grid
 from .inversion import FWIResult, fwi
-from .inversion.misfits import least_squares
+from .misfits import least_squares
 from .plotting import figure, gather, section
 from .propagator import Propagator
 from .survey import Survey, line

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -105,7 +104,6 @@ class HostModel:
             late=p.late * (2 if self.tangent else 1),
         )
 
-    @property
     def linearized(self) -> HostModel:
         """The scheme together with its tangent: coefficients and their perturbations."""
         with self._lock:
@@ -113,12 +111,11 @@ class HostModel:
                 self._linearized = HostModel(self.problem, self.dtype.name, tangent=True)
             return self._linearized
 
-    @cached_property
     def tangents(self) -> Mapping[str, str]:
         """The names that coefficients have in the tangent, by their own."""
         count = len(self.coefficient_names)
         return dict(
-            zip(self.coefficient_names, self.linearized.coefficient_names[count:], strict=True)
+            zip(self.coefficient_names, self.linearized().coefficient_names[count:], strict=True)
         )
 
     # ---------------------------------------------------------------- what primitives call
@@ -151,6 +148,8 @@ class HostModel:
 
         def run(batch: Batch, operands: Operands, residual: np.ndarray) -> Any:
             e = self._experiment(operands)
+            if not asked.coefficients:
+                _check_finite("data", residual)
             recording = self._recording(asked.coefficients)
             if not asked.exact:
                 recording = self._sampled(asked.coefficients, e, operands)
@@ -166,14 +165,15 @@ class HostModel:
             batch: Batch, operands: Operands, residual: np.ndarray, moves: Mapping[str, np.ndarray]
         ) -> Any:
             e = self._experiment(operands)
+            names = self.tangents()
             moved = {
-                self.tangents[n]: moves[n] if n in moves else np.zeros_like(c)
+                names[n]: moves[n] if n in moves else np.zeros_like(c)
                 for n, c in e.coefficients.items()
             }
             e = replace(e, coefficients={**e.coefficients, **moved})
             both = np.concatenate([np.zeros_like(residual), residual], axis=-2)
             recording = self._recording(asked.coefficients)
-            return self.linearized.solver.adjoint(batch, e, recording, both, asked)
+            return self.linearized().solver.adjoint(batch, e, recording, both, asked)
 
         return self._call(("curvature", asked), structure, run)
 
@@ -236,8 +236,8 @@ class HostModel:
         shots = operands.shots
         checks.shot_range(shots, survey.n_shots)
         for name, values in (("the wavelet", operands.wavelet), ("weights=", operands.weights)):
-            if values is not None and not np.isfinite(np.sum(values, dtype=np.float64)):
-                raise ValueError(f"{name} has values that are not finite")
+            if values is not None:
+                _check_finite(name, values)
         source = operands.wavelet
         if source is not None and source.size:
             problem.check_wavelets(source, float(np.min(bounds[..., 0])))
@@ -274,6 +274,11 @@ class HostModel:
             check_resolution(name, positions, np.float32)
         self.problem.check_positions(name, positions.reshape(-1, positions.shape[-1]))
         return positions
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(np.sum(values, dtype=np.float64)):
+        raise ValueError(f"{name} has values that are not finite")
 
 
 def _check_results(results: tuple[np.ndarray, ...]) -> None:

@@ -205,10 +205,11 @@ def with_changes(
         for n, v in problem.equation.named(perturbation).items()
     }
     perturbed = tangents(problem, at, changes)
-    both = {at.host.tangents[n]: p for n, p in perturbed.items()}
+    names = at.host.tangents()
+    both = {names[n]: p for n, p in perturbed.items()}
     operands = at.operands._replace(coefficients={**at.operands.coefficients, **both})
     operands = unify_axes(operands)
-    samples = _recorded(hosts, at.host.linearized, operands)
+    samples = _recorded(hosts, at.host.linearized(), operands)
     plain, born = jnp.split(samples, 2, axis=-2)
     shots = operands.shots
     return at.lever.leave((traces_of(problem, plain, shots), traces_of(problem, born, shots)))

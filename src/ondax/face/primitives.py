@@ -45,12 +45,10 @@ class Host(Protocol):
     n_sources: int
     n_receivers: int
 
-    @property
     def linearized(self) -> Host:
         """The scheme together with its tangent."""
         ...
 
-    @property
     def tangents(self) -> Mapping[str, str]:
         """The names that coefficients have in the tangent, by their own."""
         ...
@@ -308,12 +306,13 @@ def _born_in_background(
     host: Host, operands: Operands, changes: Changes, moves: dict[str, Any]
 ) -> Any:
     """How Born traces change with the background: the Born traces of the linearised scheme."""
+    names = host.tangents()
     doubled = {
-        host.tangents[n]: changes.coefficients.get(n, jnp.zeros_like(c))
+        names[n]: changes.coefficients.get(n, jnp.zeros_like(c))
         for n, c in operands.coefficients.items()
     }
     both = operands._replace(coefficients={**operands.coefficients, **doubled})
-    rows = born(host.linearized, both, Changes(moves))
+    rows = born(host.linearized(), both, Changes(moves))
     return jnp.split(rows, 2, axis=-2)[1]
 
 

@@ -1,7 +1,7 @@
 """Full-waveform inversion and least-squares migration: the loops, misfits, preconditioners, and
 what they return."""
 
-from . import misfits as misfits
+from .. import misfits as misfits
 from . import preconditioners as preconditioners
 from .fwi import fwi as fwi
 from .loop import UnsavedState as UnsavedState

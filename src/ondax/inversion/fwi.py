@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._validate import whole
 from ..face.callback_errors import as_raised
+from ..misfits import least_squares
 from .batches import shot_batch
 from .checks import (
     check_bounds,
@@ -33,7 +34,6 @@ from .checks import (
 from .constraints import spread, spread_bounds
 from .fingerprint import Problem, fingerprint
 from .loop import AbstractRun, iterate
-from .misfits import least_squares
 from .result import FWIResult, History
 from .sizes import SizedMisfit, ignores_size, size_of_tree, sized, times_power_of_two
 from .step import (

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from .misfits import envelope, global_correlation, huber, l1, least_squares, traveltime
+from ..misfits import envelope, global_correlation, huber, l1, least_squares, traveltime
 
 DEGREES: dict[Any, int] = {
     least_squares: 2,

@@ -11,6 +11,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Float64, Int32, PyTree
 
+from ..misfits import sums_over_shots
+from ..objective import Objective
+from ..propagator import Propagator
 from .constraints import Bounds, bounded, masked
 from .sizes import norm, power_to_one, relative_gradient, shifted
 
@@ -79,7 +82,7 @@ def power_of(seen: Seen) -> Float64[np.ndarray, ""]:
 
 
 Step = Callable[[PyTree, Any, Setting, Seen, Shots | None], tuple[PyTree, Any, Seen, Numbers]]
-Objective = Callable[[PyTree], Float[Array, ""]]
+Function = Callable[[PyTree], Float[Array, ""]]
 
 
 def make_step(
@@ -147,7 +150,7 @@ def _unchanged(gradient: PyTree, power: Any) -> tuple[PyTree, Any]:
 
 def optimizer_step(
     optimizer: optax.GradientTransformationExtraArgs,
-    objective: Objective,
+    objective: Function,
     params: PyTree,
     opt_state: Any,
     seen: Seen,
@@ -182,13 +185,13 @@ def optimizer_step(
 
 
 def evaluated(
-    objective: Objective,
+    objective: Function,
     params: PyTree,
     opt_state: Any,
     seen: Seen,
     searches: bool,
     changed: Callable[[PyTree, Any], tuple[PyTree, Any]],
-) -> tuple[Array, PyTree, Objective, Seen, Numbers]:
+) -> tuple[Array, PyTree, Function, Seen, Numbers]:
     """Value and gradient of the objective as the optimiser sees them.
 
     Arguments are as in `optimizer_step`.
@@ -242,6 +245,10 @@ def objective_of(
     if setting.mask is not None:
         params = masked(params, setting.mask)
     model = eqx.combine(params, static)
+    if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
+        # As the predicted traces are divided by their size, a power of two, so is the misfit's
+        # first argument.
+        return Objective(F, setting.observed, misfit, scale=setting.down)(model, shots=shots)
     if shots is None:
         predicted, observed = F(model), setting.observed
     else:

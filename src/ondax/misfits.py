@@ -6,22 +6,46 @@ Each is a plain JAX function, `misfit(predicted, observed) -> scalar`. Traces ha
 and gradients are finite for finite traces, also for dead ones (all samples zero).
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._validate import positive
+from ._validate import positive
 
 Traces = Float[Array | np.ndarray, "*batch time"]
 Scalar = Float[Array, ""]
+Misfit = TypeVar("Misfit", bound=Callable[..., Any])
 
 
+def per_shot(misfit: Misfit) -> Misfit:
+    """Mark a misfit as a sum over shots, and return it.
+
+    `misfit(predicted, observed)` must be the same as the sum of the misfits of some of the shots
+    and of the others: no mean over shots, and no weight that depends on other shots. Then
+    `ox.Objective` and `ox.fwi` evaluate it a few shots at a time, in a part of the memory.
+    """
+    misfit.per_shot = True  # type: ignore[attr-defined]
+    return misfit
+
+
+def sums_over_shots(misfit: Any) -> bool:
+    """Does a misfit say that it is a sum over shots?"""
+    inner = misfit.func if isinstance(misfit, functools.partial) else misfit
+    return bool(getattr(inner, "per_shot", False))
+
+
+@per_shot
 def least_squares(predicted: Traces, observed: Traces) -> Scalar:
     """Half the sum of squared differences, `0.5 sum((p - o)**2)` (Tarantola, 1984)."""
     return 0.5 * jnp.sum((predicted - observed) ** 2)
 
 
+@per_shot
 def l1(predicted: Traces, observed: Traces) -> Scalar:
     """Sum of absolute differences, `sum(|p - o|)` (Brossier, Operto and Virieux, 2010).
 
@@ -30,6 +54,7 @@ def l1(predicted: Traces, observed: Traces) -> Scalar:
     return jnp.sum(jnp.abs(predicted - observed))
 
 
+@per_shot
 def huber(predicted: Traces, observed: Traces, *, threshold: float) -> Scalar:
     """Quadratic for small differences and linear for large ones, with a continuous gradient
     (Guitton and Symes, 2003).
@@ -49,6 +74,7 @@ def huber(predicted: Traces, observed: Traces, *, threshold: float) -> Scalar:
     return jnp.sum(inside * (size - 0.5 * inside))
 
 
+@per_shot
 def global_correlation(predicted: Traces, observed: Traces) -> Scalar:
     """One minus the normalised zero-lag cross-correlation, `sum(1 - <p, o> / (|p| |o|))` over
     traces (Choi and Alkhalifah, 2012).
@@ -59,6 +85,7 @@ def global_correlation(predicted: Traces, observed: Traces) -> Scalar:
     return jnp.sum(1.0 - jnp.sum(_normalised(predicted) * _normalised(observed), axis=-1))
 
 
+@per_shot
 def envelope(predicted: Traces, observed: Traces) -> Scalar:
     """Half the sum of squared differences of the envelopes, `0.5 sum((E[p] - E[o])**2)` (Bozdag,
     Trampert and Tromp, 2011; Wu, Luo and Wu, 2014).
@@ -70,6 +97,7 @@ def envelope(predicted: Traces, observed: Traces) -> Scalar:
     return least_squares(_envelope(predicted), _envelope(observed))
 
 
+@per_shot
 def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
     """Half the sum of squared time shifts between predicted and observed traces, in s**2 (Luo and
     Schuster, 1991).

@@ -1,0 +1,78 @@
+"""Observed traces that are fetched where they are needed, a few shots at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from .transport import register_host_primitive
+
+fetch_p = Primitive("ondax_fetch")
+fetch_p.multiple_results = True
+
+
+class Source:
+    """Anything with `observed[numbers]`. Compared by identity.
+
+    Args:
+        observed: gives the traces of shots by their numbers, (shot, [component,] receiver, time).
+    """
+
+    def __init__(self, observed: Any) -> None:
+        self._observed = observed
+        self._calls: dict[Any, Callable[..., tuple[np.ndarray, ...]]] = {}
+
+    def call(self, shape: tuple[int, ...], dtype: str) -> Callable[..., tuple[np.ndarray, ...]]:
+        """The one function that fetches traces of a shape."""
+
+        def fetch(shots: Any) -> tuple[np.ndarray, ...]:
+            numbers = np.asarray(shots)
+            found = np.asarray(self._observed[numbers], dtype)
+            if found.shape != (*numbers.shape, *shape):
+                raise ValueError(
+                    f"observed[{numbers.tolist()}] has shape {found.shape}, expected "
+                    f"{(*numbers.shape, *shape)}"
+                )
+            return (found,)
+
+        return self._calls.setdefault((shape, dtype), fetch)
+
+
+def fetched(source: Source, shots: Any, like: Any) -> Any:
+    """The observed traces of shots, shaped like the predicted ones."""
+    shape, dtype = like.shape[1:], np.dtype(like.dtype).name
+    (traces,) = fetch_p.bind(shots, source=source, shape=shape, dtype=dtype)
+    return traces
+
+
+@fetch_p.def_abstract_eval
+def _type(shots: Any, *, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
+    return [shots.update(shape=(*shots.shape, *shape), dtype=np.dtype(dtype), weak_type=False)]
+
+
+register_host_primitive(fetch_p, lambda source, shape, dtype: source.call(shape, dtype))
+
+
+def _batched(operands: Any, axes: Any, **params: Any) -> Any:
+    """Whatever the batch, the same shots are fetched once; others one after another."""
+    (shots,), (axis,) = operands, axes
+    rows = jnp.moveaxis(shots, axis, 0)
+    found = [fetch_p.bind(row, **params)[0] for row in rows]
+    return [jnp.stack(found)], [0]
+
+
+batching.primitive_batchers[fetch_p] = _batched
+
+
+def _constant(primals: Any, tangents: Any, **params: Any) -> Any:
+    results = fetch_p.bind(*primals, **params)
+    return results, [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in results]
+
+
+ad.primitive_jvps[fetch_p] = _constant

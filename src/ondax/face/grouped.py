@@ -1,0 +1,162 @@
+"""A sum over shots of a misfit of each shot's traces, a few shots at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, Int
+
+from .fetching import fetched
+from .host import HostModel
+from .lever import Lever
+from .modelling import traces_of
+from .operands import Operands
+from .rules import differentiable
+
+Misfit = Callable[[Any, Any], Float[Array, ""]]
+IDLE = 0.25  # of the time of all threads, at most, that the last shots of a group may leave them
+
+
+class Terms(NamedTuple):
+    """What the sum is taken of.
+
+    Attributes:
+        operands: what a run depends on; `shots` are all that are summed over.
+        lever: see there; None in gradients.
+        observed: traces of all shots of the survey; None where they are fetched.
+        scale: factor of predicted traces; None for 1.
+    """
+
+    operands: Operands
+    lever: Lever | None
+    observed: Any
+    scale: Any = None
+
+
+def group_size(shots: int, threads: int) -> int:
+    """How many shots are visited together: a power of two, so that groups are branches of the tree
+    by which gradients are summed, that keeps so many threads busy."""
+    size = 1
+    while size < shots and size < -(-size // threads) * threads * (1.0 - IDLE):
+        size *= 2
+    return size
+
+
+def summed(
+    host: HostModel, misfit: Misfit, source: Any, threads: int
+) -> Callable[[Terms], Float[Array, ""]]:
+    """The sum as a function that JAX differentiates by the coefficients: value and gradient of a
+    group are found together, so that no more histories are held than those of a group.
+
+    Args:
+        host: the host model.
+        misfit: of predicted and observed traces, a sum over shots.
+        source: where observed traces are fetched from; None if they are among the terms.
+        threads: that visit shots.
+    """
+    record, problem = differentiable(host), host.problem
+
+    def of_group(coefficients: Any, terms: Terms, shots: Int[Array, " shot"]) -> Any:
+        operands = terms.operands._replace(coefficients=coefficients, shots=shots)
+        predicted = traces_of(problem, record(operands), shots)
+        if terms.lever is not None:
+            predicted = terms.lever.leave(predicted)
+        if terms.scale is not None:
+            predicted = predicted * terms.scale
+        if source is not None:
+            return misfit(predicted, fetched(source, shots, predicted))
+        return misfit(predicted, terms.observed[shots])
+
+    def value(terms: Terms) -> Any:
+        one = partial(of_group, terms.operands.coefficients, terms)
+        return _over_groups(one, terms.operands.shots, threads)
+
+    def forward_pass(terms: Any) -> Any:
+        values = jax.tree.map(lambda p: p.value, terms, is_leaf=_is_primal)
+        moving = jax.tree.map(lambda p: p.perturbed, terms, is_leaf=_is_primal)
+        coefficients = values.operands.coefficients
+        moved = {n: c for n, c in coefficients.items() if moving.operands.coefficients[n]}
+
+        def one(shots: Any) -> Any:
+            def of(moved: Any) -> Any:
+                return of_group({**coefficients, **moved}, values, shots)
+
+            return jax.value_and_grad(of)(moved)
+
+        return _over_groups(one, values.operands.shots, threads)
+
+    def backward_pass(gradients: Any, cotangent: Any) -> Any:
+        nothing = Operands(dict.fromkeys(host.coefficient_names), None, None)
+        if isinstance(cotangent, SymbolicZero):
+            return (Terms(nothing, None, None),)
+        found = {n: cotangent * g for n, g in gradients.items()}
+        coefficients = {**nothing.coefficients, **found}
+        return (Terms(nothing._replace(coefficients=coefficients), None, None),)
+
+    function = jax.custom_vjp(value)
+    function.defvjp(forward_pass, backward_pass, symbolic_zeros=True)
+    return jax.jit(function)
+
+
+def _is_primal(x: Any) -> bool:
+    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)
+
+
+def _over_groups(one: Callable[[Any], Any], shots: Int[Array, " shot"], threads: int) -> Any:
+    """The sum of a function of groups of shots, by a binary tree over their numbers.
+
+    Partial sums wait on a stack, one for each level of the tree, as the bits of a binary counter
+    do: after 6 groups, those of 0 to 3 wait on level 2, and those of 4 and 5 on level 1.
+    """
+    size = group_size(shots.shape[0], threads)
+    whole, rest = divmod(shots.shape[0], size)
+    groups = shots[: whole * size].reshape(whole, size)
+    last = shots[whole * size :]
+    if whole == 0:
+        return one(last)
+    if whole == 1:
+        waiting = [one(groups[0])]
+    else:
+        shapes = jax.eval_shape(one, groups[0])
+        levels = whole.bit_length()
+        stack = jax.tree.map(lambda s: jnp.zeros((levels, *s.shape), s.dtype), shapes)
+        numbers = np.arange(whole, dtype=np.int32)
+        stack, _ = lax.scan(partial(_counted, one), stack, (numbers, groups))
+        waiting = [jax.tree.map(lambda s, n=n: s[n], stack) for n in range(levels)]
+    total = None
+    if rest:
+        # After the others: XLA may run side by side what does not depend on each other, and the
+        # histories of both would be held.
+        last, waiting = lax.optimization_barrier((last, waiting))
+        total = one(last)
+    for level, branch in enumerate(waiting):
+        if whole >> level & 1:
+            total = branch if total is None else _plus(branch, total)
+    return total
+
+
+def _counted(one: Callable[[Any], Any], stack: Any, number_and_group: Any) -> Any:
+    """One step of the counter."""
+    number, group = number_and_group
+
+    def carries(state: Any) -> Any:
+        level, _ = state
+        return (number >> level) & 1 == 1
+
+    def carry(state: Any) -> Any:
+        level, total = state
+        return level + 1, _plus(jax.tree.map(lambda s: s[level], stack), total)
+
+    level, total = lax.while_loop(carries, carry, (jnp.zeros((), np.int32), one(group)))
+    return jax.tree.map(lambda s, t: s.at[level].set(t), stack, total), None
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)

@@ -1,0 +1,126 @@
+"""A misfit summed over shots, evaluated where the shots are visited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import _forks, _validate
+from ._types import GivenShots, Model
+from .face import modelling
+from .face.callback_errors import as_raised
+from .face.fetching import Source
+from .face.grouped import Misfit, Terms, summed
+from .face.modelling import Given
+from .misfits import least_squares, sums_over_shots
+from .propagator import Propagator
+
+
+class _Sums:
+    """The functions that an objective has made, by host model; compared by identity."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Any] = {}
+        self._lock = _forks.lock()
+
+    def of(self, host: Any, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if host not in self._made:
+                self._made[host] = make()
+            return self._made[host]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies make their own."""
+        return {}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__()
+
+
+@final
+class Objective(eqx.Module):
+    """The sum over shots of a misfit of each shot's traces: `value = objective(model)`, a JAX
+    function like any other, of which `jax.value_and_grad` gives value and gradient.
+
+    The value and the gradient of a shot are found in one visit, a few shots at a time, as many as
+    run side by side. So the histories of these are held, and not those of all shots; and
+    predicted traces of other shots are not kept either.
+
+    Its gradient is that of `misfit(F(model), observed)` in the model. It is a constant function of
+    `observed`, and of what the misfit closes over, to JAX.
+
+    Args:
+        F: the propagator. Its survey's sources are points.
+        observed: traces (shot, [component,] receiver, time), an array; or anything that gives those
+            of some shots by `observed[numbers]`, a NumPy array of shot numbers: then no more than
+            those of a few shots are in memory.
+        misfit: `misfit(predicted, observed) -> scalar`, a JAX function that is a sum over shots:
+            one of `ox.misfits`, bound to arguments by `functools.partial` or not, or one of your
+            own, marked by `ox.misfits.per_shot`.
+        scale: predicted traces are multiplied by this number first.
+
+    Raises:
+        ValueError: a misfit that does not say that it is a sum over shots; a survey of extended
+            sources; or traces of another shape than the survey's.
+    """
+
+    F: Propagator
+    observed: Array | None
+    scale: Array | None
+    misfit: Misfit = eqx.field(static=True)
+    _source: Source | None = eqx.field(static=True)
+    _sums: _Sums = eqx.field(static=True)
+
+    def __init__(
+        self, F: Propagator, observed: Any, misfit: Misfit = least_squares, *, scale: Any = None
+    ) -> None:
+        if F.survey.extended:
+            raise ValueError(
+                "the survey's sources are extended, and their weights are given with each call: "
+                "write the misfit of F(model, weights=w) as a function of your own"
+            )
+        if not sums_over_shots(misfit):
+            raise ValueError(
+                f"misfit={misfit!r} does not say that it is a sum over shots: if it is, mark it, "
+                "ox.misfits.per_shot(misfit); if not, differentiate misfit(F(model), observed)"
+            )
+        self.F, self.misfit, self._sums = F, misfit, _Sums()
+        shape = F._problem.trace_shape(F.survey.n_shots)
+        self.observed = self._source = None
+        self.scale = None if scale is None else jnp.asarray(scale)
+        if isinstance(observed, (jax.Array, np.ndarray)):
+            _validate.shape("observed", observed, shape)
+            # A copy of what NumPy holds: JAX would take it as it lies in memory.
+            self.observed = observed if isinstance(observed, jax.Array) else jnp.array(observed)
+        else:
+            self._source = observed if isinstance(observed, Source) else Source(observed)
+
+    @as_raised()
+    def __call__(self, model: Model, *, shots: GivenShots | None = None) -> Float[Array, ""]:
+        """The sum over shots.
+
+        Args:
+            model: as F takes it.
+            shots: numbers of the shots to sum over; default all. May be traced.
+
+        Raises:
+            ValueError: as for `Propagator.__call__`.
+        """
+        hosts = self.F._hosts
+        dtype = modelling.type_of(model)
+        at = modelling.background(hosts, model, dtype, Given(shots=shots))
+        threads = self.F.settings.worker_threads
+
+        def made() -> Any:
+            return summed(at.host, self.misfit, self._source, threads)
+
+        function = self._sums.of(at.host, made)
+        observed = None if self.observed is None else self.observed.astype(dtype)
+        scale = None if self.scale is None else self.scale.astype(dtype)
+        return function(Terms(at.operands, at.lever, observed, scale))
