@@ -9,6 +9,7 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.roles import XRefRole
 from sphinx.util import logging
 
@@ -32,6 +33,7 @@ default_role = "python"  # what stands in single backticks in docstrings; see `s
 
 autosummary_generate = False
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
@@ -73,15 +75,14 @@ class Python(XRefRole):
         return self.create_xref_node()
 
 
-def complain_of_missing_names(app: Sphinx, error: Exception | None) -> None:
+def complain_of_missing_names(app: Sphinx, env: BuildEnvironment) -> None:
     """Every public name must be on a page of the API."""
-    if error is None:
-        described = set(app.env.domains.python_domain.objects)
-        for name in sorted(PUBLIC - {d.split(".")[1] for d in described if "." in d}):
-            logging.getLogger(__name__).warning("ox.%s is on no page in docs/api", name)
+    described = [d.split(".") for d in env.domains.python_domain.objects]
+    for name in sorted(PUBLIC - {parts[1] for parts in described if len(parts) > 1}):
+        logging.getLogger(__name__).warning("ox.%s is on no page in docs/api", name)
 
 
 def setup(app: Sphinx) -> None:
     """Add the role, and the check of the API's pages."""
     app.add_role("python", Python())
-    app.connect("build-finished", complain_of_missing_names)
+    app.connect("env-check-consistency", complain_of_missing_names)

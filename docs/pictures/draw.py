@@ -1,6 +1,7 @@
 """Draws the pictures of the pages `inside`, as plain SVG: `python docs/pictures/draw.py`."""
 
 from html import escape
+from math import hypot
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -52,22 +53,25 @@ class Picture:
     ) -> None:
         path = " ".join(f"{x},{y}" for x, y in points)
         dash = ' stroke-dasharray="7 5"' if dashed else ""
-        head = ' marker-end="url(#head)"' if arrow else ""
         self.parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.5"{dash}{head}/>'
+            f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.5"{dash}/>'
         )
+        if arrow:  # drawn, not a marker: not every program turns markers the right way
+            (x0, y0), (x1, y1) = points[-2:]
+            length = hypot(x1 - x0, y1 - y0)
+            u, v = (x1 - x0) / length, (y1 - y0) / length
+            corners = [(0, 0), (-11, 5), (-11, -5)]
+            head = " ".join(
+                f"{x1 + u * a - v * b:.1f},{y1 + v * a + u * b:.1f}" for a, b in corners
+            )
+            self.parts.append(f'<polygon points="{head}" fill="{INK}"/>')
 
     def save(self, name: str, title: str) -> None:
         size = f'width="{self.width}" height="{self.height}"'
-        head = (
-            '<marker id="head" markerWidth="9" markerHeight="8" refX="7" refY="4" orient="auto">'
-            f'<path d="M0,0 L8,4 L0,8 z" fill="{INK}"/></marker>'
-        )
         lines = [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
             f'viewBox="0 0 {self.width} {self.height}" role="img">',
             f"<title>{escape(title)}</title>",
-            f"<defs>{head}</defs>",
             f'<rect {size} fill="white"/>',
             *self.parts,
             "</svg>",
@@ -169,13 +173,13 @@ def gradient() -> None:
     p.text(middle, border - 7, "above: JAX arrays", 12, "middle", bold=True)
     p.text(middle, border + 17, "below: NumPy arrays, no JAX", 12, "middle", bold=True)
     y = top + 6 * (height + gap)
-    p.box(middle - 92, y + 20, 184, 50, KEPT)
+    p.box(middle - 98, y + 20, 196, 50, KEPT)
     p.text(middle, y + 41, "histories/store.py: STORE", 12, "middle", mono=True)
     p.text(middle, y + 59, "Kept, by content; a memo", 12, "middle")
-    p.line([(left + wide + 4, y + 38), (middle - 94, y + 38)])
-    p.text(left + wide + 6, y + 30, "record", 12, fill=PALE)
-    p.line([(middle + 94, y + 38), (right - 4, y + 38)])
-    p.text(right - 6, y + 30, "replay", 12, "end", fill=PALE)
+    p.line([(left + wide + 4, y + 38), (middle - 99, y + 38)])
+    p.text(left + wide + 8, y + 28, "record", 12, fill=PALE)
+    p.line([(middle + 99, y + 38), (right - 4, y + 38)])
+    p.text(right - 10, y + 28, "replay", 12, "end", fill=PALE)
     p.save("gradient.svg", "The way of a gradient through the rooms of ondax")
 
 
