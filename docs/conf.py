@@ -82,7 +82,15 @@ def complain_of_missing_names(app: Sphinx, env: BuildEnvironment) -> None:
         logging.getLogger(__name__).warning("ox.%s is on no page in docs/api", name)
 
 
+def shorten(
+    app: Sphinx, what: str, name: str, obj: object, options: object, given: str, returned: str
+) -> tuple[str, str]:
+    """Signatures with JAX's name for its arrays."""
+    return tuple(text and text.replace("jaxlib._jax.Array", "Array") for text in (given, returned))
+
+
 def setup(app: Sphinx) -> None:
     """Add the role, and the check of the API's pages."""
     app.add_role("python", Python())
+    app.connect("autodoc-process-signature", shorten)
     app.connect("env-check-consistency", complain_of_missing_names)
