@@ -60,6 +60,11 @@ def public_names() -> set[str]:
 
 
 PUBLIC = public_names()
+SHORTER = {
+    "~jaxtyping.": "",
+    "jaxlib._jax.Array": "Array",
+    "Key[Array, ''] | UInt32[Array, '2'] | UInt32[Array, '4']": "PRNGKeyArray",
+}
 
 
 class Python(XRefRole):
@@ -85,8 +90,10 @@ def complain_of_missing_names(app: Sphinx, env: BuildEnvironment) -> None:
 def shorten(
     app: Sphinx, what: str, name: str, obj: object, options: object, given: str, returned: str
 ) -> tuple[str, str]:
-    """Signatures with JAX's name for its arrays."""
-    return tuple(text and text.replace("jaxlib._jax.Array", "Array") for text in (given, returned))
+    """Signatures with the names that JAX and jaxtyping have for their types."""
+    for long, short in SHORTER.items():
+        given, returned = (text and text.replace(long, short) for text in (given, returned))
+    return given, returned
 
 
 def setup(app: Sphinx) -> None:

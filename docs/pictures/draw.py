@@ -226,10 +226,10 @@ def history() -> None:
     y += 36
     p.text(20, y + 4, "adjoint step n, backward", 13)
     for n in range(first - 1, last):
-        p.box(at[n] + 6, y - 14, CELL - 12, 30, BACKWARD)
+        p.box(at[n] + 9, y - 14, CELL - 18, 30, BACKWARD)
         p.text(at[n] + CELL / 2, y + 6, str(n), 13, "middle", bold=True)
         if n >= first:
-            p.line([(at[n] + 5, y + 1), (at[n] - 4, y + 1)])
+            p.line([(at[n] + 8, y + 1), (at[n] - 8, y + 1)])
     below = y + 56
     p.text(20, below + 15, "adds to the gradient what", 13)
     p.text(20, below + 33, "step n + 1 contributes", 13)
