@@ -271,15 +271,15 @@ def checkpoints() -> None:
         p.box(x + i * w, 48, w, 28, FORWARD)
         p.text(x + (i + 0.5) * w, 67, str(i), 13, "middle")
     rows = [
-        ("forward, saving states", 0, 8, [0, 3, 5], 7),
-        ("from state 5", 5, 7, [], 6),
-        ("from state 5", 5, 6, [], 5),
-        ("from state 3", 3, 5, [], 4),
+        ("forward, saving states", 0, [0, 3, 5], 7),
+        ("from state 5", 5, [], 6),
+        ("from state 5", 5, [], 5),
+        ("from state 3", 3, [], 4),
     ]
     y = 110
-    for label, start, stop, saved, kept in rows:
+    for label, start, saved, kept in rows:
         p.text(20, y + 5, label, 13)
-        p.line([(x + start * w, y), (x + stop * w - 4, y)])
+        p.line([(x + start * w, y), (x + kept * w + 5, y)], arrow=start < kept)
         for s in saved:
             p.box(x + s * w - 6, y - 8, 12, 16, "#fff2b8")
         p.box(x + kept * w + 6, y - 14, w - 12, 28, KEPT)
