@@ -1,4 +1,4 @@
-"""Wave equations and boundaries: physics, stated as symbols. Nothing here computes a wavefield."""
+"""Wave equations: physics, stated as symbols. Nothing here computes a wavefield."""
 
 from .acoustic import Acoustic as Acoustic
 from .acoustic_density import AcousticDensity as AcousticDensity
