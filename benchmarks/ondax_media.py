@@ -61,7 +61,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         from ondax.backends.devito.shot import allocated, box
 
         solver = F._hosts.of("float32").solver
-        scheme, grid = solver.programs.scheme, solver.grid
+        scheme, grid = solver.kernels.program, solver.grid
         confined = [f for f in scheme.system.fields if scheme.symbols.traits_of(f).region]
         stored = sum(
             np.prod(allocated(f, box(f, scheme.symbols, grid).shape, grid.dtype)) for f in confined

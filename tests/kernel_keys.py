@@ -7,7 +7,8 @@ from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
 
 from ondax.backends.devito.build import key_of
 from ondax.backends.devito.compiler import toolchain
-from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.lower import Lowering
+from ondax.calculus.program import Program
 from ondax.scheme.symbols import Symbols
 
 
@@ -16,7 +17,9 @@ def keys(name: str, boundary: object, ndim: int) -> list[str]:
     them."""
     order = 4 if name == "TTI" else 2
     symbols = Symbols(ndim, order)
-    scheme = Scheme(boundary.surround(EQUATIONS[name].make(order).system(symbols, boundary)))
+    scheme = Lowering(
+        Program(boundary.surround(EQUATIONS[name].make(order).system(symbols, boundary)))
+    )
     kept = scheme.coupling(tuple(c.name for c in scheme.system.coefficients))
     runs = (
         scheme.forward(),

@@ -47,7 +47,7 @@ def stated_by(F: ox.Propagator) -> tuple[System, Any]:
     """The scheme of a propagator with its boundary, and the numbers of its discretisation: padded
     shape and origin, step, number of steps, profiles."""
     solver = F._hosts.of("float64").solver
-    return solver.programs.scheme.system, solver.grid
+    return solver.kernels.program.system, solver.grid
 
 
 def samples_of(F: ox.Propagator, wavelet: Float[Array, "..."]) -> Float[Array, "shot row step"]:

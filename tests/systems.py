@@ -15,14 +15,12 @@ import jax
 import numpy as np
 
 from ondax.backends.base import Asked, Experiment
-from ondax.backends.devito.emit import Scheme
-from ondax.backends.devito.programs import Programs
 from ondax.backends.devito.solver import Solver
 from ondax.backends.discretisation import Discretisation
 from ondax.backends.settings import Settings
 from ondax.boundaries.base import Conditions
 from ondax.boundaries.sponge import Sponge
-from ondax.calculus.coupling import Coupling, couple
+from ondax.calculus.program import Program
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
 from ondax.histories.base import Recording
 from ondax.scheme.symbols import Symbols
@@ -161,23 +159,6 @@ RANGES = {
 elastic waves, the fastest, have b (lam + 2 mu) < 1.05 * 1.4 = 1.21^2."""
 
 
-class ForcedScheme(Scheme):
-    """A scheme that keeps products, or the fields they are made of, as told rather than whichever
-    are fewer."""
-
-    def __init__(self, system: System, keep_products: bool) -> None:
-        super().__init__(system)
-        self.keep_products = keep_products
-
-    def coupling(self, wanted: tuple[str, ...], every: int = 1) -> Coupling:
-        assert every == 1
-        if (wanted, every) not in self._couplings:
-            chosen = tuple(c for c in self.system.coefficients if c.name in wanted)
-            coupling = couple(self.system, chosen, self.adjoints, keep_products=self.keep_products)
-            self._couplings[wanted, every] = coupling
-        return self._couplings[wanted, every]
-
-
 def between(system: System, source: str, receiver: str) -> System:
     """The system with one of its inputs and one of its outputs: the engine knows no more."""
     (into,) = (p for p in system.inputs if p.name == source)
@@ -211,7 +192,6 @@ class Rig:
         self.system = system
         symbols = system.symbols
         ndim = symbols.ndim
-        scheme = Scheme(system) if keep_products is None else ForcedScheme(system, keep_products)
         shape, spacing = {1: ((31,), (1.1,)), 2: ((17, 15), (1.0, 1.1))}[ndim]
         self.grid = Discretisation(
             shape=shape,
@@ -227,7 +207,8 @@ class Rig:
         self.names = tuple(c.name for c in system.coefficients)
         settings = settings or Settings(threads=1)
         self.recording = Recording(self.names, settings.way)
-        self.solver = Solver(Programs(scheme, symbols.dtype.name), self.grid, settings)
+        program = Program(system, keep_products=keep_products)
+        self.solver = Solver(program, self.grid, settings)
         self.coefficients = tuple(self._coefficient(name) for name in self.names)
         self.source = self.random("source", 1, 2, self.steps)
         fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[

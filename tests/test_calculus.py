@@ -392,7 +392,7 @@ def test_both_forms_of_history_agree(system: str):
     operations."""
     products, fields = rig(f"{system}-products"), rig(f"{system}-fields")
     kept = [
-        [q.at_next for q in r.solver.programs.coupling(r.recording).quantities]
+        [q.at_next for q in r.solver.kernels.coupling(r.recording).quantities]
         for r in (products, fields)
     ]
     assert not any(kept[0])
@@ -405,7 +405,7 @@ def test_both_forms_of_history_agree(system: str):
 def test_fields_are_overwritten_where_that_is_safe():
     """A field of second order needs two times only, unless something else reads the older one, or
     at other points."""
-    scheme = rig("second-order-products").solver.programs.scheme
+    scheme = rig("second-order-products").solver.kernels.lowering
     assert {f.name: scheme.levels(f) for f in scheme.system.fields} == {"u": 3, "w": 2}
 
 
@@ -414,12 +414,12 @@ def test_the_calculus_keeps_the_smaller_history():
     assert (
         len(
             rig("elastic-float32")
-            .solver.programs.coupling(rig("elastic-float32").recording)
+            .solver.kernels.coupling(rig("elastic-float32").recording)
             .quantities
         )
         == 5
     )
-    assert len(rig("mass-2d").solver.programs.coupling(rig("mass-2d").recording).quantities) == 3
+    assert len(rig("mass-2d").solver.kernels.coupling(rig("mass-2d").recording).quantities) == 3
 
 
 # ---------------------------------------------------------------- compositions, run as systems of

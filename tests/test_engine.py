@@ -29,24 +29,24 @@ from ondax.acquisition.interpolation import (
 )
 from ondax.backends.devito import build as building
 from ondax.backends.devito.compiler import CompilerError
-from ondax.backends.devito.emit import Scheme
 from ondax.backends.devito.kernel import Kernel
-from ondax.backends.devito.programs import Programs
+from ondax.backends.devito.kernels import Kernels
 from ondax.backends.workers import TreeSum, each
+from ondax.calculus.program import Program
 from ondax.histories.buffers import ALIGNMENT, Pool, row_length, zeros
 from ondax.scheme.symbols import Symbols
 
 KINDS = sorted(HALF_WIDTH)
 
 
-def small_programs(dtype: str = "float64") -> Programs:
+def small_kernels(dtype: str = "float64") -> Kernels:
     """One-dimensional kernels, quick to build; their text is that of the rigs, so they share the
     cache."""
-    return Programs(Scheme(mass_form(Symbols(1, ORDER, dtype))), dtype)
+    return Kernels(Program(mass_form(Symbols(1, ORDER, dtype))))
 
 
-def plain_kernel(programs: Programs, parallel: bool = False) -> Kernel:
-    return programs.forward(None, sparse=False, parallel=parallel)
+def plain_kernel(kernels: Kernels, parallel: bool = False) -> Kernel:
+    return kernels.forward(None, sparse=False, parallel=parallel)
 
 
 # ---------------------------------------------------------------- interpolation
@@ -290,7 +290,7 @@ def test_threads_sharing_a_shot_agree(x64_everywhere: None):
 def kernel_call():
     """A kernel and a set of valid arguments, taken from a run."""
     rig = Rig(mass_form(Symbols(1, ORDER, "float64")))
-    kernel = rig.solver.programs.forward(rig.recording, sparse=False, parallel=False)
+    kernel = rig.solver.kernels.forward(rig.recording, sparse=False, parallel=False)
     seen = {}
     original = type(kernel).__call__
 
@@ -381,7 +381,7 @@ def test_kernels_leave_the_floating_point_state_alone(kernel_call):
     kernel, seen = kernel_call
 
     def call_and_look(_: int) -> bool:
-        loaded = plain_kernel(small_programs())
+        loaded = plain_kernel(small_kernels())
         kernel(seen["arrays"], seen["scalars"], seen["offsets"])
         return loaded is not kernel and denormals_live()
 
@@ -395,7 +395,7 @@ def test_kernels_leave_the_floating_point_state_alone(kernel_call):
 def test_kernels_are_kept_where_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A warm start neither lowers equations nor compiles, and the key covers what matters."""
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path / "cache"))
-    plain_kernel(small_programs())
+    plain_kernel(small_kernels())
     (folder,) = (tmp_path / "cache").iterdir()
     assert sorted(p.name for p in folder.iterdir()) == ["kernel.c", "kernel.json", "kernel.so"]
     assert json.loads((folder / "kernel.json").read_text())["content"]["dtype"] == "float64"
@@ -405,13 +405,13 @@ def test_kernels_are_kept_where_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(building, "_generate", refuse)
     monkeypatch.setattr(building.Toolchain, "compile", refuse)
-    plain_kernel(small_programs())
-    for programs, parallel in ((small_programs("float32"), False), (small_programs(), True)):
+    plain_kernel(small_kernels())
+    for kernels, parallel in ((small_kernels("float32"), False), (small_kernels(), True)):
         with pytest.raises(AssertionError, match="must not build"):
-            plain_kernel(programs, parallel)
+            plain_kernel(kernels, parallel)
     monkeypatch.setattr(building, "FORMAT", "other")
     with pytest.raises(AssertionError, match="must not build"):
-        plain_kernel(small_programs())
+        plain_kernel(small_kernels())
 
 
 def test_another_compiler_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -444,7 +444,7 @@ def test_missing_compiler(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(
         CompilerError, match="no C compiler found.*install gcc or clang.*or set CC"
     ) as caught:
-        plain_kernel(small_programs())
+        plain_kernel(small_kernels())
     assert "\n" not in str(caught.value)
     if "CC" in case:
         assert "/nonexistent/gcc-99" in str(caught.value)
@@ -459,7 +459,7 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(CompilerError, match="badcc.*failed(.|\n)*I refuse"):
-        plain_kernel(small_programs())
+        plain_kernel(small_kernels())
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -56,8 +56,8 @@ SYSTEMS: dict[str, Callable[[ox.Settings], Rig]] = {
 
 
 def history_bytes(rig: Rig) -> int:
-    programs, grid = rig.solver.programs, rig.solver.grid
-    return layout_bytes(history_layout(programs, rig.recording, grid, 0, rig.steps))
+    kernels, grid = rig.solver.kernels, rig.solver.grid
+    return layout_bytes(history_layout(kernels, rig.recording, grid, 0, rig.steps))
 
 
 @functools.cache
@@ -431,12 +431,12 @@ def test_a_history_outlives_its_scheme():
     same."""
     first = Rig(right_hand_form(Symbols(1, ORDER, "float64")), True, ox.Settings(threads=1))
     first.forward()
-    y, address = first.residual(), id(first.solver.programs)
+    y, address = first.residual(), id(first.solver.kernels)
     del first
     kept = []
     for _ in range(200):
         rig = Rig(right_hand_form(Symbols(1, ORDER, "float64")), True, ox.Settings(threads=1))
-        if id(rig.solver.programs) == address:
+        if id(rig.solver.kernels) == address:
             break
         kept.append(rig)
     # The history in the memo is that of a scheme no longer there; this one happens to be the same,

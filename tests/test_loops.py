@@ -4,9 +4,10 @@ import pytest
 from devito.finite_differences import Derivative
 
 import ondax as ox
-from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.lower import Lowering
 from ondax.calculus.check import checked
 from ondax.calculus.layers import stretched
+from ondax.calculus.program import Program
 from ondax.calculus.regions import reach
 from ondax.scheme.symbols import Symbols
 from ondax.scheme.system import Port, System, Update
@@ -21,7 +22,7 @@ def layered(symbols: Symbols) -> System:
 def test_each_strip_has_two_loops_forward_and_three_backward() -> None:
     """Forward: a memory that a derivative reads, then all else. Backward: the field, then each of
     its memories."""
-    scheme = Scheme(layered(Symbols(2, 8)))
+    scheme = Lowering(Program(layered(Symbols(2, 8))))
     kept = scheme.coupling(("m",))
     for equations, loops in ((scheme.forward(kept), 2), (scheme.adjoint(kept), 3)):
         parts = {e.subdomain.name for e in equations if e.subdomain is not None}
@@ -31,7 +32,7 @@ def test_each_strip_has_two_loops_forward_and_three_backward() -> None:
 
 def test_no_loop_over_a_strip_reads_around_a_point_what_it_computes() -> None:
     """Devito would run such loops as one, and read what is yet to be computed."""
-    scheme = Scheme(layered(Symbols(2, 8)))
+    scheme = Lowering(Program(layered(Symbols(2, 8))))
     for equations in (scheme.forward(), scheme.adjoint()):
         written: dict[str, set[str]] = {}
         for e in equations:

@@ -22,8 +22,9 @@ from problems import difference, dot, norm
 from slow import slow_but
 
 import ondax as ox
-from ondax.backends.devito.emit import Scheme
+from ondax.backends.devito.lower import Lowering
 from ondax.backends.devito.scratch import check_places, places_agree
+from ondax.calculus.program import Program
 from ondax.equations.schemes import second_order_in_time, to_half, to_node
 from ondax.scheme.symbols import Symbols
 from ondax.scheme.system import Port, System
@@ -162,7 +163,7 @@ QUICK = {("bare", 2), ("bare", 8), ("sum", 4)}
 def test_stencils_are_where_the_calculus_says(way: str, order: int):
     """One step forward, of Born modelling and backward, with gradients."""
     symbols = Symbols(1, order, np.float64)
-    scheme = Scheme(Way(way=way, space_order=order).system(symbols, UNDAMPED))
+    scheme = Lowering(Program(Way(way=way, space_order=order).system(symbols, UNDAMPED)))
     kept = scheme.coupling(("m", "c"))
     rng = np.random.default_rng(order)
     u, before, a, later, m, c, dc, k = rng.uniform(0.5, 1.0, (8, POINTS))

@@ -22,10 +22,10 @@ from systems import ORDER, Rig, float64_everywhere, mass_form
 from ondax.backends.devito import build as building
 from ondax.backends.devito import kernel_cache
 from ondax.backends.devito.compiler import CompilerError
-from ondax.backends.devito.emit import Scheme
 from ondax.backends.devito.kernel import Kernel
 from ondax.backends.devito.kernel_cache import KernelCacheWarning
-from ondax.backends.devito.programs import Programs
+from ondax.backends.devito.kernels import Kernels
+from ondax.calculus.program import Program
 from ondax.scheme.symbols import Symbols
 
 TESTS = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kernel() -> Kernel:
     """The smallest there is, by a process that knows none."""
-    return Programs(Scheme(mass_form(Symbols(1, ORDER, "float64"))), "float64").forward(
+    return Kernels(Program(mass_form(Symbols(1, ORDER, "float64")))).forward(
         None, sparse=False, parallel=False
     )
 

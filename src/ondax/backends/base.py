@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from ..histories.base import Recording
+from ..histories.buffers import OutOfMemory
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,70 @@ class Gradients(NamedTuple):
     wavelet: Any = None
     weights: Any = None
     at_sources: Any = None
+
+
+class AbstractSolver(ABC):
+    """What a backend answers: it runs one program on one domain, for batches of shots, in NumPy.
+
+    A batch is given by the shape of its leading axes. What is asked of one call does not depend on
+    what was asked before, but for the time that it takes.
+    """
+
+    @abstractmethod
+    def forward(
+        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
+    ) -> tuple[np.ndarray, ...]:
+        """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
+        derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
+        metre.
+
+        Args:
+            batch: the shape of the batch.
+            e: what determines the wavefields.
+            recording: what the next runs will ask to be linearised around, and how to keep it; None
+                for nothing.
+            slopes: whether derivatives are wanted.
+        """
+
+    @abstractmethod
+    def born(
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording,
+        changes: Mapping[str, np.ndarray],
+        source: np.ndarray | None,
+    ) -> np.ndarray:
+        """How what receivers record changes, (*batch, shot, port and receiver, sample).
+
+        Args:
+            batch: the shape of the batch.
+            e: the background.
+            recording: which of its coefficients change.
+            changes: of coefficients, by name, (*batch, *domain).
+            source: change of the source samples; None for none.
+        """
+
+    @abstractmethod
+    def adjoint(
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording | None,
+        residual: np.ndarray,
+        asked: Asked,
+    ) -> Gradients:
+        """The gradients of <residual, what receivers record>.
+
+        Args:
+            batch: the shape of the batch.
+            e: where they are taken.
+            recording: the coefficients whose gradients are asked for, and the history that they are
+                made from; None for none.
+            residual: (*batch, shot, port and receiver, sample).
+            asked: which gradients, and whether the histories will be read again.
+        """
+
+    @abstractmethod
+    def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
+        """What failed, what a shot needs, and what to do."""

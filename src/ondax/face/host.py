@@ -11,12 +11,12 @@ import numpy as np
 
 from .. import _forks, _validate
 from .._resolution import check_resolution
-from ..backends.base import Asked, Experiment
+from ..backends.base import AbstractSolver, Asked, Experiment
 from ..backends.devito.solver import Solver
 from ..backends.discretisation import Discretisation
 from ..backends.scaling import check_range, peak_of
 from ..boundaries.base import Conditions
-from ..calculus.regions import reach
+from ..calculus.program import Program
 from ..histories.base import Recording
 from ..histories.buffers import OutOfMemory
 from ..histories.sampled import check_sampling
@@ -46,14 +46,14 @@ class HostModel:
         self.sources, self.receivers = problem.sources, problem.receivers
         survey = problem.survey
         self.points = survey.n_sources, survey.n_receivers
-        programs = self._programs()
-        system = programs.scheme.system
+        program = self._program()
+        system = program.system
         self.coefficient_names = tuple(c.name for c in system.coefficients)
-        domain = self._domain(programs)
+        domain = self._domain(program)
         self.shape, self.steps, self.samples = domain.shape, domain.steps, domain.samples
         self.n_sources = len(system.inputs) * (1 if survey.extended else survey.n_sources)
         self.n_receivers = len(system.outputs) * survey.n_receivers
-        self.solver = Solver(programs, domain, problem.settings)
+        self.solver: AbstractSolver = Solver(program, domain, problem.settings)
         source = problem.source_samples
         what = "the wavelets of the survey (over the volume of a cell)"
         check_range([(peak_of(source), 0)], self.dtype, what)
@@ -62,9 +62,9 @@ class HostModel:
         self._linearized: HostModel | None = None
         self._lock = _forks.lock()
 
-    def _programs(self) -> Any:
+    def _program(self) -> Program:
         p = self.problem
-        return schemes.programs(
+        return schemes.program(
             p.equation,
             p.boundary,
             p.grid.ndim,
@@ -76,13 +76,12 @@ class HostModel:
             schemes.crowded_axes(p.equation, p.boundary, p.grid.shape),
         )
 
-    def _domain(self, programs: Any) -> Discretisation:
-        p, symbols = self.problem, programs.scheme.symbols
+    def _domain(self, program: Program) -> Discretisation:
+        p, symbols = self.problem, program.symbols
         grid, widths = p.grid, p.widths
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
-        felt = reach(programs.scheme.system)
         strips = {
-            (axis, side): min(width + felt, n)
+            (axis, side): min(width + program.felt, n)
             for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
             for side, width in (("low", low), ("high", high))
         }

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from ..backends.devito.emit import Scheme
-from ..backends.devito.programs import Programs
 from ..boundaries.base import NONE, AbstractBoundary
 from ..calculus.check import checked
 from ..calculus.linearize import linearize
+from ..calculus.program import Program
 from ..equations.base import AbstractWaveEquation
 from ..scheme.symbols import Symbols
 from ..scheme.system import System
@@ -37,7 +36,7 @@ def crowded_axes(
 
 
 @cache
-def programs(
+def program(
     equation: AbstractWaveEquation,
     boundary: AbstractBoundary,
     ndim: int,
@@ -47,8 +46,8 @@ def programs(
     linearized: bool,
     extended: bool,
     crowded: frozenset[str],
-) -> Programs:
-    """The kernels between the named ports, of a scheme or of the scheme together with its
+) -> Program:
+    """What a step computes between the named ports, of a scheme or of the scheme together with its
     tangent."""
     system = surrounded(equation, boundary, ndim, dtype, crowded)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
@@ -59,4 +58,4 @@ def programs(
     )
     if linearized:  # sources feed the scheme, not its tangent
         system = replace(linearize(system), inputs=system.inputs)
-    return Programs(Scheme(system, extended), dtype)
+    return Program(system, extended)

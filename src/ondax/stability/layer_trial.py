@@ -19,14 +19,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..backends.devito.emit import Scheme
-from ..backends.devito.programs import Programs
-from ..backends.devito.solver import Experiment, Solver
+from ..backends.base import Experiment
+from ..backends.devito.solver import Solver
 from ..backends.discretisation import Discretisation
 from ..backends.settings import Settings
 from ..boundaries.base import Conditions
 from ..boundaries.cpml import CPML
 from ..calculus.layers import TAKE
+from ..calculus.program import Program
 from ..calculus.regions import reach
 from ..equations.base import AbstractWaveEquation
 from ..scheme.symbols import AXIS_NAMES, Symbols
@@ -78,7 +78,7 @@ def objection(
         system = LAYERS[ndim].surround(system)
     except EquationError as error:
         return str(error)
-    programs = Programs(Scheme(system), "float64")
+    program = Program(system)
     rng = np.random.default_rng(0)
     told = False
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
@@ -86,7 +86,7 @@ def objection(
             models = admitted(equation, ndim, max_velocity, signs, rng)
             if not models:
                 continue
-            trial = _Trial(equation, programs, _best(models, ndim), spacing, max_velocity)
+            trial = _Trial(equation, program, _best(models, ndim), spacing, max_velocity)
             fair = trial.growth(layers=False) <= OWN_GROWTH
             told = told or bool(np.any(fair))
             if np.any(trial.growth(layers=True)[fair] > GROWTH):
@@ -162,16 +162,16 @@ class _Trial:
     def __init__(
         self,
         equation: AbstractWaveEquation,
-        programs: Programs,
+        program: Program,
         models: Models,
         spacing: tuple[float, ...],
         max_velocity: float,
     ) -> None:
-        self.programs, self.spacing, self.max_velocity = programs, spacing, max_velocity
+        self.program, self.spacing, self.max_velocity = program, spacing, max_velocity
         by_name = jax.vmap(equation.coefficients)(models)
         self.coefficients = {
             c.name: np.ascontiguousarray(by_name[c.name], dtype="float64")
-            for c in programs.scheme.system.coefficients
+            for c in program.system.coefficients
         }
         self.count, *shape = next(iter(self.coefficients.values())).shape
         self.shape = tuple(shape)
@@ -180,7 +180,7 @@ class _Trial:
     def growth(self, layers: bool) -> np.ndarray:
         """How much louder the last thousand steps are than the second, at the worst output, by
         model."""
-        system = self.programs.scheme.system
+        system = self.program.system
         ndim, rng = len(self.shape), np.random.default_rng(1)
         # Twice integrated in time they leave nothing, so that modes which nothing pulls back come
         # to rest.
@@ -190,7 +190,7 @@ class _Trial:
         sources = receivers[
             ..., :SOURCES, :
         ]  # heard where they are: elsewhere, what spreads slowly is louder later
-        solver = Solver(self.programs, self._grid(layers), Settings())
+        solver = Solver(self.program, self._grid(layers), Settings())
         experiment = Experiment(self.coefficients, bursts, sources, receivers)
         (traces,) = solver.forward((self.count,), experiment, None, False)
         # Second differences leave out what rests or drifts, such as checkerboards that a centred
@@ -206,7 +206,7 @@ class _Trial:
         return np.where(np.isnan(ratios), np.inf, ratios).max(axis=-1)
 
     def _grid(self, layers: bool) -> Discretisation:
-        ndim, layer, system = len(self.shape), LAYERS[len(self.shape)], self.programs.scheme.system
+        ndim, layer, system = len(self.shape), LAYERS[len(self.shape)], self.program.system
         wavelength = 10.0 * max(self.spacing)
         conditions = Conditions(0.0, self.max_velocity, self.max_velocity / wavelength, self.dt)
         profiles = layer.profiles(system.symbols, self.shape, self.spacing, conditions)

@@ -36,10 +36,10 @@ from .library import load
 FORMAT = "7"  # of the files in the cache: raise it when they change
 EMITTERS = (
     "build",
-    "emit",
     "extended",
     "fusion",
     "loops",
+    "lower",
     "mirror",
     "points",
     "scratch",

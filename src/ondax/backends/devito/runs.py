@@ -13,7 +13,7 @@ from ...histories.base import Recording, Stretch
 from ...histories.buffers import POOL, Layout
 from ...histories.sampled import smoothed, steps_beyond
 from .extended import SUMS
-from .programs import Programs
+from .kernels import Kernels
 from .shot import Shot, allocated, box, history_layout, history_offsets, interior, reflect
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
@@ -25,7 +25,7 @@ class ForwardRun:
     """A forward run that can be stopped and taken up again: a `Recorder`.
 
     Args:
-        programs: the compiled scheme.
+        kernels: of its program.
         shot: its arrays.
         source: samples, (port and source, step).
         recording: what it may keep; None for nothing. A run that keeps some steps only goes on
@@ -33,12 +33,12 @@ class ForwardRun:
     """
 
     def __init__(
-        self, programs: Programs, shot: Shot, source: np.ndarray, recording: Recording | None
+        self, kernels: Kernels, shot: Shot, source: np.ndarray, recording: Recording | None
     ) -> None:
-        self.programs, self.recording, self.shot = programs, recording, shot
+        self.kernels, self.recording, self.shot = kernels, recording, shot
         every = recording.every if recording else 1
         self.sparse = every > 1
-        self.fields = programs.scheme.system.fields
+        self.fields = kernels.program.system.fields
         beyond = steps_beyond(every)
         self.steps = shot.grid.steps + beyond
         inputs, self._outputs = (
@@ -71,25 +71,25 @@ class ForwardRun:
         """Run steps `first <= n < last` from the present state, keeping their history if there is
         a stretch for it."""
         recording = self.recording if into else None
-        kernel = self.programs.forward(recording, self.sparse, self.shot.parallel)
+        kernel = self.kernels.forward(recording, self.sparse, self.shot.parallel)
         arrays, offsets, every = self.samples, {}, 1
         if recording is not None and into is not None:
             arrays, every = {**arrays, **into.arrays}, recording.every
             offsets = history_offsets(
-                self.programs, recording, self.shot.grid, into.arrays, into.first
+                self.kernels, recording, self.shot.grid, into.arrays, into.first
             )
         self.shot.run(kernel, first, last, arrays, offsets, every)
 
     def layout(self, first: int, last: int) -> Layout:
         """What arrays hold a stretch."""
         assert self.recording is not None
-        return history_layout(self.programs, self.recording, self.shot.grid, first, last)
+        return history_layout(self.kernels, self.recording, self.shot.grid, first, last)
 
     def begin(self, first: int, last: int, arrays: Mapping[str, np.ndarray]) -> Stretch:
         """A stretch in these arrays: with the fields that are known before its first step, and
         zeros after its last."""
         assert self.recording is not None
-        for quantity in self.programs.coupling(self.recording).quantities:
+        for quantity in self.kernels.coupling(self.recording).quantities:
             kept = arrays[quantity.symbol.name]
             kept[-1] = 0
             if not quantity.at_next:
@@ -104,7 +104,7 @@ class ForwardRun:
                     kept[(slot, *target)] = field[(step % levels, *source)]
                     # Kernels fill the rows above a surface of the values that they compute, not of
                     # these.
-                    image = self.programs.scheme.image_kept(quantity)
+                    image = self.kernels.lowering.image_kept(quantity)
                     reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
         return Stretch(first, last, arrays)
 
@@ -113,7 +113,7 @@ class AdjointRun:
     """The adjoint run of one shot, with the gradients of coefficients.
 
     Args:
-        programs: the compiled scheme.
+        kernels: of its program.
         shot: its arrays.
         recording: which coefficients, and what is kept for them; None for none.
         at_source: also read the adjoint field where sources enter.
@@ -126,35 +126,35 @@ class AdjointRun:
 
     def __init__(
         self,
-        programs: Programs,
+        kernels: Kernels,
         shot: Shot,
         recording: Recording | None,
         at_source: bool,
         weights: bool = False,
     ) -> None:
         self.shot, self.recording = shot, recording
-        self.programs = programs
+        self.kernels = kernels
         self.every = recording.every if recording else 1
         beyond = steps_beyond(self.every)
         self.steps = shot.grid.steps + beyond
-        self.kernel = programs.adjoint(recording, at_source, weights, shot.parallel)
+        self.kernel = kernels.adjoint(recording, at_source, weights, shot.parallel)
         self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
-        read = shot.sums if programs.scheme.extended else partial(shot.terminals, shot.source)
+        read = shot.sums if kernels.program.extended else partial(shot.terminals, shot.source)
         self._read = read(lead=LEAD, tail=beyond)
         self.samples = {**self._residual.arrays, **self._read.arrays}
-        self._extent: Any = next(iter(shot.source.values())) if programs.scheme.extended else None
+        self._extent: Any = next(iter(shot.source.values())) if kernels.program.extended else None
         self._of_weights: dict[str, np.ndarray] = {}
         if self._extent is not None and at_source:
             self.samples |= self._extent.by_cell()
         self.parts: dict[str, np.ndarray] = {}
-        for c in programs.scheme.system.coefficients:
+        for c in kernels.program.system.coefficients:
             if recording and c.name in recording.coefficients:
                 part = POOL.take(
                     "gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype
                 )
                 part.fill(0)
                 self.parts[GRADIENT + c.name] = part
-        shot.start(programs.scheme.transposed.fields)
+        shot.start(kernels.program.transposed.fields)
 
     @property
     def gradients(self) -> list[np.ndarray]:
@@ -195,7 +195,7 @@ class AdjointRun:
         if self.recording is not None and stretch is not None:
             first, last, held = stretch.first, stretch.last, stretch.arrays
             every = self.recording.every
-            offsets = history_offsets(self.programs, self.recording, self.shot.grid, held, first)
+            offsets = history_offsets(self.kernels, self.recording, self.shot.grid, held, first)
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
                 # The extra step would be step -1, but C has no modulus of negative numbers: count

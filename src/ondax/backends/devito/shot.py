@@ -22,10 +22,10 @@ from ...scheme.symbols import Field, Spatial, Symbols
 from ...scheme.system import Port
 from ...scheme.terms import location
 from ..discretisation import Discretisation
-from .emit import COMPACT
 from .extended import SUMS
 from .kernel import Kernel
-from .programs import Programs
+from .kernels import Kernels
+from .lower import COMPACT
 from .scratch import SCRATCH_PREFIX
 
 if TYPE_CHECKING:
@@ -109,13 +109,13 @@ def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Sy
 
 
 def history_layout(
-    programs: Programs, recording: Recording, grid: Discretisation, first: int, last: int
+    kernels: Kernels, recording: Recording, grid: Discretisation, first: int, last: int
 ) -> Layout:
     """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that
     gradients read."""
     layout = []
-    symbols = programs.scheme.symbols
-    for quantity in programs.coupling(recording).quantities:
+    symbols = kernels.program.symbols
+    for quantity in kernels.coupling(recording).quantities:
         name = quantity.symbol.name
         slots = _slots(quantity.at_next, recording.every, first, last)
         stored = box(quantity.symbol, symbols, grid)
@@ -134,7 +134,7 @@ def _slots(at_next: bool, every: int, first: int, last: int) -> int:
 
 
 def history_offsets(
-    programs: Programs,
+    kernels: Kernels,
     recording: Recording,
     grid: Discretisation,
     arrays: Mapping[str, np.ndarray],
@@ -142,12 +142,12 @@ def history_offsets(
 ) -> dict[str, int]:
     """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
     offsets = {}
-    for quantity in programs.coupling(recording).quantities:
+    for quantity in kernels.coupling(recording).quantities:
         first_slot = first - 1 if quantity.at_next else first // recording.every
         array = arrays[quantity.symbol.name]
         offsets[quantity.symbol.name] = -first_slot * array[0].nbytes
         offsets[quantity.symbol.name] += shift(
-            quantity.symbol, programs.scheme.symbols, grid, array
+            quantity.symbol, kernels.program.symbols, grid, array
         )
     return offsets
 
@@ -280,7 +280,7 @@ class Shot:
     used again.
 
     Args:
-        programs: the compiled scheme.
+        kernels: of its program.
         grid: the discretisation.
         coefficients: by name, with halo (see `with_halo`).
         profiles: the boundary's functions of one dimension, by name, aligned.
@@ -291,7 +291,7 @@ class Shot:
 
     def __init__(
         self,
-        programs: Programs,
+        kernels: Kernels,
         grid: Discretisation,
         coefficients: Mapping[str, np.ndarray],
         profiles: Mapping[str, np.ndarray],
@@ -299,9 +299,9 @@ class Shot:
         receiver: Mapping[str, Geometry],
         threads: int = 1,
     ) -> None:
-        self.programs = programs
+        self.kernels = kernels
         self.grid = grid
-        self.symbols = programs.scheme.symbols
+        self.symbols = kernels.program.symbols
         self.source = source
         self.receiver = receiver
         self.threads = threads
@@ -387,7 +387,7 @@ class Shot:
     def start(self, fields: Sequence[Field], prefix: str = "", sparse: bool = False) -> None:
         """Fields at rest; `sparse` if their history is to be kept at some steps only."""
         for f in fields:
-            self._take(prefix + f.name, f, (self.programs.scheme.levels(f, sparse),))
+            self._take(prefix + f.name, f, (self.kernels.lowering.levels(f, sparse),))
 
     def _take(self, name: str, function: Spatial, times: tuple[int, ...] = ()) -> None:
         """A zeroed array for a function, at so many times, where it is stored."""
@@ -420,7 +420,7 @@ class Shot:
         if last > first:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
             for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
-                self._take(name, self.programs.scheme.scratch.functions[name])
+                self._take(name, self.kernels.lowering.scratch.functions[name])
             compact = {name + COMPACT: array for name, array in self.fields.items()}
             everything = {**self.arrays, **self.fields, **compact, **arrays}
             kernel(everything, {**self.scalars, **bounds}, {**self._shifts, **(offsets or {})})

@@ -1,5 +1,4 @@
-"""Everything the JAX face asks of the engine: forward, Born and adjoint runs over batches of shots,
-in NumPy."""
+"""Forward, Born and adjoint runs over batches of shots, by C kernels."""
 
 from __future__ import annotations
 
@@ -13,18 +12,19 @@ import numpy as np
 
 from ...calculus.coupling import PERTURBED
 from ...calculus.images import cell_shares
+from ...calculus.program import Program
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, zeros
 from ...histories.sampled import steps_beyond
 from ...histories.store import STORE, Content, Kept
 from ...scheme.system import Port
-from ..base import Asked, Experiment, Gradients
+from ..base import AbstractSolver, Asked, Experiment, Gradients
 from ..discretisation import Discretisation
 from ..scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
 from ..settings import Settings
 from ..workers import TreeSum, visits
 from .extent import Extent
-from .programs import Programs
+from .kernels import kernels_of
 from .runs import AdjointRun, ForwardRun
 from .shot import (
     POOL,
@@ -76,20 +76,20 @@ class Task:
         return self.of_samples + self.of_weights
 
 
-class Solver:
-    """Runs one scheme on one grid.
+class Solver(AbstractSolver):
+    """Runs one program on one domain, in C kernels, shots side by side.
 
     Args:
-        programs: the compiled scheme.
+        program: what is run.
         grid: the discretisation.
         settings: threads and memory.
     """
 
-    def __init__(self, programs: Programs, grid: Discretisation, settings: Settings) -> None:
-        self.programs = programs
+    def __init__(self, program: Program, grid: Discretisation, settings: Settings) -> None:
+        self.kernels = kernels_of(program)
         self.grid = grid
         self.settings = settings
-        system = programs.scheme.system
+        system = program.system
         self.coefficients = system.coefficients
         self.inputs, self.outputs = system.inputs, system.outputs
         self._gains = Gains(system, grid.dt)
@@ -176,12 +176,12 @@ class Solver:
                 if fired is not None:
                     into.fill(scaled(fired, -task.power - more))
                 arrays = {**into.arrays, **out.arrays}
-                kernel = self.programs.born(recording, shot.parallel)
-                shot.start(self.programs.scheme.system.fields, prefix=PERTURBED)
+                kernel = self.kernels.born(recording, shot.parallel)
+                shot.start(self.kernels.program.system.fields, prefix=PERTURBED)
                 with closing(self._replayed(task, recording, False, True)) as stretches:
                     for stretch in stretches:
                         offsets = history_offsets(
-                            self.programs, recording, self.grid, stretch.arrays, stretch.first
+                            self.kernels, recording, self.grid, stretch.arrays, stretch.first
                         )
                         every_array = {**arrays, **stretch.arrays}
                         shot.run(kernel, stretch.first, stretch.last, every_array, offsets)
@@ -270,7 +270,7 @@ class Solver:
         """One adjoint run, with residuals times two to minus a power."""
         at_sources = asked.wavelet or asked.sources
         with self._shot(task, source_slopes=asked.sources) as shot:
-            run = AdjointRun(self.programs, shot, recording, at_sources, asked.weights)
+            run = AdjointRun(self.kernels, shot, recording, at_sources, asked.weights)
             run.inject(scaled(residual, -power))
             if asked.weights:
                 run.correlate(task.source)
@@ -304,7 +304,7 @@ class Solver:
     def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
         """One task per shot of every batch element; elements with the same coefficients share their
         kernel arrays."""
-        symbols = self.programs.scheme.symbols
+        symbols = self.kernels.program.symbols
         prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray], dict[str, int]]] = {}
         number = 0
         for position in np.ndindex(*batch):
@@ -350,12 +350,12 @@ class Solver:
 
     def _power_of_residual(self, task: Task, residual: np.ndarray) -> int:
         """The adjoint run is made with residuals times two to minus this power."""
-        gain = self._adjoint_gains.of(self.programs.scheme.transposed.inputs, task.sizes)
+        gain = self._adjoint_gains.of(self.kernels.program.transposed.inputs, task.sizes)
         return (exponent(residual) or 0) + gain
 
     @cached_property
     def _adjoint_gains(self) -> Gains:
-        return Gains(self.programs.scheme.transposed, self.grid.dt)
+        return Gains(self.kernels.program.transposed, self.grid.dt)
 
     def _each(
         self,
@@ -385,7 +385,7 @@ class Solver:
     @cached_property
     def _bytes_of_shot(self) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
-        system, itemsize = self.programs.scheme.system, np.dtype(self.grid.dtype).itemsize
+        system, itemsize = self.kernels.program.system, np.dtype(self.grid.dtype).itemsize
         buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
         return (
             buffers
@@ -395,7 +395,7 @@ class Solver:
 
     def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
         return Shot(
-            self.programs,
+            self.kernels,
             self.grid,
             task.coefficients,
             self._profiles,
@@ -411,7 +411,7 @@ class Solver:
         """Where the samples of each input enter."""
         if task.weights is None:
             return {p.name: self._geometry(p, task.source_positions, slopes) for p in self.inputs}
-        extent = Extent(self.programs.scheme.symbols, self.grid, self.inputs, task.weights)
+        extent = Extent(self.kernels.program.symbols, self.grid, self.inputs, task.weights)
         return {p.name: extent for p in self.inputs}
 
     def _geometry(self, port: Port, positions: np.ndarray, slopes: bool) -> Geometry:
@@ -422,7 +422,7 @@ class Solver:
         if geometry is None:
             if len(self._geometries) >= GEOMETRIES:
                 self._geometries.clear()
-            geometry = Geometry(self.programs.scheme.symbols, self.grid, port, positions, slopes)
+            geometry = Geometry(self.kernels.program.symbols, self.grid, port, positions, slopes)
             self._geometries[key] = geometry
         return geometry
 
@@ -434,7 +434,7 @@ class Solver:
         if task.key is None or task.key[0] != recording:
             weights = () if task.weights is None else (task.weights,)
             content = Content((task.source, task.source_positions, *weights))
-            task.key = (recording, self.programs, self.grid.identity, task.content, content)
+            task.key = (recording, self.kernels, self.grid.identity, task.content, content)
         return task.key
 
     def _background(self, task: Task, recording: Recording) -> Hashable:
@@ -493,7 +493,7 @@ class Solver:
 
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(self.programs, shot, task.source, recording)
+                run = ForwardRun(self.kernels, shot, task.source, recording)
                 kept = recording.history.record(run, room)
                 recorded = run.recorded
         except BaseException:
@@ -508,7 +508,7 @@ class Solver:
     def _run_forward(self, task: Task, slopes: bool) -> np.ndarray:
         """A whole forward run that keeps nothing. Returns what receivers read, (step, point)."""
         with self._shot(task, receiver_slopes=slopes) as shot:
-            run = ForwardRun(self.programs, shot, task.source, None)
+            run = ForwardRun(self.kernels, shot, task.source, None)
             run.advance(0, run.steps, None)
             return run.recorded
 
@@ -557,7 +557,7 @@ class Solver:
     def _running(self, task: Task, recording: Recording) -> Iterator[ForwardRun]:
         """A forward run at its beginning."""
         with self._shot(task) as shot:
-            yield ForwardRun(self.programs, shot, task.source, recording)
+            yield ForwardRun(self.kernels, shot, task.source, recording)
 
 
 class _NoRoom(Exception):
@@ -670,7 +670,7 @@ class _Sums:
         for position, tree in self._trees.items():
             if tree.total is not None:
                 gradient[position] = tree.total[number][inside]
-        symbols = self._solver.programs.scheme.symbols
+        symbols = self._solver.kernels.program.symbols
         if symbols.ghosts:
             gradient *= cell_shares(c, symbols, grid.shape[-1])
         known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]

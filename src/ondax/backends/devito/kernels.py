@@ -1,36 +1,37 @@
-"""Compiled kernels of one scheme, made when first needed and kept for the life of the process."""
+"""Compiled kernels of one program, made when first needed and kept for the life of the process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ... import _forks
 from ...calculus.coupling import Coupling
+from ...calculus.program import Program
 from ...histories.base import Recording
 from .build import build
-from .emit import Scheme
 from .kernel import Kernel
+from .lower import Lowering
 
 
-class Programs:
-    """The kernels of a scheme.
+class Kernels:
+    """The kernels of a program.
 
     Args:
-        scheme: the scheme.
-        dtype: "float32" or "float64".
+        program: what they compute.
     """
 
-    def __init__(self, scheme: Scheme, dtype: str) -> None:
-        self.scheme = scheme
-        self.dtype = dtype
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.lowering = Lowering(program)
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
         self._lock = _forks.lock()
 
     def coupling(self, recording: Recording) -> Coupling:
         """What a step keeps, and how that is read."""
         with self._lock:
-            return self.scheme.coupling(recording.coefficients, recording.every)
+            return self.lowering.coupling(recording.coefficients, recording.every)
 
     def forward(self, recording: Recording | None, sparse: bool, parallel: bool) -> Kernel:
         """The forward kernel; `sparse` for runs that keep a history sampled in time, now or
@@ -38,37 +39,46 @@ class Programs:
 
         def equations() -> list[Any]:
             kept = None if recording is None else self.coupling(recording)
-            return self.scheme.forward(kept, sparse)
+            return self.lowering.forward(kept, sparse)
 
-        return self._kernel(("forward", recording, sparse, parallel), equations)
+        return self._kernel(("forward", recording, sparse), equations, parallel)
 
     def born(self, recording: Recording, parallel: bool) -> Kernel:
         """The kernel of Born modelling."""
 
         def equations() -> list[Any]:
-            return self.scheme.born(self.coupling(recording))
+            return self.lowering.born(self.coupling(recording))
 
-        return self._kernel(("born", recording, parallel), equations)
+        return self._kernel(("born", recording), equations, parallel)
 
     def adjoint(
         self, recording: Recording | None, inputs: bool, weights: bool, parallel: bool
     ) -> Kernel:
-        """The kernel of the adjoint; see `Scheme.adjoint`."""
+        """The kernel of the adjoint; see `Lowering.adjoint`."""
 
         def equations() -> list[Any]:
             if recording is None:
-                return self.scheme.adjoint(None, True, inputs, weights)
+                return self.lowering.adjoint(None, True, inputs, weights)
             kept = self.coupling(recording)
-            return self.scheme.adjoint(kept, recording.every == 1, inputs, weights)
+            return self.lowering.adjoint(kept, recording.every == 1, inputs, weights)
 
-        return self._kernel(("adjoint", recording, inputs, weights, parallel), equations)
+        return self._kernel(("adjoint", recording, inputs, weights), equations, parallel)
 
-    def _kernel(self, key: tuple[Any, ...], equations: Callable[[], list[Any]]) -> Kernel:
+    def _kernel(
+        self, key: tuple[Any, ...], equations: Callable[[], list[Any]], parallel: bool
+    ) -> Kernel:
+        key = (*key, parallel)
         kernel = self._kernels.get(key)
         if kernel is None:
             with self._lock:
                 kernel = self._kernels.get(key)
                 if kernel is None:
-                    kernel = build(equations(), self.dtype, parallel=key[-1])
+                    kernel = build(equations(), self.program.symbols.dtype.name, parallel)
                     self._kernels[key] = kernel
         return kernel
+
+
+@cache
+def kernels_of(program: Program) -> Kernels:
+    """The kernels of a program, as long as the process lives."""
+    return Kernels(program)

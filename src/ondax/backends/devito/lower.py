@@ -1,4 +1,4 @@
-"""From a system and its calculus to the equations of each kernel.
+"""From a program to the equations of each kernel.
 
 Three kernels serve everything: `forward` advances the scheme, `born` its tangent driven by a kept
 history, `adjoint` the transpose, backward in time, with the gradients asked for.
@@ -16,21 +16,19 @@ from devito import ConditionalDimension, Eq, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Buffer, Symbol
 
-from ...calculus.check import checked
 from ...calculus.coupling import (
     GRADIENT,
     PERTURBED,
     Coupling,
     Quantity,
-    couple,
     injected_amount,
     stored_symbol,
 )
 from ...calculus.images import Above, continued, image_of
 from ...calculus.increments import Change, change
 from ...calculus.linearize import tangent_of
+from ...calculus.program import Program
 from ...calculus.regions import by_region, exists
-from ...calculus.transpose import transpose
 from ...scheme.symbols import SURFACE_GAIN, Equation, Expr, Field, Region, Spatial
 from ...scheme.system import Port, System, Update
 from ...scheme.terms import accesses, at_offset, location, map_accesses, summands, time_offset
@@ -43,12 +41,11 @@ from .scratch import Scratch, check_places
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 
 
-class Scheme:
-    """A checked system together with its adjoint and what couples it to its coefficients.
+class Lowering:
+    """The equations of the kernels of a program.
 
     Args:
-        system: the scheme, in its boundary.
-        extended: sources are weights on the whole grid, not points.
+        program: what they compute.
 
     Attributes:
         compact: fields are kept at as few times as can be. Where memories are not confined to
@@ -56,26 +53,22 @@ class Scheme:
             Devito may tear apart there.
     """
 
-    def __init__(self, system: System, extended: bool = False) -> None:
-        self.extended = extended
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.system, self.symbols = program.system, program.symbols
+        self.extended = program.extended
         # Weights of extended sources, and their gradients.
         self._everywhere: dict[str, Spatial] = {}
-        self.system = checked(system)
-        self.symbols = system.symbols
         memories = [u.field for u in self.system.updates if u.keep != 0]
         self.compact = all(self.symbols.traits_of(m).region for m in memories)
         self._couplings: dict[tuple, Coupling] = {}
         self._compact: dict[str, Field] = {}
         self.scratch = Scratch(self.symbols)
 
-    @cached_property
+    @property
     def transposed(self) -> System:
-        return transpose(self.system)
-
-    @cached_property
-    def adjoints(self) -> dict[Field, Field]:
-        """The adjoint of each field: the transposed updates stand in reverse order."""
-        return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
+        """The adjoint scheme."""
+        return self.program.transposed
 
     def in_place(self, sparse: bool = False) -> set[Field]:
         """Fields kept at two times only. A history sampled in time is formed from three."""
@@ -109,18 +102,15 @@ class Scheme:
         )
         return 2 if field in compact else field.time_order + 1
 
-    def coupling(self, wanted: tuple[str, ...], every: int = 1) -> Coupling:
-        """What to keep of a run for the perturbations of the named coefficients, at every
+    def coupling(self, coefficients: tuple[str, ...], every: int = 1) -> Coupling:
+        """What kernels keep of a run for the perturbations of the named coefficients, at every
         `every`-th step."""
-        key = (wanted, every)
+        if every == 1:
+            return self.program.coupling(coefficients)
+        key = (coefficients, every)
         if key not in self._couplings:
-            chosen = tuple(c for c in self.system.coefficients if c.name in wanted)
-            coupling = couple(
-                self.system, chosen, self.adjoints, keep_products=True if every > 1 else None
-            )
-            self._couplings[key] = (
-                _sparse_in_time(self.system, coupling, every) if every > 1 else coupling
-            )
+            coupling = self.program.coupling(coefficients, every_step=False)
+            self._couplings[key] = _sparse_in_time(self.system, coupling, every)
         return self._couplings[key]
 
     def forward(self, kept: Coupling | None = None, sparse: bool = False) -> list[Equation]:

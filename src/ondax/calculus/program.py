@@ -1,0 +1,66 @@
+"""What a step of a scheme means, for whatever runs it: no word of storage, loops or code."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ..scheme.symbols import Field, Symbols
+from ..scheme.system import System
+from .check import checked
+from .coupling import Coupling, couple
+from .regions import reach
+from .transpose import transpose
+
+
+class Program:
+    """A scheme together with its adjoint, and with what couples it to its coefficients. Compared by
+    identity.
+
+    A backend runs it forward (`system`), linearised around a run (`coupling(...).born` says what
+    perturbed coefficients add to each update), and backward (`transposed`, with
+    `coupling(...).gradients`).
+
+    Args:
+        system: the scheme, in its boundary.
+        extended: sources are weights on the whole grid, not points.
+        keep_products: whether histories hold products of fields and derivatives, or the fields that
+            these are made of; None for whichever are fewer.
+    """
+
+    def __init__(
+        self, system: System, extended: bool = False, keep_products: bool | None = None
+    ) -> None:
+        self.system = checked(system)
+        self.extended, self.keep_products = extended, keep_products
+        self._couplings: dict[tuple[tuple[str, ...], bool], Coupling] = {}
+
+    @property
+    def symbols(self) -> Symbols:
+        """The factory of its symbols."""
+        return self.system.symbols
+
+    @cached_property
+    def transposed(self) -> System:
+        """The adjoint scheme, which steps backward in time."""
+        return transpose(self.system)
+
+    @cached_property
+    def adjoints(self) -> dict[Field, Field]:
+        """The adjoint of each field: the transposed updates stand in reverse order."""
+        return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
+
+    @cached_property
+    def felt(self) -> int:
+        """How many points a step carries what it finds in one of them."""
+        return reach(self.system)
+
+    def coupling(self, coefficients: tuple[str, ...], every_step: bool = True) -> Coupling:
+        """What to keep of a run for the perturbations of the named coefficients, and how it is
+        read. Of a run that keeps some steps only these are products, whose values at a step do not
+        depend on others."""
+        key = (coefficients, every_step)
+        if key not in self._couplings:
+            chosen = tuple(c for c in self.system.coefficients if c.name in coefficients)
+            products = self.keep_products if every_step else True
+            self._couplings[key] = couple(self.system, chosen, self.adjoints, products)
+        return self._couplings[key]
