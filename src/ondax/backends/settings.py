@@ -34,7 +34,7 @@ def _whole(name: str, value: Any) -> Any:
 
 class Settings(eqx.Module):
     """How wave equations are run. None of it changes what is calculated, but `store_every`
-    gradients by 1e-6 of their size.
+    gradients by 1e-6 of their size, and ways of your own to keep histories by what they lose.
 
     Attributes:
         threads: worker threads; default: the cores this process may use. Shots run side by side,
@@ -43,8 +43,10 @@ class Settings(eqx.Module):
         memory: bytes that wavefield histories may take; default: half of the machine's memory (or
             of the container's limit). What does not fit is recomputed, and a history that does not
             fit alone is checkpointed, with the same gradient to rounding.
-        store_every: keep every k-th step of the history, for gradients from a k-th of the memory.
-            They are the same to 1e-6 of their size, everywhere and whatever the traces' cotangents
+        store_every: keep every k-th step of the history. What is kept of a step are then products of
+            derivatives, where it would otherwise be fields if these are fewer: with `Acoustic` the
+            history takes a k-th of the memory, with other equations it takes less from k = 2 or 3
+            on. Gradients are the same to 1e-6 of their size, everywhere and whatever the traces' cotangents
             are, because wavefields are band-limited in time: what wavelets are too high in
             frequency for is refused, with the largest k that they allow. Of a Ricker wavelet, k
             internal steps may be a tenth of the period of its peak frequency; the wavelets must

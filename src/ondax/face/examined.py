@@ -1,4 +1,4 @@
-"""From a model to the coefficients of a scheme, on the grid and the layers around it."""
+"""What a call has to know of a model before shots are fired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a run depends on, as one pytree, and from there to traces."""
+"""Everything that a run depends on, as one pytree."""
 
 from __future__ import annotations
 

@@ -116,7 +116,9 @@ class AbstractHistory(eqx.Module):
 
         Args:
             run: at rest, before its first step.
-            room: gives buffers; None where there is no room for them.
+            room: gives buffers; None where there is no room for them. To be asked once at most, and
+                before the first step: where the run would be for nothing without them, asking for
+                more than there is ends it.
 
         Returns:
             What was kept; None for nothing.

@@ -91,7 +91,8 @@ class ForwardRun:
         assert self.recording is not None
         for quantity in self.kernels.coupling(self.recording).quantities:
             kept = arrays[quantity.symbol.name]
-            kept[-1] = 0
+            if self.recording.every == 1:
+                kept[-1] = 0
             if not quantity.at_next:
                 continue
             field = self.shot.fields[quantity.field.name]
@@ -158,7 +159,7 @@ class AdjointRun:
 
     @property
     def gradients(self) -> list[np.ndarray]:
-        """One array per recording coefficient, with halo; give them back to the pool."""
+        """One array per coefficient asked for, with halo; give them back to the pool."""
         return list(self.parts.values())
 
     @property
