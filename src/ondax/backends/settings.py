@@ -43,11 +43,11 @@ class Settings(eqx.Module):
         memory: bytes that wavefield histories may take; default: half of the machine's memory (or
             of the container's limit). What does not fit is recomputed, and a history that does not
             fit alone is checkpointed, with the same gradient to rounding.
-        store_every: keep every k-th step of the history. What is kept of a step are then products of
-            derivatives, where it would otherwise be fields if these are fewer: with `Acoustic` the
-            history takes a k-th of the memory, with other equations it takes less from k = 2 or 3
-            on. Gradients are the same to 1e-6 of their size, everywhere and whatever the traces' cotangents
-            are, because wavefields are band-limited in time: what wavelets are too high in
+        store_every: keep every k-th step of the history. Products of derivatives are then kept of a
+            step, where it would otherwise be fields if these are fewer: with `Acoustic` the history
+            takes a k-th of the memory; with other equations it takes less from k = 2 or 3 on.
+            Gradients are the same to 1e-6 of their size, everywhere, for whatever cotangents traces
+            have, because wavefields are band-limited in time: what wavelets are too high in
             frequency for is refused, with the largest k that they allow. Of a Ricker wavelet, k
             internal steps may be a tenth of the period of its peak frequency; the wavelets must
             begin and end smoothly. Runs go on for 14 k internal steps beyond the record. Sampled
