@@ -98,7 +98,7 @@ def test_extrapolation_is_exact_for_parabolas():
 def test_only_what_vanishes_is_odd():
     """Of a solid, by component: the traction on the surface, and the shear strains in it."""
     symbols = Symbols(3, 4)
-    system = ox.Elastic(4).system(symbols, SURFACE)
+    system = SURFACE.surround(ox.Elastic(4).system(symbols, SURFACE))
     ways = {
         p.name: [continued(p, field, symbols) for field, _ in p.terms]
         for p in (*system.inputs, *system.outputs)

@@ -103,7 +103,7 @@ def test_a_grid_has_a_point():
 )
 def test_which_axes_are_thin(shape: tuple[int, ...], boundary: Any, expected: set[str]):
     """Of order 8, where the layers are felt four points beyond their ends."""
-    assert schemes.axes_between_layers(ox.Acoustic(8), boundary, shape) == expected
+    assert schemes.crowded_axes(ox.Acoustic(8), boundary, shape) == expected
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_one_memory_for_both_layers_changes_nothing(
         return traces, pull(jnp.ones_like(traces))[0]
 
     confined = results()
-    monkeypatch.setattr(schemes, "axes_between_layers", lambda *_: frozenset("z"))
+    monkeypatch.setattr(schemes, "crowded_axes", lambda *_: frozenset("z"))
     for got, expected in zip(results(), confined, strict=True):
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
             assert difference(a, b) < 1e-12

@@ -334,7 +334,7 @@ class Propagator(eqx.Module):
         """
         return self._problem.spatial_error(speed, path)
 
-    def coefficients(self, model: Model) -> dict[str, Float[Array, "..."]]:
-        """The scheme's coefficients on the domain, the grid and the layers around it, by name
-        (plain JAX)."""
-        return modelling.coefficients(self._problem, model)
+    def coefficients(self, model: Model) -> tuple[Float[Array, "..."], ...]:
+        """The scheme's coefficients on the domain, the grid and the layers around it, in the order
+        of the scheme (plain JAX)."""
+        return tuple(modelling.coefficients(self._problem, model).values())
