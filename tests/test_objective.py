@@ -178,6 +178,19 @@ def test_refusals(observed: np.ndarray):
     extended = ox.Survey(ox.Extended(2), [[200.0, 30.0]], ox.ricker(15.0, 150, 0.003), 0.003)
     with pytest.raises(ValueError, match="sources are extended"):
         ox.Objective(F.with_survey(extended), observed)
+    least_squares = ox.misfits.least_squares
+
+    @functools.wraps(least_squares)
+    def normalised(p: Any, o: Any) -> Any:  # takes over the mark, but is no such sum
+        return least_squares(p / jnp.max(p), o)
+
+    with pytest.raises(ValueError, match="does not say that it is a sum over shots"):
+        ox.Objective(F, observed, normalised)
+    marked = ox.misfits.per_shot(
+        functools.partial(lambda p, o, k: k * jnp.sum((p - o) ** 2), k=2.0)
+    )
+    for of in (jax.jit(least_squares), marked, functools.partial(least_squares)):
+        ox.Objective(F, observed, of)
     broken = ox.Objective(F, observed)
     with pytest.raises(ValueError, match="max_velocity"):
         jax.grad(broken)(2.0 * START)

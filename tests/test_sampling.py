@@ -238,3 +238,19 @@ def test_all_equations(x64: None, name: str, surround: str):
                 for i, j in ((10, 11), (9, 8), (16, 2)):
                     near = (slice(i, i + 2), slice(j, j + 2))
                     assert norm(got[near] - expected[near]) < 3 * PROMISED * norm(expected[near])
+
+
+@pytest.mark.filterwarnings("error::ondax.CoarseSampling")
+@pytest.mark.parametrize("noise", [True, False])
+def test_gradients_of_the_adjoint_are_from_every_step(x64: None, noise: bool):
+    """What they fire is a cotangent, not a wavelet: it may have any frequencies."""
+    gradients = []
+    for every in (1, 2):
+        line = Line(2, every)
+        rng = np.random.default_rng(3)
+        y = jnp.asarray(rng.normal(size=(1, 2, line.F.survey.nt)))
+        q = rng.normal(size=(1, 1, line.F.survey.nt)) if noise else line.F.survey.wavelet
+        slope = jax.grad(lambda v, F=line.F, y=y, q=q: jnp.vdot(jnp.asarray(q), F.adjoint(v, y)))
+        gradients.append(slope(line.vp))
+    assert norm(gradients[0]) > 0.0
+    assert np.array_equal(*gradients)

@@ -14,8 +14,8 @@ from systems import float64_everywhere
 import ondax as ox
 from ondax.histories.automatic import Automatic
 from ondax.histories.base import AbstractHistory, Recorder, Rerun, Stretch, borrowed, unkept
-from ondax.histories.buffers import Layout, Stored, zeros
-from ondax.histories.store import Kept
+from ondax.histories.buffers import POOL, Layout, Stored, zeros
+from ondax.histories.store import STORE, Kept
 
 
 @final
@@ -146,3 +146,48 @@ def test_a_whole_history_that_does_not_fit_is_refused():
     F = problem.propagator(settings=settings)
     with pytest.raises(MemoryError, match=r"5000 bytes does not hold a whole history of \d+ bytes"):
         jax.grad(lambda m: jnp.sum(F(m) ** 2))(problem.model())
+
+
+@final
+class Undecided(AbstractHistory):
+    """Asks for room and does not use it, or returns what it was not given."""
+
+    keeps: ClassVar[bool] = True
+    every: int = eqx.field(static=True, default=1)
+    own: bool = eqx.field(static=True, default=False)
+
+    def exact(self) -> AbstractHistory:
+        return self
+
+    def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
+        kept = room(run.layout(0, run.steps))
+        unkept(run, 1)
+        return Kept({}, (), 0) if self.own and kept is not None else None
+
+    def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
+        yield from TwoSteps().replay(None, rerun, backward)
+
+
+def test_room_that_is_not_used_is_given_back():
+    ox.release_memory()
+    derivatives(Undecided(), "float32")
+    assert STORE.nbytes == 0
+    with pytest.raises(TypeError, match="must return buffers that `room` gave to it"):
+        derivatives(Undecided(own=True), "float32")
+    assert STORE.nbytes == 0
+
+
+@pytest.mark.parametrize("history", ["auto", "revolve"])
+def test_spare_memory_stays_within_the_budget(history: str):
+    """Of fields and stretches of all grids that were ever used."""
+    ox.release_memory()
+    budget = 600_000
+    for points in (40, 60, 80):
+        survey = ox.Survey([[100.0, 50.0]], [[200.0, 50.0]], ox.ricker(15.0, 150, 0.002), 0.002)
+        settings = ox.Settings(threads=1, memory=budget, history=history)
+        F = ox.Propagator(
+            ox.Acoustic(4), ox.Grid((points, 31), 10.0), survey, 2600.0, settings=settings
+        )
+        slope = jax.grad(lambda v, F=F: jnp.sum(F(v) ** 2))
+        jax.block_until_ready(slope(jnp.full((points, 31), 2000.0)))
+        assert STORE.nbytes + POOL.nbytes <= budget

@@ -29,14 +29,22 @@ def per_shot(misfit: Misfit) -> Misfit:
     and of the others: no mean over shots, and no weight that depends on other shots. Then
     `ox.Objective` and `ox.fwi` evaluate it a few shots at a time, in a part of the memory.
     """
-    misfit.per_shot = True  # type: ignore[attr-defined]
+    misfit.per_shot = misfit  # type: ignore[attr-defined]
     return misfit
 
 
 def sums_over_shots(misfit: Any) -> bool:
-    """Does a misfit say that it is a sum over shots?"""
-    inner = misfit.func if isinstance(misfit, functools.partial) else misfit
-    return bool(getattr(inner, "per_shot", False))
+    """Does a misfit say that it is a sum over shots?
+
+    A function that wraps a marked one, by `functools.wraps`, takes over its attributes, but need
+    not be such a sum; one that `jax.jit` has made is.
+    """
+    jitted = hasattr(misfit, "lower") and hasattr(misfit, "__wrapped__")
+    inner = misfit.__wrapped__ if jitted else misfit
+    mark = getattr(inner, "per_shot", None)
+    if mark is None and isinstance(inner, functools.partial):
+        return sums_over_shots(inner.func)
+    return mark is inner
 
 
 @per_shot

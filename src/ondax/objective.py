@@ -53,7 +53,8 @@ class Objective(eqx.Module):
     predicted traces of other shots are not kept either.
 
     Its gradient is that of `misfit(F(model), observed)` in the model. It is a constant function of
-    `observed`, and of what the misfit closes over, to JAX.
+    `observed`, of `scale`, and of what the misfit closes over, to JAX. Make it once: each objective
+    is compiled for itself.
 
     Args:
         F: the propagator. Its survey's sources are points.
@@ -94,7 +95,10 @@ class Objective(eqx.Module):
         shape = F._problem.trace_shape(F.survey.n_shots)
         self.observed = self._source = None
         self.scale = None if scale is None else jnp.asarray(scale)
-        if isinstance(observed, (jax.Array, np.ndarray)):
+        if isinstance(observed, (list, tuple)):
+            observed = np.asarray(observed)
+        in_memory = isinstance(observed, (jax.Array, np.ndarray))
+        if in_memory and not isinstance(observed, np.memmap):
             _validate.shape("observed", observed, shape)
             # A copy of what NumPy holds: JAX would take it as it lies in memory.
             self.observed = observed if isinstance(observed, jax.Array) else jnp.array(observed)

@@ -47,6 +47,7 @@ class Asked:
         sources: what the gradient in the positions of sources is made of.
         exact: gradients in coefficients are made from every step, also where the settings allow
             to make them from every k-th.
+        linear: the source samples are no wavelets, but a cotangent, of any frequencies.
         again: the same histories are likely to be read again. This is a hint to the store, and
             changes no number.
     """
@@ -56,6 +57,7 @@ class Asked:
     weights: bool = False
     sources: bool = False
     exact: bool = False
+    linear: bool = False
     again: bool = False
 
     @property

@@ -59,6 +59,7 @@ class HostModel:
         check_range([(peak_of(source), 0)], self.dtype, what)
         self.source = source.astype(self.dtype)
         self._calls: dict[Any, HostFunction] = {}
+        self._recordings: dict[Any, Recording] = {}
         self._linearized: HostModel | None = None
         self._lock = _forks.lock()
 
@@ -119,15 +120,15 @@ class HostModel:
 
     # ---------------------------------------------------------------- what primitives call
 
-    def forward(self, structure: Any, keep: Names, slopes: bool) -> HostFunction:
+    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool) -> HostFunction:
         """See `primitives.forward`."""
 
         def run(batch: Batch, operands: Operands) -> Any:
-            e = self._experiment(operands)
-            recording = self._sampled(keep, e, operands)
+            e = self._experiment(operands, linear)
+            recording = self._recording(keep) if linear else self._sampled(keep, e, operands)
             return self.solver.forward(batch, e, recording, slopes)
 
-        return self._call(("forward", keep, slopes), structure, run)
+        return self._call(("forward", keep, slopes, linear), structure, run)
 
     def born(self, structure: Any) -> HostFunction:
         """See `primitives.born`."""
@@ -146,7 +147,7 @@ class HostModel:
         """See `primitives.adjoint`."""
 
         def run(batch: Batch, operands: Operands, residual: np.ndarray) -> Any:
-            e = self._experiment(operands)
+            e = self._experiment(operands, asked.linear)
             if not asked.coefficients:
                 _check_finite("data", residual)
             recording = self._recording(asked.coefficients)
@@ -179,8 +180,14 @@ class HostModel:
     def _recording(self, names: Any, exact: bool = True) -> Recording | None:
         """What to keep for the named coefficients, in the scheme's order."""
         chosen = tuple(n for n in self.coefficient_names if n in names)
-        way = self.problem.settings.way
-        return Recording(chosen, way.exact() if exact else way) if chosen else None
+        if not chosen:
+            return None
+        key = (chosen, exact)
+        if key not in self._recordings:  # one object for all calls: it is compared by many
+            way = self.problem.settings.way
+            made = Recording(chosen, way.exact() if exact else way)
+            return self._recordings.setdefault(key, made)
+        return self._recordings[key]
 
     def _sampled(self, names: Names, e: Experiment, operands: Operands) -> Recording | None:
         """A history kept as the settings say, perhaps some steps only. The survey's wavelets were
@@ -189,10 +196,10 @@ class HostModel:
         Raises:
             ValueError: wavelets given with this call have frequencies too high for that.
         """
-        every = self.problem.settings.way.every
-        if names and operands.wavelet is not None:
-            check_sampling(every, e.source, self.problem.dt)
-        return self._recording(names, exact=False)
+        recording = self._recording(names, exact=False)
+        if recording is not None and operands.wavelet is not None:
+            check_sampling(recording.every, e.source, self.problem.dt)
+        return recording
 
     def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> HostFunction:
         """The one long-lived function of these parameters: JAX would compile anew for another."""
@@ -219,8 +226,8 @@ class HostModel:
 
     # ---------------------------------------------------------------- checks
 
-    def _experiment(self, operands: Operands) -> Experiment:
-        """What arrived, checked.
+    def _experiment(self, operands: Operands, linear: bool = False) -> Experiment:
+        """What arrived, checked; but for the frequencies of what is no wavelet.
 
         Raises:
             ValueError: says what is wrong, and the remedy.
@@ -238,7 +245,7 @@ class HostModel:
             if values is not None:
                 _check_finite(name, values)
         source = operands.wavelet
-        if source is not None and source.size:
+        if source is not None and source.size and not linear:
             problem.check_wavelets(source, float(np.min(bounds[..., 0])))
         return Experiment(
             coefficients=operands.coefficients,

@@ -179,17 +179,17 @@ def samples_of(problem: Problem, traces: Traces, shots: Array) -> Array:
     return problem.receivers.rows(modelled[..., 1:], shots, jnp)
 
 
-def _recorded(hosts: Hosts, host: HostModel, operands: Operands) -> Array:
-    function = hosts.once(host, lambda: differentiable(host))
+def _recorded(hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False) -> Array:
+    function = hosts.once((host, linear), lambda: differentiable(host, linear))
     return function(operands)
 
 
-def traces(hosts: Hosts, model: Model, given: Given) -> Traces:
-    """Model traces."""
+def traces(hosts: Hosts, model: Model, given: Given, linear: bool = False) -> Traces:
+    """Model traces; `linear` if what is given as a source is a cotangent."""
     known = [p for p in (given.sources, given.receivers) if known_to_jax(p)]
     dtype = type_of(model, given.wavelet, given.weights, *known)
     at = background(hosts, model, dtype, given)
-    samples = _recorded(hosts, at.host, at.operands)
+    samples = _recorded(hosts, at.host, at.operands, linear)
     return at.lever.leave(traces_of(hosts.problem, samples, at.operands.shots))
 
 
@@ -259,8 +259,10 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
 
     def modelled(model: Model, wavelet: Any, source: Any, which: Any) -> Traces:
         if extended:
-            return traces(hosts, model, Given(wavelet=wavelet, weights=source, shots=which))
-        return traces(hosts, model, Given(wavelet=source, shots=which))
+            given = Given(wavelet=wavelet, weights=source, shots=which)
+        else:
+            given = Given(wavelet=source, shots=which)
+        return traces(hosts, model, given, linear=True)
 
     def applied(model: Model, data: Any, wavelet: Any, which: Any) -> Any:
         nothing = jnp.zeros((which.shape[0], *problem.grid.shape), dtype) if extended else None

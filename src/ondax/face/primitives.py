@@ -53,7 +53,7 @@ class Host(Protocol):
         """The names that coefficients have in the tangent, by their own."""
         ...
 
-    def forward(self, structure: Any, keep: Names, slopes: bool) -> Any: ...
+    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool) -> Any: ...
     def born(self, structure: Any) -> Any: ...
     def adjoint(self, structure: Any, asked: Asked) -> Any: ...
     def curvature(self, structure: Any, asked: Asked) -> Any: ...
@@ -74,7 +74,13 @@ curvature_p = _primitive("ondax_curvature")
 # ---------------------------------------------------------------- calls
 
 
-def forward(host: Host, operands: Operands, keep: Names = (), slopes: bool = False) -> list[Any]:
+def forward(
+    host: Host,
+    operands: Operands,
+    keep: Names = (),
+    slopes: bool = False,
+    linear: bool = False,
+) -> list[Any]:
     """What receivers record, (shot, port and receiver, sample); with `slopes` also its derivatives
     by receiver position, (shot, port and receiver, axis, sample), per metre.
 
@@ -83,9 +89,11 @@ def forward(host: Host, operands: Operands, keep: Names = (), slopes: bool = Fal
         operands: what the run depends on.
         keep: names of the coefficients whose gradients will be asked for.
         slopes: whether derivatives are wanted.
+        linear: the source samples are no wavelets, but a cotangent: modelling is linear in them.
     """
     leaves, structure = jax.tree.flatten(operands)
-    return forward_p.bind(*leaves, host=host, structure=structure, keep=keep, slopes=slopes)
+    asked = {"keep": keep, "slopes": slopes, "linear": linear}
+    return forward_p.bind(*leaves, host=host, structure=structure, **asked)
 
 
 def born(host: Host, operands: Operands, changes: Changes) -> Any:
@@ -180,7 +188,9 @@ def _strong(host: Any) -> Host:
 
 
 @forward_p.def_abstract_eval
-def _forward_types(*leaves: Any, host: Any, structure: Any, keep: Names, slopes: bool) -> Any:
+def _forward_types(
+    *leaves: Any, host: Any, structure: Any, keep: Names, slopes: bool, linear: bool
+) -> Any:
     host = _strong(host)
     shots = _operands(structure, leaves).shots.shape[-1]
     samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)

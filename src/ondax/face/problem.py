@@ -169,6 +169,14 @@ class Problem:
         return tuple(self.equation.constraints(ones))
 
     @cached_property
+    def _bounded(self) -> tuple[tuple[str, ...], ...]:
+        """What has bounds beside the speeds: parameters that must be positive, constraints, and
+        parameters of plausible sizes."""
+        required = self.equation.required(self.grid.ndim)
+        sized = tuple(n for n in self.equation.plausible if n in required)
+        return self.equation.positive_parameters, self.constrained, sized
+
+    @cached_property
     def strata_matter(self) -> bool:
         """Can strata along a face make waves grow?"""
         return layering.matters(self.equation, self.boundary, self.grid.ndim)
@@ -186,18 +194,12 @@ class Problem:
         Raises:
             ValueError: says what is wrong, and the remedy.
         """
-        values = list(others)
-        layers = values.pop() if self.strata_matter else None
-        strict = self.equation.positive_parameters
-        required = self.equation.required(self.grid.ndim)
-        sized = [n for n in self.equation.plausible if n in required]
-        kinds = (strict, self.constrained, sized)
-        counts = np.cumsum([len(k) for k in kinds])[:-1]
-        parts = [list(part) for part in np.split(np.asarray(values), counts)]
-        positive, constraints, sizes = (
-            dict(zip(names, map(float, part), strict=True))
-            for names, part in zip(kinds, parts, strict=True)
-        )
+        strict, constrained, sized = self._bounded
+        layers = others[-1] if self.strata_matter else None
+        rest = iter(others)
+        positive = {name: next(rest) for name in strict}
+        constraints = {name: next(rest) for name in constrained}
+        sizes = {name: next(rest) for name in sized}
         _validate.least_values(positive, constraints)
         checks.plausible(sizes, self.equation.plausible)
         self.check_speeds(slowest, fastest)

@@ -36,11 +36,17 @@ def _any(perturbed: Any) -> bool:
     return any(jax.tree.leaves(perturbed))
 
 
-def differentiable(host: HostModel) -> Callable[[Operands], Any]:
-    """From operands to what receivers record, with its reverse-mode rule."""
+def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands], Any]:
+    """From operands to what receivers record, with its reverse-mode rule.
+
+    Args:
+        host: the host model.
+        linear: the source samples are no wavelets, but a cotangent: gradients are then made from
+            every step.
+    """
 
     def record(operands: Operands) -> Any:
-        return forward(host, operands)[0]
+        return forward(host, operands, linear=linear)[0]
 
     def forward_pass(operands: Any) -> Any:
         values, perturbed = _values(operands), _perturbed(operands)
@@ -50,8 +56,10 @@ def differentiable(host: HostModel) -> Callable[[Operands], Any]:
             wavelet=_any(perturbed.wavelet),
             weights=_any(perturbed.weights),
             sources=_any(perturbed.sources),
+            exact=linear,
+            linear=linear,
         )
-        samples, *slopes = forward(host, values, keep, slopes=_any(perturbed.receivers))
+        samples, *slopes = forward(host, values, keep, _any(perturbed.receivers), linear)
         return samples, (values, slopes, Perturbed((asked,)))
 
     def backward_pass(residuals: Any, cotangent: Any) -> Any:

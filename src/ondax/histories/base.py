@@ -152,6 +152,13 @@ class Recording:
     coefficients: tuple[str, ...]
     history: AbstractHistory
 
+    def __post_init__(self) -> None:
+        # It is a part of many keys, and modules take long to hash.
+        object.__setattr__(self, "_hash", hash((self.coefficients, self.history)))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined]
+
     @property
     def every(self) -> int:
         """Steps between those that kernels keep."""

@@ -174,8 +174,7 @@ class HistoryStore:
             self._evict(needed, budget, protected)
             if self._total() + needed > budget:
                 self._pool.clear()
-                needed = size
-                if self._total() + needed > budget:
+                if self._held() + size > budget:
                     return None
         arrays: dict[str, np.ndarray] = {}
         try:
@@ -217,6 +216,12 @@ class HistoryStore:
                 return
             if not self._entries[key].pins and not protected(key):
                 del self._entries[key]
+
+    def trim(self, budget: int) -> None:
+        """Let spare memory go that does not fit into a budget together with the histories."""
+        with self._changed:
+            if self._total() > budget:
+                self._pool.clear()
 
     def keep(self, key: Hashable, history: Kept) -> None:
         """File a history under its content. It stays pinned until released."""

@@ -370,6 +370,7 @@ class Solver(AbstractSolver):
         for task in tasks:
             task.threads = share
         visits().each(tasks, visit, take, min(threads, max(1, len(tasks))))
+        STORE.trim(self.settings.memory_budget)
 
     def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
         """What failed, what a shot needs, and what to do."""
@@ -496,10 +497,18 @@ class Solver(AbstractSolver):
                 run = ForwardRun(self.kernels, shot, task.source, recording)
                 kept = recording.history.record(run, room)
                 recorded = run.recorded
+                if kept is not None and not any(kept is buffers for buffers in held):
+                    raise TypeError(
+                        f"{type(recording.history).__name__}.record must return buffers that "
+                        "`room` gave to it, or None"
+                    )
         except BaseException:
             for buffers in held:
                 STORE.release(buffers)
             raise
+        for buffers in held:
+            if buffers is not kept:
+                STORE.release(buffers)
         if kept is not None:
             kept.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
             STORE.keep(self._key(task, recording), kept)
