@@ -25,7 +25,14 @@ PICTURES = {
     "unrolled_lsrtm": "unrolled_lsrtm.png",
 }
 # With warm kernels these take some ten seconds of two free cores each, the others about five.
-EXPENSIVE = ("custom_equation", "elastic", "judi4flux", "network_fwi", "unrolled_lsrtm")
+EXPENSIVE = (
+    "custom_equation",
+    "elastic",
+    "judi4flux",
+    "lsrtm",
+    "network_fwi",
+    "unrolled_lsrtm",
+)
 
 
 def test_all_are_listed():

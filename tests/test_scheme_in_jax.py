@@ -180,10 +180,10 @@ def complete(name: str) -> str:
 
 
 # Sources and receivers near a free surface between layers try most of what there is: they are what
-# the gate tries, of most equations.
+# the gate tries, of equations of each kind.
 QUICK = [
     Case("Acoustic", "mixed"),
-    *(Case(name, complete(name)) for name in ("AcousticDensity", "Elastic", "TTI")),
+    *(Case(name, complete(name)) for name in ("AcousticDensity", "Elastic")),
     Case("Acoustic", complete("Acoustic"), extended=True),
 ]
 SLOW = [
