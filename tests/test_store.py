@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from ondax.histories.buffers import Stored, layout_bytes
+from ondax.histories.buffers import Pool, Stored, layout_bytes
 from ondax.histories.store import Content, HistoryStore
 
 
@@ -127,6 +127,18 @@ def test_store_makes_room_for_other_layouts():
     assert history.nbytes == 2 * SIZE
     assert store.nbytes == 3 * SIZE
     assert holds(store, "c")
+
+
+def test_arrays_of_one_shape_with_other_points_do_not_take_each_others_place():
+    """Where the one is never written, the other holds what it computed."""
+    places = (((0,), (5,), ()), ((0,), (6,), ()), ((3,), (5,), ((("z", "high"), 4),)))
+    kinds = [Stored("kept", (4, 8), "float64", place=place) for place in places]
+    pool = Pool()
+    pool.give(kinds[0].use, np.ones((4, 8)))
+    assert pool.spare((kinds[0],)) == SIZE
+    for other in kinds[1:]:
+        assert pool.spare((other,)) == 0
+        assert not pool.take(other.use, other.shape, other.dtype).any()
 
 
 def test_store_waits_for_a_buffer():

@@ -97,6 +97,8 @@ class Stored(NamedTuple):
         halo: points on each side of every space axis. Runs read zeros there and do not write them,
             so that arrays of one shape whose halos differ must not take each other's place.
         mirrored: the halo above the surface holds images, where others must find zeros.
+        place: which of its points runs write. Rows are rounded up, and strips begin where rows are
+            aligned, so that arrays of one shape have others in which zeros must stand.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Stored(NamedTuple):
     dtype: str
     halo: tuple[int, ...] = ()
     mirrored: bool = False
+    place: tuple[Any, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -112,8 +115,9 @@ class Stored(NamedTuple):
 
     @property
     def use(self) -> str:
-        """What its memory may be used for again: what its halo holds belongs to it."""
-        return f"history {self.halo} {self.mirrored}"
+        """What its memory may be used for again: what it holds beside the points that runs write
+        belongs to it."""
+        return f"history {self.halo} {self.mirrored} {self.place}"
 
 
 Layout = tuple[Stored, ...]

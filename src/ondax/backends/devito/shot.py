@@ -121,7 +121,10 @@ def history_layout(
         stored = box(quantity.symbol, symbols, grid)
         shape = (slots, *allocated(quantity.symbol, stored.shape, grid.dtype))
         halo = space_halo(quantity.symbol)
-        layout.append(Stored(name, shape, grid.dtype, halo, symbols.ghosts))
+        region = sorted(symbols.traits_of(quantity.symbol).region)
+        strips = tuple((end, grid.strips[end]) for end in region)
+        place = (stored.starts, stored.shape, strips)
+        layout.append(Stored(name, shape, grid.dtype, halo, symbols.ghosts, place))
     return tuple(layout)
 
 
