@@ -18,7 +18,7 @@ from .host import HostModel
 from .lever import Lever
 from .modelling import traces_of
 from .operands import Operands
-from .rules import differentiable
+from .rules import differentiable, perturbed_of, values_of
 
 Misfit = Callable[[Any, Any], Float[Array, ""]]
 IDLE = 0.25  # of the time of all threads, at most, that the last shots of a group may leave them
@@ -79,8 +79,7 @@ def summed(
         return _over_groups(one, terms.operands.shots, threads)
 
     def forward_pass(terms: Any) -> Any:
-        values = jax.tree.map(lambda p: p.value, terms, is_leaf=_is_primal)
-        moving = jax.tree.map(lambda p: p.perturbed, terms, is_leaf=_is_primal)
+        values, moving = values_of(terms), perturbed_of(terms)
         coefficients = values.operands.coefficients
         moved = {n: c for n, c in coefficients.items() if moving.operands.coefficients[n]}
 
@@ -103,10 +102,6 @@ def summed(
     function = jax.custom_vjp(value)
     function.defvjp(forward_pass, backward_pass, symbolic_zeros=True)
     return jax.jit(function)
-
-
-def _is_primal(x: Any) -> bool:
-    return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)
 
 
 def _over_groups(one: Callable[[Any], Any], shots: Int[Array, " shot"], threads: int) -> Any:

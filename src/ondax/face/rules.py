@@ -24,11 +24,13 @@ def _is_primal(x: Any) -> bool:
     return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)
 
 
-def _values(primals: Any) -> Any:
+def values_of(primals: Any) -> Any:
+    """The primals of a custom rule."""
     return jax.tree.map(lambda p: p.value, primals, is_leaf=_is_primal)
 
 
-def _perturbed(primals: Any) -> Any:
+def perturbed_of(primals: Any) -> Any:
+    """Whether each of them is differentiated by."""
     return jax.tree.map(lambda p: p.perturbed, primals, is_leaf=_is_primal)
 
 
@@ -49,7 +51,7 @@ def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands]
         return forward(host, operands, linear=linear)[0]
 
     def forward_pass(operands: Any) -> Any:
-        values, perturbed = _values(operands), _perturbed(operands)
+        values, perturbed = values_of(operands), perturbed_of(operands)
         keep = tuple(n for n in host.coefficient_names if perturbed.coefficients[n])
         asked = Asked(
             coefficients=keep,
@@ -107,8 +109,8 @@ def adjoint_of_source(
     """
 
     def forward_pass(*primals: Any) -> Any:
-        asked = tuple(_any(_perturbed(p)) for p in primals)
-        values = _values(primals)
+        asked = tuple(_any(perturbed_of(p)) for p in primals)
+        values = values_of(primals)
         return applied(*values), (values, Perturbed(asked))
 
     def backward_pass(residuals: Any, cotangent: Any) -> Any:

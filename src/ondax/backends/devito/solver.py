@@ -148,15 +148,7 @@ class Solver(AbstractSolver):
         changes: Mapping[str, np.ndarray],
         source: np.ndarray | None,
     ) -> np.ndarray:
-        """Born traces (*batch, shot, port and receiver, sample).
-
-        Args:
-            batch: the shape of the batch.
-            e: the background.
-            recording: which of its coefficients change.
-            changes: of coefficients, by name, (*batch, *domain).
-            source: change of the source samples; None for none.
-        """
+        """See `AbstractSolver.born`."""
         tasks = self._together(batch, e, recording)
         points = e.receiver_positions.shape[-2]
         shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
@@ -220,16 +212,7 @@ class Solver(AbstractSolver):
         residual: np.ndarray,
         asked: Asked,
     ) -> Gradients:
-        """The gradients of <residual, traces>.
-
-        Args:
-            batch: the shape of the batch.
-            e: where they are taken.
-            recording: the coefficients whose gradients are asked for, and how often the history is
-                kept; None for none.
-            residual: (*batch, shot, port and receiver, sample).
-            asked: which gradients, and whether the histories will be read again.
-        """
+        """See `AbstractSolver.adjoint`."""
         tasks = self._together(batch, e, recording)
         residuals = {t.number: _of(residual, t.batch)[t.index[-1]] for t in tasks}
         powers = {t.number: self._power_of_residual(t, residuals[t.number]) for t in tasks}
