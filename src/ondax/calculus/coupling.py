@@ -19,7 +19,7 @@ from devito import TimeFunction
 from devito.finite_differences import Derivative
 
 from ..scheme.symbols import Field, Spatial
-from ..scheme.system import System
+from ..scheme.system import System, text
 from ..scheme.terms import (
     Expr,
     accesses,
@@ -239,7 +239,9 @@ class _Products:
         if isinstance(expr, Derivative):
             return with_operand(expr, self.replace(expr.expr, field))
         if expr.is_Add:
-            return total(self.replace(arg, field) for arg in expr.args)
+            # SymPy's own order of terms may differ between processes; names must not.
+            terms = sorted(expr.args, key=text)
+            return total(self.replace(term, field) for term in terms)
         made_of_fields = [
             a
             for a in expr.args
