@@ -58,15 +58,16 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
 
     def memory_bytes() -> dict[str, int]:
         """Of the memory variables of one shot, stored and as they would be on the whole grid."""
-        from ondax.backends.devito.shot import allocated, box
+        from ondax.backends.devito.layout import allocated, box
 
         solver = F._hosts.of("float32").solver
-        scheme, grid = solver.kernels.program, solver.grid
+        scheme, domain = solver.kernels.program, solver.domain
         confined = [f for f in scheme.system.fields if scheme.symbols.traits_of(f).region]
         stored = sum(
-            np.prod(allocated(f, box(f, scheme.symbols, grid).shape, grid.dtype)) for f in confined
+            np.prod(allocated(f, box(f, scheme.symbols, domain).shape, domain.dtype))
+            for f in confined
         )
-        whole = sum(np.prod(allocated(f, grid.shape, grid.dtype)) for f in confined)
+        whole = sum(np.prod(allocated(f, domain.shape, domain.dtype)) for f in confined)
         return {"stored": int(8 * stored), "whole": int(8 * whole)}  # two times of four bytes
 
     actions = {

@@ -35,6 +35,7 @@ from oracle import fornberg, kernel
 
 import ondax as ox
 from ondax.acquisition.interpolation import bends, extrapolation
+from ondax.backends.domain import Domain
 from ondax.face.modelling import source_samples
 from ondax.face.modelling import traces_of as traces_of_samples
 from ondax.scheme.symbols import EVEN, ODD
@@ -43,11 +44,11 @@ from ondax.scheme.system import Port, System, Update
 RADIUS = {"sinc": 4, "linear": 1}  # cells
 
 
-def stated_by(F: ox.Propagator) -> tuple[System, Any]:
-    """The scheme of a propagator with its boundary, and the numbers of its discretisation: padded
-    shape and origin, step, number of steps, profiles."""
+def stated_by(F: ox.Propagator) -> tuple[System, Domain]:
+    """The scheme of a propagator with its boundary, and the domain that it is run on: padded shape
+    and origin, profiles."""
     solver = F._hosts.of("float64").solver
-    return solver.kernels.program.system, solver.grid
+    return solver.kernels.program.system, solver.domain
 
 
 def samples_of(F: ox.Propagator, wavelet: Float[Array, "..."]) -> Float[Array, "shot row step"]:
@@ -166,14 +167,14 @@ class SchemeInJAX:
 
     def __init__(self, F: ox.Propagator) -> None:
         self.F = F
-        self.system, self.grid = stated_by(F)
+        self.system, self.domain = stated_by(F)
         self.symbols = self.system.symbols
         self.axes, self.depth = self.symbols.axes, self.symbols.axes[-1]
         self.surface = isinstance(F.boundary.face("z", "low"), ox.FreeSurface)
         self.images = {n: t.image for n, t in self.symbols.traits.items()}
         self.images |= {p.name: EVEN for p in self.symbols.profiles}
-        self.numbers = {"dt": self.grid.dt}
-        self.numbers |= {f"h_{a}": h for a, h in zip(self.axes, self.grid.spacing, strict=True)}
+        self.numbers = {"dt": F.dt}
+        self.numbers |= {f"h_{a}": h for a, h in zip(self.axes, self.domain.spacing, strict=True)}
 
     # ---------------------------------------------------------------- expressions
 
@@ -216,16 +217,16 @@ class SchemeInJAX:
 
     def derivative(self, expr: Derivative, known: dict[Any, Any]) -> Value:
         inner = self.value(expr.expr, known)
-        array, image = jnp.broadcast_to(inner.array, self.grid.shape), inner.image
+        array, image = jnp.broadcast_to(inner.array, self.domain.shape), inner.image
         halves = dict(inner.halves)
         for d, n, order in zip(expr.dims, expr.deriv_order, expr.fd_order, strict=True):
             axis, mirrored = self.axes.index(d.name), self.surface and d.name == self.depth
             before, after = halves[d.name], bool(expr.x0.get(d, d) != d)
             assert not mirrored or image is not None, f"{expr} has no image"
             matrix = difference_matrix(
-                self.grid.shape[axis], n, order, (before, after), image if mirrored else None
+                self.domain.shape[axis], n, order, (before, after), image if mirrored else None
             )
-            array = along(matrix / self.grid.spacing[axis] ** n, array, axis)
+            array = along(matrix / self.domain.spacing[axis] ** n, array, axis)
             halves[d.name] = after
             if d.name == self.depth and image is not None:
                 image *= (-1) ** n
@@ -246,7 +247,7 @@ class SchemeInJAX:
             cells: positions by axis, each (point,), in cells from the first node.
         """
         made = []
-        for axis, rows, x in zip(self.axes, self.grid.shape, cells, strict=True):
+        for axis, rows, x in zip(self.axes, self.domain.shape, cells, strict=True):
             half, above = self.places(field)[axis], None
             if self.surface and axis == self.depth:
                 odd = self.images[field.name] == ODD
@@ -257,7 +258,7 @@ class SchemeInJAX:
 
     def on_grid(self, port: Port, field: Any, positions: Float[Array, "point axis"]) -> Array:
         """The windows of points, (point, *grid)."""
-        origin, spacing = (np.array(a) for a in (self.grid.origin, self.grid.spacing))
+        origin, spacing = (np.array(a) for a in (self.domain.origin, self.domain.spacing))
         cells = (positions - origin) / spacing
         total = jnp.ones((positions.shape[0],) + (1,) * len(self.axes))
         for i, w in enumerate(self.spread(port, field, list(cells.T))):
@@ -269,7 +270,7 @@ class SchemeInJAX:
         weights = jnp.pad(weights, self.F.boundary.widths(self.axes))
         if self.surface:  # half of the cell of a node on the surface is above it
             weights = weights.at[..., 0].multiply(0.5)
-        nodes = [np.arange(n, dtype=float) for n in self.grid.shape]
+        nodes = [np.arange(n, dtype=float) for n in self.domain.shape]
         for axis, matrix in enumerate(self.spread(port, field, nodes)):
             weights = along(matrix.T, weights, axis)
         return weights[None]
@@ -284,14 +285,14 @@ class SchemeInJAX:
         """
         half, image = self.places(u.field)[self.depth], self.images[u.field.name]
         if self.surface and not half:  # what is fed at the surface is fed into half a cell
-            fed = fed * np.where(np.arange(self.grid.shape[-1]) == 0, 2.0, 1.0)
+            fed = fed * np.where(np.arange(self.domain.shape[-1]) == 0, 2.0, 1.0)
         mass, rhs, keep, take = (
             self.value(e, known).array for e in (u.mass, u.rhs, u.keep, u.take)
         )
         new = keep * known[u.field.name, 0] + take * (rhs + fed) / mass
         for axis, side in self.symbols.traits_of(u.field).region:
             i = self.axes.index(axis)
-            cells = np.arange(n := self.grid.shape[i]).reshape(-1, *(1,) * (new.ndim - 1 - i))
+            cells = np.arange(n := self.domain.shape[i]).reshape(-1, *(1,) * (new.ndim - 1 - i))
             new = jnp.where((cells < n // 2) == (side == "low"), new, 0.0)
         if self.surface and image == ODD and not half:
             new = new.at[..., 0].set(0.0)
@@ -315,7 +316,7 @@ class SchemeInJAX:
             known = {**fixed, **state}
             by_port = dict(zip([p.name for p in inputs], jnp.split(row, len(inputs)), strict=True))
             for u in self.system.updates:
-                fed = jnp.zeros(self.grid.shape)
+                fed = jnp.zeros(self.domain.shape)
                 for port, field, weights in entries:
                     if field == u.field.name:
                         fed = fed + jnp.tensordot(by_port[port], weights, 1)
@@ -326,7 +327,7 @@ class SchemeInJAX:
             ]
             return {key: known[key[0], key[1] + 1] for key in state}, jnp.stack(read)
 
-        rest = jnp.zeros(self.grid.shape)
+        rest = jnp.zeros(self.domain.shape)
         fields = self.system.fields
         state = {(f.name, -back): rest for f in fields for back in range(f.time_order)}
         return jnp.moveaxis(lax.scan(step, state, samples.T)[1], 0, -1)
@@ -356,7 +357,7 @@ class SchemeInJAX:
         fixed = dict(zip([(n, 0) for n in names], self.F.coefficients(model), strict=True))
         for p in self.symbols.profiles:
             axis = self.axes.index(p.dimensions[0].name)
-            values = self.grid.profiles[p.name].reshape(-1, *(1,) * (len(self.axes) - 1 - axis))
+            values = self.domain.profiles[p.name].reshape(-1, *(1,) * (len(self.axes) - 1 - axis))
             fixed[p.name, 0] = jnp.asarray(values)
         read = jax.vmap(self.shot, (None, 0, 0, 0))(
             fixed, samples_of(self.F, wavelet), sources, receivers

@@ -15,9 +15,11 @@ import jax
 import numpy as np
 
 from ondax.backends.base import Asked, Experiment
+from ondax.backends.clock import Clock
 from ondax.backends.devito.solver import Solver
-from ondax.backends.discretisation import Discretisation
+from ondax.backends.domain import Domain
 from ondax.backends.settings import Settings
+from ondax.backends.setups import Alike
 from ondax.boundaries.base import Conditions
 from ondax.boundaries.sponge import Sponge
 from ondax.calculus.program import Program
@@ -193,13 +195,12 @@ class Rig:
         symbols = system.symbols
         ndim = symbols.ndim
         shape, spacing = {1: ((31,), (1.1,)), 2: ((17, 15), (1.0, 1.1))}[ndim]
-        self.grid = Discretisation(
+        dt = 0.95 / (FASTEST * sum(h**-2 for h in spacing) ** 0.5)  # of the limit of order 2
+        self.clock = Clock(dt, self.steps, record_every)
+        self.domain = Domain(
             shape=shape,
             spacing=spacing,
             origin=(-3.0, 2.0)[-ndim:],
-            dt=0.95 / (FASTEST * sum(h**-2 for h in spacing) ** 0.5),  # of the limit of order 2
-            steps=self.steps,
-            record_every=record_every,
             interpolation="sinc",
             dtype=symbols.dtype.name,
             profiles=SPONGE.profiles(symbols, shape, spacing, Conditions(0.0, FASTEST, 1.0, 1.0)),
@@ -208,13 +209,15 @@ class Rig:
         settings = settings or Settings(threads=1)
         self.recording = Recording(self.names, settings.way)
         program = Program(system, keep_products=keep_products)
-        self.solver = Solver(program, self.grid, settings)
+        self.solver = Solver(program, self.domain, self.clock, settings)
         self.coefficients = tuple(self._coefficient(name) for name in self.names)
         self.source = self.random("source", 1, 2, self.steps)
         fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[
             :, -ndim:
         ]
-        points = np.array(self.grid.origin) + fractions * (np.array(shape) - 1) * np.array(spacing)
+        points = np.array(self.domain.origin) + fractions * (np.array(shape) - 1) * np.array(
+            spacing
+        )
         self.sources, self.receivers = points[None, :2], points[None, 2:]
 
     def random(self, name: str, *shape: int) -> np.ndarray:
@@ -222,7 +225,7 @@ class Rig:
         return (
             np.random.default_rng(zlib.crc32(name.encode()))
             .normal(size=shape)
-            .astype(self.grid.dtype)
+            .astype(self.domain.dtype)
         )
 
     def _coefficient(self, name: str) -> np.ndarray:
@@ -230,26 +233,25 @@ class Rig:
         sign and is small."""
         low, high = RANGES.get(name.split("_")[0], (-0.1, 0.1))
         uniform = np.random.default_rng(zlib.crc32(name.encode())).uniform(
-            low, high, self.grid.shape
+            low, high, self.domain.shape
         )
-        return uniform.astype(self.grid.dtype)
+        return uniform.astype(self.domain.dtype)
 
     def perturbation(self) -> tuple[np.ndarray, ...]:
-        tenth = np.asarray(0.1, self.grid.dtype)
+        tenth = np.asarray(0.1, self.domain.dtype)
         return tuple(
-            tenth * self.random("perturbed " + name, *self.grid.shape) for name in self.names
+            tenth * self.random("perturbed " + name, *self.domain.shape) for name in self.names
         )
 
     def residual(self) -> np.ndarray:
-        return self.random("residual", 1, 3, self.grid.samples)
+        return self.random("residual", 1, 3, self.clock.samples)
 
     def _experiment(self, coefficients: Any, source: Any) -> Experiment:
         c = self.coefficients if coefficients is None else coefficients
         return Experiment(
             dict(zip(self.names, c, strict=True)),
             self.source if source is None else source,
-            self.sources,
-            self.receivers,
+            Alike(self.domain, self.clock, self.sources, self.receivers),
         )
 
     def forward(

@@ -332,7 +332,7 @@ def assert_dots(r: Rig) -> None:
 
     Normalised by ||A x|| ||y||, the scale of the rounding errors of both numbers.
     """
-    tolerance = TOLERANCE[r.grid.dtype]
+    tolerance = TOLERANCE[r.domain.dtype]
     traces, y = r.forward(), r.residual()
     gradients, at_source = r.adjoint(y)
     assert norm(traces) > 0

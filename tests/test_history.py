@@ -16,7 +16,7 @@ from systems import ORDER, Rig, mass_form, right_hand_form
 
 import ondax as ox
 from ondax.backends.devito import runs
-from ondax.backends.devito.shot import history_layout
+from ondax.backends.devito.layout import history_layout
 from ondax.histories.buffers import POOL, layout_bytes
 from ondax.histories.store import STORE, HistoryStore
 from ondax.scheme.symbols import Symbols
@@ -56,8 +56,8 @@ SYSTEMS: dict[str, Callable[[ox.Settings], Rig]] = {
 
 
 def history_bytes(rig: Rig) -> int:
-    kernels, grid = rig.solver.kernels, rig.solver.grid
-    return layout_bytes(history_layout(kernels, rig.recording, grid, 0, rig.steps))
+    kernels, domain = rig.solver.kernels, rig.solver.domain
+    return layout_bytes(history_layout(kernels, rig.recording, domain, 0, rig.steps))
 
 
 @functools.cache

@@ -45,7 +45,7 @@ FINE = 16385  # points of the tables in frequency
 
 
 @dataclass(frozen=True)
-class Clock:
+class Dispersion:
     """Samples and steps.
 
     Attributes:
@@ -158,7 +158,7 @@ class TimeWarp:
     `warp_of`.
 
     Args:
-        clock: samples and steps.
+        dispersion: how the scheme shifts frequencies, and for how many samples.
 
     Attributes:
         samples: of wavelets and traces.
@@ -167,11 +167,11 @@ class TimeWarp:
         starts: the first column of each block.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self.samples = clock.samples
-        self.modelled = clock.samples + clock.tail
+    def __init__(self, dispersion: Dispersion) -> None:
+        self.samples = dispersion.samples
+        self.modelled = dispersion.samples + dispersion.tail
         self.size = self.modelled if self.modelled <= WHOLE else BLOCK
-        found = list(self._blocks(clock))
+        found = list(self._blocks(dispersion))
         width = max(block.shape[1] for _, block in found)
         self.starts = np.array([min(start, self.samples - width) for start, _ in found])
         exact = np.zeros((len(found), self.size, width))
@@ -184,16 +184,16 @@ class TimeWarp:
         """Is the matrix a single block?"""
         return len(self.starts) == 1
 
-    def _blocks(self, clock: Clock) -> Iterator[tuple[int, Floats]]:
+    def _blocks(self, dispersion: Dispersion) -> Iterator[tuple[int, Floats]]:
         """The first column that matters, and (row, column) from there to the last, of each
         block."""
-        before, after = clock.reach(self.modelled)
+        before, after = dispersion.reach(self.modelled)
         columns = np.arange(self.samples)
         for first in range(0, self.modelled, self.size):
             low = min(max(0, first - before), self.samples - 1)
             near = columns[low : first + self.size + after]
             lags = near[None, :] - np.arange(first, first + self.size)[:, None]
-            by_lag = clock.weights(
+            by_lag = dispersion.weights(
                 first, self.size, np.arange(-before - self.size, after + self.size + 1)
             )
             block = np.take_along_axis(
@@ -233,14 +233,14 @@ class TimeWarp:
         return total
 
 
-_WARPS: WeakValueDictionary[Clock, TimeWarp] = WeakValueDictionary()
+_WARPS: WeakValueDictionary[Dispersion, TimeWarp] = WeakValueDictionary()
 
 
-def warp_of(clock: Clock) -> TimeWarp:
-    """The matrix of a clock, made once for as long as it is in use."""
-    warp = _WARPS.get(clock)
+def warp_of(dispersion: Dispersion) -> TimeWarp:
+    """The map of a scheme's dispersion, made once for as long as it is in use."""
+    warp = _WARPS.get(dispersion)
     if warp is None:
-        warp = _WARPS.setdefault(clock, TimeWarp(clock))
+        warp = _WARPS.setdefault(dispersion, TimeWarp(dispersion))
     return warp
 
 

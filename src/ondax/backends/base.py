@@ -11,6 +11,7 @@ import numpy as np
 
 from ..histories.base import Recording
 from ..histories.buffers import OutOfMemory
+from .setups import AbstractSetups
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,14 @@ class Experiment:
     Attributes:
         coefficients: of the scheme, by name, (*batch, *domain).
         source: samples at internal steps, (*batch, shot, port and source, step): all sources of the
-            first input, then those of the next.
-        source_positions: metres, (*batch, shot, source, axis).
-        receiver_positions: metres, (*batch, shot, receiver, axis).
+            first input, then those of the next. A shot axis of length 1 is shared by all shots.
+        setups: where the shots are.
         weights: of extended sources, (*batch, shot, *domain).
     """
 
     coefficients: Mapping[str, np.ndarray]
     source: np.ndarray
-    source_positions: np.ndarray
-    receiver_positions: np.ndarray
+    setups: AbstractSetups
     weights: np.ndarray | None = None
 
 
@@ -84,7 +83,7 @@ class Gradients(NamedTuple):
 
 
 class AbstractSolver(ABC):
-    """What a backend answers: it runs one program on one domain, for batches of shots, in NumPy.
+    """What a backend answers: it runs one program, for batches of shots, in NumPy.
 
     A batch is given by the shape of its leading axes. What is asked of one call does not depend on
     what was asked before, but for the time that it takes.

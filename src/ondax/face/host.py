@@ -12,9 +12,11 @@ import numpy as np
 from .. import _forks, _validate
 from .._resolution import check_resolution
 from ..backends.base import AbstractSolver, Asked, Experiment
+from ..backends.clock import Clock
 from ..backends.devito.solver import Solver
-from ..backends.discretisation import Discretisation
+from ..backends.domain import Domain
 from ..backends.scaling import check_range, peak_of
+from ..backends.setups import Alike
 from ..boundaries.base import Conditions
 from ..calculus.program import Program
 from ..histories.base import Recording
@@ -49,11 +51,12 @@ class HostModel:
         program = self._program()
         system = program.system
         self.coefficient_names = tuple(c.name for c in system.coefficients)
-        domain = self._domain(program)
-        self.shape, self.steps, self.samples = domain.shape, domain.steps, domain.samples
+        domain, clock = self._domain(program), self._clock()
+        self.domain, self.clock = domain, clock
+        self.shape, self.steps, self.samples = domain.shape, clock.steps, clock.samples
         self.n_sources = len(system.inputs) * (1 if survey.extended else survey.n_sources)
         self.n_receivers = len(system.outputs) * survey.n_receivers
-        self.solver: AbstractSolver = Solver(program, domain, problem.settings)
+        self.solver: AbstractSolver = Solver(program, domain, clock, problem.settings)
         source = problem.source_samples
         what = "the wavelets of the survey (over the volume of a cell)"
         check_range([(peak_of(source), 0)], self.dtype, what)
@@ -77,7 +80,7 @@ class HostModel:
             schemes.crowded_axes(p.equation, p.boundary, p.grid.shape),
         )
 
-    def _domain(self, program: Program) -> Discretisation:
+    def _domain(self, program: Program) -> Domain:
         p, symbols = self.problem, program.symbols
         grid, widths = p.grid, p.widths
         shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
@@ -87,22 +90,23 @@ class HostModel:
             for side, width in (("low", low), ("high", high))
         }
         conditions = Conditions(0.0, p.max_velocity, p.dominant_frequency, p.dt)
-        return Discretisation(
+        return Domain(
             shape=shape,
             spacing=grid.spacing,
             origin=tuple(
                 o - low * h
                 for o, h, (low, _) in zip(grid.origin, grid.spacing, widths, strict=True)
             ),
-            dt=p.dt,
-            steps=p.steps,
-            record_every=p.steps_per_sample,
             interpolation=p.interpolation,
             dtype=self.dtype.name,
             profiles=p.boundary.profiles(symbols, shape, grid.spacing, conditions),
             strips=strips,
-            late=p.late * (2 if self.tangent else 1),
         )
+
+    def _clock(self) -> Clock:
+        p = self.problem
+        late = p.late * (2 if self.tangent else 1)
+        return Clock(p.dt, p.steps, p.steps_per_sample, late)
 
     def linearized(self) -> HostModel:
         """The scheme together with its tangent: coefficients and their perturbations."""
@@ -247,13 +251,12 @@ class HostModel:
         source = operands.wavelet
         if source is not None and source.size and not linear:
             problem.check_wavelets(source, float(np.min(bounds[..., 0])))
+        sources = self._positions("sources", operands.sources, survey.sources, shots)
+        receivers = self._positions("receivers", operands.receivers, survey.receivers, shots)
         return Experiment(
             coefficients=operands.coefficients,
             source=self.source[shots] if source is None else source,
-            source_positions=self._positions("sources", operands.sources, survey.sources, shots),
-            receiver_positions=self._positions(
-                "receivers", operands.receivers, survey.receivers, shots
-            ),
+            setups=Alike(self.domain, self.clock, sources, receivers),
             weights=operands.weights,
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _validate
 from ..acquisition import coarse_sampling, silence, spectra
 from ..acquisition.components import Components
-from ..acquisition.dispersion import MARGIN, Clock, TimeWarp, warp_of, without_relation
+from ..acquisition.dispersion import MARGIN, Dispersion, TimeWarp, warp_of, without_relation
 from ..acquisition.resampling import upsample
 from ..backends.settings import Settings
 from ..boundaries.base import AbstractBoundary, Fit
@@ -117,7 +117,7 @@ class Problem:
         return tuple(port.time > self.recorded_at for port in self.receivers.ports)
 
     @cached_property
-    def clock(self) -> Clock | None:
+    def dispersion(self) -> Dispersion | None:
         """How the scheme shifts frequencies; None where traces stay raw."""
         stepping = self.equation.time_stepping
         if self.time_dispersion == "raw" or stepping is None:
@@ -125,12 +125,12 @@ class Problem:
         # Of a survey of zeros nothing is known: its wavelets will come with the calls.
         frequency = self.highest_frequency or np.inf
         highest = 2.0 * np.pi * self.survey.dt * MARGIN * frequency
-        return Clock(self.survey.nt, self.steps_per_sample, highest, stepping)
+        return Dispersion(self.survey.nt, self.steps_per_sample, highest, stepping)
 
     @cached_property
     def warp(self) -> TimeWarp | None:
         """The map along time that takes time dispersion away; None where traces stay raw."""
-        return None if self.clock is None else warp_of(self.clock)
+        return None if self.dispersion is None else warp_of(self.dispersion)
 
     @property
     def steps(self) -> int:
@@ -350,8 +350,8 @@ def _examine(problem: Problem) -> None:
         problem.check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
     silence.check_units_of_positions(survey, problem.grid)
     problem.check_speeds(problem.max_velocity, problem.max_velocity)
-    if problem.clock is not None and problem.highest_frequency > 0.0:
-        coarse_sampling.in_time(problem.highest_frequency, survey.dt, problem.clock.top)
+    if problem.dispersion is not None and problem.highest_frequency > 0.0:
+        coarse_sampling.in_time(problem.highest_frequency, survey.dt, problem.dispersion.top)
     coarse_sampling.at_the_ends(spectra.jump_of(survey.wavelet, least=0.5))
     if survey.source is not None or survey.receiver is not None:
         _ = problem.sources, problem.receivers  # refuses components that do not exist

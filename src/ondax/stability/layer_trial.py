@@ -20,9 +20,11 @@ import jax
 import numpy as np
 
 from ..backends.base import Experiment
+from ..backends.clock import Clock
 from ..backends.devito.solver import Solver
-from ..backends.discretisation import Discretisation
+from ..backends.domain import Domain
 from ..backends.settings import Settings
+from ..backends.setups import Alike
 from ..boundaries.base import Conditions
 from ..boundaries.cpml import CPML
 from ..calculus.layers import TAKE
@@ -190,8 +192,11 @@ class _Trial:
         sources = receivers[
             ..., :SOURCES, :
         ]  # heard where they are: elsewhere, what spreads slowly is louder later
-        solver = Solver(self.program, self._grid(layers), Settings())
-        experiment = Experiment(self.coefficients, bursts, sources, receivers)
+        domain = self._domain(layers)
+        clock = Clock(self.dt, STEPS, late=(False,) * len(system.outputs))
+        solver = Solver(self.program, domain, clock, Settings())
+        setups = Alike(domain, clock, sources, receivers)
+        experiment = Experiment(self.coefficients, bursts, setups)
         (traces,) = solver.forward((self.count,), experiment, None, False)
         # Second differences leave out what rests or drifts, such as checkerboards that a centred
         # difference does not see.
@@ -205,7 +210,7 @@ class _Trial:
             ratios = loudest[..., -1] / np.maximum(loudest[..., 1], floor)
         return np.where(np.isnan(ratios), np.inf, ratios).max(axis=-1)
 
-    def _grid(self, layers: bool) -> Discretisation:
+    def _domain(self, layers: bool) -> Domain:
         ndim, layer, system = len(self.shape), LAYERS[len(self.shape)], self.program.system
         wavelength = 10.0 * max(self.spacing)
         conditions = Conditions(0.0, self.max_velocity, self.max_velocity / wavelength, self.dt)
@@ -215,16 +220,12 @@ class _Trial:
             taking = {p.name for p in symbols.profiles if symbols.kind_of(p) == TAKE}
             profiles = {n: v * (n not in taking) for n, v in profiles.items()}
         strip = min(layer.width + reach(system), min(self.shape))
-        return Discretisation(
+        return Domain(
             shape=self.shape,
             spacing=self.spacing,
             origin=(0.0,) * ndim,
-            dt=self.dt,
-            steps=STEPS,
-            record_every=1,
             interpolation="linear",
             dtype="float64",
             profiles=profiles,
             strips=dict.fromkeys(product(AXIS_NAMES[ndim], ("low", "high")), strip),
-            late=(False,) * len(system.outputs),
         )

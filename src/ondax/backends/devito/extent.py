@@ -14,17 +14,17 @@ from ...histories.buffers import POOL
 from ...scheme.symbols import Spatial, Symbols
 from ...scheme.system import Port
 from ...scheme.terms import location
-from ..discretisation import Discretisation
+from ..domain import Domain
 from .extended import OF_WEIGHTS, WEIGHTS, halves, named
-from .shot import allocated, interior, with_halo
+from .layout import allocated, interior, with_halo
 
 
 class Extent:
-    """Kernel arrays of an extended source, shared by all ports: the same attributes as `Geometry`.
+    """Kernel arrays of an extended source, shared by all ports: the same attributes as `Placement`.
 
     Args:
         symbols: the scheme's.
-        grid: the discretisation.
+        domain: the domain.
         ports: what the source feeds.
         weights: on the grid, the layer included.
     """
@@ -32,14 +32,14 @@ class Extent:
     points = copies = count = 1
 
     def __init__(
-        self, symbols: Symbols, grid: Discretisation, ports: Sequence[Port], weights: np.ndarray
+        self, symbols: Symbols, domain: Domain, ports: Sequence[Port], weights: np.ndarray
     ) -> None:
-        self._symbols, self._grid, self._weights = symbols, grid, weights
+        self._symbols, self._domain, self._weights = symbols, domain, weights
         self.bounds: dict[str, int] = {}
         terms = [(port, field) for port in ports for field, _ in port.terms]
         self._places = [(location(field), continued(port, field, symbols)) for port, field in terms]
         self.arrays = {
-            name: with_halo(c, self._moved(weights, c, above), symbols, grid)
+            name: with_halo(c, self._moved(weights, c, above), symbols, domain)
             for name, (c, above) in self._functions(WEIGHTS).items()
         }
 
@@ -57,28 +57,28 @@ class Extent:
         parts = {}
         for name, (c, above) in self._functions(WEIGHTS).items():
             values = self._moved(self._weights, c, above) * self._shares(c)
-            parts[name] = with_halo(c, values, self._symbols, self._grid)
+            parts[name] = with_halo(c, values, self._symbols, self._domain)
         return parts
 
     def _shares(self, c: Spatial) -> np.ndarray:
         """How much of a cell belongs to each point of a column."""
-        return cell_shares(c, self._symbols, self._grid.shape[-1])
+        return cell_shares(c, self._symbols, self._domain.shape[-1])
 
     def gradients(self) -> dict[str, np.ndarray]:
         """Zeroed arrays for the gradient of the weights, from the pool."""
         arrays = {}
         for name, (c, _) in self._functions(OF_WEIGHTS).items():
             arrays[name] = POOL.take(
-                "gradient", allocated(c, self._grid.shape, self._grid.dtype), self._grid.dtype
+                "gradient", allocated(c, self._domain.shape, self._domain.dtype), self._domain.dtype
             )
             arrays[name].fill(0)
         return arrays
 
     def collected(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The gradient of the weights, from arrays that are given back to the pool."""
-        total = np.zeros(self._grid.shape, self._grid.dtype)
+        total = np.zeros(self._domain.shape, self._domain.dtype)
         for name, (c, above) in self._functions(OF_WEIGHTS).items():
-            part = arrays[name][interior(c, self._grid.shape)] * self._shares(c)
+            part = arrays[name][interior(c, self._domain.shape)] * self._shares(c)
             total += self._moved_back(part, c, above)
             POOL.give("gradient", arrays[name])
         return total
@@ -107,13 +107,13 @@ class Extent:
     def _matrices(self, c: Spatial, above: Above) -> list[tuple[int, csr_array]]:
         """By axis, from nodes to the points of a function, where these are others, or near a free
         surface."""
-        where, kind = location(c), self._grid.interpolation
-        order, dtype = self._symbols.space_order, self._grid.dtype
+        where, kind = location(c), self._domain.interpolation
+        order, dtype = self._symbols.space_order, self._domain.dtype
         found = []
         for axis, (d, points) in enumerate(
-            zip(self._symbols.dimensions, self._grid.shape, strict=True)
+            zip(self._symbols.dimensions, self._domain.shape, strict=True)
         ):
-            half, upright = bool(where[d]), axis == len(self._grid.shape) - 1
+            half, upright = bool(where[d]), axis == len(self._domain.shape) - 1
             below = above if upright else Above.NOTHING
             if half or below is not Above.NOTHING:
                 found.append((axis, _from_nodes(points, kind, half, below, order, dtype)))

@@ -14,7 +14,8 @@ from ...histories.buffers import POOL, Layout
 from ...histories.sampled import smoothed, steps_beyond
 from .extended import SUMS
 from .kernels import Kernels
-from .shot import Shot, allocated, box, history_layout, history_offsets, interior, reflect
+from .layout import allocated, box, history_layout, history_offsets, interior, reflect
+from .shot import Shot
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
@@ -40,7 +41,7 @@ class ForwardRun:
         self.sparse = every > 1
         self.fields = kernels.program.system.fields
         beyond = steps_beyond(every)
-        self.steps = shot.grid.steps + beyond
+        self.steps = shot.clock.steps + beyond
         inputs, self._outputs = (
             shot.terminals(g, tail=beyond) for g in (shot.source, shot.receiver)
         )
@@ -76,14 +77,14 @@ class ForwardRun:
         if recording is not None and into is not None:
             arrays, every = {**arrays, **into.arrays}, recording.every
             offsets = history_offsets(
-                self.kernels, recording, self.shot.grid, into.arrays, into.first
+                self.kernels, recording, self.shot.domain, into.arrays, into.first
             )
         self.shot.run(kernel, first, last, arrays, offsets, every)
 
     def layout(self, first: int, last: int) -> Layout:
         """What arrays hold a stretch."""
         assert self.recording is not None
-        return history_layout(self.kernels, self.recording, self.shot.grid, first, last)
+        return history_layout(self.kernels, self.recording, self.shot.domain, first, last)
 
     def begin(self, first: int, last: int, arrays: Mapping[str, np.ndarray]) -> Stretch:
         """A stretch in these arrays: with the fields that are known before its first step, and
@@ -97,7 +98,7 @@ class ForwardRun:
                 continue
             field = self.shot.fields[quantity.field.name]
             levels = field.shape[0]
-            stored = box(quantity.field, self.shot.symbols, self.shot.grid).shape
+            stored = box(quantity.field, self.shot.symbols, self.shot.domain).shape
             target, source = interior(quantity.symbol, stored), interior(quantity.field, stored)
             for slot, step in enumerate((first - 1, first)):
                 kept[slot] = 0
@@ -137,7 +138,7 @@ class AdjointRun:
         self.kernels = kernels
         self.every = recording.every if recording else 1
         beyond = steps_beyond(self.every)
-        self.steps = shot.grid.steps + beyond
+        self.steps = shot.clock.steps + beyond
         self.kernel = kernels.adjoint(recording, at_source, weights, shot.parallel)
         self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
         read = shot.sums if kernels.program.extended else partial(shot.terminals, shot.source)
@@ -151,7 +152,9 @@ class AdjointRun:
         for c in kernels.program.system.coefficients:
             if recording and c.name in recording.coefficients:
                 part = POOL.take(
-                    "gradient", allocated(c, shot.grid.shape, shot.grid.dtype), shot.grid.dtype
+                    "gradient",
+                    allocated(c, shot.domain.shape, shot.domain.dtype),
+                    shot.domain.dtype,
                 )
                 part.fill(0)
                 self.parts[GRADIENT + c.name] = part
@@ -173,7 +176,7 @@ class AdjointRun:
 
     def inject(self, residual: np.ndarray) -> None:
         """Set the residual traces, (receiver, sample)."""
-        at_steps = self.shot.grid.unrecorded(residual, self._residual.points)
+        at_steps = self.shot.clock.unrecorded(residual, self._residual.points)
         self._residual.fill(smoothed(at_steps, self.every))
 
     def correlate(self, source: np.ndarray) -> None:
@@ -196,7 +199,7 @@ class AdjointRun:
         if self.recording is not None and stretch is not None:
             first, last, held = stretch.first, stretch.last, stretch.arrays
             every = self.recording.every
-            offsets = history_offsets(self.kernels, self.recording, self.shot.grid, held, first)
+            offsets = history_offsets(self.kernels, self.recording, self.shot.domain, held, first)
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
                 # The extra step would be step -1, but C has no modulus of negative numbers: count

@@ -4,102 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from ...calculus.coupling import PERTURBED
-from ...calculus.images import cell_shares
 from ...calculus.program import Program
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, zeros
 from ...histories.sampled import steps_beyond
-from ...histories.store import STORE, Content, Kept
+from ...histories.store import STORE, Kept
 from ...scheme.system import Port
 from ..base import AbstractSolver, Asked, Experiment, Gradients
-from ..discretisation import Discretisation
-from ..scaling import LARGE, SMALL, WEAK, Gains, check_range, exponent, peak_of, scaled
+from ..clock import Clock
+from ..domain import Domain
+from ..scaling import LARGE, WEAK, check_range, exponent, peak_of, scaled
 from ..settings import Settings
-from ..workers import TreeSum, visits
+from ..setups import element
+from ..workers import visits
 from .extent import Extent
 from .kernels import kernels_of
+from .layout import allocated, history_offsets, interior, with_halo
+from .placement import Placement
 from .runs import AdjointRun, ForwardRun
-from .shot import (
-    POOL,
-    Geometry,
-    Shot,
-    allocated,
-    history_offsets,
-    interior,
-    with_halo,
-)
-
-Arrays = Sequence[np.ndarray]
+from .shot import Shot
+from .sums import Found, Sums, by_axis
+from .tasks import Task, Tasks, part
 
 # sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
 POINTS_PER_THREAD = 250_000
-GEOMETRIES = 4096  # sets of points whose weights are remembered
-
-
-@dataclass
-class Task:
-    """One shot of one batch element, scaled so that the samples of its sources, and its wavefields,
-    are of size one.
-
-    Attributes:
-        source: samples, times `2**-of_samples`.
-        weights: of extended sources, times `2**-of_weights`.
-        sizes: the binary exponent of each coefficient, by name.
-    """
-
-    number: int
-    batch: tuple[int, ...]
-    index: tuple[int, ...]
-    content: Content
-    coefficients: dict[str, np.ndarray]
-    source: np.ndarray
-    source_positions: np.ndarray
-    receiver_positions: np.ndarray
-    sizes: dict[str, int]
-    of_samples: int = 0
-    weights: np.ndarray | None = None
-    of_weights: int = 0
-    threads: int = 1
-    key: tuple[Any, ...] | None = None
-    company: frozenset[Hashable] = frozenset()  # the backgrounds of all tasks that run together
-
-    @property
-    def power(self) -> int:
-        """Wavefields and traces are those of the run times two to this power."""
-        return self.of_samples + self.of_weights
+PLACED = 1_000_000  # points whose weights are remembered: some hundred bytes each
 
 
 class Solver(AbstractSolver):
-    """Runs one program on one domain, in C kernels, shots side by side.
+    """Runs one program in C kernels, shots side by side.
 
     Args:
         program: what is run.
-        grid: the discretisation.
+        domain: that coefficients are given on; those of shots are parts of it.
+        clock: that results are sized for.
         settings: threads and memory.
     """
 
-    def __init__(self, program: Program, grid: Discretisation, settings: Settings) -> None:
+    def __init__(self, program: Program, domain: Domain, clock: Clock, settings: Settings) -> None:
         self.kernels = kernels_of(program)
-        self.grid = grid
+        self.domain, self.clock = domain, clock
         self.settings = settings
         system = program.system
         self.coefficients = system.coefficients
         self.inputs, self.outputs = system.inputs, system.outputs
-        self._gains = Gains(system, grid.dt)
-        self._geometries: dict[Hashable, Geometry] = {}
-        self._profiles = {}
-        for symbol in system.symbols.profiles:
-            values = grid.profiles[symbol.name]
-            array = zeros(allocated(symbol, values.shape, grid.dtype), grid.dtype)
-            array[interior(symbol, values.shape)] = values
-            self._profiles[symbol.name] = array
+        self._tasks = Tasks(program, domain)
+        self._placements: dict[Hashable, Placement] = {}
+        self._placed = 0  # points in them
+        self._profiles: dict[Hashable, dict[str, np.ndarray]] = {}
 
     # ---------------------------------------------------------------- the three runs
 
@@ -110,12 +69,11 @@ class Solver(AbstractSolver):
         receiver position, (*batch, shot, port and receiver, axis, sample), per metre. With a
         recording, leaves histories in the memo where they fit."""
         tasks = self._together(batch, e, recording)
-        keys = {self._key(t, recording) for t in tasks} if recording else set()
-        points, axes = e.receiver_positions.shape[-2], len(self.grid.shape)
-        receivers = len(self.outputs) * points
-        shape = (*batch, e.source.shape[-3], receivers)
-        traces = np.empty((*shape, self.grid.samples), self.grid.dtype)
-        moved = np.empty((*shape, axes, self.grid.samples), self.grid.dtype) if slopes else None
+        keys = {t.history(recording, self.kernels) for t in tasks} if recording else set()
+        axes, dtype = len(self.domain.shape), self.domain.dtype
+        shape = (*batch, e.setups.shots, len(self.outputs) * e.setups.receivers)
+        traces = np.zeros((*shape, self.clock.samples), dtype)
+        moved = np.zeros((*shape, axes, self.clock.samples), dtype) if slopes else None
         peaks: dict[int, tuple[float, int]] = {}
 
         def visit(task: Task) -> np.ndarray:
@@ -127,17 +85,19 @@ class Solver(AbstractSolver):
                     STORE.release(kept)
             if recorded is None:
                 recorded = self._run_forward(task, slopes)
-            return self.grid.recorded(recorded, points)
+            return task.setup.clock.recorded(recorded, len(task.setup.receivers))
 
         def take(task: Task, recorded: np.ndarray) -> None:
+            receivers = len(self.outputs) * len(task.setup.receivers)
             peaks[task.number] = peak_of(recorded[:, :receivers]), task.power
             recorded = scaled(recorded, task.power)
-            traces[task.index] = recorded[:, :receivers].T
+            traces[task.index][task.out, : len(recorded)] = recorded[:, :receivers].T
             if moved is not None:
-                moved[task.index] = _by_axis(recorded[:, receivers:], receivers, axes)
+                slopes = by_axis(recorded[:, receivers:], receivers, axes)
+                moved[task.index][task.out, :, : len(recorded)] = slopes
 
         self._each(tasks, visit, take)
-        check_range(peaks.values(), self.grid.dtype, "the traces", WEAK)
+        check_range(peaks.values(), dtype, "the traces", WEAK)
         return (traces,) if moved is None else (traces, moved)
 
     def born(
@@ -150,20 +110,26 @@ class Solver(AbstractSolver):
     ) -> np.ndarray:
         """See `AbstractSolver.born`."""
         tasks = self._together(batch, e, recording)
-        points = e.receiver_positions.shape[-2]
-        shape = (*batch, e.source.shape[-3], len(self.outputs) * points, self.grid.samples)
-        traces = np.empty(shape, self.grid.dtype)
+        rows = len(self.outputs) * e.setups.receivers
+        dtype = self.domain.dtype
+        traces = np.zeros((*batch, e.setups.shots, rows, self.clock.samples), dtype)
         peaks: dict[int, tuple[float, int]] = {}
         chosen = [c for c in self.coefficients if c.name in recording.coefficients]
 
         def visit(task: Task) -> tuple[np.ndarray, int]:
-            of_task = {c.name: _of(changes[c.name], task.batch) for c in chosen}
-            fired = None if source is None else _of(source, task.batch)[task.index[-1]]
+            setup = task.setup
+            inside = part(setup.start, setup.domain.shape)
+            of_task = {c.name: element(changes[c.name], task.batch)[inside] for c in chosen}
+            fired = None
+            if source is not None:
+                fired = element(source, task.batch)[task.index[-1]][task.into, : setup.clock.steps]
             more = self._power_of_changes(task, of_task, fired)
             with self._shot(task) as shot:
                 for c in chosen:
                     values = scaled(of_task[c.name], -more)
-                    shot.arrays[PERTURBED + c.name] = with_halo(c, values, shot.symbols, self.grid)
+                    shot.arrays[PERTURBED + c.name] = with_halo(
+                        c, values, shot.symbols, setup.domain
+                    )
                 into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
                 if fired is not None:
                     into.fill(scaled(fired, -task.power - more))
@@ -173,19 +139,20 @@ class Solver(AbstractSolver):
                 with closing(self._replayed(task, recording, False, True)) as stretches:
                     for stretch in stretches:
                         offsets = history_offsets(
-                            self.kernels, recording, self.grid, stretch.arrays, stretch.first
+                            self.kernels, recording, setup.domain, stretch.arrays, stretch.first
                         )
                         every_array = {**arrays, **stretch.arrays}
                         shot.run(kernel, stretch.first, stretch.last, every_array, offsets)
-                return self.grid.recorded(out.columns(), points), task.power + more
+                recorded = setup.clock.recorded(out.columns(), len(setup.receivers))
+                return recorded, task.power + more
 
         def take(task: Task, found: tuple[np.ndarray, int]) -> None:
             recorded, power = found
             peaks[task.number] = peak_of(recorded), power
-            traces[task.index] = scaled(recorded, power).T
+            traces[task.index][task.out, : len(recorded)] = scaled(recorded, power).T
 
         self._each(tasks, visit, take)
-        check_range(peaks.values(), self.grid.dtype, "the Born traces", WEAK)
+        check_range(peaks.values(), dtype, "the Born traces", WEAK)
         return traces
 
     def _power_of_changes(
@@ -193,7 +160,9 @@ class Solver(AbstractSolver):
     ) -> int:
         """The binary exponent of the largest change, of coefficients or of sources, relative to
         what it changes."""
-        sizes = [(exponent(values), task.sizes.get(name)) for name, values in changes.items()]
+        sizes = [
+            (exponent(values), task.medium.sizes.get(name)) for name, values in changes.items()
+        ]
         found = [
             change - (change if size is None else size)
             for change, size in sizes
@@ -201,7 +170,8 @@ class Solver(AbstractSolver):
         ]
         size = None if fired is None else exponent(fired)
         if size is not None:
-            found.append(size + self._gains.of(self.inputs, task.sizes) - task.power)
+            gain = self._tasks.gain(self.inputs, task.setup, task.medium)
+            found.append(size + gain - task.power)
         return max(found, default=0)
 
     def adjoint(
@@ -214,7 +184,10 @@ class Solver(AbstractSolver):
     ) -> Gradients:
         """See `AbstractSolver.adjoint`."""
         tasks = self._together(batch, e, recording)
-        residuals = {t.number: _of(residual, t.batch)[t.index[-1]] for t in tasks}
+        residuals = {
+            t.number: element(residual, t.batch)[t.index[-1]][t.out, : t.setup.clock.samples]
+            for t in tasks
+        }
         powers = {t.number: self._power_of_residual(t, residuals[t.number]) for t in tasks}
         # Shots are summed at the scale of the strongest one of each batch element.
         strongest: dict[tuple[int, ...], int] = {}
@@ -222,10 +195,19 @@ class Solver(AbstractSolver):
             if residuals[t.number].any() and t.source.any():
                 power = t.power + powers[t.number]
                 strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
-        sums = _Sums(self, batch, e, recording, asked, strongest)
+        sums = Sums(
+            self.kernels.program,
+            self.domain,
+            self.clock,
+            batch,
+            e,
+            recording,
+            asked,
+            strongest,
+        )
 
-        def visit(task: Task) -> list[_Found]:
-            def run(chosen: Recording | None, of_sources: Asked) -> _Found:
+        def visit(task: Task) -> list[Found]:
+            def run(chosen: Recording | None, of_sources: Asked) -> Found:
                 power = powers[task.number]
                 return self._back(task, chosen, residuals[task.number], power, of_sources)
 
@@ -249,7 +231,7 @@ class Solver(AbstractSolver):
         residual: np.ndarray,
         power: int,
         asked: Asked,
-    ) -> _Found:
+    ) -> Found:
         """One adjoint run, with residuals times two to minus a power."""
         at_sources = asked.wavelet or asked.sources
         with self._shot(task, source_slopes=asked.sources) as shot:
@@ -264,7 +246,7 @@ class Solver(AbstractSolver):
                 with closing(replayed) as stretches:
                     for stretch in stretches:
                         run.back(stretch)
-            return _Found(
+            return Found(
                 power=power,
                 gradients=run.gradients if recording else None,
                 weights=run.of_weights() if asked.weights else None,
@@ -277,68 +259,18 @@ class Solver(AbstractSolver):
         self, batch: tuple[int, ...], e: Experiment, recording: Recording | None
     ) -> list[Task]:
         """The shots of all batch elements, which know of each other."""
-        tasks = list(self._tasks(batch, e))
+        tasks = list(self._tasks.of(batch, e))
         if recording:
             company = frozenset(self._background(t, recording) for t in tasks)
             for task in tasks:
                 task.company = company
         return tasks
 
-    def _tasks(self, batch: tuple[int, ...], e: Experiment) -> Iterator[Task]:
-        """One task per shot of every batch element; elements with the same coefficients share their
-        kernel arrays."""
-        symbols = self.kernels.program.symbols
-        prepared: dict[tuple[Any, ...], tuple[Content, dict[str, np.ndarray], dict[str, int]]] = {}
-        number = 0
-        for position in np.ndindex(*batch):
-            given = [e.coefficients[c.name] for c in self.coefficients]
-            shared = tuple(_clipped(position, c.shape) for c in given)
-            if shared not in prepared:
-                values = [_of(c, position) for c in given]
-                arrays = {
-                    c.name: with_halo(c, v, symbols, self.grid)
-                    for c, v in zip(self.coefficients, values, strict=True)
-                }
-                found = {
-                    c.name: exponent(v) for c, v in zip(self.coefficients, values, strict=True)
-                }
-                sizes = {name: size for name, size in found.items() if size is not None}
-                prepared[shared] = (Content(values), arrays, sizes)
-            content, arrays, sizes = prepared[shared]
-            gain = self._gains.of(self.inputs, sizes)
-            for shot in range(e.source.shape[-3]):
-                source = _of(e.source, position)[shot]
-                weights = None if e.weights is None else _of(e.weights, position)[shot]
-                of_samples = exponent(source) or 0
-                of_weights = 0 if weights is None else exponent(weights) or 0
-                if weights is None:
-                    of_samples += gain
-                else:
-                    of_weights += gain
-                yield Task(
-                    number=number,
-                    batch=position,
-                    index=(*position, shot),
-                    content=content,
-                    coefficients=arrays,
-                    source=scaled(source, -of_samples),
-                    source_positions=_of(e.source_positions, position)[shot],
-                    receiver_positions=_of(e.receiver_positions, position)[shot],
-                    sizes=sizes,
-                    of_samples=of_samples,
-                    weights=None if weights is None else scaled(weights, -of_weights),
-                    of_weights=of_weights,
-                )
-                number += 1
-
     def _power_of_residual(self, task: Task, residual: np.ndarray) -> int:
         """The adjoint run is made with residuals times two to minus this power."""
-        gain = self._adjoint_gains.of(self.kernels.program.transposed.inputs, task.sizes)
+        inputs = self.kernels.program.transposed.inputs
+        gain = self._tasks.gain(inputs, task.setup, task.medium, back=True)
         return (exponent(residual) or 0) + gain
-
-    @cached_property
-    def _adjoint_gains(self) -> Gains:
-        return Gains(self.kernels.program.transposed, self.grid.dt)
 
     def _each(
         self,
@@ -349,9 +281,9 @@ class Solver(AbstractSolver):
         """Visit all shots, side by side, and take what each visit finds."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
-        share = max(1, min(share, int(np.prod(self.grid.shape)) // POINTS_PER_THREAD))
         for task in tasks:
-            task.threads = share
+            points = int(np.prod(task.setup.domain.shape))
+            task.threads = max(1, min(share, points // POINTS_PER_THREAD))
         visits().each(tasks, visit, take, min(threads, max(1, len(tasks))))
         STORE.trim(self.settings.memory_budget)
 
@@ -369,65 +301,78 @@ class Solver(AbstractSolver):
     @cached_property
     def _bytes_of_shot(self) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
-        system, itemsize = self.kernels.program.system, np.dtype(self.grid.dtype).itemsize
+        system, itemsize = self.kernels.program.system, np.dtype(self.domain.dtype).itemsize
         buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
         return (
             buffers
-            * int(np.prod([n + 2 * system.symbols.space_order for n in self.grid.shape]))
+            * int(np.prod([n + 2 * system.symbols.space_order for n in self.domain.shape]))
             * itemsize
         )
 
     def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
+        setup = task.setup
+        receivers = {
+            p.name: self._placement(p, setup.domain, setup.receivers, receiver_slopes)
+            for p in self.outputs
+        }
         return Shot(
             self.kernels,
-            self.grid,
-            task.coefficients,
-            self._profiles,
+            setup.domain,
+            setup.clock,
+            task.medium.arrays(setup),
+            self._profiles_of(setup.domain),
             self._entries(task, source_slopes),
-            {
-                p.name: self._geometry(p, task.receiver_positions, receiver_slopes)
-                for p in self.outputs
-            },
+            receivers,
             task.threads,
         )
 
-    def _entries(self, task: Task, slopes: bool) -> dict[str, Geometry | Extent]:
+    def _profiles_of(self, domain: Domain) -> dict[str, np.ndarray]:
+        """The functions of one dimension of a domain's boundary, as kernels take them."""
+        key = domain.boundary
+        if key not in self._profiles:
+            made = {}
+            for symbol in self.kernels.program.symbols.profiles:
+                values = domain.profiles[symbol.name]
+                array = zeros(allocated(symbol, values.shape, domain.dtype), domain.dtype)
+                array[interior(symbol, values.shape)] = values
+                made[symbol.name] = array
+            self._profiles[key] = made
+        return self._profiles[key]
+
+    def _entries(self, task: Task, slopes: bool) -> dict[str, Placement | Extent]:
         """Where the samples of each input enter."""
+        domain, sources = task.setup.domain, task.setup.sources
         if task.weights is None:
-            return {p.name: self._geometry(p, task.source_positions, slopes) for p in self.inputs}
-        extent = Extent(self.kernels.program.symbols, self.grid, self.inputs, task.weights)
+            return {p.name: self._placement(p, domain, sources, slopes) for p in self.inputs}
+        extent = Extent(self.kernels.program.symbols, domain, self.inputs, task.weights)
         return {p.name: extent for p in self.inputs}
 
-    def _geometry(self, port: Port, positions: np.ndarray, slopes: bool) -> Geometry:
+    def _placement(
+        self, port: Port, domain: Domain, positions: np.ndarray, slopes: bool
+    ) -> Placement:
         """The kernel arrays of a set of points; surveys shoot into the same spread again and
         again."""
-        key = (port.name, slopes, positions.shape, positions.tobytes())
-        geometry = self._geometries.get(key)
-        if geometry is None:
-            if len(self._geometries) >= GEOMETRIES:
-                self._geometries.clear()
-            geometry = Geometry(self.kernels.program.symbols, self.grid, port, positions, slopes)
-            self._geometries[key] = geometry
-        return geometry
+        key = (port.name, slopes, domain.shape, domain.origin, positions.shape, positions.tobytes())
+        placement = self._placements.get(key)
+        if placement is None:
+            if self._placed > PLACED:
+                self._placements.clear()
+                self._placed = 0
+            symbols = self.kernels.program.symbols
+            placement = Placement(symbols, domain, port, positions, slopes)
+            self._placements[key] = placement
+            self._placed += placement.count
+        return placement
 
     # ---------------------------------------------------------------- histories
 
-    def _key(self, task: Task, recording: Recording) -> tuple[Any, ...]:
-        """Everything that determines a history: scheme and grid by identity, the rest by
-        content."""
-        if task.key is None or task.key[0] != recording:
-            weights = () if task.weights is None else (task.weights,)
-            content = Content((task.source, task.source_positions, *weights))
-            task.key = (recording, self.kernels, self.grid.identity, task.content, content)
-        return task.key
-
     def _background(self, task: Task, recording: Recording) -> Hashable:
         """What the keys of all shots over the same model have in common."""
-        return self._key(task, recording)[:-1]
+        return task.history(recording, self.kernels)[:-1]
 
     def _find(self, task: Task, recording: Recording) -> Kept | None:
         """A shot's history in the memo, pinned."""
-        found = STORE.find(self._key(task, recording))
+        found = STORE.find(task.history(recording, self.kernels))
         if found is not None:
             task.key = found.key  # the same object from now on: no more comparing of contents
         return found
@@ -493,8 +438,8 @@ class Solver(AbstractSolver):
             if buffers is not kept:
                 STORE.release(buffers)
         if kept is not None:
-            kept.recorded = {(slopes, task.receiver_positions.tobytes()): recorded}
-            STORE.keep(self._key(task, recording), kept)
+            kept.recorded = {(slopes, task.setup.receivers.tobytes()): recorded}
+            STORE.keep(task.history(recording, self.kernels), kept)
         return kept, recorded
 
     def _run_forward(self, task: Task, slopes: bool) -> np.ndarray:
@@ -513,11 +458,11 @@ class Solver(AbstractSolver):
         known = self._find(task, recording)
         if known is None:
             return None
-        by = (slopes, task.receiver_positions.tobytes())
+        by = (slopes, task.setup.receivers.tobytes())
         recorded = None if known.used else known.recorded.get(by)
         STORE.release(known)
         if recorded is None:
-            STORE.drop(self._key(task, recording))
+            STORE.drop(task.history(recording, self.kernels))
         return recorded
 
     def _replayed(
@@ -536,7 +481,7 @@ class Solver(AbstractSolver):
         if kept is None and history.keeps:
             with suppress(_NoRoom):
                 kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
-        steps = self.grid.steps + steps_beyond(recording.every)
+        steps = task.setup.clock.steps + steps_beyond(recording.every)
         memory, shots = self.settings.memory_budget, self.settings.worker_threads
         rerun = Rerun(steps, partial(self._running, task, recording), memory, shots)
         try:
@@ -554,141 +499,3 @@ class Solver(AbstractSolver):
 
 class _NoRoom(Exception):
     """A history does not fit."""
-
-
-@dataclass
-class _Found:
-    """What one adjoint run of a shot finds.
-
-    Attributes:
-        power: its residuals were those given, times two to minus this power.
-        gradients: of coefficients, with halo; None if there are none.
-        weights: the gradient of the weights of an extended source.
-        read: what was read where sources enter: see `AdjointRun.read`.
-    """
-
-    power: int
-    gradients: list[np.ndarray] | None
-    weights: np.ndarray | None
-    read: np.ndarray | None
-
-
-class _Sums:
-    """The results of an adjoint call, as shot by shot they come in.
-
-    Args:
-        solver: whose they are.
-        batch: the shape of the batch.
-        e: the experiment.
-        recording: the coefficients whose gradients are asked for.
-        asked: what else is.
-        strongest: the power of two of the strongest shot of each batch element that has one.
-    """
-
-    def __init__(
-        self,
-        solver: Solver,
-        batch: tuple[int, ...],
-        e: Experiment,
-        recording: Recording | None,
-        asked: Asked,
-        strongest: Mapping[tuple[int, ...], int],
-    ) -> None:
-        self._solver, self._grid, self._strongest = solver, solver.grid, strongest
-        grid, shots, axes = solver.grid, e.source.shape[-3], len(solver.grid.shape)
-        self._names = recording.coefficients if recording else ()
-        self._chosen = [c for c in solver.coefficients if c.name in self._names]
-        self._batch, self._sources = batch, e.source.shape[-2]
-        self._trees = {p: TreeSum(shots, _add_gradients) for p in np.ndindex(*batch)}
-        rows = (*batch, shots, self._sources)
-        dtype = grid.dtype
-        self._weights = self._wavelet = self._moved = None
-        if asked.weights:
-            self._weights = np.empty((*batch, shots, *grid.shape), dtype)
-        if asked.wavelet:
-            self._wavelet = np.empty((*rows, grid.steps), dtype)
-        if asked.sources:
-            self._moved = np.empty((*rows, axes, grid.steps), dtype)
-        self._peaks: dict[str, dict[int, tuple[float, int]]] = {"read": {}, "weights": {}}
-
-    def take(self, task: Task, found: list[_Found]) -> None:
-        """Add what the runs of a shot found."""
-        for run in found:
-            if run.gradients is not None:
-                relative = task.power + run.power - self._strongest.get(task.batch, LARGE)
-                parts = run.gradients
-                if relative:
-                    for part in parts:
-                        part[...] = scaled(part, relative)
-                self._trees[task.batch].put(task.index[-1], parts)
-            if self._weights is not None and run.weights is not None:
-                power = task.of_samples + run.power
-                self._peaks["weights"][task.number] = peak_of(run.weights), power
-                self._weights[task.index] = scaled(run.weights, power)
-            if run.read is not None:
-                self._take_read(task, run.read, task.of_weights + run.power)
-
-    def _take_read(self, task: Task, read: np.ndarray, power: int) -> None:
-        sources = self._sources
-        self._peaks["read"][task.number] = peak_of(read[:, :sources]), power
-        read = scaled(read, power)
-        if self._wavelet is not None:
-            self._wavelet[task.index] = read[:, :sources].T
-        if self._moved is not None:
-            axes = len(self._grid.shape)
-            self._moved[task.index] = _by_axis(read[:, sources:], sources, axes)
-
-    def finished(self) -> Gradients:
-        """All of it.
-
-        Raises:
-            FloatingPointError: something is too large or too small for its type.
-        """
-        dtype = self._grid.dtype
-        gradients = {c.name: self._gradient(n, c) for n, c in enumerate(self._chosen)}
-        for tree in self._trees.values():
-            for part in tree.total or ():
-                POOL.give("gradient", part)
-        check_range(self._peaks["read"].values(), dtype, "the adjoint wavelets", WEAK)
-        what = "the gradients of the weights"
-        check_range(self._peaks["weights"].values(), dtype, what, SMALL)
-        return Gradients(gradients, self._wavelet, self._weights, self._moved)
-
-    def _gradient(self, number: int, c: Any) -> np.ndarray:
-        """That of one coefficient."""
-        grid = self._grid
-        gradient = np.zeros((*self._batch, *grid.shape), grid.dtype)
-        inside = interior(c, grid.shape)
-        for position, tree in self._trees.items():
-            if tree.total is not None:
-                gradient[position] = tree.total[number][inside]
-        symbols = self._solver.kernels.program.symbols
-        if symbols.ghosts:
-            gradient *= cell_shares(c, symbols, grid.shape[-1])
-        known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]
-        check_range(known, grid.dtype, f"the gradients of the coefficient {c.name}", SMALL)
-        for at, power in self._strongest.items():
-            gradient[at] = scaled(gradient[at], power)
-        return gradient
-
-
-def _add_gradients(total: list[np.ndarray], more: list[np.ndarray]) -> list[np.ndarray]:
-    """The sum of two lists of gradients; the memory of the second is used again."""
-    for a, b in zip(total, more, strict=True):
-        a += b
-        POOL.give("gradient", b)
-    return total
-
-
-def _by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:
-    """From (step, axis and point, padding) to (point, axis, step)."""
-    return samples[:, : axes * points].reshape(-1, axes, points).transpose(2, 1, 0)
-
-
-def _of(array: np.ndarray, position: tuple[int, ...]) -> np.ndarray:
-    """The batch element at a position; axes of length 1 are shared."""
-    return array[_clipped(position, array.shape)]
-
-
-def _clipped(position: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(min(p, n - 1) for p, n in zip(position, shape, strict=False))

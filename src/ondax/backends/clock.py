@@ -1,10 +1,9 @@
-"""The numbers of one run: grid, steps and layer, as the kernels see them."""
+"""The clock of a run: its steps, and the samples that are recorded on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,44 +12,22 @@ HALF_STEP_BACK = (5 / 16, 15 / 16, -5 / 16, 1 / 16)
 newest two: the cubic through them, exact to fourth order."""
 
 
-@dataclass(eq=False)
-class Discretisation:
-    """A padded grid and a number of time steps.
+@dataclass(frozen=True)
+class Clock:
+    """A number of time steps, and when samples are taken.
 
     Attributes:
-        shape: points per axis, absorbing layer included.
-        spacing: metres per axis.
-        origin: coordinates of the padded grid's first node, metres.
         dt: internal time step, s.
         steps: number of time steps.
         record_every: samples are recorded, and residuals injected, at every `record_every`-th step.
-        interpolation: "sinc" or "linear".
-        dtype: "float32" or "float64".
-        profiles: one-dimensional functions of the boundary, by name.
-        strips: points in the strip along one edge, by axis name and "low" or "high", where fields
-            may be confined to it.
         late: for each output port, whether what it reads holds half a step after the time of a
             sample.
     """
 
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    origin: tuple[float, ...]
     dt: float
     steps: int
-    record_every: int
-    interpolation: str
-    dtype: str
-    profiles: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    strips: dict[tuple[str, str], int] = field(default_factory=dict)
+    record_every: int = 1
     late: tuple[bool, ...] = (False,)
-
-    @cached_property
-    def identity(self) -> Hashable:
-        """Equal for grids on which the same experiment gives the same wavefields."""
-        profiles = tuple((name, values.tobytes()) for name, values in sorted(self.profiles.items()))
-        numbers = (self.shape, self.spacing, self.origin, self.dt, self.steps)
-        return (*numbers, self.interpolation, self.dtype, profiles)
 
     @property
     def samples(self) -> int:

@@ -1,0 +1,138 @@
+"""Where functions lie in memory: boxes of the domain with halos, and histories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...histories.base import Recording
+from ...histories.buffers import Layout, Stored, row_length, zeros
+from ...scheme.symbols import Spatial, Symbols
+from ...scheme.terms import location
+from ..domain import Domain
+from .kernels import Kernels
+
+
+def space_halo(function: Spatial) -> tuple[int, ...]:
+    """Halo points on each side of the space axes."""
+    return tuple(
+        h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space
+    )
+
+
+@dataclass(frozen=True)
+class Box:
+    """The part of the grid where a function is stored.
+
+    Attributes:
+        starts: first grid point along each axis.
+        shape: number of points.
+    """
+
+    starts: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def box(function: Spatial, symbols: Symbols, domain: Domain) -> Box:
+    """Where a function is stored: everywhere, or in the strips that it is confined to."""
+    starts, shape = [0] * len(domain.shape), list(domain.shape)
+    for axis, side in symbols.traits_of(function).region:
+        i = symbols.axes.index(axis)
+        if side == "high":
+            per_line = row_length(
+                1, domain.dtype
+            )  # rows must start aligned, seen from the whole grid
+            starts[i] = (domain.shape[i] - domain.strips[axis, side]) // per_line * per_line
+            shape[i] = domain.shape[i] - starts[i]
+        else:
+            shape[i] = domain.strips[axis, side]
+    return Box(tuple(starts), tuple(shape))
+
+
+def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
+    """Shape of a function stored at so many points, halo included, rows aligned."""
+    padded = [n + 2 * h for n, h in zip(shape, space_halo(function), strict=True)]
+    return (*padded[:-1], row_length(padded[-1], dtype))
+
+
+def shift(function: Spatial, symbols: Symbols, domain: Domain, array: np.ndarray) -> int:
+    """Bytes from the (imaginary) element of the whole grid's first point to a stored array's first
+    element."""
+    starts = box(function, symbols, domain).starts
+    return -sum(
+        start * stride for start, stride in zip(starts, array.strides[-len(starts) :], strict=True)
+    )
+
+
+def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
+
+
+def with_halo(
+    function: Spatial, values: np.ndarray, symbols: Symbols, domain: Domain
+) -> np.ndarray:
+    """A coefficient as kernels take it: zero in its halo, but for mirror images above a free
+    surface."""
+    array = zeros(allocated(function, values.shape, domain.dtype), domain.dtype)
+    array[interior(function, values.shape)] = values
+    if symbols.ghosts:
+        reflect(function, array, symbols.traits_of(function).image, symbols)
+    return array
+
+
+def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Symbols) -> None:
+    """Fill the rows above a free surface of what is stored with its halo, as kernels do with what
+    they compute (see `mirrored`)."""
+    (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
+    if image is not None and rows:
+        first = rows if half else rows + 1
+        array[..., :rows] = image * array[..., first : first + rows][..., ::-1]
+
+
+def history_layout(
+    kernels: Kernels, recording: Recording, domain: Domain, first: int, last: int
+) -> Layout:
+    """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that
+    gradients read."""
+    layout = []
+    symbols = kernels.program.symbols
+    for quantity in kernels.coupling(recording).quantities:
+        name = quantity.symbol.name
+        slots = _slots(quantity.at_next, recording.every, first, last)
+        stored = box(quantity.symbol, symbols, domain)
+        shape = (slots, *allocated(quantity.symbol, stored.shape, domain.dtype))
+        halo = space_halo(quantity.symbol)
+        region = sorted(symbols.traits_of(quantity.symbol).region)
+        strips = tuple((end, domain.strips[end]) for end in region)
+        place = (stored.starts, stored.shape, strips)
+        layout.append(Stored(name, shape, domain.dtype, halo, symbols.ghosts, place))
+    return tuple(layout)
+
+
+def _slots(at_next: bool, every: int, first: int, last: int) -> int:
+    if at_next:
+        return last - first + 3  # from the field at first - 1 to one zero slot after the last
+    if every > 1:
+        return (last - 1) // every - (first // every) + 1
+    return last - first + 1  # one zero slot after the last
+
+
+def history_offsets(
+    kernels: Kernels,
+    recording: Recording,
+    domain: Domain,
+    arrays: Mapping[str, np.ndarray],
+    first: int,
+) -> dict[str, int]:
+    """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
+    offsets = {}
+    for quantity in kernels.coupling(recording).quantities:
+        first_slot = first - 1 if quantity.at_next else first // recording.every
+        array = arrays[quantity.symbol.name]
+        offsets[quantity.symbol.name] = -first_slot * array[0].nbytes
+        offsets[quantity.symbol.name] += shift(
+            quantity.symbol, kernels.program.symbols, domain, array
+        )
+    return offsets

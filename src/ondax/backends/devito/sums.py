@@ -1,0 +1,206 @@
+"""The results of an adjoint call, as shot by shot they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...calculus.images import cell_shares
+from ...calculus.program import Program
+from ...histories.base import Recording
+from ...histories.buffers import POOL
+from ...scheme.symbols import Spatial
+from ..base import Asked, Experiment, Gradients
+from ..clock import Clock
+from ..domain import Domain
+from ..scaling import LARGE, SMALL, WEAK, check_range, peak_of, scaled
+from ..setups import Position
+from ..workers import TreeSum
+from .layout import interior
+from .tasks import Task, part
+
+
+@dataclass
+class Found:
+    """What one adjoint run of a shot finds.
+
+    Attributes:
+        power: its residuals were those given, times two to minus this power.
+        gradients: of coefficients, as kernels make them; None if there are none.
+        weights: the gradient of the weights of an extended source.
+        read: what was read where sources enter: see `AdjointRun.read`.
+    """
+
+    power: int
+    gradients: list[np.ndarray] | None
+    weights: np.ndarray | None
+    read: np.ndarray | None
+
+
+class Patch:
+    """Gradients of coefficients on a part of the domain.
+
+    Args:
+        start: its first point.
+        parts: one for each coefficient.
+        borrowed: the arrays from the pool that they are views of.
+    """
+
+    def __init__(
+        self, start: Position, parts: list[np.ndarray], borrowed: Sequence[np.ndarray] = ()
+    ) -> None:
+        self.start, self.parts, self._borrowed = start, parts, borrowed
+
+    def give_back(self) -> None:
+        """Hand memory of the pool back to it."""
+        for array in self._borrowed:
+            POOL.give("gradient", array)
+        self._borrowed = ()
+
+    def plus(self, other: Patch) -> Patch:
+        """The sum, in the memory of this patch where both are in the same place; else on the
+        smallest box that holds both. The other's memory is given back."""
+        total = self
+        if (self.start, self._shape) != (other.start, other._shape):
+            low, high = zip(*(self._ends, other._ends), strict=True)
+            start = tuple(np.min(low, axis=0).tolist())
+            shape = tuple((np.max(high, axis=0) - start).tolist())
+            total = Patch(start, [np.zeros(shape, p.dtype) for p in self.parts])
+            total._add(self)
+            self.give_back()
+        total._add(other)
+        other.give_back()
+        return total
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.parts[0].shape
+
+    @property
+    def _ends(self) -> tuple[Position, Position]:
+        """The first point along each axis, and one past the last."""
+        return self.start, tuple(i + n for i, n in zip(self.start, self._shape, strict=True))
+
+    def inside(self, other: Patch) -> tuple[slice, ...]:
+        """Where it lies in a patch that holds it."""
+        first = tuple(i - j for i, j in zip(self.start, other.start, strict=True))
+        return part(first, self._shape)
+
+    def _add(self, other: Patch) -> None:
+        where = other.inside(self)
+        for a, b in zip(self.parts, other.parts, strict=True):
+            a[where] += b
+
+
+class Sums:
+    """The results of an adjoint call.
+
+    Args:
+        program: what is run.
+        domain: that coefficients are given on.
+        clock: of the longest shot.
+        batch: the shape of the batch.
+        e: the experiment.
+        recording: the coefficients whose gradients are asked for.
+        asked: what else is.
+        strongest: the power of two of the strongest shot of each batch element that has one.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        domain: Domain,
+        clock: Clock,
+        batch: Position,
+        e: Experiment,
+        recording: Recording | None,
+        asked: Asked,
+        strongest: Mapping[Position, int],
+    ) -> None:
+        self._symbols, self._domain, self._strongest = program.symbols, domain, strongest
+        names = recording.coefficients if recording else ()
+        self._chosen = [c for c in program.system.coefficients if c.name in names]
+        self._batch = batch
+        shots = e.setups.shots
+        self._trees = {p: TreeSum(shots, Patch.plus) for p in np.ndindex(*batch)}
+        rows = (*batch, shots, len(program.system.inputs) * e.setups.sources)
+        dtype, axes = domain.dtype, len(domain.shape)
+        self._weights = self._wavelet = self._moved = None
+        if asked.weights:
+            self._weights = np.empty((*batch, shots, *domain.shape), dtype)
+        if asked.wavelet:
+            self._wavelet = np.zeros((*rows, clock.steps), dtype)
+        if asked.sources:
+            self._moved = np.zeros((*rows, axes, clock.steps), dtype)
+        self._peaks: dict[str, dict[int, tuple[float, int]]] = {"read": {}, "weights": {}}
+
+    def take(self, task: Task, found: list[Found]) -> None:
+        """Add what the runs of a shot found."""
+        for run in found:
+            if run.gradients is not None:
+                relative = task.power + run.power - self._strongest.get(task.batch, LARGE)
+                self._trees[task.batch].put(task.index[-1], self._patch(task, run, relative))
+            if self._weights is not None and run.weights is not None:
+                power = task.of_samples + run.power
+                self._peaks["weights"][task.number] = peak_of(run.weights), power
+                self._weights[task.index] = scaled(run.weights, power)
+            if run.read is not None:
+                self._take_read(task, run.read, task.of_weights + run.power)
+
+    def _patch(self, task: Task, run: Found, power: int) -> Patch:
+        """The gradients of one shot, times a power of two."""
+        arrays, shape = run.gradients or [], task.setup.domain.shape
+        parts = [array[interior(c, shape)] for c, array in zip(self._chosen, arrays, strict=True)]
+        if power:
+            for values in parts:
+                values[...] = scaled(values, power)
+        return Patch(task.setup.start, parts, arrays)
+
+    def _take_read(self, task: Task, read: np.ndarray, power: int) -> None:
+        sources = len(task.source)
+        self._peaks["read"][task.number] = peak_of(read[:, :sources]), power
+        read = scaled(read, power)
+        if self._wavelet is not None:
+            self._wavelet[task.index][task.into, : len(read)] = read[:, :sources].T
+        if self._moved is not None:
+            moved = by_axis(read[:, sources:], sources, len(self._domain.shape))
+            self._moved[task.index][task.into, :, : len(read)] = moved
+
+    def finished(self) -> Gradients:
+        """All of it.
+
+        Raises:
+            FloatingPointError: something is too large or too small for its type.
+        """
+        dtype = self._domain.dtype
+        gradients = {c.name: self._gradient(n, c) for n, c in enumerate(self._chosen)}
+        for tree in self._trees.values():
+            if tree.total is not None:
+                tree.total.give_back()
+        check_range(self._peaks["read"].values(), dtype, "the adjoint wavelets", WEAK)
+        what = "the gradients of the weights"
+        check_range(self._peaks["weights"].values(), dtype, what, SMALL)
+        return Gradients(gradients, self._wavelet, self._weights, self._moved)
+
+    def _gradient(self, number: int, c: Spatial) -> np.ndarray:
+        """That of one coefficient."""
+        shape, dtype = self._domain.shape, self._domain.dtype
+        gradient = np.zeros((*self._batch, *shape), dtype)
+        for position, tree in self._trees.items():
+            if tree.total is not None:
+                values = tree.total.parts[number]
+                gradient[position][part(tree.total.start, values.shape)] = values
+        if self._symbols.ghosts:
+            gradient *= cell_shares(c, self._symbols, shape[-1])
+        known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]
+        check_range(known, dtype, f"the gradients of the coefficient {c.name}", SMALL)
+        for at, power in self._strongest.items():
+            gradient[at] = scaled(gradient[at], power)
+        return gradient
+
+
+def by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:
+    """From (step, axis and point, padding) to (point, axis, step)."""
+    return samples[:, : axes * points].reshape(-1, axes, points).transpose(2, 1, 0)

@@ -1,0 +1,203 @@
+"""One shot's work, prepared: its medium and its samples, scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...calculus.program import Program
+from ...histories.base import Recording
+from ...histories.store import Content
+from ..base import Experiment
+from ..domain import Domain
+from ..scaling import Gains, exponent, scaled
+from ..setups import Position, Setup, clipped, element
+from .layout import with_halo
+
+
+class Medium:
+    """The coefficients of one batch element, which all its shots share.
+
+    Args:
+        program: what is run.
+        domain: that the coefficients are given on.
+        values: of each coefficient, by name, on that domain.
+
+    Attributes:
+        content: what tells it from other media.
+        sizes: the binary exponent of each coefficient that is not zero, by name.
+    """
+
+    def __init__(self, program: Program, domain: Domain, values: Mapping[str, np.ndarray]) -> None:
+        self._symbols, self._domain, self._values = program.symbols, domain, values
+        self._chosen = program.system.coefficients
+        self.content = Content(list(values.values()))
+        found = {name: exponent(v) for name, v in values.items()}
+        self.sizes = {name: size for name, size in found.items() if size is not None}
+        self._whole = self._with_halos(domain, (0,) * len(domain.shape))
+
+    def arrays(self, setup: Setup) -> dict[str, np.ndarray]:
+        """The coefficients as kernels take them, on a shot's domain."""
+        if setup.domain is self._domain:
+            return self._whole
+        return self._with_halos(setup.domain, setup.start)
+
+    def _with_halos(self, domain: Domain, start: Position) -> dict[str, np.ndarray]:
+        inside = part(start, domain.shape)
+        return {
+            c.name: with_halo(c, self._values[c.name][inside], self._symbols, domain)
+            for c in self._chosen
+        }
+
+
+def part(start: Position, shape: Position) -> tuple[slice, ...]:
+    """So many points from a first one."""
+    return tuple(slice(first, first + n) for first, n in zip(start, shape, strict=True))
+
+
+def live(ports: int, most: int, points: int) -> Any:
+    """Which rows of arrays (port and point, ...), made for the most points of any shot, are those
+    of a shot with fewer."""
+    if points == most:
+        return slice(None)
+    return (np.arange(ports)[:, None] * most + np.arange(points)).ravel()
+
+
+@dataclass
+class Task:
+    """One shot of one batch element, scaled so that the samples of its sources, and its wavefields,
+    are of size one.
+
+    Attributes:
+        number: of the task.
+        index: of the shot in results, (*batch, shot).
+        setup: where the shot is.
+        medium: that it is shot in.
+        into: the rows of its sources, in arrays of all shots; see `live`.
+        out: those of its receivers.
+        source: samples, times `2**-of_samples`, (port and source, step).
+        weights: of extended sources, times `2**-of_weights`.
+        threads: of its kernels.
+        key: of its history, once it is known.
+        company: the backgrounds of all tasks that run together.
+    """
+
+    number: int
+    index: Position
+    setup: Setup
+    medium: Medium
+    into: Any
+    out: Any
+    source: np.ndarray
+    of_samples: int = 0
+    weights: np.ndarray | None = None
+    of_weights: int = 0
+    threads: int = 1
+    key: tuple[Any, ...] | None = None
+    company: frozenset[Hashable] = field(default=frozenset(), repr=False)
+
+    @property
+    def batch(self) -> Position:
+        """The batch element."""
+        return self.index[:-1]
+
+    @property
+    def power(self) -> int:
+        """Wavefields and traces are those of the run times two to this power."""
+        return self.of_samples + self.of_weights
+
+    def history(self, recording: Recording, kernels: Any) -> tuple[Any, ...]:
+        """The key of its history, everything that determines it: scheme and medium first, which
+        shots have in common, then what is the shot's own; the rest by content."""
+        if self.key is None or self.key[0] != recording:
+            weights = () if self.weights is None else (self.weights,)
+            own = Content((self.source, self.setup.sources, *weights))
+            clock, domain = self.setup.clock, self.setup.domain
+            shot = (domain.identity, clock.dt, clock.steps, own)
+            self.key = (recording, kernels, self.medium.content, shot)
+        return self.key
+
+
+class Tasks:
+    """What makes tasks of an experiment.
+
+    Args:
+        program: what is run.
+        domain: that coefficients are given on.
+    """
+
+    def __init__(self, program: Program, domain: Domain) -> None:
+        self._program, self._domain = program, domain
+        self._gains: dict[tuple[bool, float], Gains] = {}
+
+    def of(self, batch: Position, e: Experiment) -> Iterator[Task]:
+        """One task per shot of every batch element; elements with the same coefficients share their
+        medium."""
+        system = self._program.system
+        media: dict[Any, Medium] = {}
+        number = 0
+        for position in np.ndindex(*batch):
+            given = {c.name: e.coefficients[c.name] for c in system.coefficients}
+            shared = tuple(clipped(position, c.shape) for c in given.values())
+            if shared not in media:
+                values = {name: element(c, position) for name, c in given.items()}
+                media[shared] = Medium(self._program, self._domain, values)
+            samples = element(e.source, position)
+            for shot in range(e.setups.shots):
+                setup, medium = e.setups.of(position, shot), media[shared]
+                yield self._task(number, (*position, shot), e, setup, medium, samples)
+                number += 1
+
+    def _task(
+        self,
+        number: int,
+        index: Position,
+        e: Experiment,
+        setup: Setup,
+        medium: Medium,
+        samples: np.ndarray,
+    ) -> Task:
+        system, (*position, shot) = self._program.system, index
+        weights = None if e.weights is None else element(e.weights, tuple(position))[shot]
+        sources = len(setup.sources) if weights is None else 1
+        into = live(len(system.inputs), e.setups.sources, sources)
+        out = live(len(system.outputs), e.setups.receivers, len(setup.receivers))
+        source = samples[min(shot, len(samples) - 1)][into, : setup.clock.steps]
+        of_samples = exponent(source) or 0
+        of_weights = 0 if weights is None else exponent(weights) or 0
+        gain = self.gain(system.inputs, setup, medium)
+        if weights is None:
+            of_samples += gain
+        else:
+            of_weights += gain
+        return Task(
+            number=number,
+            index=index,
+            setup=setup,
+            medium=medium,
+            into=into,
+            out=out,
+            source=scaled(source, -of_samples),
+            of_samples=of_samples,
+            weights=None if weights is None else scaled(weights, -of_weights),
+            of_weights=of_weights,
+        )
+
+    def gain(self, ports: Sequence[Any], setup: Setup, medium: Medium, back: bool = False) -> int:
+        """How much samples of size one change the fields that they are fed to, as a binary
+        exponent; see `Gains`.
+
+        Args:
+            ports: inputs of the scheme.
+            setup: of the shot.
+            medium: that it is shot in.
+            back: the scheme is the transposed one.
+        """
+        key = (back, setup.clock.dt)
+        if key not in self._gains:
+            system = self._program.transposed if back else self._program.system
+            self._gains[key] = Gains(system, setup.clock.dt)
+        return self._gains[key].of(ports, medium.sizes)
