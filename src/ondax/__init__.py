@@ -33,6 +33,7 @@ from .equations.viscoacoustic import Viscoacoustic as Viscoacoustic
 from .equations.vti import VTI as VTI
 from .grid import Grid as Grid
 from .histories.buffers import release_memory as release_memory
+from .points import Extended as Extended
 from .propagator import Propagator as Propagator
 from .scheme.symbols import EVEN as EVEN
 from .scheme.symbols import ODD as ODD
@@ -42,10 +43,14 @@ from .scheme.system import System as System
 from .scheme.system import Update as Update
 from .scheme.terms import EquationError as EquationError
 from .second_order import hvp as hvp
+from .spreads import carpet as carpet
+from .spreads import line as line
+from .spreads import ocean_bottom as ocean_bottom
+from .spreads import streamer as streamer
+from .spreads import vsp as vsp
 from .stability.layering import GrowthInLayers as GrowthInLayers
-from .survey import Extended as Extended
+from .survey import ReceiversDropped as ReceiversDropped
 from .survey import Survey as Survey
-from .survey import line as line
 from .testing import dot_test as dot_test
 from .wavelets import gaussian as gaussian
 from .wavelets import klauder as klauder

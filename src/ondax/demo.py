@@ -16,7 +16,8 @@ from .inversion import FWIResult, fwi
 from .misfits import least_squares
 from .plotting import figure, gather, section
 from .propagator import Propagator
-from .survey import Survey, line
+from .spreads import line
+from .survey import Survey
 from .wavelets import ricker
 
 SHOTS, BATCH, RECEIVERS = 20, 4, 201

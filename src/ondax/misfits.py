@@ -4,9 +4,15 @@ Each is a plain JAX function, `misfit(predicted, observed) -> scalar`. Traces ha
 (..., time), and misfits of traces are summed over all other axes. Bind further arguments by
 `functools.partial(huber, threshold=0.1)`. Any function of this form is a misfit for `fwi`. Values
 and gradients are finite for finite traces, also for dead ones (all samples zero).
+
+Where a survey's traces have weights (`Survey(trace_weights=...)`, and zeros where shots have fewer
+receivers than others), a misfit is given predicted and observed traces times their weights. A
+misfit with an argument `weights` is given the weights too, (shot, [component,] receiver): those
+that do not depend on the size of traces need them.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +24,7 @@ from jaxtyping import Array, Float
 from ._validate import positive
 
 Traces = Float[Array | np.ndarray, "*batch time"]
+Weights = Float[Array | np.ndarray, "*batch"]
 Scalar = Float[Array, ""]
 Misfit = TypeVar("Misfit", bound=Callable[..., Any])
 
@@ -45,6 +52,31 @@ def sums_over_shots(misfit: Any) -> bool:
     if mark is None and isinstance(inner, functools.partial):
         return sums_over_shots(inner.func)
     return mark is inner
+
+
+def takes_weights(misfit: Callable[..., Any]) -> bool:
+    """Has a misfit an argument for the weights of traces?"""
+    try:
+        return "weights" in inspect.signature(misfit).parameters
+    except (TypeError, ValueError):  # it cannot be told
+        return False
+
+
+def of_weighted(
+    misfit: Callable[..., Any],
+    predicted: Float[Array, "shot *components receiver time"],
+    observed: Float[Array, "shot *components receiver time"],
+    weights: Float[Array, "shot receiver"] | None,
+) -> Any:
+    """A misfit of traces times their weights; None stands for 1. A trace of weight 0 counts for
+    nothing, whatever its samples are."""
+    if weights is None:
+        return misfit(predicted, observed)
+    batch = predicted.shape[:-1]
+    w = jnp.broadcast_to(weights.reshape(len(weights), *(1,) * (len(batch) - 2), -1), batch)
+    w = w.astype(predicted.dtype)
+    both = [jnp.where(w[..., None] == 0.0, 0.0, t) * w[..., None] for t in (predicted, observed)]
+    return misfit(*both, weights=w) if takes_weights(misfit) else misfit(*both)
 
 
 @per_shot
@@ -83,14 +115,22 @@ def huber(predicted: Traces, observed: Traces, *, threshold: float) -> Scalar:
 
 
 @per_shot
-def global_correlation(predicted: Traces, observed: Traces) -> Scalar:
+def global_correlation(
+    predicted: Traces, observed: Traces, *, weights: Weights | None = None
+) -> Scalar:
     """One minus the normalised zero-lag cross-correlation, `sum(1 - <p, o> / (|p| |o|))` over
     traces (Choi and Alkhalifah, 2012).
 
     It compares the shapes of traces and not their amplitudes: each trace adds a number from 0 (same
-    shape) to 2 (opposite sign). A dead trace adds 1, and has a zero gradient.
+    shape) to 2 (opposite sign), times its weight. A dead trace adds 1, and has a zero gradient.
+
+    Args:
+        predicted: traces (..., time).
+        observed: traces (..., time).
+        weights: of traces, (...); None for 1.
     """
-    return jnp.sum(1.0 - jnp.sum(_normalised(predicted) * _normalised(observed), axis=-1))
+    each = 1.0 - jnp.sum(_normalised(predicted) * _normalised(observed), axis=-1)
+    return jnp.sum(each if weights is None else weights * each)
 
 
 @per_shot
@@ -106,7 +146,9 @@ def envelope(predicted: Traces, observed: Traces) -> Scalar:
 
 
 @per_shot
-def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
+def traveltime(
+    predicted: Traces, observed: Traces, *, dt: float, weights: Weights | None = None
+) -> Scalar:
     """Half the sum of squared time shifts between predicted and observed traces, in s**2 (Luo and
     Schuster, 1991).
 
@@ -119,6 +161,7 @@ def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
         predicted: traces (..., time).
         observed: traces (..., time).
         dt: time between samples, s.
+        weights: of traces, (...); the square of a shift counts so many times. None for 1.
 
     Raises:
         ValueError: a `dt` that is not positive.
@@ -135,7 +178,8 @@ def traveltime(predicted: Traces, observed: Traces, *, dt: float) -> Scalar:
     curved = curvature < 0.0
     refinement = jnp.where(curved, 0.5 * (before - after) / jnp.where(curved, curvature, 1.0), 0.0)
     lag = (peak - nt).astype(predicted.dtype) + refinement
-    return 0.5 * jnp.sum(jnp.where(curved, lag * dt, 0.0) ** 2)
+    each = jnp.where(curved, lag * dt, 0.0)[..., 0] ** 2
+    return 0.5 * jnp.sum(each if weights is None else weights * each)
 
 
 def _normalised(traces: Traces) -> Float[Array, "*batch time"]:

@@ -58,13 +58,16 @@ class Objective(eqx.Module):
 
     Args:
         F: the propagator. Its survey's sources are points.
-        observed: traces (shot, [component,] receiver, time), an array; or anything that gives those
-            of some shots by `observed[numbers]`, a NumPy array of shot numbers: then no more than
-            those of a few shots are in memory.
+        observed: traces (shot, [component,] receiver, time), an array; or a list with those of each
+            shot, ([component,] receiver, time); or anything that gives those of some shots, either
+            way, by `observed[numbers]`, a NumPy array of shot numbers: then no more than those of a
+            few shots are in memory.
         misfit: `misfit(predicted, observed) -> scalar`, a JAX function that is a sum over shots:
             one of `ox.misfits`, bound to arguments by `functools.partial` or not, or one of your
             own, marked by `ox.misfits.per_shot`.
         scale: predicted traces are multiplied by this number first.
+        trace_weights: factors of predicted and observed traces, (shot, receiver), in place of the
+            survey's.
 
     Raises:
         ValueError: a misfit that does not say that it is a sum over shots; a survey of extended
@@ -74,12 +77,19 @@ class Objective(eqx.Module):
     F: Propagator
     observed: Array | None
     scale: Array | None
+    trace_weights: Array | None
     misfit: Misfit = eqx.field(static=True)
     _source: Source | None = eqx.field(static=True)
     _sums: _Sums = eqx.field(static=True)
 
     def __init__(
-        self, F: Propagator, observed: Any, misfit: Misfit = least_squares, *, scale: Any = None
+        self,
+        F: Propagator,
+        observed: Any,
+        misfit: Misfit = least_squares,
+        *,
+        scale: Any = None,
+        trace_weights: Any = None,
     ) -> None:
         if F.survey.extended:
             raise ValueError(
@@ -95,8 +105,11 @@ class Objective(eqx.Module):
         shape = F._problem.trace_shape(F.survey.n_shots)
         self.observed = self._source = None
         self.scale = None if scale is None else jnp.asarray(scale)
+        if trace_weights is None and F.survey.weighs_traces:
+            trace_weights = F.survey.trace_weights
+        self.trace_weights = None if trace_weights is None else jnp.asarray(trace_weights)
         if isinstance(observed, (list, tuple)):
-            observed = np.asarray(observed)
+            observed = F.survey.padded(observed)
         in_memory = isinstance(observed, (jax.Array, np.ndarray))
         if in_memory and not isinstance(observed, np.memmap):
             _validate.shape("observed", observed, shape)
@@ -127,4 +140,4 @@ class Objective(eqx.Module):
         function = self._sums.of(at.host, made)
         observed = None if self.observed is None else self.observed.astype(dtype)
         scale = None if self.scale is None else self.scale.astype(dtype)
-        return function(Terms(at.operands, at.lever, observed, scale))
+        return function(Terms(at.operands, at.lever, observed, scale, self.trace_weights))

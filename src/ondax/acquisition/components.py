@@ -38,9 +38,15 @@ class Components:
         self.stacked = isinstance(kind, tuple)
         self._weights = None
         if isinstance(kind, Mapping):
-            self._weights = np.stack(
-                [np.asarray(kind[n], np.float64) for n in names], axis=1
-            )  # (shot, port, point)
+            weights = [np.asarray(kind[n], np.float64) for n in names]
+            if all(w.strides[0] == 0 for w in weights):  # the same in all shots
+                weights = [w[:1] for w in weights]
+            self._weights = np.stack(weights, axis=1)  # (shot, port, point)
+
+    @property
+    def alike(self) -> bool:
+        """Are the weights the same in all shots?"""
+        return self._weights is None or len(self._weights) == 1
 
     def rows(self, samples: Any, shots: Any, xp: Any) -> Any:
         """From (shot, [component,] point, time) to (shot, port and point, time)."""
@@ -63,7 +69,8 @@ class Components:
         )
 
     def _of(self, shots: Any, dtype: Any, xp: Any) -> Any:
-        return xp.asarray(self._weights, dtype)[shots][..., None]
+        weights = xp.asarray(self._weights, dtype)
+        return (weights if self.alike else weights[shots])[..., None]
 
     def over_ports(self, by_row: Any, points: int) -> Any:
         """The sum over ports of (..., port and point, axis): all ports share the points'

@@ -100,15 +100,17 @@ def check_units_of_positions(survey: Survey, grid: Grid) -> None:
     Warns:
         SuspiciousPositions: it does.
     """
-    points = [p.reshape(-1, p.shape[-1]) for p in (survey.sources, survey.receivers) if p.size]
-    spread = np.concatenate(points) - [low for low, _ in grid.extent]
+    rows = [points.rows for points in survey.points if points.rows.size]
+    nearest, farthest = np.min([r.min(0) for r in rows], 0), np.max([r.max(0) for r in rows], 0)
+    spread = farthest - [low for low, _ in grid.extent]
     sizes = np.array([high - low for low, high in grid.extent])
     first_metre = np.all(spread <= 1.0) and np.all(sizes > 10.0)
     first_tenth = grid.ndim > 1 and np.all(spread <= 0.1 * sizes)
-    if len(spread) > 2 and np.ptp(spread, axis=0).any() and (first_metre or first_tenth):
-        farthest = ", ".join(f"{x:.4g}" for x in spread.max(axis=0))
+    apart = sum(map(len, rows)) > 2 and bool(np.any(farthest > nearest))
+    if apart and (first_metre or first_tenth):
+        reach = ", ".join(f"{x:.4g}" for x in spread)
         warnings.warn(
-            f"all sources and receivers stand within {farthest} m of the grid's first point, of a "
+            f"all sources and receivers stand within {reach} m of the grid's first point, of a "
             "model of "
             f"{' x '.join(f'{n:.4g}' for n in sizes)} m: positions are in metres, neither in "
             "kilometres nor in cells",

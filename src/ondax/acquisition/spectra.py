@@ -37,7 +37,10 @@ def dominant_frequency(survey: Survey) -> float:
 
 
 def _spectra(wavelets: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies, Hz, and the amplitude of each wavelet at each."""
+    """Frequencies, Hz, and the amplitude of each wavelet at each; of those that are broadcast,
+    once."""
+    alike = [stride == 0 for stride in wavelets.strides[:-1]]
+    wavelets = wavelets[tuple(slice(1) if one else slice(None) for one in alike)]
     n = 4 * wavelets.shape[-1]
     return np.fft.rfftfreq(n, dt), np.abs(np.fft.rfft(wavelets, n=n, axis=-1)).reshape(
         -1, n // 2 + 1

@@ -21,7 +21,8 @@ class Source:
     """Anything with `observed[numbers]`. Compared by identity.
 
     Args:
-        observed: gives the traces of shots by their numbers, (shot, [component,] receiver, time).
+        observed: gives the traces of shots by their numbers, (shot, [component,] receiver, time);
+            or a list of those of each, ([component,] receiver, time).
     """
 
     def __init__(self, observed: Any) -> None:
@@ -33,7 +34,10 @@ class Source:
 
         def fetch(shots: Any) -> tuple[np.ndarray, ...]:
             numbers = np.asarray(shots)
-            found = np.asarray(self._observed[numbers], dtype)
+            given = self._observed[numbers]
+            if isinstance(given, (list, tuple)):
+                given = _padded(given, shape, dtype)
+            found = np.asarray(given, dtype)
             if found.shape != (*numbers.shape, *shape):
                 raise ValueError(
                     f"observed[{numbers.tolist()}] has shape {found.shape}, expected "
@@ -42,6 +46,22 @@ class Source:
             return (found,)
 
         return self._calls.setdefault((shape, dtype), fetch)
+
+
+def _padded(gathers: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """One array of gathers ([component,] receiver, time), with zeros where a shot has fewer
+    receivers than others. Those of other shapes stay as they are, and are refused."""
+    if any(np.shape(g)[:-2] != shape[:-2] or len(np.shape(g)) < 2 for g in gathers):
+        return np.asarray(gathers, dtype)
+    traces = np.zeros((len(gathers), *shape), dtype)
+    for padded, gather in zip(traces, gathers, strict=True):
+        receivers, samples = np.shape(gather)[-2:]
+        if receivers > shape[-2] or samples != shape[-1]:
+            raise ValueError(
+                f"observed[...] has a gather of shape {np.shape(gather)}, expected up to {shape}"
+            )
+        padded[..., :receivers, :] = gather
+    return traces
 
 
 def fetched(source: Source, shots: Any, like: Any) -> Any:

@@ -13,6 +13,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
+from ..misfits import of_weighted
 from .fetching import fetched
 from .host import HostModel
 from .lever import Lever
@@ -32,12 +33,14 @@ class Terms(NamedTuple):
         lever: see there; None in gradients.
         observed: traces of all shots of the survey; None where they are fetched.
         scale: factor of predicted traces; None for 1.
+        weights: of the traces of all shots of the survey, (shot, receiver); None for 1.
     """
 
     operands: Operands
     lever: Lever | None
     observed: Any
     scale: Any = None
+    weights: Any = None
 
 
 def group_size(shots: int, threads: int) -> int:
@@ -70,9 +73,10 @@ def summed(
             predicted = terms.lever.leave(predicted)
         if terms.scale is not None:
             predicted = predicted * terms.scale
-        if source is not None:
-            return misfit(predicted, fetched(source, shots, predicted))
-        return misfit(predicted, terms.observed[shots])
+        weights = None if terms.weights is None else terms.weights[shots]
+        observed = terms.observed
+        of_group = fetched(source, shots, predicted) if source is not None else observed[shots]
+        return of_weighted(misfit, predicted, of_group, weights)
 
     def value(terms: Terms) -> Any:
         one = partial(of_group, terms.operands.coefficients, terms)

@@ -16,7 +16,6 @@ from ..backends.clock import Clock
 from ..backends.devito.solver import Solver
 from ..backends.domain import Domain
 from ..backends.scaling import check_range, peak_of
-from ..backends.setups import Alike
 from ..boundaries.base import Conditions
 from ..calculus.program import Program
 from ..histories.base import Recording
@@ -26,6 +25,7 @@ from . import checks, schemes
 from .operands import Changes, Operands, Positions
 from .positions import from_pairs
 from .problem import Problem
+from .setups import OfSurvey
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
 Batch = tuple[int, ...]
@@ -251,12 +251,14 @@ class HostModel:
         source = operands.wavelet
         if source is not None and source.size and not linear:
             problem.check_wavelets(source, float(np.min(bounds[..., 0])))
-        sources = self._positions("sources", operands.sources, survey.sources, shots)
-        receivers = self._positions("receivers", operands.receivers, survey.receivers, shots)
+        given = (
+            self._positions("sources", operands.sources, 0, shots),
+            self._positions("receivers", operands.receivers, 1, shots),
+        )
         return Experiment(
             coefficients=operands.coefficients,
-            source=self.source[shots] if source is None else source,
-            setups=Alike(self.domain, self.clock, sources, receivers),
+            source=self.source_of(shots) if source is None else source,
+            setups=OfSurvey(self.domain, self.clock, survey, shots, given),
             weights=operands.weights,
         )
 
@@ -272,16 +274,29 @@ class HostModel:
             values = {name: c[position] for name, c in models.items()}
             self.problem.check_step(values, fastest, others[len(others) - contrasts :])
 
+    def source_of(self, shots: Any, xp: Any = np) -> Any:
+        """The survey's source samples of some shots, (*batch, shot, port and source, step); of one
+        shot, if all fire alike."""
+        source = xp.asarray(self.source)
+        if len(source) == 1:
+            return source.reshape(*(1,) * (shots.ndim - 1), *source.shape)
+        return source[shots]
+
     def _positions(
-        self, name: str, given: Positions | None, of_survey: np.ndarray, shots: np.ndarray
-    ) -> np.ndarray:
-        """Metres, (*batch, shot, point, axis)."""
+        self, name: str, given: Positions | None, end: int, shots: np.ndarray
+    ) -> np.ndarray | None:
+        """Positions that came with the call, metres, (*batch, shot, point, axis); None if none
+        did."""
         if given is None:
-            return of_survey[shots]
+            return None
         positions = from_pairs(given.pairs)
+        counts = self.problem.survey.points[end].counts[shots]
+        live = np.arange(positions.shape[-2]) < counts[..., None]
+        live = np.broadcast_to(live, np.broadcast_shapes(live.shape, positions.shape[:-1]))
+        there = np.broadcast_to(positions, (*live.shape, positions.shape[-1]))[live]
         if given.single:
-            check_resolution(name, positions, np.float32)
-        self.problem.check_positions(name, positions.reshape(-1, positions.shape[-1]))
+            check_resolution(name, there, np.float32)
+        self.problem.check_positions(name, there)
         return positions
 
 

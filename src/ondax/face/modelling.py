@@ -161,21 +161,21 @@ def _positions(
 
 def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
     """Wavelets as backends take them: one row for each port and source, at internal steps."""
-    moved = warped(wavelet, problem.warp)
+    moved = warped(problem.from_start(wavelet, jnp), problem.warp)
     return problem.fired(problem.sources.rows(moved, shots, jnp), jnp)
 
 
 def traces_of(problem: Problem, samples: Array, shots: Array) -> Traces:
-    """Traces from what receivers record, which starts with the first step: they begin at rest, at
-    time 0."""
+    """Traces from what receivers record, which starts with the first step: the field is at rest
+    when the wavelets begin."""
     traces = problem.receivers.collected(samples, shots, jnp)
     modelled = jnp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (1, 0)])
-    return unwarped(modelled, problem.warp)
+    return problem.recorded(unwarped(modelled, problem.warp), jnp)
 
 
 def samples_of(problem: Problem, traces: Traces, shots: Array) -> Array:
     """The transpose of `traces_of`."""
-    modelled = warped(traces, problem.warp)
+    modelled = warped(problem.unrecorded(traces, jnp), problem.warp)
     return problem.receivers.rows(modelled[..., 1:], shots, jnp)
 
 

@@ -125,7 +125,7 @@ class Problem:
         # Of a survey of zeros nothing is known: its wavelets will come with the calls.
         frequency = self.highest_frequency or np.inf
         highest = 2.0 * np.pi * self.survey.dt * MARGIN * frequency
-        return Dispersion(self.survey.nt, self.steps_per_sample, highest, stepping)
+        return Dispersion(self.survey.modelled, self.steps_per_sample, highest, stepping)
 
     @cached_property
     def warp(self) -> TimeWarp | None:
@@ -135,7 +135,7 @@ class Problem:
     @property
     def steps(self) -> int:
         """Internal steps of a run."""
-        samples = self.survey.nt if self.warp is None else self.warp.modelled
+        samples = self.survey.modelled if self.warp is None else self.warp.modelled
         return (samples - 1) * self.steps_per_sample
 
     def fired(self, rows: Any, xp: Any) -> Any:
@@ -153,11 +153,37 @@ class Problem:
 
     @cached_property
     def source_samples(self) -> np.ndarray:
-        """The survey's wavelets as backends take them, (shot, port and source, step)."""
-        wavelet = self.survey.wavelet
+        """The survey's wavelets as backends take them, (shot, port and source, step); of a single
+        shot if all fire alike."""
+        wavelet, shots = self.survey.wavelet, slice(None)
+        if wavelet.strides[0] == 0 and self.sources.alike:
+            wavelet, shots = wavelet[:1], slice(1)
+        wavelet = self.from_start(wavelet, np)
         if self.warp is not None:
             wavelet = self.warp.forward(wavelet)
-        return self.fired(self.sources.rows(wavelet, slice(None), np), np)
+        return self.fired(self.sources.rows(wavelet, shots, np), np)
+
+    def from_start(self, wavelet: Any, xp: Any) -> Any:
+        """Wavelets as long as what is modelled: followed by zeros, or without what no trace
+        feels."""
+        more = self.survey.modelled - wavelet.shape[-1]
+        if more <= 0:
+            return wavelet[..., : self.survey.modelled]
+        return xp.pad(wavelet, [*[(0, 0)] * (wavelet.ndim - 1), (0, more)])
+
+    def recorded(self, modelled: Any, xp: Any) -> Any:
+        """Traces, from what is modelled since the wavelets began."""
+        lead = self.survey.lead
+        if lead >= 0:
+            return modelled[..., lead:]
+        return xp.pad(modelled, [*[(0, 0)] * (modelled.ndim - 1), (-lead, 0)])
+
+    def unrecorded(self, traces: Any, xp: Any) -> Any:
+        """The transpose of `recorded`."""
+        lead = self.survey.lead
+        if lead <= 0:
+            return traces[..., -lead:]
+        return xp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (lead, 0)])
 
     # ---------------------------------------------------------------- checks of values
 
@@ -346,8 +372,8 @@ def posed(
 def _examine(problem: Problem) -> None:
     """Check what can be known before any call."""
     survey = problem.survey
-    for name, points in (("sources", survey.sources), ("receivers", survey.receivers)):
-        problem.check_positions(name, points.reshape(-1, points.shape[-1]), warn=True)
+    for name, points in zip(("sources", "receivers"), survey.points, strict=True):
+        problem.check_positions(name, points.rows, warn=True)
     silence.check_units_of_positions(survey, problem.grid)
     problem.check_speeds(problem.max_velocity, problem.max_velocity)
     if problem.dispersion is not None and problem.highest_frequency > 0.0:

@@ -79,7 +79,7 @@ def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands]
             if asked.sources:
                 samples = operands.wavelet
                 if samples is None:
-                    samples = jnp.asarray(host.source)[operands.shots]
+                    samples = host.source_of(operands.shots, jnp)
                 by_row = _correlated(gradients.at_sources, samples[..., None, :])
                 pairs = _of_pairs(host.sources.over_ports(by_row, host.points[0]))
                 found = found._replace(sources=_like(operands.sources, pairs))

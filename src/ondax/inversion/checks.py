@@ -15,21 +15,27 @@ from jaxtyping import Array
 
 from .._validate import whole
 from ..propagator import Propagator
+from ..survey import Survey
 from .sizes import FITS, keeps_size
 
 SUSPICIOUS = 1e-30  # below it, parts of a sum of squares may have vanished in float32
 
 
-def matching_traces(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
-    """The observed traces in the dtype of the predicted ones.
+def matching_traces(
+    observed: Any, predicted: jax.ShapeDtypeStruct, survey: Survey | None = None
+) -> Array:
+    """The observed traces in the dtype of the predicted ones; those of weight 0 as zeros.
 
     Args:
-        observed: traces (shot, [component,] receiver, time).
+        observed: traces (shot, [component,] receiver, time), or a list of those of each shot.
         predicted: shape and dtype of what the propagator predicts.
+        survey: that they were recorded with; None where it is not known.
 
     Raises:
         ValueError: the shapes differ, or a value is not finite.
     """
+    if survey is not None and isinstance(observed, (list, tuple)):
+        observed = survey.padded(observed)
     shape = tuple(np.shape(observed))
     if shape != predicted.shape:
         raise ValueError(
@@ -37,12 +43,20 @@ def matching_traces(observed: Any, predicted: jax.ShapeDtypeStruct) -> Array:
             "receiver, time): give it the survey that the traces were recorded with"
         )
     traces = jnp.asarray(observed, dtype=predicted.dtype)
+    if survey is not None and survey.weighs_traces:
+        dead = survey.trace_weights == 0.0
+        traces = jnp.where(_over_components(dead, traces.ndim)[..., None], 0.0, traces)
     if not bool(jnp.isfinite(traces).all()):
         raise ValueError(
-            "observed holds NaN or infinite values: set dead traces to zero, and leave them out by "
-            "the misfit"
+            "observed holds NaN or infinite values: leave dead traces out, with weights of zero in "
+            "Survey(trace_weights=...)"
         )
     return traces
+
+
+def _over_components(values: np.ndarray, axes: int) -> np.ndarray:
+    """(shot, receiver) as (shot, [component,] receiver) of traces with so many axes."""
+    return values.reshape(len(values), *(1,) * (axes - 3), -1)
 
 
 def usable_path(path: Path) -> Path:

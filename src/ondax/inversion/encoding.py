@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from ..propagator import Propagator
-from ..survey import Kind, Survey
+from ..survey import Kind
 
 Codes = Float[Array | np.ndarray, "supershot shot"]
 
@@ -37,9 +37,13 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
             shot to shot.
     """
     survey = F.survey
-    if not np.array_equal(
-        survey.receivers, np.broadcast_to(survey.receivers[:1], survey.receivers.shape)
-    ):
+    if survey.weighs_traces and not survey.ragged:
+        raise ValueError(
+            f"encodings={encodings} sums traces of different shots, but some traces have weights "
+            "(Survey(trace_weights=...)): a dead trace would be missing in a sum of others. Use "
+            "batch_size in place of encodings"
+        )
+    if not survey.points[1].shared:
         raise ValueError(
             f"encodings={encodings} sums traces of different shots, but the shots have receivers "
             "at different places. Put all their receivers into every shot, with zeros for what was "
@@ -47,13 +51,20 @@ def encoded_propagator(F: Propagator, encodings: int) -> Propagator:
         )
     # (shot, [component,] source, time) -> (supershot, [component,] shot and source, time)
     together = encoded_wavelets(np.ones((encodings, survey.n_shots)), survey.wavelet, np)
+    if survey.points[0].ragged:
+        raise ValueError(
+            f"encodings={encodings} fires all shots together, but they have different numbers of "
+            "sources: use batch_size in place of encodings"
+        )
     sources = survey.sources.reshape(-1, survey.sources.shape[-1])
+    samples = survey.wavelet.shape[-1]
     return F.with_survey(
-        Survey(
-            np.broadcast_to(sources, (encodings, *sources.shape)),
-            survey.receivers[0],
-            together if survey.wavelet.ndim == 4 else together.reshape(encodings, -1, survey.nt),
-            survey.dt,
+        survey.replace(
+            sources=np.broadcast_to(sources, (encodings, *sources.shape)),
+            receivers=survey.receivers[0],
+            wavelet=together
+            if survey.wavelet.ndim == 4
+            else together.reshape(encodings, -1, samples),
             source=_of_all_shots(survey.source, encodings),
             receiver=_of_any_shot(survey.receiver),
         )

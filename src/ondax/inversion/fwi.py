@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from .._validate import whole
 from ..face.callback_errors import as_raised
 from ..misfits import least_squares
+from ..propagator import Propagator
 from .batches import shot_batch
 from .checks import (
     check_bounds,
@@ -54,7 +55,7 @@ Misfit = Callable[[Array, Array], Float[Array, ""]]
 
 def fwi(
     F: Callable[..., Array],
-    observed: Float[Array | np.ndarray, "shot *components receiver time"],
+    observed: Float[Array | np.ndarray, "shot *components receiver time"] | Sequence[Any],
     initial: PyTree,
     *,
     optimizer: optax.GradientTransformation,
@@ -101,7 +102,9 @@ def fwi(
         F: a `Propagator`, or any JAX function `F(model)` that returns traces (shot, [component,]
             receiver, time); for batches, also `F(model, shots=indices)`. Wrap a propagator to
             invert for other variables: `lambda s, **kw: F(1 / s, **kw)`.
-        observed: traces (shot, [component,] receiver, time).
+        observed: traces (shot, [component,] receiver, time), or a list of those of each shot.
+            Where the survey gives traces weights, they count so much, and those of weight 0 may
+            hold anything.
         initial: the model to start from: an array or any pytree, a network included. The inversion
             changes its floating-point arrays.
         optimizer: any optax optimiser. The step length has the units of the model.
@@ -156,7 +159,9 @@ def fwi(
         raise ValueError(
             "the initial model holds no floating-point array, so there is nothing to invert for"
         )
-    traces = matching_traces(observed, eqx.filter_eval_shape(F, eqx.combine(params, static)))
+    survey = F.survey if isinstance(F, Propagator) else None
+    predicted = eqx.filter_eval_shape(F, eqx.combine(params, static))
+    traces = matching_traces(observed, predicted, survey)
     power = size_of_tree(traces)
     if power == 0:  # the observed traces may all be zero: then the predicted ones have a size
         power = size_of_tree(eqx.filter_jit(F)(eqx.combine(params, static)))
@@ -166,6 +171,7 @@ def fwi(
         None if bounds is None else spread_bounds(bounds, params),
         None if mask is None else spread("mask", mask, params),
         jnp.asarray(2.0**-of_size.of_traces, traces.dtype),
+        None if survey is None or not survey.weighs_traces else jnp.asarray(survey.trace_weights),
     )
     check_bounds(F, setting.bounds)
     if batch_size is not None:

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ..jacobian import Jacobian
+from ..survey import Survey
 from .batches import shot_batch
 from .checks import check_linear_search, check_representable, check_units
 from .encoding import encoded_propagator, encoded_traces, encoded_wavelets, polarities
@@ -52,6 +53,24 @@ def composed(left: Operator | None, J: Operator, right: Operator | None) -> Oper
     """`L @ J @ R`; operators that are None are left out."""
     A = J if right is None else J @ right
     return A if left is None else left @ A
+
+
+def with_trace_weights(
+    survey: Survey, traces: jax.ShapeDtypeStruct, left: Operator | None
+) -> Operator | None:
+    """`left`, applied to traces times the weights that the survey gives them.
+
+    Args:
+        survey: the survey.
+        traces: the shape and type of its traces.
+        left: weights of the traces, or None.
+    """
+    if not survey.weighs_traces:
+        return left
+    weights = survey.trace_weights.reshape(survey.n_shots, *(1,) * (len(traces.shape) - 3), -1, 1)
+    factors = jnp.asarray(weights, traces.dtype)
+    weighted = lx.FunctionLinearOperator(lambda t: t * factors, traces, lx.symmetric_tag)
+    return weighted if left is None else left @ weighted
 
 
 @final

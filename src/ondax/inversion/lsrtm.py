@@ -4,7 +4,7 @@ linear solver."""
 import math
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,13 @@ from .._validate import whole
 from ..propagator import Propagator
 from .checks import check_linear, matching_traces, usable_path
 from .fingerprint import Problem, fingerprint, operator_fingerprint
-from .linear_solvers import Method, conjugate_gradients, gradient_descent, solve_at_once
+from .linear_solvers import (
+    Method,
+    conjugate_gradients,
+    gradient_descent,
+    solve_at_once,
+    with_trace_weights,
+)
 from .linear_steps import LinearNumbers
 from .loop import AbstractRun, iterate
 from .progress import Progress
@@ -28,7 +34,7 @@ from .result import LinearHistory, LSRTMResult
 
 def lsrtm(
     F: Propagator,
-    observed: Float[Array | np.ndarray, "shot *components receiver time"],
+    observed: Float[Array | np.ndarray, "shot *components receiver time"] | Sequence[Any],
     background: PyTree,
     *,
     iterations: int,
@@ -76,7 +82,8 @@ def lsrtm(
 
     Args:
         F: the propagator.
-        observed: reflection data, traces (shot, [component,] receiver, time): what scattering adds,
+        observed: reflection data, traces (shot, [component,] receiver, time), or a list of those of
+            each shot: what scattering adds,
             `d_obs - F(background)`, or Born data. Not whole records: Born modelling has no direct
             wave, so mute it if the background does not remove it.
         background: the smooth model to linearise around, array or dict of arrays.
@@ -122,9 +129,10 @@ def lsrtm(
     path = None if save is None else usable_path(Path(save))
     J = F.jacobian(background)
     J.check()
-    traces = matching_traces(observed, J.out_structure())
+    traces = matching_traces(observed, J.out_structure(), F.survey)
     at_once = isinstance(solver, lx.AbstractLinearSolver)
     check_linear(F, J, left, right, solver, damping, batch_size, encodings, path)
+    given_left, left = left, with_trace_weights(F.survey, J.out_structure(), left)
     if at_once:
         return _all_at_once(J, traces, iterations, solver, left, right, damping, callback, progress)
     if isinstance(solver, str):
@@ -139,7 +147,7 @@ def lsrtm(
         "observed traces": partial(fingerprint, traces),
         "background": partial(fingerprint, J.model),
         "solver": partial(fingerprint, solver),
-        "left": partial(operator_fingerprint, left),
+        "left": partial(operator_fingerprint, given_left),
         "right": partial(operator_fingerprint, right),
         "damping": partial(fingerprint, float(damping)),
         "shots": partial(fingerprint, (batch_size, encodings, seed)),

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Float64, Int32, PyTree
 
-from ..misfits import sums_over_shots
+from ..misfits import of_weighted, sums_over_shots
 from ..objective import Objective
 from ..propagator import Propagator
 from .constraints import Bounds, bounded, masked
@@ -47,12 +47,14 @@ class Setting(NamedTuple):
         bounds: lower and upper bounds of the model, or None.
         mask: factors of the gradient, or None.
         down: one over that power of two: predicted traces are multiplied by it.
+        weights: of traces, (shot, receiver), or None.
     """
 
     observed: Traces
     bounds: Bounds | None
     mask: PyTree | None
     down: Float[Array, ""]
+    weights: Float[Array, "shot receiver"] | None = None
 
 
 @final
@@ -248,12 +250,17 @@ def objective_of(
     if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
         # As the predicted traces are divided by their size, a power of two, so is the misfit's
         # first argument.
-        return Objective(F, setting.observed, misfit, scale=setting.down)(model, shots=shots)
+        objective = Objective(
+            F, setting.observed, misfit, scale=setting.down, trace_weights=setting.weights
+        )
+        return objective(model, shots=shots)
+    weights = setting.weights
     if shots is None:
         predicted, observed = F(model), setting.observed
     else:
         predicted, observed = F(model, shots=shots), setting.observed[shots]
-    return misfit(predicted * setting.down, observed)
+        weights = None if weights is None else weights[shots]
+    return of_weighted(misfit, predicted * setting.down, observed, weights)
 
 
 def power_of_first_step(

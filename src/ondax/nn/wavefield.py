@@ -20,7 +20,6 @@ from .._types import Model
 from .._validate import whole
 from ..acquisition import silence
 from ..propagator import Propagator
-from ..survey import Survey
 from .channels import from_channels
 from .held import Held
 from .modelling import points_only
@@ -49,11 +48,8 @@ class WavefieldModelling(eqx.Module):
         survey = _plain(points_only(F, "ExtendedModelling")).survey
         self.space, self.time = whole("space", space, at_least=1), whole("time", time, at_least=1)
         points = coarse_points(F, self.space)
-        kinds = {"source": survey.source, "receiver": survey.receiver}
         with silence.expected():
-            self.F = F.with_survey(
-                Survey(survey.sources, points, survey.wavelet, survey.dt, **kinds)
-            )
+            self.F = F.with_survey(survey.replace(receivers=points))
 
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None
@@ -173,11 +169,12 @@ def fired_everywhere(F: Propagator, space: int) -> Propagator:
     survey = _plain(F).survey
     points = coarse_points(F, space)
     sources = np.broadcast_to(points, (survey.n_shots, *points.shape))
-    peak = survey.wavelet[:1, :1]  # never fired; the highest frequency is taken from it
-    wavelet = np.broadcast_to(peak, (survey.n_shots, len(points), survey.nt))
-    kinds = {"source": survey.source, "receiver": survey.receiver}
+    peak = F._problem.from_start(survey.wavelet[:1, :1], np)
+    wavelet = np.broadcast_to(  # never fired; the highest frequency is taken from it
+        peak[..., : survey.nt], (survey.n_shots, len(points), survey.nt)
+    )
     with silence.expected():
-        return F.with_survey(Survey(sources, survey.receivers, wavelet, survey.dt, **kinds))
+        return F.with_survey(survey.replace(sources=sources, wavelet=wavelet))
 
 
 def on_grid(

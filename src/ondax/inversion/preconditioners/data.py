@@ -50,18 +50,19 @@ def mute_direct(
         )
     if delay is None:
         loud = np.abs(survey.wavelet).max(axis=tuple(range(survey.wavelet.ndim - 1)))
-        delay = float(np.flatnonzero(loud >= SILENCE * loud.max())[-1] * survey.dt)
+        last = np.flatnonzero(loud >= SILENCE * loud.max())[-1]
+        delay = max(0.0, float(last * survey.dt + survey.wavelet_start))
     for name, value in (("taper", taper), ("delay", delay)):
         if not (math.isfinite(value) and value >= 0.0):
             raise ValueError(f"{name}={value!r} must be a time of at least 0 s")
     apart = survey.receivers[:, None] - survey.sources[:, :, None]  # (shot, source, receiver, axis)
     over = np.linalg.norm(apart, axis=-1).max(axis=1) / velocity + delay
-    since = np.arange(survey.nt) * survey.dt - over[..., None]
+    since = survey.times - over[..., None]
     passed = np.clip(since / taper, 0.0, 1.0) if taper > 0.0 else (since > 0.0).astype(float)
     if not passed.any():
         raise ValueError(
             f"velocity={velocity!r} m/s and delay={delay:g} s mute every sample of traces that "
-            f"last {(survey.nt - 1) * survey.dt:g} s: take a faster velocity or a shorter delay"
+            f"end at {survey.times[-1]:g} s: take a faster velocity or a shorter delay"
         )
     weights = jnp.asarray(0.5 - 0.5 * np.cos(np.pi * passed), dtype)
     shape = _shape(survey, None)
@@ -91,7 +92,7 @@ def time_gain(
     """
     if not math.isfinite(power):
         raise ValueError(f"power={power!r} must be a finite number")
-    time = np.maximum(np.arange(survey.nt), 1) * survey.dt
+    time = np.maximum(survey.times, survey.dt)
     return lx.DiagonalLinearOperator(
         jnp.broadcast_to(jnp.asarray(time ** float(power), dtype), _shape(survey, shots))
     )
