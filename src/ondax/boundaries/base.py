@@ -201,7 +201,7 @@ class AbstractLayer(AbstractBoundary):
         """The scheme with layers of this kind at some ends of axes.
 
         It is called once for each class of layers, on the first object of the class. The others may
-        have other settings, so it must not use its own; what depends on settings belongs into
+        have other settings, so it must not use its own; what depends on settings belongs in
         `shaped`.
         """
 
