@@ -54,8 +54,8 @@ class Fit(NamedTuple):
 class AbstractBoundary(eqx.Module):
     """What surrounds the model.
 
-    An equation asks it for damping. Everything else it does to the scheme itself, in `surround`, so
-    no other code asks what kind it is.
+    An equation asks the boundary for damping. Everything else the boundary does to the scheme
+    itself, in `surround`, so no other code asks what kind it is.
     """
 
     @abstractmethod

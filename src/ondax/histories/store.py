@@ -66,6 +66,8 @@ def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
 class Kept:
     """What was kept of one shot's run; one value, which can be handed on.
 
+    A way to keep histories fills `arrays` and sets `note`; all else is the store's.
+
     Attributes:
         arrays: by symbol name, as the kernels take them.
         layout: what they are.

@@ -144,8 +144,11 @@ class Tasks:
         self._gains: dict[tuple[bool, float], Gains] = {}
 
     def of(self, batch: Position, e: Experiment) -> Iterator[Task]:
-        """One task for each shot of every batch element. Batch elements share a medium only where
-        every coefficient is shared between them: its batch axes have length 1 where they differ."""
+        """One task for each shot of every batch element.
+
+        Two elements share their medium only if every coefficient is shared between them: it has
+        length 1 along each batch axis in which they differ. Equal values do not count.
+        """
         system = self._program.system
         media: dict[Any, Medium] = {}
         number = 0
