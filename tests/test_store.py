@@ -4,6 +4,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from ondax.histories.buffers import Pool, Stored, layout_bytes
 from ondax.histories.store import Content, HistoryStore
@@ -173,6 +174,30 @@ def test_a_run_that_came_second_still_holds_its_buffer():
     again = store.acquire(LAYOUT, 4 * SIZE, nothing_protected, wait=False)
     assert again.arrays["kept"] is buffer
     assert store.nbytes == 3 * SIZE
+
+
+@pytest.mark.parametrize("filed_first", [False, True])
+def test_store_does_not_wait_for_a_history_without_arrays_that_was_dropped(filed_first: bool):
+    """Its run failed, or another run was faster: nothing is left to wait for."""
+    store = HistoryStore()
+    if filed_first:
+        first = store.acquire((), SIZE, nothing_protected, wait=False)
+        store.keep("key", first)
+        store.release(first)
+    dropped = store.acquire((), SIZE, nothing_protected, wait=False)
+    if filed_first:
+        store.keep("key", dropped)
+    store.release(dropped)
+    file(store, "protected", budget=SIZE)
+    got = []
+    waiter = threading.Thread(
+        target=lambda: got.append(store.acquire(LAYOUT, SIZE, lambda key: True, wait=True)),
+        daemon=True,
+    )
+    waiter.start()
+    waiter.join(5)
+    assert got == [None]
+    assert store.nbytes == SIZE
 
 
 def test_store_under_threads():

@@ -114,15 +114,15 @@ ROWS = [
     ),
     (
         "backends/devito/solver.py",
-        ("forward: a Task for each shot,", "side by side in worker threads"),
-        ("adjoint: the same Tasks; gradients", "are summed by a tree over shots"),
-        ("Task", "record of a shot", "Task, residual", "gradients of a shot"),
+        ("forward: a Task for each shot; files", "what history.record keeps of its run"),
+        ("adjoint: the same Tasks, for each", "Stretch that history.replay gives"),
+        ("Task", "samples of a shot", "Task, residual, Stretch", "gradients of a shot"),
     ),
     (
         "backends/devito/runs.py",
-        ("ForwardRun, which the history", "records (history.record)"),
-        ("AdjointRun.back, for each Stretch", "that history.replay gives"),
-        ("steps first <= n < last", "arrays, filled", "Stretch", "arrays, filled"),
+        ("ForwardRun, of one shot, which", "history.record begins and advances"),
+        ("AdjointRun.back, of one shot:", "a Stretch of steps at a time"),
+        ("steps first <= n < last", "arrays, filled", "steps of a Stretch", "arrays, filled"),
     ),
     (
         "shot.py, kernel.py",
@@ -150,7 +150,7 @@ def gradient() -> None:
             p.text(x + 10, y + 21, words[0])
             p.text(x + 10, y + 40, words[1])
         # What joins the two columns stands between them; elsewhere only the file's name does.
-        p.text(middle, y + 14 if row in (0, 2, 6) else y + 31, name, 12, "middle", mono=True)
+        p.text(middle, y + 14 if row in (0, 2, 5) else y + 31, name, 12, "middle", mono=True)
         if between is None:
             continue
         below = y + height
@@ -172,7 +172,7 @@ def gradient() -> None:
     p.line([(right + 60, border), (right + wide - 60, border)], arrow=False, dashed=True)
     p.text(middle, border - 7, "above: JAX arrays", 12, "middle", bold=True)
     p.text(middle, border + 17, "below: NumPy arrays, no JAX", 12, "middle", bold=True)
-    y = top + 6 * (height + gap)
+    y = top + 5 * (height + gap)
     p.box(middle - 98, y + 20, 196, 50, KEPT)
     p.text(middle, y + 41, "histories/store.py: STORE", 12, "middle", mono=True)
     p.text(middle, y + 59, "Kept, by content; a memo", 12, "middle")

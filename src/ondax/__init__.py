@@ -11,6 +11,7 @@ from .face import transport as _transport  # noqa: F401
 
 # isort: split
 
+from . import histories as histories
 from .acquisition.coarse_sampling import CoarseSampling as CoarseSampling
 from .acquisition.silence import SilentReceivers as SilentReceivers
 from .acquisition.silence import SuspiciousPositions as SuspiciousPositions
@@ -32,6 +33,7 @@ from .equations.tti import TTI as TTI
 from .equations.viscoacoustic import Viscoacoustic as Viscoacoustic
 from .equations.vti import VTI as VTI
 from .grid import Grid as Grid
+from .histories.base import AbstractHistory as AbstractHistory
 from .histories.buffers import release_memory as release_memory
 from .points import Extended as Extended
 from .propagator import Propagator as Propagator

@@ -25,7 +25,7 @@ class Experiment:
         coefficients: of the scheme, by name, (*batch, *domain).
         source: samples at internal steps, (*batch, shot, port and source, step): all sources of the
             first input, then those of the next. A shot axis of length 1 is shared by all shots.
-        setups: where the shots are.
+        setups: how the shots are set up.
         weights: of extended sources, (*batch, shot, *domain).
     """
 

@@ -20,8 +20,8 @@ class Clock:
         dt: internal time step, s.
         steps: number of time steps.
         record_every: samples are recorded, and residuals injected, at every `record_every`-th step.
-        late: for each output port, whether what it reads holds half a step after the time of a
-            sample.
+        late: for each output port, whether its values are half a step later than the sample's
+            time.
     """
 
     dt: float
@@ -35,24 +35,38 @@ class Clock:
         return self.steps // self.record_every
 
     def recorded(self, columns: np.ndarray, points: int) -> np.ndarray:
-        """Samples from what was read at every step: (step, copy, port and point) to (sample, copy,
-        port and point)."""
+        """Samples, made of what was read at every step.
+
+        Args:
+            columns: (step, column); columns are ordered by copy, port and point.
+            points: number of points of each port.
+
+        Returns:
+            (sample, column), with the columns in the same order.
+        """
         if not any(self.late):
             return columns[self.record_every - 1 :: self.record_every]
-        samples = np.zeros((self.samples, columns.shape[1]), columns.dtype)
+        found = np.zeros((self.samples, columns.shape[1]), columns.dtype)
         for part, taps in self._parts(columns.shape[1], points):
-            for weight, steps, known in taps:
-                samples[known, part] += columns.dtype.type(weight) * columns[steps, part]
-        return samples
+            for weight, steps, samples in taps:
+                found[samples, part] += columns.dtype.type(weight) * columns[steps, part]
+        return found
 
-    def unrecorded(self, rows: np.ndarray, points: int) -> np.ndarray:
-        """The transpose of `recorded`: traces (port and point, sample) spread over the steps they
-        were made of."""
-        spread = np.zeros((rows.shape[0], self.steps), rows.dtype)
+    def spread(self, rows: np.ndarray, points: int) -> np.ndarray:
+        """The transpose of `recorded`: each sample is spread over the steps that it is made of.
+
+        Args:
+            rows: (port and point, sample).
+            points: number of points of each port.
+
+        Returns:
+            (port and point, step); zero at the steps that no sample is made of.
+        """
+        found = np.zeros((rows.shape[0], self.steps), rows.dtype)
         for part, taps in self._parts(rows.shape[0], points):
-            for weight, steps, known in taps:
-                spread[part, steps] += rows.dtype.type(weight) * rows[part, known]
-        return spread
+            for weight, steps, samples in taps:
+                found[part, steps] += rows.dtype.type(weight) * rows[part, samples]
+        return found
 
     def _parts(
         self, columns: int, points: int
@@ -64,10 +78,9 @@ class Clock:
             for back, weight in enumerate(
                 HALF_STEP_BACK if self.late[first // points % len(self.late)] else (1.0,)
             ):
-                missing = max(
-                    0, -((self.record_every - 1 - back) // self.record_every)
-                )  # before the first step
-                start = missing * self.record_every + self.record_every - 1 - back
+                # The samples before it would need a step before the first.
+                first_sample = max(0, -((self.record_every - 1 - back) // self.record_every))
+                start = first_sample * self.record_every + self.record_every - 1 - back
                 steps = slice(start, self.steps - back, self.record_every)
-                taps.append((weight, steps, slice(missing, None)))
+                taps.append((weight, steps, slice(first_sample, None)))
             yield slice(first, first + points), taps

@@ -33,12 +33,12 @@ class Domain:
     strips: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @cached_property
-    def boundary(self) -> Hashable:
+    def boundary_key(self) -> Hashable:
         """Equal for domains whose boundaries have the same numbers."""
         profiles = tuple((name, values.tobytes()) for name, values in sorted(self.profiles.items()))
         return self.shape, self.dtype, profiles
 
     @cached_property
-    def identity(self) -> Hashable:
+    def key(self) -> Hashable:
         """Equal for domains on which the same experiment gives the same wavefields."""
-        return self.boundary, self.spacing, self.origin, self.interpolation
+        return self.boundary_key, self.spacing, self.origin, self.interpolation

@@ -1,9 +1,9 @@
 """Powers of two that keep linear runs in the middle of the range of floating-point numbers.
 
-Wave equations are linear in their sources, so a run may be made with samples of size one and its
-results be scaled afterwards. Scaled by powers of two, every number keeps its digits: results do not
-depend on the units of source or data, to the last bit, as long as they themselves can be
-represented.
+Wave equations are linear in their sources, so a run may be made with sources that change the
+fields by about one in a step, and its results be scaled afterwards. Scaled by powers of two, every
+number keeps its digits: results do not depend on the units of source or data, to the last bit, as
+long as they themselves can be represented.
 """
 
 from __future__ import annotations

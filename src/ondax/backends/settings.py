@@ -58,7 +58,7 @@ class Settings(eqx.Module):
         history: how histories are kept. "auto": whole where `memory` allows, else computed anew
             from checkpoints (Griewank and Walther, 2000). "whole": whole, or not at all. "revolve":
             always computed anew, in the least memory. "sampled": as "auto", with
-            `store_every=k`. Or an object of your own, see `ondax.histories.base`.
+            `store_every=k`. Or an object of your own, an `AbstractHistory`.
 
     Raises:
         ValueError: a value out of its range, or two that contradict each other.

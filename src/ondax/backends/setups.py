@@ -1,4 +1,4 @@
-"""Where the shots of a call are: each has a domain, a clock, sources and receivers of its own."""
+"""How the shots of a call are set up: domain, clock, sources and receivers of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Position = tuple[int, ...]  # in a batch, or on a grid
 
 @dataclass(frozen=True)
 class Setup:
-    """Where one shot is.
+    """How one shot is set up.
 
     Attributes:
         domain: what it is run on.
@@ -34,13 +34,14 @@ class Setup:
 
 
 class AbstractSetups(ABC):
-    """Where the shots of a call are.
+    """How the shots of a call are set up.
 
     Attributes:
-        shots: how many.
-        sources: of a shot, at most. Shots with fewer have theirs in the first rows of every array,
-            and nothing in the others.
-        receivers: of a shot, at most; likewise.
+        shots: number of shots.
+        sources: the most sources of any shot; an extended source counts as one. In arrays, every
+            port has a block of so many rows. A shot with fewer sources has them in the first rows
+            of each port's block; the other rows of the block are zero.
+        receivers: the most receivers of any shot; their rows are arranged in the same way.
     """
 
     shots: int
@@ -49,12 +50,12 @@ class AbstractSetups(ABC):
 
     @abstractmethod
     def of(self, position: Position, shot: int) -> Setup:
-        """Where a shot of a batch element is."""
+        """How a shot of a batch element is set up."""
 
 
 @final
 class Alike(AbstractSetups):
-    """Shots with as many sources and receivers each, all on one domain.
+    """Shots with the same number of sources and of receivers, all on one domain.
 
     Args:
         domain: of all.

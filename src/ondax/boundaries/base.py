@@ -52,8 +52,11 @@ class Fit(NamedTuple):
 
 
 class AbstractBoundary(eqx.Module):
-    """What surrounds the model. An equation asks it for damping; whatever else it is, it does to
-    the scheme itself (`surround`), so that nobody has to ask what kind it is."""
+    """What surrounds the model.
+
+    An equation asks the boundary for damping. Everything else the boundary does to the scheme
+    itself, in `surround`, so no other code asks what kind it is.
+    """
 
     @abstractmethod
     def face(self, axis: str, side: str) -> AbstractLayer:
@@ -61,8 +64,8 @@ class AbstractBoundary(eqx.Module):
 
     @abstractmethod
     def edges(self) -> AbstractBoundary:
-        """The same boundary with nothing in the place of its layers: what is left is what happens
-        at the edges of the grid."""
+        """The boundary without its absorbing layers: each of them is an `Edge` instead. Limits of
+        the time step are computed with that."""
 
     def widths(self, axes: Sequence[str]) -> tuple[tuple[int, int], ...]:
         """Cells added below and above along each axis."""
@@ -86,7 +89,7 @@ class AbstractBoundary(eqx.Module):
         return system
 
     def crowded(self, surrounded: System, shape: Sequence[int]) -> frozenset[str]:
-        """The axes along which what two layers are felt by overlaps.
+        """The axes along which two layers are so close that some points feel both.
 
         Args:
             surrounded: the scheme with this boundary.
@@ -98,8 +101,9 @@ class AbstractBoundary(eqx.Module):
         return found
 
     def _layers(self, axes: Sequence[str]) -> Iterator[tuple[AbstractLayer, list[End]]]:
-        """Each kind of layer with the ends of axes at which it stands; the top comes first, as its
-        images hold for what the others add."""
+        """Each class of layers, with the ends of axes at which such layers stand. The class is
+        represented by the first object of it, whose own settings must not count here. The top
+        comes first: its images must exist when the other layers are added."""
         ends = sorted(((a, side) for a in axes for side in ("low", "high")), key=_not_the_top)
         by_kind: dict[type, tuple[AbstractLayer, list[End]]] = {}
         for end in ends:
@@ -125,8 +129,8 @@ class AbstractBoundary(eqx.Module):
         spacing: Sequence[float],
         conditions: Conditions,
     ) -> dict[str, Profile]:
-        """Values of every profile symbol of a scheme, by name; `conditions.spacing` is left to be
-        filled in."""
+        """Values of every profile symbol of a scheme, by name; `conditions.spacing` is ignored and
+        set for each axis."""
         made = {}
         for symbol in symbols.profiles:
             (dimension,) = symbol.dimensions
@@ -176,7 +180,7 @@ class AbstractLayer(AbstractBoundary):
     Attributes:
         width: cells that it adds.
         rate: the name of the profile by which it damps fields in time; None if it does not.
-        guides: whether waves grow in it that strata along its face guide (see
+        guides: whether waves guided by strata along its face can grow in it (see
             `ondax.stability.layering`).
         returns: whether all that meets it comes back.
         top_only: whether it can stand at the top only.
@@ -194,13 +198,19 @@ class AbstractLayer(AbstractBoundary):
 
     @abstractmethod
     def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
-        """The scheme with layers of this kind at some ends of axes."""
+        """The scheme with layers of this kind at some ends of axes.
+
+        It is called once for each class of layers, on the first object of the class. The others may
+        have other settings, so it must not use its own; what depends on settings belongs in
+        `shaped`.
+        """
 
     @abstractmethod
     def crowded_between(
         self, surrounded: System, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
-        """The axes at both of whose ends it stands, too close to itself; see `crowded`."""
+        """The axes at both of whose ends layers of this kind stand, so close that some points feel
+        both; see `crowded`. Like `act`, it is called once for each class of layers."""
 
     @abstractmethod
     def shaped(self, kind: str, cells: Profile, conditions: Conditions, values: Profile) -> Profile:

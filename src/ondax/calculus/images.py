@@ -61,8 +61,17 @@ def image_of(expr: Expr, symbols: Symbols) -> int | None:
 
 
 def with_images(system: System, reverse: bool = False) -> System:
-    """The scheme with mirror images above the topmost nodes, as its fields declare them; `reverse`
-    for the opposite signs. A node there has half a cell, so that what is fed to it counts twice."""
+    """Declare that fields have mirror images above the topmost nodes, with the signs that they
+    state.
+
+    It changes the scheme's symbols in place (`ghosts`, a profile and, with `reverse`, the traits of
+    fields), and returns the same system. The images themselves are made by what runs the scheme. A
+    topmost node has half a cell, so what is fed to it counts twice.
+
+    Args:
+        system: the scheme.
+        reverse: fields continue with the opposite of the signs that they state.
+    """
     symbols = system.symbols
     symbols.ghosts = True
     symbols.profile(SURFACE_GAIN, symbols.dimensions[-1])

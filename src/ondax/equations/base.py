@@ -22,31 +22,35 @@ Parameters = Any  # a pytree of arrays: one array, or a dict of arrays by name
 class AbstractWaveEquation(eqx.Module):
     """A wave equation: symbols for the scheme, and the physical parameters that feed it.
 
-    Subclasses are final, hold static settings only, and define:
+    Subclasses are final, and hold static settings only. They must define:
 
     - `parameter_names`: the physical parameters, in order;
-    - `positive_parameters`: those that must be positive everywhere, beside the speeds below
-      (optional);
-    - `stretchable`: whether it is stable in perfectly matched layers, if known: where True they are
-      the default boundary, where False they are refused, and where None, unless overridden, the
-      default depends on a trial (see `ondax.stability.layer_trial`);
+    - `space_order`: the even accuracy order in space, a static field;
     - `system`: the scheme, in Devito symbols;
     - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
-    - `constraints`: combinations that must not be negative (optional);
-    - `plausible`: between what the largest size of a parameter must lie, to notice another unit
-      (optional);
-    - `reflecting`: what must not vary strongly along a perfectly matched layer (optional; see
-      `ondax.stability.layering`);
-    - `at_surface`: what a free surface changes in the coefficients (optional);
-    - `speeds`: the slowest and fastest wave speed of a model, in m/s;
-    - `largest_step`: the largest stable time step for a fastest velocity (optional: without it,
-      propagators take the step from a model, `max_velocity=model`);
-    - `contrasts`: up to which contrasts that step holds (optional: without them, it is checked for
-      every model).
+    - `speeds`: the slowest and fastest wave speed of a model, in m/s.
+
+    They may define:
+
+    - `required(ndim)`: the parameters of a model of `ndim` axes, if they depend on that number; by
+      default, all of `parameter_names`;
+    - `positive_parameters`: those that must be positive everywhere, beside the speeds above;
+    - `constraints`: combinations of parameters that must not be negative;
+    - `plausible`: the range in which the largest absolute value of a parameter must lie; a value
+      outside suggests another unit;
+    - `largest_step`: the largest stable time step for a fastest velocity. Without it, propagators
+      take the step from a model, `max_velocity=model`;
+    - `contrasts`: up to which contrasts that step holds. Without them, it is checked for every
+      model;
     - `time_stepping`: what its time steps do to frequencies, so that the error can be taken out of
-      the traces:
-      `ox.LEAPFROG` for centred differences in time. Without it (the default), traces are as the
-      scheme makes them.
+      the traces: `ox.LEAPFROG` for centred differences in time. Without it, traces are as the
+      scheme makes them;
+    - `stretchable`: whether it is stable in perfectly matched layers. True: they are the default
+      boundary. False: they are refused. None (the default): a trial decides (see
+      `ondax.stability.layer_trial`);
+    - `reflecting`: quantities that must not vary strongly along a perfectly matched layer (see
+      `ondax.stability.layering`);
+    - `at_surface`: what a free surface changes in the coefficients.
     """
 
     parameter_names: ClassVar[tuple[str, ...]]
@@ -70,14 +74,13 @@ class AbstractWaveEquation(eqx.Module):
         JAX)."""
 
     def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Combinations of parameters that must not be negative anywhere, by what to call them;
-        unless overridden, none."""
+        """Combinations of parameters that must not be negative anywhere, by display name. By
+        default none."""
         return {}
 
     def reflecting(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Quantities, none negative, at whose contrasts those waves are reflected that a perfectly
-        matched layer amplifies between strata, by what to call them; unless overridden, none:
-        strata do no harm."""
+        """Non-negative quantities, by display name. Where they jump, they reflect the waves that a
+        perfectly matched layer amplifies. By default none."""
         return {}
 
     def required(self, ndim: int) -> tuple[str, ...]:

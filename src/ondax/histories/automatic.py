@@ -21,7 +21,7 @@ class Automatic(AbstractHistory):
     """Whole where there is room for it, else computed anew from checkpoints.
 
     Attributes:
-        every: steps between those kept.
+        every: every `every`-th step is kept.
     """
 
     keeps: ClassVar[bool] = True

@@ -96,10 +96,12 @@ class Rerun(NamedTuple):
 
 
 class AbstractHistory(eqx.Module):
-    """A way to keep histories. Settings only: two that are equal are alike.
+    """A way to keep histories.
+
+    It holds settings only, as static fields, so that two that are equal keep histories alike.
 
     Attributes:
-        every: steps between those that kernels keep.
+        every: every `every`-th step is kept; 1, unless it samples in time.
         keeps: whether `record` keeps anything.
     """
 
@@ -108,7 +110,8 @@ class AbstractHistory(eqx.Module):
 
     @abstractmethod
     def exact(self) -> AbstractHistory:
-        """The like of it that keeps every step as it is."""
+        """The same way of keeping, but every step, without loss. If it loses anything by nature,
+        this is another way."""
 
     @abstractmethod
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
@@ -116,18 +119,21 @@ class AbstractHistory(eqx.Module):
 
         Args:
             run: at rest, before its first step.
-            room: gives buffers; None where there is no room for them. To be asked once at most, and
-                before the first step: where the run would be for nothing without them, asking for
-                more than there is ends it.
+            room: returns buffers, or None where there is no memory. Call it at most once, before
+                the first step. It may raise to end a run made only to keep a history.
 
         Returns:
-            What was kept; None for nothing.
+            What `room` returned, filled; or None if nothing was kept. Any other object is refused.
         """
 
     @abstractmethod
     def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
         """The history of all steps, in stretches that follow each other, forward or backward in
-        time. Each holds until the next is asked for.
+        time. Each is valid until the next is asked for.
+
+        Arrays that did not come from `room` or `borrowed` must have the shapes and types that
+        `Recorder.layout` says, be C-contiguous and start at multiples of 64 bytes, as `zeros` of
+        `ondax.histories` makes them.
 
         Args:
             kept: what was recorded; None for nothing.
@@ -161,7 +167,7 @@ class Recording:
 
     @property
     def every(self) -> int:
-        """Steps between those that kernels keep."""
+        """Every `every`-th step is kept."""
         return self.history.every
 
 

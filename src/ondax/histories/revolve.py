@@ -77,7 +77,7 @@ class Revolve(AbstractHistory):
     binomial schedule (Griewank and Walther, 2000).
 
     Attributes:
-        every: steps between those kept of a stretch.
+        every: every `every`-th step of a stretch is kept.
     """
 
     keeps: ClassVar[bool] = False

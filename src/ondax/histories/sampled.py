@@ -55,7 +55,7 @@ def smoothed(samples: np.ndarray, every: int) -> np.ndarray:
 
     Args:
         samples: (row, step).
-        every: steps between those kept.
+        every: every `every`-th step is kept.
 
     Returns:
         (row, step), with `steps_beyond(every)` steps more.
@@ -77,7 +77,7 @@ def check_sampling(every: int, sources: np.ndarray, dt: float) -> None:
     high for it.
 
     Args:
-        every: steps between those kept.
+        every: every `every`-th step is kept.
         sources: samples at the internal steps, (..., step).
         dt: the internal step, s.
 

@@ -66,12 +66,15 @@ def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
 class Kept:
     """What was kept of one shot's run; one value, which can be handed on.
 
+    A way to keep histories fills `arrays` and sets `note`; all else is the store's.
+
     Attributes:
         arrays: by symbol name, as the kernels take them.
         layout: what they are.
         nbytes: their size.
         used: its gradient has been taken, so that it is the first to make room.
         pins: runs that are reading or writing it now.
+        loose: it was handed out by `acquire`, and is neither filed nor given back yet.
         note: what else the way to keep it needs to read it.
         recorded: what receivers read in that run, by what determines it.
         key: under which it is filed.
@@ -83,6 +86,7 @@ class Kept:
     nbytes: int
     used: bool = False
     pins: int = 0
+    loose: bool = False
     note: Any = field(default=None, repr=False)
     recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
     key: Any = field(default=None, repr=False)
@@ -185,7 +189,7 @@ class HistoryStore:
             return None
         self._loose += 1
         self._loose_bytes += size
-        return Kept(arrays, layout, size, pins=1)
+        return Kept(arrays, layout, size, pins=1, loose=True)
 
     def _drop_used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> None:
         """Give the memory of a history whose gradient has been taken back to the pool, if that is
@@ -238,13 +242,14 @@ class HistoryStore:
         with self._changed:
             history.pins = max(0, history.pins - 1)
             history.used |= used
-            if history.key is None and history.pins == 0 and history.arrays:
+            if history.loose and history.pins == 0:
                 self._forget_loose(history)
                 self._give_back(history.layout, history.arrays)
                 history.arrays = {}
             self._changed.notify_all()
 
     def _forget_loose(self, history: Kept) -> None:
+        history.loose = False
         self._loose -= 1
         self._loose_bytes -= history.nbytes
 

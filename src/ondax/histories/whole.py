@@ -17,7 +17,7 @@ class Whole(AbstractHistory):
     """All of it in memory, or every k-th step of it.
 
     Attributes:
-        every: steps between those kept.
+        every: every `every`-th step is kept.
     """
 
     keeps: ClassVar[bool] = True

@@ -24,10 +24,10 @@ def space_halo(function: Spatial) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Box:
-    """The part of the grid where a function is stored.
+    """The part of the domain where a function is stored.
 
     Attributes:
-        starts: first grid point along each axis.
+        starts: first point along each axis, counted from the domain's first point.
         shape: number of points.
     """
 
@@ -41,9 +41,8 @@ def box(function: Spatial, symbols: Symbols, domain: Domain) -> Box:
     for axis, side in symbols.traits_of(function).region:
         i = symbols.axes.index(axis)
         if side == "high":
-            per_line = row_length(
-                1, domain.dtype
-            )  # rows must start aligned, seen from the whole grid
+            # Rows must start aligned, counted from the domain's first point.
+            per_line = row_length(1, domain.dtype)
             starts[i] = (domain.shape[i] - domain.strips[axis, side]) // per_line * per_line
             shape[i] = domain.shape[i] - starts[i]
         else:
@@ -58,8 +57,8 @@ def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int,
 
 
 def shift(function: Spatial, symbols: Symbols, domain: Domain, array: np.ndarray) -> int:
-    """Bytes from the (imaginary) element of the whole grid's first point to a stored array's first
-    element."""
+    """Bytes from a stored array's first element to where the whole domain's first point would
+    stand; zero or negative. It is zero for what is stored on the whole domain."""
     starts = box(function, symbols, domain).starts
     return -sum(
         start * stride for start, stride in zip(starts, array.strides[-len(starts) :], strict=True)
@@ -67,6 +66,16 @@ def shift(function: Spatial, symbols: Symbols, domain: Domain, array: np.ndarray
 
 
 def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
+    """Where the points of a function stand in its array: all but the halo, and what rows are
+    rounded up by.
+
+    Args:
+        function: its halo counts.
+        shape: number of points along each axis at which it is stored, without the halo.
+
+    Returns:
+        One slice for each space axis.
+    """
     return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
 
 
@@ -83,8 +92,16 @@ def with_halo(
 
 
 def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Symbols) -> None:
-    """Fill the rows above a free surface of what is stored with its halo, as kernels do with what
-    they compute (see `mirrored`)."""
+    """Fill the rows above a free surface with mirror images, as kernels do with what they compute
+    (see `mirror.mirrored`). Kernels also set an odd field to zero in the surface's own row; this
+    leaves that row as it is.
+
+    Args:
+        function: what is stored.
+        array: its values, halo included; changed in place.
+        image: how it continues above the surface, EVEN or ODD; None leaves the array as it is.
+        symbols: the scheme's.
+    """
     (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
     if image is not None and rows:
         first = rows if half else rows + 1
@@ -112,6 +129,14 @@ def history_layout(
 
 
 def _slots(at_next: bool, every: int, first: int, last: int) -> int:
+    """Number of slots that hold the steps `first <= n < last` of a quantity.
+
+    Args:
+        at_next: it is a field, whose time index is one more than the step's (see `Quantity`).
+        every: every `every`-th step is kept. Fields are kept at every step only.
+        first: first step; a multiple of `every`.
+        last: one past the last step.
+    """
     if at_next:
         return last - first + 3  # from the field at first - 1 to one zero slot after the last
     if every > 1:

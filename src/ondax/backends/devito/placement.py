@@ -31,8 +31,8 @@ class Placement:
         domain: the domain.
         port: the fields that the points read or feed.
         positions: metres, (point, axis), in double precision.
-        slopes: follow the points by copies whose weights are derivatives along each axis, per
-            metre.
+        slopes: also make copies of the points, one for each axis, whose weights are derivatives
+            (per metre).
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Placement:
 
 
 def _windows(
-    shape: Callable[[np.ndarray, str], np.ndarray],
+    weigh: Callable[[np.ndarray, str], np.ndarray],
     above: Above,
     cells: np.ndarray,
     first: np.ndarray,
@@ -109,7 +109,7 @@ def _windows(
     kind: str,
     space_order: int,
 ) -> np.ndarray:
-    """Weights of windows, or their slopes, (point, tap)."""
+    """Weights of windows, or their slopes, (point, tap); `weigh` makes the ones or the others."""
     if above is Above.NOTHING:
-        return shape(offset, kind)
-    return window_below(shape, kind, above, cells, first, offset.shape[1], half, space_order)
+        return weigh(offset, kind)
+    return window_below(weigh, kind, above, cells, first, offset.shape[1], half, space_order)

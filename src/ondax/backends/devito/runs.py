@@ -145,7 +145,7 @@ class AdjointRun:
         self._read = read(lead=LEAD, tail=beyond)
         self.samples = {**self._residual.arrays, **self._read.arrays}
         self._extent: Any = next(iter(shot.source.values())) if kernels.program.extended else None
-        self._of_weights: dict[str, np.ndarray] = {}
+        self._weights_parts: dict[str, np.ndarray] = {}
         if self._extent is not None and at_source:
             self.samples |= self._extent.by_cell()
         self.parts: dict[str, np.ndarray] = {}
@@ -175,20 +175,21 @@ class AdjointRun:
         return columns.reshape(by_port).sum(axis=(1, 3))
 
     def inject(self, residual: np.ndarray) -> None:
-        """Set the residual traces, (receiver, sample)."""
-        at_steps = self.shot.clock.unrecorded(residual, self._residual.points)
+        """Set the residuals of what receivers record, (port and receiver, sample)."""
+        at_steps = self.shot.clock.spread(residual, self._residual.points)
         self._residual.fill(smoothed(at_steps, self.every))
 
     def correlate(self, source: np.ndarray) -> None:
         """Set the samples of extended sources, (port, step), for the gradient of their weights."""
         series = self.shot.terminals(self.shot.source, LEAD, LEAD)
         series.fill(source)
-        self._of_weights = self._extent.gradients()
-        self.samples |= {**series.arrays, **self._of_weights}
+        self._weights_parts = self._extent.gradients()
+        self.samples |= {**series.arrays, **self._weights_parts}
 
-    def of_weights(self) -> np.ndarray:
-        """The gradient of the weights, on the grid; once."""
-        return self._extent.collected(self._of_weights)
+    def weights_gradient(self) -> np.ndarray:
+        """The gradient of the weights, on the shot's domain. To be asked for once, after the run:
+        its memory goes back to the pool."""
+        return self._extent.collected(self._weights_parts)
 
     def back(self, stretch: Stretch | None) -> None:
         """Take the gradient of the steps of a stretch, and step the adjoint field as far as that
@@ -202,8 +203,8 @@ class AdjointRun:
             offsets = history_offsets(self.kernels, self.recording, self.shot.domain, held, first)
             if every == 1:  # lagged: a step's gradient is taken one step later
                 first, last = first - 1, last if last == self.steps else last - 1
-                # The extra step would be step -1, but C has no modulus of negative numbers: count
-                # from SHIFT.
+                # The extra step would be step -1. But in C, the modulus of a negative number is
+                # negative, so steps are counted from SHIFT.
                 shift = SHIFT
         arrays = {**arrays, **held}
         ends = ("_samples", *(f"_{sums}" for sums in SUMS.values()))

@@ -22,8 +22,8 @@ from .terminals import Terminals
 
 
 class Shot:
-    """The arrays of one shot that kernels share, and calls to the kernels. A context: its memory is
-    used again.
+    """The arrays of one shot that kernels share, and calls to the kernels. Use it in a `with`
+    block; on exit its memory goes back to the pool.
 
     Args:
         kernels: of its program.
@@ -103,9 +103,9 @@ class Shot:
 
         Args:
             placements: the ports'.
-            lead: steps before the first.
-            tail: steps after the last, neither set nor read.
-            more: steps after the clock's last that are samples like the others.
+            lead: steps before the first, without samples.
+            tail: extra steps after the last, without samples.
+            more: extra steps after the last, with samples.
         """
         any_of = next(iter(placements.values()))
         steps = self.clock.steps + more
@@ -164,8 +164,8 @@ class Shot:
             first: first step.
             last: one past the last step.
             arrays: samples, histories, gradients.
-            offsets: bytes from an array's first element to that of time index 0.
-            every: steps between those kept in the history.
+            offsets: bytes from an array's first element to the element of time index 0.
+            every: every `every`-th step is kept in the history.
         """
         if last > first:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}

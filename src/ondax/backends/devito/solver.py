@@ -65,11 +65,11 @@ class Solver(AbstractSolver):
     def forward(
         self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
     ) -> tuple[np.ndarray, ...]:
-        """Traces (*batch, shot, port and receiver, sample); with `slopes` also their derivatives by
-        receiver position, (*batch, shot, port and receiver, axis, sample), per metre. With a
-        recording, leaves histories in the memo where they fit."""
+        """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
+        derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
+        metre. With a recording, leaves histories in the store where they fit."""
         tasks = self._together(batch, e, recording)
-        keys = {t.history(recording, self.kernels) for t in tasks} if recording else set()
+        keys = {t.history_key(recording, self.kernels) for t in tasks} if recording else set()
         axes, dtype = len(self.domain.shape), self.domain.dtype
         shape = (*batch, e.setups.shots, len(self.outputs) * e.setups.receivers)
         traces = np.zeros((*shape, self.clock.samples), dtype)
@@ -77,7 +77,7 @@ class Solver(AbstractSolver):
         peaks: dict[int, tuple[float, int]] = {}
 
         def visit(task: Task) -> np.ndarray:
-            recorded = self._recorded_before(task, recording, slopes) if recording else None
+            recorded = self._reuse_or_drop(task, recording, slopes) if recording else None
             if recorded is None and recording:
                 protected = keys.__contains__
                 kept, recorded = self._record(task, recording, slopes, protected, wait=False)
@@ -213,7 +213,8 @@ class Solver(AbstractSolver):
 
             sampled = recording is not None and recording.every > 1
             at_sources = replace(asked, coefficients=())
-            if sampled and at_sources.anything:  # its residuals are not theirs: see AdjointRun
+            if sampled and at_sources.anything:
+                # A sampled run smooths its residuals, so gradients at sources need a second run.
                 none = Asked(again=asked.again)
                 return [run(recording, none), run(None, at_sources)]
             return [run(recording, at_sources)]
@@ -232,7 +233,7 @@ class Solver(AbstractSolver):
         power: int,
         asked: Asked,
     ) -> Found:
-        """One adjoint run, with residuals times two to minus a power."""
+        """One adjoint run, with residuals divided by `2**power`."""
         at_sources = asked.wavelet or asked.sources
         with self._shot(task, source_slopes=asked.sources) as shot:
             run = AdjointRun(self.kernels, shot, recording, at_sources, asked.weights)
@@ -249,7 +250,7 @@ class Solver(AbstractSolver):
             return Found(
                 power=power,
                 gradients=run.gradients if recording else None,
-                weights=run.of_weights() if asked.weights else None,
+                weights=run.weights_gradient() if asked.weights else None,
                 read=run.read if at_sources else None,
             )
 
@@ -258,16 +259,17 @@ class Solver(AbstractSolver):
     def _together(
         self, batch: tuple[int, ...], e: Experiment, recording: Recording | None
     ) -> list[Task]:
-        """The shots of all batch elements, which know of each other."""
+        """All shots of the batch; each is told which histories the others need."""
         tasks = list(self._tasks.of(batch, e))
         if recording:
-            company = frozenset(self._background(t, recording) for t in tasks)
+            company = frozenset(self._shared_key(t, recording) for t in tasks)
             for task in tasks:
                 task.company = company
         return tasks
 
     def _power_of_residual(self, task: Task, residual: np.ndarray) -> int:
-        """The adjoint run is made with residuals times two to minus this power."""
+        """The power of two that residuals are divided by, so that they change the adjoint field by
+        about one in a step."""
         inputs = self.kernels.program.transposed.inputs
         gain = self._tasks.gain(inputs, task.setup, task.medium, back=True)
         return (exponent(residual) or 0) + gain
@@ -328,7 +330,7 @@ class Solver(AbstractSolver):
 
     def _profiles_of(self, domain: Domain) -> dict[str, np.ndarray]:
         """The functions of one dimension of a domain's boundary, as kernels take them."""
-        key = domain.boundary
+        key = domain.boundary_key
         if key not in self._profiles:
             made = {}
             for symbol in self.kernels.program.symbols.profiles:
@@ -366,13 +368,13 @@ class Solver(AbstractSolver):
 
     # ---------------------------------------------------------------- histories
 
-    def _background(self, task: Task, recording: Recording) -> Hashable:
-        """What the keys of all shots over the same model have in common."""
-        return task.history(recording, self.kernels)[:-1]
+    def _shared_key(self, task: Task, recording: Recording) -> Hashable:
+        """What the keys of all shots in the same medium have in common."""
+        return task.history_key(recording, self.kernels)[:-1]
 
     def _find(self, task: Task, recording: Recording) -> Kept | None:
-        """A shot's history in the memo, pinned."""
-        found = STORE.find(task.history(recording, self.kernels))
+        """A shot's history in the store, pinned; None if it is not there."""
+        found = STORE.find(task.history_key(recording, self.kernels))
         if found is not None:
             task.key = found.key  # the same object from now on: no more comparing of contents
         return found
@@ -404,16 +406,16 @@ class Solver(AbstractSolver):
             wait: for room that others are using now.
 
         Returns:
-            What was kept, and what receivers read, (step, point).
+            What was kept, and what receivers read, (step, column).
 
         Raises:
-            _NoRoom: waiting would not help: there is no reason to run, then.
+            _NoRoom: `wait` is given, but there is no memory, so the run is not made.
         """
-        background, budget = self._background(task, recording), self.settings.memory_budget
+        shared, budget = self._shared_key(task, recording), self.settings.memory_budget
         held: list[Kept] = []
 
         def room(layout: Layout) -> Kept | None:
-            found = STORE.acquire(layout, budget, protected, wait, background, task.company)
+            found = STORE.acquire(layout, budget, protected, wait, shared, task.company)
             if found is not None:
                 held.append(found)
             elif wait:
@@ -439,21 +441,22 @@ class Solver(AbstractSolver):
                 STORE.release(buffers)
         if kept is not None:
             kept.recorded = {(slopes, task.setup.receivers.tobytes()): recorded}
-            STORE.keep(task.history(recording, self.kernels), kept)
+            STORE.keep(task.history_key(recording, self.kernels), kept)
         return kept, recorded
 
     def _run_forward(self, task: Task, slopes: bool) -> np.ndarray:
-        """A whole forward run that keeps nothing. Returns what receivers read, (step, point)."""
+        """A whole forward run that keeps nothing. Returns what receivers read, (step, column)."""
         with self._shot(task, receiver_slopes=slopes) as shot:
             run = ForwardRun(self.kernels, shot, task.source, None)
             run.advance(0, run.steps, None)
             return run.recorded
 
-    def _recorded_before(self, task: Task, recording: Recording, slopes: bool) -> np.ndarray | None:
-        """What receivers read when a history still waiting for its gradient was made.
+    def _reuse_or_drop(self, task: Task, recording: Recording, slopes: bool) -> np.ndarray | None:
+        """What receivers read in an earlier run whose history has not been used yet, (step,
+        column); None if there is no such run.
 
-        A history whose gradient has been taken makes room for the run that will take its place: so
-        every gradient has had the same kernels run, and the same bits, whatever the memo holds.
+        A used history is dropped, so that the run is made again, and bits do not depend on what the
+        store holds.
         """
         known = self._find(task, recording)
         if known is None:
@@ -462,13 +465,13 @@ class Solver(AbstractSolver):
         recorded = None if known.used else known.recorded.get(by)
         STORE.release(known)
         if recorded is None:
-            STORE.drop(task.history(recording, self.kernels))
+            STORE.drop(task.history_key(recording, self.kernels))
         return recorded
 
     def _replayed(
         self, task: Task, recording: Recording, backward: bool, again: bool
     ) -> Generator[Stretch]:
-        """A shot's history, a stretch at a time: from the memo, or made now.
+        """A shot's history, a stretch at a time: from the store, or made now.
 
         Args:
             task: the shot.
@@ -498,4 +501,4 @@ class Solver(AbstractSolver):
 
 
 class _NoRoom(Exception):
-    """A history does not fit."""
+    """There is no memory for a history, so the run is not made."""

@@ -1,4 +1,4 @@
-"""The results of an adjoint call, as shot by shot they come in."""
+"""The results of an adjoint call, collected shot by shot."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Sums:
             self._moved[task.index][task.into, :, : len(read)] = moved
 
     def finished(self) -> Gradients:
-        """All of it.
+        """The gradients, summed over shots and scaled back.
 
         Raises:
             FloatingPointError: something is too large or too small for its type.
@@ -202,5 +202,5 @@ class Sums:
 
 
 def by_axis(samples: np.ndarray, points: int, axes: int) -> np.ndarray:
-    """From (step, axis and point, padding) to (point, axis, step)."""
-    return samples[:, : axes * points].reshape(-1, axes, points).transpose(2, 1, 0)
+    """From (step, axis and point) to (point, axis, step)."""
+    return samples.reshape(-1, axes, points).transpose(2, 1, 0)

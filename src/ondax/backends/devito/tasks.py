@@ -68,8 +68,13 @@ def live(ports: int, most: int, points: int) -> Any:
 
 @dataclass
 class Task:
-    """One shot of one batch element, scaled so that the samples of its sources, and its wavefields,
-    are of size one.
+    """One shot of one batch element, scaled by powers of two so that its sources change the fields
+    by about one in a step.
+
+    The samples of point sources are divided by `2**(size + gain)`: the size is the binary exponent
+    of the largest sample, and the gain that of the change that a sample of size one makes (see
+    `Gains`). Of extended sources, samples are divided by `2**size` of their own, and weights by
+    `2**(size + gain)` of theirs.
 
     Attributes:
         number: of the task.
@@ -82,7 +87,8 @@ class Task:
         weights: of extended sources, times `2**-of_weights`.
         threads: of its kernels.
         key: of its history, once it is known.
-        company: the backgrounds of all tasks that run together.
+        company: the keys of the media in use in this call, whose histories need room together; see
+            `HistoryStore.acquire`.
     """
 
     number: int
@@ -106,17 +112,21 @@ class Task:
 
     @property
     def power(self) -> int:
-        """Wavefields and traces are those of the run times two to this power."""
+        """Wavefields, and what receivers record, are those of the run times two to this power."""
         return self.of_samples + self.of_weights
 
-    def history(self, recording: Recording, kernels: Any) -> tuple[Any, ...]:
-        """The key of its history, everything that determines it: scheme and medium first, which
-        shots have in common, then what is the shot's own; the rest by content."""
+    def history_key(self, recording: Recording, kernels: Any) -> tuple[Any, ...]:
+        """The key of its history in the store: everything that determines the history.
+
+        The first three parts, namely what is kept, the kernels, and the medium by content, are the
+        same for all shots in one medium. The last part is the shot's own: its domain, its clock,
+        and the content of its samples, its source positions and its weights.
+        """
         if self.key is None or self.key[0] != recording:
             weights = () if self.weights is None else (self.weights,)
             own = Content((self.source, self.setup.sources, *weights))
             clock, domain = self.setup.clock, self.setup.domain
-            shot = (domain.identity, clock.dt, clock.steps, own)
+            shot = (domain.key, clock.dt, clock.steps, own)
             self.key = (recording, kernels, self.medium.content, shot)
         return self.key
 
@@ -134,8 +144,11 @@ class Tasks:
         self._gains: dict[tuple[bool, float], Gains] = {}
 
     def of(self, batch: Position, e: Experiment) -> Iterator[Task]:
-        """One task per shot of every batch element; elements with the same coefficients share their
-        medium."""
+        """One task for each shot of every batch element.
+
+        Two elements share their medium only if every coefficient is shared between them: it has
+        length 1 along each batch axis in which they differ. Equal values do not count.
+        """
         system = self._program.system
         media: dict[Any, Medium] = {}
         number = 0

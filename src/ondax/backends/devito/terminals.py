@@ -6,15 +6,17 @@ import numpy as np
 
 
 class Terminals:
-    """The samples of all inputs, or of all outputs, of one shot: an array (step, point) for each
-    port.
+    """The samples of all inputs, or of all outputs, of one shot: (step, column) for each group of
+    columns; usually one group for each port.
 
     Args:
-        arrays: zeroed, by kernel argument, in the order of the ports.
-        lead: steps before step 0.
+        arrays: zeroed, one for each group, by kernel argument, in the order of the ports. Rows may
+            be longer than a group has columns.
+        lead: rows before that of step 0.
         steps: number of steps.
-        points: number of points.
-        slopes: how many copies of the points, with weights of derivatives, follow them.
+        points: number of points, which have the first columns of each group.
+        slopes: how many copies of all points follow them in each group. The samples of these copies
+            are for derivatives by position.
     """
 
     def __init__(
@@ -24,13 +26,14 @@ class Terminals:
         self._views = [array[lead : lead + steps] for array in arrays.values()]
 
     def fill(self, rows: np.ndarray) -> None:
-        """Set the samples, (port and point, step)."""
+        """Set the samples of the points, (group and point, step)."""
         for view, part in zip(self._views, np.split(rows, len(self._views)), strict=True):
             view[:, : self.points] = part.T
 
     def columns(self) -> np.ndarray:
-        """A copy of the samples: (step, port and point), then as many columns for the slopes along
-        each axis."""
+        """A copy of the samples, (step, column), without the rows before step 0. The columns are
+        ordered by copy, group and point: all points first, then as many columns for the slopes
+        along each axis."""
         copies = range(1 + self.slopes)
         return np.concatenate(
             [v[:, c * self.points : (c + 1) * self.points] for c in copies for v in self._views],
