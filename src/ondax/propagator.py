@@ -66,6 +66,13 @@ class Propagator(eqx.Module):
             leapfrog codes give at the same step.
         courant: the internal step as a fraction of the largest stable one, at most 1. Corrected,
             traces do not depend on it; in float32 the largest step is the most accurate.
+        aperture: metres on either side of a shot's sources and receivers, along horizontal axes,
+            beyond which the shot does not see the model: each shot is run on a part of the grid,
+            which ends in the same boundary. Time and memory are those of the part; what waves do
+            beyond it is missing from traces and gradients, which so are those of another problem,
+            the closer the wider the aperture. Default: all of the model. Extended sources see all
+            of it anyhow. Positions given with a call may leave the span of the survey's by half the
+            aperture.
 
     **Time dispersion.** Stepping in time shifts frequencies, by a relation that the equation
     declares (`time_stepping`). Two linear maps along time undo it: of wavelets before, and of
@@ -120,6 +127,7 @@ class Propagator(eqx.Module):
     points_in_layer: bool = eqx.field(static=True)
     time_dispersion: TimeDispersion = eqx.field(static=True)
     courant: float = eqx.field(static=True)
+    aperture: float | None = eqx.field(static=True)
     dt: float = eqx.field(static=True)
     steps_per_sample: int = eqx.field(static=True)
     largest_step: float = eqx.field(static=True)
@@ -142,6 +150,7 @@ class Propagator(eqx.Module):
         points_in_layer: bool = False,
         time_dispersion: TimeDispersion = "corrected",
         courant: float = 1.0,
+        aperture: float | None = None,
     ) -> None:
         self._problem = posed(
             equation,
@@ -155,6 +164,7 @@ class Propagator(eqx.Module):
             points_in_layer=points_in_layer,
             time_dispersion=time_dispersion,
             courant=courant,
+            aperture=aperture,
         )
         self._hosts = Hosts(self._problem)
         for name in ATTRIBUTES:
@@ -178,6 +188,7 @@ class Propagator(eqx.Module):
             "points_in_layer": self.points_in_layer,
             "time_dispersion": self.time_dispersion,
             "courant": self.courant,
+            "aperture": self.aperture,
         }
         if not changes.keys().isdisjoint(("equation", "grid", "boundary")):
             own["max_velocity"] = self.max_velocity

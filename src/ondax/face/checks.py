@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from .._validate import finite_speeds, told_apart
+from .._validate import finite_speeds, positive, told_apart
 from ..backends.settings import Settings
 from ..boundaries.base import AbstractBoundary
 from ..equations.base import AbstractWaveEquation
@@ -205,6 +205,22 @@ def speeds(
             f"{jump() or 'Use a finer grid or a lower frequency'}, "
             "or set min_points_per_wavelength"
         )
+
+
+def aperture(value: Any, boundary: AbstractBoundary, axes: tuple[str, ...]) -> float:
+    """Check an aperture, metres.
+
+    Raises:
+        ValueError: not positive; or there is nothing that absorbs at the sides, where windows end.
+    """
+    metres = positive("aperture", value, "metres, or None")
+    for axis, (below, above) in zip(axes[:-1], boundary.widths(axes), strict=False):
+        if min(below, above) == 0:
+            raise ValueError(
+                f"aperture={value!r}: windows end inside the model, so that both sides along "
+                f"{axis} need a boundary that absorbs; it has {below} and {above} cells"
+            )
+    return metres
 
 
 def positions(name: str, points: np.ndarray, grid: Grid, layer: Sequence[tuple[int, int]]) -> None:

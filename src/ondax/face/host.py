@@ -51,8 +51,11 @@ class HostModel:
         program = self._program()
         system = program.system
         self.coefficient_names = tuple(c.name for c in system.coefficients)
-        domain, clock = self._domain(program), self._clock()
+        domain, clock = self._domain(program, problem.grid.shape), self._clock()
         self.domain, self.clock = domain, clock
+        self._of_shots = domain
+        if problem.windows is not None:
+            self._of_shots = self._domain(program, problem.windows.shape)
         self.shape, self.steps, self.samples = domain.shape, clock.steps, clock.samples
         self.n_sources = len(system.inputs) * (1 if survey.extended else survey.n_sources)
         self.n_receivers = len(system.outputs) * survey.n_receivers
@@ -77,13 +80,14 @@ class HostModel:
             tuple(port.name for port in self.receivers.ports),
             self.tangent,
             p.survey.extended,
-            schemes.crowded_axes(p.equation, p.boundary, p.grid.shape),
+            schemes.crowded_axes(p.equation, p.boundary, p.shape_of_shots),
         )
 
-    def _domain(self, program: Program) -> Domain:
+    def _domain(self, program: Program, inside: tuple[int, ...]) -> Domain:
+        """The domain of so many points of the model, from its first one on."""
         p, symbols = self.problem, program.symbols
         grid, widths = p.grid, p.widths
-        shape = tuple(n + low + high for n, (low, high) in zip(grid.shape, widths, strict=True))
+        shape = tuple(n + low + high for n, (low, high) in zip(inside, widths, strict=True))
         strips = {
             (axis, side): min(width + program.felt, n)
             for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
@@ -258,7 +262,7 @@ class HostModel:
         return Experiment(
             coefficients=operands.coefficients,
             source=self.source_of(shots) if source is None else source,
-            setups=OfSurvey(self.domain, self.clock, survey, shots, given),
+            setups=OfSurvey(self._of_shots, self.clock, problem, shots, given),
             weights=operands.weights,
         )
 
@@ -297,7 +301,31 @@ class HostModel:
         if given.single:
             check_resolution(name, there, np.float32)
         self.problem.check_positions(name, there)
+        if self.problem.windows is not None:
+            self._check_windows(name, positions, live, shots)
         return positions
+
+    def _check_windows(
+        self, name: str, positions: np.ndarray, live: np.ndarray, shots: np.ndarray
+    ) -> None:
+        """Check that positions given with a call lie in the windows of their shots.
+
+        Raises:
+            ValueError: one does not; says how far points may move.
+        """
+        windows = self.problem.windows
+        assert windows is not None
+        low, high = (x[shots][..., None, :] for x in (windows.low, windows.high))
+        outside = np.any((positions < low) | (positions > high), axis=-1) & live
+        if np.any(outside):
+            first = np.broadcast_to(positions, (*live.shape, positions.shape[-1]))[outside][0]
+            raise ValueError(
+                f"{name}: {np.count_nonzero(outside)} of {live.size} lie too far from the survey's "
+                f"for aperture={self.problem.aperture:g} m, the first at "
+                f"{tuple(first.tolist())} m: points given with a call may leave the span of their "
+                "shot's sources and receivers by half the aperture. Take a wider aperture, or "
+                "F.with_survey"
+            )
 
 
 def _check_finite(name: str, values: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _validate
 from ..acquisition import coarse_sampling, silence, spectra
+from ..acquisition.apertures import Windows, windows
 from ..acquisition.components import Components
 from ..acquisition.dispersion import MARGIN, Dispersion, TimeWarp, warp_of, without_relation
 from ..acquisition.resampling import upsample
@@ -51,6 +52,7 @@ class Problem:
     points_in_layer: bool
     time_dispersion: TimeDispersion
     courant: float
+    aperture: float | None
     dt: float
     steps_per_sample: int
     largest_step: float
@@ -82,6 +84,19 @@ class Problem:
     def widths(self) -> tuple[tuple[int, int], ...]:
         """Cells that the boundary adds below and above along each axis."""
         return self.boundary.widths(AXIS_NAMES[self.grid.ndim])
+
+    @cached_property
+    def windows(self) -> Windows | None:
+        """The parts of the grid that shots see; None if all see the whole of it."""
+        if self.aperture is None or self.survey.extended:
+            return None
+        found = windows(self.survey, self.grid, self.aperture)
+        return None if found.shape == self.grid.shape else found
+
+    @property
+    def shape_of_shots(self) -> tuple[int, ...]:
+        """Points of the model's grid that each shot sees."""
+        return self.grid.shape if self.windows is None else self.windows.shape
 
     @property
     def longest_path(self) -> float:
@@ -319,6 +334,7 @@ def posed(
     points_in_layer: bool,
     time_dispersion: TimeDispersion,
     courant: float,
+    aperture: float | None,
 ) -> Problem:
     """The problem that the arguments of `Propagator` pose.
 
@@ -346,6 +362,8 @@ def posed(
     if time_dispersion == "corrected" and without_relation(type(equation)):
         time_dispersion = "raw"
     courant = _validate.fraction("courant", courant)
+    if aperture is not None:
+        aperture = checks.aperture(aperture, boundary, AXIS_NAMES[grid.ndim])
     per_sample = checks.steps_per_sample(survey.dt, courant * largest_step, velocity, grid.spacing)
     problem = Problem(
         equation=equation,
@@ -359,6 +377,7 @@ def posed(
         points_in_layer=points_in_layer,
         time_dispersion=time_dispersion,
         courant=courant,
+        aperture=aperture,
         dt=survey.dt / per_sample,
         steps_per_sample=per_sample,
         largest_step=largest_step,
@@ -375,6 +394,11 @@ def _examine(problem: Problem) -> None:
     for name, points in zip(("sources", "receivers"), survey.points, strict=True):
         problem.check_positions(name, points.rows, warn=True)
     silence.check_units_of_positions(survey, problem.grid)
+    if problem.windows is not None:
+        name = type(problem.equation).__name__
+        order, stretchable = problem.equation.space_order, problem.equation.stretchable
+        fit = Fit(problem.windows.shape, order, stretchable, name)
+        problem.boundary.check(fit, AXIS_NAMES[problem.grid.ndim])
     problem.check_speeds(problem.max_velocity, problem.max_velocity)
     if problem.dispersion is not None and problem.highest_frequency > 0.0:
         coarse_sampling.in_time(problem.highest_frequency, survey.dt, problem.dispersion.top)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class Solver(AbstractSolver):
         self._tasks = Tasks(program, domain)
         self._placements: dict[Hashable, Placement] = {}
         self._placed = 0  # points in them
+        self._largest = domain.shape  # of the shots of the last call
         self._profiles: dict[Hashable, dict[str, np.ndarray]] = {}
 
     # ---------------------------------------------------------------- the three runs
@@ -283,6 +284,7 @@ class Solver(AbstractSolver):
         """Visit all shots, side by side, and take what each visit finds."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
+        self._largest = max((t.setup.domain.shape for t in tasks), key=np.prod)
         for task in tasks:
             points = int(np.prod(task.setup.domain.shape))
             task.threads = max(1, min(share, points // POINTS_PER_THREAD))
@@ -300,14 +302,14 @@ class Solver(AbstractSolver):
             "give the process more memory"
         )
 
-    @cached_property
+    @property
     def _bytes_of_shot(self) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
         system, itemsize = self.kernels.program.system, np.dtype(self.domain.dtype).itemsize
         buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
         return (
             buffers
-            * int(np.prod([n + 2 * system.symbols.space_order for n in self.domain.shape]))
+            * int(np.prod([n + 2 * system.symbols.space_order for n in self._largest]))
             * itemsize
         )
 

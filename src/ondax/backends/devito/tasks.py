@@ -37,7 +37,12 @@ class Medium:
         self.content = Content(list(values.values()))
         found = {name: exponent(v) for name, v in values.items()}
         self.sizes = {name: size for name, size in found.items() if size is not None}
-        self._whole = self._with_halos(domain, (0,) * len(domain.shape))
+        self._whole: dict[str, np.ndarray] = {}
+
+    def prepare(self, setup: Setup) -> None:
+        """Make, once, what all shots share that are run on all of the domain."""
+        if setup.domain is self._domain and not self._whole:
+            self._whole = self._with_halos(setup.domain, setup.start)
 
     def arrays(self, setup: Setup) -> dict[str, np.ndarray]:
         """The coefficients as kernels take them, on a shot's domain."""
@@ -174,6 +179,7 @@ class Tasks:
         samples: np.ndarray,
     ) -> Task:
         system, (*position, shot) = self._program.system, index
+        medium.prepare(setup)
         weights = None if e.weights is None else element(e.weights, tuple(position))[shot]
         sources = len(setup.sources) if weights is None else 1
         into = live(len(system.inputs), e.setups.sources, sources)
