@@ -25,6 +25,7 @@ from .boundaries.base import AbstractBoundary
 from .equations.base import AbstractWaveEquation
 from .face import modelling
 from .face.callback_errors import as_raised
+from .face.cost import Cost, cost_of
 from .face.host import Hosts
 from .face.modelling import Given
 from .face.problem import Interpolation, Problem, TimeDispersion, posed
@@ -328,7 +329,16 @@ class Propagator(eqx.Module):
         given = Given(wavelet, weights, shots=shots)
         return modelling.with_changes(self._hosts, model, perturbation, given)
 
-    # ---------------------------------------------------------------- accuracy
+    # ---------------------------------------------------------------- cost and accuracy
+
+    def cost(self, dtype: str = "float32") -> Cost:
+        """What a shot takes, before any is run: steps, points, memory, how many histories fit, a
+        guess of the time, and what was chosen. `print(F.cost())` shows it.
+
+        Args:
+            dtype: "float32" or "float64".
+        """
+        return cost_of(self._hosts, dtype)
 
     def spatial_error(self, speed: float, path: float | None = None) -> float:
         """What the grid alone is expected to make of traces: their error as a fraction of them

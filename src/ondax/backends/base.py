@@ -11,6 +11,8 @@ import numpy as np
 
 from ..histories.base import Recording
 from ..histories.buffers import OutOfMemory
+from .clock import Clock
+from .domain import Domain
 from .setups import AbstractSetups
 
 
@@ -82,6 +84,18 @@ class Gradients(NamedTuple):
     at_sources: Any = None
 
 
+class Memory(NamedTuple):
+    """What one shot takes, bytes.
+
+    Attributes:
+        fields: wavefields and coefficients.
+        history: what a gradient needs of all steps.
+    """
+
+    fields: int
+    history: int
+
+
 class AbstractSolver(ABC):
     """What a backend answers: it runs one program, for batches of shots, in NumPy.
 
@@ -143,6 +157,10 @@ class AbstractSolver(ABC):
             residual: (*batch, shot, port and receiver, sample).
             asked: which gradients, and whether the histories will be read again.
         """
+
+    @abstractmethod
+    def memory(self, domain: Domain, clock: Clock, recording: Recording) -> Memory:
+        """What one shot on a domain takes, if it keeps a history."""
 
     @abstractmethod
     def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:

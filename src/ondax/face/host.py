@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _forks, _validate
 from .._resolution import check_resolution
-from ..backends.base import AbstractSolver, Asked, Experiment
+from ..backends.base import AbstractSolver, Asked, Experiment, Memory
 from ..backends.clock import Clock
 from ..backends.devito.solver import Solver
 from ..backends.domain import Domain
@@ -111,6 +111,17 @@ class HostModel:
         p = self.problem
         late = p.late * (2 if self.tangent else 1)
         return Clock(p.dt, p.steps, p.steps_per_sample, late)
+
+    @property
+    def shape_of_shot(self) -> tuple[int, ...]:
+        """Points along each axis of what a shot is run on, boundary included."""
+        return self._of_shots.shape
+
+    def memory(self) -> Memory:
+        """What one shot takes, with a history for gradients in all coefficients."""
+        recording = self._recording(self.coefficient_names, exact=False)
+        assert recording is not None
+        return self.solver.memory(self._of_shots, self.clock, recording)
 
     def linearized(self) -> HostModel:
         """The scheme together with its tangent: coefficients and their perturbations."""

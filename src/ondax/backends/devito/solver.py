@@ -13,11 +13,11 @@ import numpy as np
 from ...calculus.coupling import PERTURBED
 from ...calculus.program import Program
 from ...histories.base import Recording, Rerun, Stretch
-from ...histories.buffers import Layout, OutOfMemory, zeros
+from ...histories.buffers import Layout, OutOfMemory, layout_bytes, zeros
 from ...histories.sampled import steps_beyond
 from ...histories.store import STORE, Kept
 from ...scheme.system import Port
-from ..base import AbstractSolver, Asked, Experiment, Gradients
+from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
 from ..clock import Clock
 from ..domain import Domain
 from ..scaling import LARGE, WEAK, check_range, exponent, peak_of, scaled
@@ -26,7 +26,7 @@ from ..setups import element
 from ..workers import visits
 from .extent import Extent
 from .kernels import kernels_of
-from .layout import allocated, history_offsets, interior, with_halo
+from .layout import allocated, history_layout, history_offsets, interior, with_halo
 from .placement import Placement
 from .runs import AdjointRun, ForwardRun
 from .shot import Shot
@@ -295,23 +295,25 @@ class Solver(AbstractSolver):
         """What failed, what a shot needs, and what to do."""
         return OutOfMemory(
             f"out of memory: {error}, though all histories were dropped. A shot needs about "
-            f"{self._bytes_of_shot} bytes for "
+            f"{self._bytes_of_fields(self._largest)} bytes for "
             f"its wavefields, and up to {self.settings.worker_threads} run side by side. Run fewer "
             "with "
             "ox.Settings(threads=...), take a coarser or smaller grid or a narrower boundary, or "
             "give the process more memory"
         )
 
-    @property
-    def _bytes_of_shot(self) -> int:
+    def memory(self, domain: Domain, clock: Clock, recording: Recording) -> Memory:
+        """See `AbstractSolver.memory`."""
+        steps = clock.steps + steps_beyond(recording.every)
+        layout = history_layout(self.kernels, recording, domain, 0, steps)
+        return Memory(self._bytes_of_fields(domain.shape), layout_bytes(layout))
+
+    def _bytes_of_fields(self, shape: tuple[int, ...]) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
         system, itemsize = self.kernels.program.system, np.dtype(self.domain.dtype).itemsize
         buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
-        return (
-            buffers
-            * int(np.prod([n + 2 * system.symbols.space_order for n in self._largest]))
-            * itemsize
-        )
+        points = int(np.prod([n + 2 * system.symbols.space_order for n in shape]))
+        return buffers * points * itemsize
 
     def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
         setup = task.setup
