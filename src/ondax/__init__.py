@@ -70,10 +70,13 @@ if TYPE_CHECKING:
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
+    from .inversion import Stop as Stop
     from .inversion import UnsavedState as UnsavedState
     from .inversion import fwi as fwi
     from .inversion import lsrtm as lsrtm
     from .inversion import preconditioners as preconditioners
+    from .inversion import projections as projections
+    from .inversion import regularizers as regularizers
     from .jacobian import Jacobian as Jacobian
     from .objective import Objective as Objective
 
@@ -86,6 +89,9 @@ _LATER = {
     "lsrtm": "inversion",
     "LSRTMResult": "inversion",
     "preconditioners": "inversion.preconditioners",
+    "projections": "inversion.projections",
+    "regularizers": "inversion.regularizers",
+    "Stop": "inversion",
     "misfits": "misfits",
     "datasets": "datasets",
     "nn": "nn",

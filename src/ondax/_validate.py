@@ -16,7 +16,7 @@ T = TypeVar("T")
 CONSTRAINT_ROUNDING = 1e-6  # of float32 parameters of order one
 
 
-def positive(name: str, value: float, unit: str) -> float:
+def positive(name: str, value: float | int, unit: str) -> float:
     """A positive, finite number.
 
     Raises:
@@ -28,7 +28,7 @@ def positive(name: str, value: float, unit: str) -> float:
     return number
 
 
-def not_negative(name: str, value: float) -> float:
+def not_negative(name: str, value: float | int) -> float:
     """A finite number, 0 or more.
 
     Raises:
@@ -40,7 +40,7 @@ def not_negative(name: str, value: float) -> float:
     return number
 
 
-def fraction(name: str, value: float) -> float:
+def fraction(name: str, value: float | int) -> float:
     """A number above 0 and up to 1.
 
     Raises:

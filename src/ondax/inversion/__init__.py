@@ -3,6 +3,8 @@ what they return."""
 
 from .. import misfits as misfits
 from . import preconditioners as preconditioners
+from . import projections as projections
+from . import regularizers as regularizers
 from .fwi import fwi as fwi
 from .loop import UnsavedState as UnsavedState
 from .lsrtm import lsrtm as lsrtm
@@ -11,3 +13,4 @@ from .result import History as History
 from .result import Interrupted as Interrupted
 from .result import LinearHistory as LinearHistory
 from .result import LSRTMResult as LSRTMResult
+from .stopping import Stop as Stop

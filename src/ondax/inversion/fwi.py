@@ -38,6 +38,7 @@ from .loop import AbstractRun, iterate
 from .result import FWIResult, History
 from .sizes import SizedMisfit, ignores_size, size_of_tree, sized, times_power_of_two
 from .step import (
+    Aim,
     Setting,
     Step,
     compares_gradients,
@@ -45,10 +46,12 @@ from .step import (
     objective_of,
     power_of,
     power_of_first_step,
+    projected,
     searches_line,
     seen_from,
     strong,
 )
+from .stopping import Stop, stalled
 
 Misfit = Callable[[Array, Array], Float[Array, ""]]
 
@@ -66,6 +69,9 @@ def fwi(
     bounds: tuple[Any, Any] | None = None,
     mask: PyTree | None = None,
     precondition: Callable[[PyTree], PyTree] | None = None,
+    regularize: Callable[[PyTree], Any] | None = None,
+    project: Callable[[PyTree], PyTree] | None = None,
+    stop: Stop | None = None,
     callback: Callable[[int, PyTree, History], None] | None = None,
     progress: bool = True,
     save: str | os.PathLike | None = None,
@@ -125,6 +131,15 @@ def fwi(
             with a line search. It is given the gradient in units of the data. If float32 cannot
             hold that, it is given the gradient times some power of two, provided that its result is
             proportional to the gradient; other functions are then refused.
+        regularize: a JAX function from model to a number, which is added to the misfit, in its
+            units: those of `ox.regularizers` and their sums, or your own. With batches, it counts
+            in proportion to their share of all shots.
+        project: a JAX function from model to model, through which every model goes before it is
+            evaluated, also the trial models of a line search, and the initial one: those of
+            `ox.projections`, composed by `|`, or your own. It leaves alone what it has projected.
+        stop: criteria that end the inversion before its last iteration: `ox.Stop(relative=1e-3)`,
+            for example. A line search that finds no better model ends it too. The result's
+            `stopped` says why.
         callback: `callback(iterations_done, model, history)`, called after each iteration and its
             save.
         progress: whether to show a progress bar with misfit and time.
@@ -133,12 +148,15 @@ def fwi(
             are always saved.
         trust: names of arguments that are not to be compared with what the state was saved with,
             because you know that they are equivalent: "propagator", "observed traces",
-            "initial model", "optimizer", "misfit", "batches", "bounds", "mask", "precondition". For
-            differences that have no effect, and for what cannot be compared, such as a misfit that
-            writes to an open file.
+            "initial model", "optimizer", "misfit", "batches", "bounds", "mask", "precondition",
+            "regularize", "project". For differences that have no effect, and for what cannot be
+            compared, such as a misfit that writes to an open file.
+
+    Every iteration is logged at level INFO, by the logger "ondax.inversion".
 
     Returns:
-        The last model, and a history with one row for each iteration.
+        The last model, a history with one row for each iteration, and why the inversion stopped, if
+        it was before the last one.
 
     Raises:
         ValueError: an argument does not fit the others; batches, fractional masks or a
@@ -184,7 +202,10 @@ def fwi(
     indifferent = not (searches or compares) and ignores_size(extended, params)
     check_units(of_size.of_value, searches and not compares)
     level = level_of_preconditioner(precondition, of_size.of_value, params)
-    step = make_step(F, static, extended, of_size.of, precondition, level, searches)
+    aim = Aim(F, static, of_size.of, regularize, of_size.of_value, project)
+    if project is not None:
+        params = projected(aim, params)
+    step = make_step(aim, extended, precondition, level, searches)
 
     parts = {
         "propagator": F,
@@ -196,16 +217,19 @@ def fwi(
         "bounds": setting.bounds,
         "mask": setting.mask,
         "precondition": precondition,
+        "regularize": regularize,
+        "project": project,
     }
     problem = Problem.of(
         {name: partial(fingerprint, part) for name, part in parts.items()}, trust, path
     )
     unit = math.nan if indifferent else float(of_size.of_value)
-    run = _Run(params, opt_state, np.empty((0, 4)), static, np.array(unit), of_size)
+    run = _Run(params, opt_state, np.empty((0, 6)), static, np.array(unit), of_size, stop)
+    run.searches = searches
     if compares:
 
         def objective(setting: Setting, params: PyTree) -> Array:
-            return objective_of(F, static, of_size.of, setting, None, params)
+            return objective_of(aim, setting, None, params)
 
         run.first_power = partial(power_of_first_step, objective, setting)
     run.check_gradient = not (indifferent or compares)
@@ -233,10 +257,12 @@ class _Run(AbstractRun):
     Attributes:
         params: the floating-point arrays of the model, now.
         opt_state: the optimiser's state, now.
-        rows: of the history, (iteration, 4).
+        rows: of the history, (iteration, 6).
         static: the other leaves of the model.
         power: the optimiser sees the objective times two to this power; NaN until it is known.
         misfit: the misfit of traces over their size.
+        stop: criteria that end it.
+        searches: whether iterations are line searches.
         check_gradient: whether steps are proportional to the gradient in units of the data, so that
             it must be representable.
         check_misfit: checks the value of a misfit of the user's; takes the model and the value.
@@ -249,13 +275,30 @@ class _Run(AbstractRun):
     static: PyTree
     power: np.ndarray
     misfit: SizedMisfit
+    stop: Stop | None = None
+    searches: bool = False
     check_gradient: bool = False
     check_misfit: Callable[[PyTree, float], None] | None = None
     first_power: Callable[[PyTree], int] | None = None
 
     @property
     def result(self) -> FWIResult:
-        return FWIResult(eqx.combine(self.params, self.static), History(*self.rows.T))
+        model = eqx.combine(self.params, self.static)
+        return FWIResult(model, History(*self.rows.T), self.stopped)
+
+    @property
+    def stopped(self) -> str | None:
+        history = History(*self.rows.T)
+        if self.searches and self.done:
+            leaves = jax.tree.leaves(self.params)
+            size = float(optax.tree.norm(self.params)) / optax.tree.size(self.params) ** 0.5
+            precision = max(float(jnp.finfo(x.dtype).eps) for x in leaves)
+            reason = stalled(float(history.model_change[-1]), size, precision)
+            if reason is not None:
+                return reason
+        if self.stop is None:
+            return None
+        return self.stop.reason(history.misfit, history.evaluations, history.seconds)
 
     def begin(self) -> None:
         if self.first_power is not None:
@@ -280,8 +323,9 @@ class _Run(AbstractRun):
         with self.iteration("ox.fwi"):
             seen = seen_from(self.power)
             params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)
-            misfit, gradient_norm, change, power = map(float, found)
+            misfit, gradient_norm, change, power, added, evaluations = map(float, found)
             misfit = times_power_of_two(misfit, self.misfit.of_value)
+            added = times_power_of_two(added, self.misfit.of_value)
             gradient_norm = times_power_of_two(gradient_norm, int(power) + self.misfit.of_value)
         numbers = {"misfit": misfit, "gradient norm": gradient_norm, "model change": change}
         for name, number in numbers.items():
@@ -297,7 +341,8 @@ class _Run(AbstractRun):
             check_representable(gradient_norm, jax.tree.leaves(params)[0].dtype)
         self.params, self.opt_state = params, opt_state
         self.power = power_of(seen)
-        self.rows = np.vstack([self.rows, [*numbers.values(), time.perf_counter() - started]])
+        row = [*numbers.values(), time.perf_counter() - started, added, evaluations]
+        self.rows = np.vstack([self.rows, row])
 
     @property
     def saved(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The loop of an inversion: iterate, save, report, and stop after Ctrl-C."""
 
 import inspect
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from .interrupt import deferred_interrupt
 from .progress import Progress, say
 from .result import Interrupted
 from .state import load_state, only_writer, save_state
+
+LOG = logging.getLogger("ondax.inversion")
 
 
 @final
@@ -48,6 +51,11 @@ class AbstractRun(ABC):
     @abstractmethod
     def saved(self) -> dict[str, Any]:
         """What a file has to hold, besides the history: trees of arrays, by name."""
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no further iteration is to be made; None if one is."""
+        return None
 
     @abstractmethod
     def begin(self) -> None:
@@ -171,15 +179,17 @@ def iterate(
             Progress(name, iterations, progress, run.done) as bar,
             deferred_interrupt() as interrupted,
         ):
-            while run.done < iterations:
+            while run.done < iterations and run.stopped is None:
                 advance()
-                if run.done % save_every == 0 or run.done == iterations:
+                LOG.info("%s: iteration %d, %s", name, run.done, _told(label, run.rows[-1]))
+                stopped = run.stopped
+                if run.done % save_every == 0 or run.done == iterations or stopped is not None:
                     save()
                 bar.update({label: format(run.rows[-1, 0], digits)})
                 if callback is not None:
                     result = run.result
                     callback(run.done, result.found, result.history)
-                if interrupted and run.done < iterations:
+                if interrupted and run.done < iterations and stopped is None:
                     kept = (
                         f"{path} holds the state: make the same call again to go on"
                         if save()
@@ -187,4 +197,14 @@ def iterate(
                     )
                     message = f"stopped after {run.done} of {iterations} iterations; {kept}"
                     raise Interrupted(message, run.result)
+        if run.stopped is not None:
+            ending = f"{name} stopped after {run.done} of {iterations} iterations: {run.stopped}"
+            LOG.info(ending)
+            if progress:
+                say(ending)
     return run.result
+
+
+def _told(label: str, row: np.ndarray) -> str:
+    """A row of the history as a line of a log, which begins with what the progress bar shows."""
+    return f"{label} {row[0]:.6g}; " + ", ".join(f"{number:.4g}" for number in row[1:])

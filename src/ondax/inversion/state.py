@@ -27,7 +27,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-_FORMAT = 2
+_FORMAT = 3
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -42,7 +42,16 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
     Raises:
         OSError: the disk is full, for example; the state saved before is then still there.
     """
-    header = json.dumps({"format": _FORMAT, "problem": problem.fingerprints})
+    write_arrays(path, tree, {"problem": problem.fingerprints})
+
+
+def write_arrays(path: Path, tree: PyTree, header: dict[str, Any]) -> None:
+    """Write a tree of arrays, and what can be said in JSON, at one stroke.
+
+    Raises:
+        OSError: the disk is full, for example; the file that was there before then still is.
+    """
+    said = json.dumps({"format": _FORMAT, **header})
     # A name that nobody can foresee: otherwise somebody could put a link there, and it would be
     # written to where that leads.
     temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
@@ -50,7 +59,7 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
     try:
         with open(handle, "wb") as file:
             arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
-            np.savez(file, header=np.array(header), **arrays)
+            np.savez(file, header=np.array(said), **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -83,13 +92,7 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
             message says in which parts the problems differ.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        header = json.loads(str(arrays["header"]))
-        if header["format"] != _FORMAT:
-            raise ValueError(
-                f"its format is {header['format']}, this version of ondax reads {_FORMAT}"
-            )
+        arrays, header = _read(path)
         fingerprints = {str(name): str(value) for name, value in header["problem"].items()}
         missing = [name for name, _ in _named_leaves(like) if name not in arrays]
     except FileNotFoundError:
@@ -113,6 +116,31 @@ def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{_no_state(path)} ({_first_line(error)}). {_REMEDY}") from error
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a file holds: arrays by name, and what is said beside them.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is no such file, or damaged.
+    """
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy, zipfile and json raise errors of many types
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise ValueError(f"{_no_state(path)} ({reason})") from error
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays.pop("header")))
+    if header["format"] != _FORMAT:
+        raise ValueError(f"its format is {header['format']}, this version of ondax reads {_FORMAT}")
+    return arrays, header
 
 
 _REMEDY = "Delete it, or give another path to `save`, to start afresh"

@@ -1,5 +1,6 @@
 """One iteration of an inversion as one compiled function."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, final
@@ -30,12 +31,16 @@ class Numbers(NamedTuple):
         gradient_norm: L2 norm of the gradient given to the optimiser, divided by `2**of_norm`.
         model_change: root mean square of the step, in units of the model.
         of_norm: see `gradient_norm`.
+        regularization: the part of the objective that is no misfit of traces.
+        evaluations: of the objective.
     """
 
     misfit: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     model_change: Float[Array, ""]
     of_norm: Int32[Array, ""]
+    regularization: Float[Array, ""] | float = 0.0
+    evaluations: Int32[Array, ""] | int = 1
 
 
 @final
@@ -55,6 +60,27 @@ class Setting(NamedTuple):
     mask: PyTree | None
     down: Float[Array, ""]
     weights: Float[Array, "shot receiver"] | None = None
+
+
+@final
+class Aim(NamedTuple):
+    """What is minimised.
+
+    Attributes:
+        F: a function from model to traces.
+        static: the leaves of the model that are not inverted for.
+        misfit: a function of predicted and observed traces, both divided by their size.
+        regularize: a function of the model that is added, in units of the data; or None.
+        of_value: the misfit is that of the traces themselves divided by `2**of_value`.
+        project: what every model goes through first; or None.
+    """
+
+    F: Callable[..., Traces]
+    static: PyTree
+    misfit: Callable[..., Float[Array, ""]]
+    regularize: Callable[[PyTree], Any] | None = None
+    of_value: int = 0
+    project: Callable[[PyTree], PyTree] | None = None
 
 
 @final
@@ -88,10 +114,8 @@ Function = Callable[[PyTree], Float[Array, ""]]
 
 
 def make_step(
-    F: Callable[..., Traces],
-    static: PyTree,
+    aim: Aim,
     optimizer: optax.GradientTransformationExtraArgs,
-    misfit: Callable[[Traces, Traces], Float[Array, ""]],
     precondition: Callable[[PyTree], PyTree] | None,
     preconditioned_at: int | None,
     searches: bool,
@@ -103,10 +127,8 @@ def make_step(
     would trace the search again in every iteration.)
 
     Args:
-        F: a function from model to traces.
-        static: the leaves of the model that are not in `params`.
+        aim: what is minimised.
         optimizer: the optimiser; it is given the objective too, as `value_fn`, over the same shots.
-        misfit: a function of predicted and observed traces, both divided by their size.
         precondition: a function of the gradient, or None.
         preconditioned_at: `precondition` is given the gradient times `2**preconditioned_at`; if
             None, in any size.
@@ -117,7 +139,7 @@ def make_step(
     @jax.jit
     def step(params, opt_state, setting, seen, shots):
         def objective(params):
-            return objective_of(F, static, misfit, setting, shots, params)
+            return objective_of(aim, setting, shots, params)
 
         def changed(gradient, power):
             if precondition is None:
@@ -130,6 +152,8 @@ def make_step(
         )
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
+        if aim.project is not None:
+            new_params = projected(aim, new_params)
         if setting.mask is not None:
             # Weight decay, noise and preconditioners change values without a gradient, too.
             new_params = jax.tree.map(
@@ -140,9 +164,21 @@ def make_step(
             )
         distance = optax.tree.norm(optax.tree.sub(new_params, params))
         change = distance / optax.tree.size(params) ** 0.5
-        return new_params, opt_state, seen, numbers._replace(model_change=change)
+        numbers = numbers._replace(
+            model_change=change,
+            regularization=regularization(aim, setting, shots, constrained(aim, setting, params)),
+            evaluations=evaluations_of(opt_state) if searches else 1,
+        )
+        return new_params, opt_state, seen, numbers
 
     return step
+
+
+def evaluations_of(opt_state: PyTree) -> Any:
+    """How often the line search of an optimiser has evaluated the objective, in its last step; 1 if
+    its state does not say."""
+    found = optax.tree.get_all_with_path(opt_state, "num_linesearch_steps")
+    return functools.reduce(jnp.add, [jnp.asarray(n, jnp.int32) for _, n in found]) if found else 1
 
 
 def _unchanged(gradient: PyTree, power: Any) -> tuple[PyTree, Any]:
@@ -224,37 +260,64 @@ def evaluated(
     return shifted(value, chosen), shifted(gradient, power + chosen), value_fn, seen, numbers
 
 
-def objective_of(
-    F: Callable[..., Traces],
-    static: PyTree,
-    misfit: Callable[[Traces, Traces], Float[Array, ""]],
-    setting: Setting,
-    shots: Shots | None,
-    params: PyTree,
+def constrained(aim: Aim, setting: Setting, params: PyTree) -> PyTree:
+    """Parameters within bounds and the set that is projected on, whose gradient obeys bounds and
+    mask."""
+    if setting.bounds is not None:
+        params = bounded(params, *setting.bounds)
+    if aim.project is not None:
+        params = projected(aim, params)
+    return params if setting.mask is None else masked(params, setting.mask)
+
+
+def projected(aim: Aim, params: PyTree) -> PyTree:
+    """Parameters after projection of the model that they are part of."""
+    assert aim.project is not None
+    model = aim.project(eqx.combine(params, aim.static))
+    found, _ = eqx.partition(model, eqx.is_inexact_array)
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), found, params)
+
+
+def regularization(
+    aim: Aim, setting: Setting, shots: Shots | None, params: PyTree
 ) -> Float[Array, ""]:
-    """The misfit of a model, whose gradient obeys bounds and mask; arguments as in `make_step`.
+    """What is added to the misfit: in a batch, the share of its shots in all of them."""
+    dtype = setting.observed.dtype
+    if aim.regularize is None:
+        return jnp.zeros((), dtype)
+    share = 1.0 if shots is None else shots.shape[0] / setting.observed.shape[0]
+    added = jnp.asarray(aim.regularize(eqx.combine(params, aim.static)), dtype)
+    return share * shifted(added, -aim.of_value)
+
+
+def objective_of(
+    aim: Aim, setting: Setting, shots: Shots | None, params: PyTree
+) -> Float[Array, ""]:
+    """The misfit of a model, and what is added to it; its gradient obeys bounds and mask.
 
     Args:
-        F: a function from model to traces.
-        static: the leaves of the model that are not in `params`.
-        misfit: a function of predicted and observed traces, both divided by their size.
+        aim: what is minimised.
         setting: observed traces, bounds and mask.
         shots: numbers of the shots to be modelled; None for all.
         params: floating-point arrays of the model.
     """
-    if setting.bounds is not None:
-        params = bounded(params, *setting.bounds)
-    if setting.mask is not None:
-        params = masked(params, setting.mask)
-    model = eqx.combine(params, static)
+    params = constrained(aim, setting, params)
+    misfit = misfit_of(aim, setting, shots, eqx.combine(params, aim.static))
+    if aim.regularize is None:
+        return misfit
+    return misfit + regularization(aim, setting, shots, params).astype(misfit.dtype)
+
+
+def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) -> Float[Array, ""]:
+    """The misfit of the traces that a model predicts."""
+    F, misfit, weights = aim.F, aim.misfit, setting.weights
     if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
         # As the predicted traces are divided by their size, a power of two, so is the misfit's
         # first argument.
         objective = Objective(
-            F, setting.observed, misfit, scale=setting.down, trace_weights=setting.weights
+            F, setting.observed, misfit, scale=setting.down, trace_weights=weights
         )
         return objective(model, shots=shots)
-    weights = setting.weights
     if shots is None:
         predicted, observed = F(model), setting.observed
     else:

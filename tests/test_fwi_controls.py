@@ -1,0 +1,305 @@
+"""What keeps an inversion within reason: regularisation, projections, criteria to stop, and the
+record of what it did."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.optimize import isotonic_regression
+from test_fwi import LBFGS, MATRIX, N_SHOTS, OBSERVED, SGD, START, TRUE, N, toy
+
+import ondax as ox
+from ondax.inversion import fwi
+
+invert = partial(fwi, toy, OBSERVED, START, progress=False)
+LINE = ox.Grid((N,), 10.0)
+PLANE = ox.Grid((12, 9), (10.0, 5.0))
+
+
+def plane(seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(2000.0, 50.0, PLANE.shape), jnp.float32)
+
+
+# ---------------------------------------------------------------- regularisation
+
+
+def test_a_penalty_is_added_to_the_misfit():
+    penalty = ox.regularizers.tikhonov(LINE, 1e3)
+    result = invert(optimizer=SGD, iterations=2, regularize=penalty)
+
+    def objective(m: Any) -> Any:
+        return 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2) + penalty(m)
+
+    start = START + jnp.linspace(-0.1, 0.1, N)
+    result = fwi(toy, OBSERVED, start, progress=False, optimizer=SGD, iterations=1,
+                 regularize=penalty)  # fmt: skip
+    value, gradient = jax.value_and_grad(objective)(start)
+    np.testing.assert_allclose(result.history.misfit, [value], rtol=1e-5)
+    np.testing.assert_allclose(result.history.regularization, [penalty(start)], rtol=1e-5)
+    np.testing.assert_allclose(result.model, start - 1e-3 * gradient, rtol=1e-5)
+
+
+def test_a_penalty_in_batches_counts_by_their_share():
+    penalty = ox.regularizers.reference(LINE, 3.0, TRUE)
+    whole = invert(optimizer=SGD, iterations=1, regularize=penalty)
+    part = invert(optimizer=SGD, iterations=1, regularize=penalty, batch_size=2)
+    ratio = part.history.regularization[0] / whole.history.regularization[0]
+    assert ratio == pytest.approx(2 / N_SHOTS, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
+def test_a_penalty_is_in_units_of_the_misfit(scale: float):
+    """Traces of any size: the ratio of the two parts of the objective stays what was asked for."""
+    penalty = ox.regularizers.tikhonov(LINE, 1e-2)
+    result = fwi(
+        lambda m, shots=None: scale * toy(m, shots),
+        scale * OBSERVED,
+        START + 0.01 * jnp.arange(N, dtype=jnp.float32),
+        progress=False,
+        optimizer=LBFGS,
+        iterations=3,
+        regularize=lambda m: penalty(m) * scale * scale,
+    )
+    found = np.asarray(result.model)
+    if scale == 1.0:
+        test_a_penalty_is_in_units_of_the_misfit.found = found  # type: ignore[attr-defined]
+    expected = getattr(test_a_penalty_is_in_units_of_the_misfit, "found", found)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)  # misfits in float32, of line searches
+
+
+def test_penalties():
+    m = plane()
+    area = 50.0
+    dx, dz = np.diff(m, axis=0) / 10.0, np.diff(m, axis=1) / 5.0
+    expected = 0.5 * 2.0 * area * (np.sum(dx**2) + np.sum(dz**2))
+    np.testing.assert_allclose(ox.regularizers.tikhonov(PLANE, 2.0)(m), expected, rtol=1e-5)
+    step = jnp.where(jnp.arange(12)[:, None] < 6, 1500.0, 2500.0) * jnp.ones(PLANE.shape)
+    tv = ox.regularizers.tv(PLANE, 1.0, rounding=1e-3)(step)
+    np.testing.assert_allclose(tv, 1000.0 * 9 * 5.0, rtol=1e-3)  # a jump times its length
+    away = ox.regularizers.reference(PLANE, 2.0, m)(m + 3.0)
+    np.testing.assert_allclose(away, 0.5 * 2.0 * 9.0 * area * m.size, rtol=1e-5)
+    both = 2.0 * ox.regularizers.tikhonov(PLANE, 1.0) + ox.regularizers.tv(PLANE, 1.0)
+    assert both({"vp": m, "rho": m}) == pytest.approx(2.0 * float(both(m)), rel=1e-5)
+    flat = jnp.full(PLANE.shape, 2000.0)
+    slope = jax.grad(ox.regularizers.tv(PLANE, 1.0))(flat)
+    assert not np.any(slope)
+    for name in ("tikhonov", "tv"):
+        with pytest.raises(ValueError, match="weight"):
+            getattr(ox.regularizers, name)(PLANE, -1.0)
+
+
+# ---------------------------------------------------------------- projections
+
+
+def test_a_box_is_what_bounds_are():
+    lower, upper = 1.2, 1.7
+    for optimizer in (optax.adam(0.05), LBFGS):
+        within = invert(optimizer=optimizer, iterations=5, bounds=(lower, upper))
+        box = invert(optimizer=optimizer, iterations=5, project=ox.projections.box(lower, upper))
+        np.testing.assert_array_equal(within.model, box.model)
+
+
+@pytest.mark.parametrize("optimizer", [optax.adam(0.05), LBFGS], ids=["adam", "lbfgs"])
+def test_all_models_are_in_the_set(optimizer: Any):
+    """Also those that a line search tries, and the initial one."""
+    seen = []
+
+    def watched(model: Any, shots: Any = None) -> Any:
+        jax.debug.callback(lambda m: seen.append(np.array(m)), model)
+        return toy(model, shots)
+
+    project = ox.projections.monotone(LINE) | ox.projections.box(1.1, 1.9)
+    start = START - 0.05 * jnp.arange(N, dtype=jnp.float32)
+    result = fwi(
+        watched, OBSERVED, start, progress=False, optimizer=optimizer, iterations=6, project=project
+    )
+    jax.effects_barrier()
+    assert len(seen) >= 6
+    for model in [*seen, np.asarray(result.model)]:
+        assert np.all(np.diff(model) >= -1e-6)
+        assert model.min() >= 1.1 - 1e-6
+        assert model.max() <= 1.9 + 1e-6
+
+
+def test_monotone_models_are_isotonic_regressions():
+    m = plane()
+    found = ox.projections.monotone(PLANE)(m)
+    for column, expected in zip(found, np.asarray(m, np.float64), strict=True):
+        np.testing.assert_allclose(column, isotonic_regression(expected).x, rtol=1e-5)
+    np.testing.assert_array_equal(ox.projections.monotone(PLANE)(found), found)
+    pushed = jax.grad(lambda m: jnp.vdot(ox.projections.monotone(PLANE)(m), m * 0.0 + 3.0))(found)
+    np.testing.assert_allclose(pushed, 3.0)
+
+
+def test_smooth_models_have_no_short_waves(x64: None):
+    project = ox.projections.smooth(PLANE, 45.0)
+    m = plane().astype(jnp.float64)
+    found = project(m)
+    np.testing.assert_allclose(project(found), found, rtol=1e-12)  # a projection
+    # An orthogonal one: what it takes away is perpendicular to what it leaves.
+    assert abs(jnp.vdot(m - found, found)) < 1e-9 * jnp.vdot(m, m)
+    np.testing.assert_allclose(found.mean(), m.mean(), rtol=1e-12)
+    x = np.arange(12)[:, None] + 0.5
+    long = jnp.asarray(np.cos(np.pi * 5 * x / 12) * np.ones(PLANE.shape))  # of 48 m
+    short = jnp.asarray(np.cos(np.pi * 6 * x / 12) * np.ones(PLANE.shape))  # of 40 m
+    np.testing.assert_allclose(project(long), long, atol=1e-12)
+    np.testing.assert_allclose(project(short), 0.0, atol=1e-12)
+
+
+def test_models_in_a_ball_of_total_variation():
+    project, radius = ox.projections.tv_ball(PLANE, 20_000.0), 20_000.0
+    variation = ox.regularizers.tv(PLANE, 1.0, rounding=1e-6)
+    m = plane()
+    assert variation(m) > 2.0 * radius
+    found = project(m)
+    # Halvings of the multiplier and steps of the descent end within a part in a thousand.
+    assert variation(found) == pytest.approx(radius, rel=2e-3)
+    np.testing.assert_allclose(found.mean(), m.mean(), rtol=1e-5)
+    inside = jnp.full(PLANE.shape, 2000.0) + 1e-3 * plane(1)
+    assert variation(inside) < radius
+    np.testing.assert_array_equal(project(inside), inside)
+    # The nearest: no other model of the ball on the way to some of its members is nearer.
+    distance = float(jnp.linalg.norm(found - m))
+    for seed in range(5):
+        other = project(plane(seed + 2))
+        for t in (0.01, 0.1, 0.5):
+            assert float(jnp.linalg.norm((1 - t) * found + t * other - m)) > distance * (1 - 1e-4)
+
+
+# ---------------------------------------------------------------- when to stop
+
+
+def test_criteria_to_stop():
+    history = invert(optimizer=SGD, iterations=30).history
+    by_misfit = invert(optimizer=SGD, iterations=30, stop=ox.Stop(misfit=history.misfit[4] * 1.001))
+    assert len(by_misfit.history) == 5
+    assert "the misfit has fallen to" in str(by_misfit.stopped)
+    by_count = invert(optimizer=SGD, iterations=30, stop=ox.Stop(evaluations=7))
+    assert len(by_count.history) == 7
+    assert "7 misfits have been evaluated" in str(by_count.stopped)
+    ratio = 1.0 - history.misfit[3] / history.misfit[2]
+    relative = invert(optimizer=SGD, iterations=30, stop=ox.Stop(relative=float(ratio) * 1.0001))
+    assert len(relative.history) <= 4
+    assert "less than" in str(relative.stopped)
+    assert invert(optimizer=SGD, iterations=2, stop=ox.Stop(seconds=1e-9)).history.misfit.size == 1
+    assert invert(optimizer=SGD, iterations=2).stopped is None
+    with pytest.raises(ValueError, match="relative=0"):
+        ox.Stop(relative=0.0)
+
+
+def test_a_stalled_line_search_stops():
+    """The absolute value has a corner at the minimum, where no step is small enough."""
+    result = fwi(
+        toy, toy(START), START + 1e-7, progress=False, optimizer=LBFGS, iterations=40,
+        misfit=ox.misfits.l1,
+    )  # fmt: skip
+    assert "found no better model" in str(result.stopped)
+    assert len(result.history) < 10
+
+
+def test_a_stopped_inversion_stays_stopped(tmp_path: Any):
+    how: dict[str, Any] = {"optimizer": SGD, "iterations": 9, "stop": ox.Stop(evaluations=4)}
+    first = invert(save=tmp_path / "state.npz", **how)
+    again = invert(save=tmp_path / "state.npz", **how)
+    assert len(again.history) == 4
+    assert again.stopped == first.stopped
+    np.testing.assert_array_equal(again.model, first.model)
+    more = invert(save=tmp_path / "state.npz", **(how | {"stop": None}))
+    assert len(more.history) == 9
+    np.testing.assert_array_equal(more.model, invert(optimizer=SGD, iterations=9).model)
+
+
+@pytest.mark.parametrize("name", ["regularize", "project"])
+def test_other_penalties_and_projections_are_another_problem(tmp_path: Any, name: str):
+    made = {
+        "regularize": lambda w: ox.regularizers.tikhonov(LINE, w),
+        "project": lambda w: ox.projections.box(0.5, 3.0 + w),
+    }[name]
+    how: dict[str, Any] = {"optimizer": SGD, "save": tmp_path / "state.npz"}
+    invert(iterations=1, **{name: made(1.0)}, **how)
+    assert len(invert(iterations=2, **{name: made(1.0)}, **how).history) == 2
+    with pytest.raises(ValueError, match=f"differs in {name}"):
+        invert(iterations=3, **{name: made(2.0)}, **how)
+
+
+# ---------------------------------------------------------------- the record
+
+
+def test_evaluations_are_counted():
+    solved = []
+
+    def counting(model: Any, shots: Any = None) -> Any:
+        jax.debug.callback(lambda: solved.append(1))
+        return toy(model, shots)
+
+    history = fwi(counting, OBSERVED, START, progress=False, optimizer=LBFGS, iterations=5).history
+    jax.effects_barrier()
+    # Beside the searches: the gradient that scales the first step, and where the first one starts.
+    assert len(solved) == history.evaluations.sum() + 2
+    assert np.all(invert(optimizer=SGD, iterations=3).history.evaluations == 1)
+
+
+def test_iterations_are_logged(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="ondax.inversion"):
+        invert(optimizer=SGD, iterations=3, stop=ox.Stop(evaluations=2))
+    lines = [r.getMessage() for r in caplog.records]
+    assert lines[0].startswith("fwi: iteration 1, misfit ")
+    assert len(lines) == 3
+    assert "fwi stopped after 2 of 3 iterations: 2 misfits have been evaluated" in lines[-1]
+
+
+def test_results_and_states_are_read_without_their_script(tmp_path: Any):
+    def two(model: Any, shots: Any = None) -> Any:
+        return toy(model["a"] * model["b"], shots)
+
+    start = {"a": START, "b": jnp.ones(())}
+    result = fwi(
+        two, OBSERVED, start, progress=False, optimizer=SGD, iterations=3,
+        save=tmp_path / "state.npz", stop=ox.Stop(evaluations=3),
+    )  # fmt: skip
+    result.save(tmp_path / "result.npz")
+    for name in ("state.npz", "result.npz"):
+        found = ox.FWIResult.load(tmp_path / name)
+        assert sorted(found.model) == ["a", "b"]
+        np.testing.assert_array_equal(found.model["a"], result.model["a"])
+        np.testing.assert_array_equal(found.history.misfit, result.history.misfit)
+    assert ox.FWIResult.load(tmp_path / "result.npz").stopped == result.stopped
+    plain = invert(optimizer=SGD, iterations=1)
+    plain.save(tmp_path / "plain.npz")
+    np.testing.assert_array_equal(ox.FWIResult.load(tmp_path / "plain.npz").model, plain.model)
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match=r"broken\.npz"):
+        ox.FWIResult.load(tmp_path / "broken.npz")
+    np.savez(tmp_path / "other.npz", x=1)
+    with pytest.raises(ValueError, match=r"other\.npz"):
+        ox.FWIResult.load(tmp_path / "other.npz")
+
+
+def test_waves_in_a_regularised_inversion():
+    """All of it on waves, in minibatches and with L-BFGS."""
+    grid = ox.Grid((31, 26), 10.0)
+    of = ox.Survey([[60.0, 20.0], [220.0, 20.0]], ox.line((20.0, 30.0), (280.0, 30.0), 9),
+                   ox.ricker(15.0, 130, 0.002), 0.002)  # fmt: skip
+    F = ox.Propagator(ox.Acoustic(4), grid, of, 2600.0, boundary=ox.CPML(6))
+    start = jnp.full(grid.shape, 2000.0)
+    observed = F(start.at[10:20, 10:16].add(100.0))
+    how: dict[str, Any] = {
+        "regularize": ox.regularizers.tv(grid, 1e-9),
+        "project": ox.projections.smooth(grid, 30.0) | ox.projections.box(1800.0, 2300.0),
+        "iterations": 3,
+        "progress": False,
+    }
+    step = optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 / 300.0}))
+    for optimizer, more in ((step, {}), (optax.adam(5.0), {"batch_size": 1})):
+        result = fwi(F, observed, start, optimizer=optimizer, **how, **more)
+        assert result.history.misfit[-1] < result.history.misfit[0]
+        assert np.all(result.history.regularization >= 0.0)
+        assert result.history.regularization[-1] > 0.0
+
+
+assert MATRIX.shape[0] == N_SHOTS
