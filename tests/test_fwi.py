@@ -52,7 +52,7 @@ invert = partial(fwi, toy, OBSERVED, START, progress=False)
 def test_reduces_the_misfit(optimizer):
     result = invert(optimizer=optimizer, iterations=60)
     assert result.history.misfit[-1] < 0.1 * result.history.misfit[0]
-    assert len(result.history) == 60
+    assert len(result.history) == 60 or "found no better model" in str(result.stopped)
     assert result.model.shape == START.shape
 
 
@@ -286,7 +286,7 @@ def test_the_state_is_readable_without_ondax(tmp_path):
     result = invert(optimizer=optax.adam(0.05), iterations=3, save=tmp_path / "s")
     with np.load(tmp_path / "s") as file:
         np.testing.assert_array_equal(file["model"], result.model)
-        assert file["history"].shape == (3, 4)
+        assert file["history"].shape == (3, 6)
 
 
 def test_save_every(tmp_path):
