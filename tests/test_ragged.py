@@ -205,6 +205,41 @@ def test_fwi_and_lsrtm_leave_dead_traces_out():
         migrated(observed, solver=optax.sgd(1.0), encodings=2)
 
 
+def test_fwi_and_lsrtm_read_what_they_need(tmp_path: Any):
+    """The same bits as with all traces in memory; other traces are another problem."""
+    F = propagator(survey(trace_weights=[np.ones(4), np.array([0.0, 1, 1, 1, 1, 1]), np.ones(3)]))
+    gathers = F.survey.gathers(np.asarray(F(velocity() + 20.0)))
+    gathers[1] = gathers[1].copy()
+    gathers[1][0] = np.nan
+    how: dict[str, Any] = {"optimizer": optax.adam(5.0), "progress": False}
+    for more in ({}, {"batch_size": 2}, {"misfit": ox.misfits.global_correlation}):
+        found, expected = (
+            ox.fwi(F, data, velocity(), iterations=2, **how, **more)
+            for data in (Lazy(gathers), gathers)
+        )
+        np.testing.assert_array_equal(found.model, expected.model)
+        np.testing.assert_array_equal(found.history.misfit, expected.history.misfit)
+    own = ox.fwi(
+        F, Lazy(gathers), velocity(), iterations=1, misfit=lambda p, o: jnp.max((p - o) ** 2), **how
+    )
+    assert np.any(own.model != velocity())  # no sum over shots: all traces are read
+    migrated = [
+        ox.lsrtm(F, data, velocity(), iterations=1, progress=False).image
+        for data in (Lazy(gathers), gathers)
+    ]
+    np.testing.assert_array_equal(*migrated)
+    saved = tmp_path / "state.npz"
+    ox.fwi(F, Lazy(gathers), velocity(), iterations=1, save=saved, **how)
+    again = ox.fwi(F, Lazy(gathers), velocity(), iterations=2, save=saved, **how)
+    assert len(again.history) == 2
+    other = [2.0 * g for g in gathers]
+    with pytest.raises(ValueError, match="differs in observed traces"):
+        ox.fwi(F, Lazy(other), velocity(), iterations=3, save=saved, **how)
+    gathers[0] = gathers[0] * np.inf
+    with pytest.raises(ValueError, match="NaN or infinite values in shots 0 to 2"):
+        ox.fwi(F, Lazy(gathers), velocity(), iterations=1, **how)
+
+
 # ---------------------------------------------------------------- the clock of a record
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._validate import whole
 from ..face.callback_errors import as_raised
-from ..misfits import least_squares
+from ..misfits import least_squares, sums_over_shots
 from ..propagator import Propagator
 from .batches import shot_batch
 from .checks import (
@@ -35,8 +35,16 @@ from .checks import (
 from .constraints import spread, spread_bounds
 from .fingerprint import Problem, fingerprint
 from .loop import AbstractRun, iterate
+from .observed import Shifted, in_memory
 from .result import FWIResult, History
-from .sizes import SizedMisfit, ignores_size, size_of_tree, sized, times_power_of_two
+from .sizes import (
+    SizedMisfit,
+    ignores_size,
+    power_above,
+    size_of_tree,
+    sized,
+    times_power_of_two,
+)
 from .step import (
     Aim,
     Setting,
@@ -58,7 +66,7 @@ Misfit = Callable[[Array, Array], Float[Array, ""]]
 
 def fwi(
     F: Callable[..., Array],
-    observed: Float[Array | np.ndarray, "shot *components receiver time"] | Sequence[Any],
+    observed: Any,
     initial: PyTree,
     *,
     optimizer: optax.GradientTransformation,
@@ -108,9 +116,11 @@ def fwi(
         F: a `Propagator`, or any JAX function `F(model)` that returns traces (shot, [component,]
             receiver, time); for batches, also `F(model, shots=indices)`. Wrap a propagator to
             invert for other variables: `lambda s, **kw: F(1 / s, **kw)`.
-        observed: traces (shot, [component,] receiver, time), or a list of those of each shot.
-            Where the survey gives traces weights, they count so much, and those of weight 0 may
-            hold anything.
+        observed: traces (shot, [component,] receiver, time), or a list of those of each shot; or
+            anything that gives those of some shots, either way, by `observed[numbers]`, a NumPy
+            array of shot numbers, such as `ox.io.scan(...)`: then no more than those of a few shots
+            are in memory, if the misfit is a sum over shots. Where the survey gives traces weights,
+            they count so much, and those of weight 0 may hold anything.
         initial: the model to start from: an array or any pytree, a network included. The inversion
             changes its floating-point arrays.
         optimizer: any optax optimiser. The step length has the units of the model.
@@ -179,21 +189,30 @@ def fwi(
         )
     survey = F.survey if isinstance(F, Propagator) else None
     predicted = eqx.filter_eval_shape(F, eqx.combine(params, static))
-    traces = matching_traces(observed, predicted, survey)
-    power = size_of_tree(traces)
+    elsewhere = None
+    if survey is not None and not in_memory(observed):
+        elsewhere = Shifted(observed, survey)
+        if survey.extended or not sums_over_shots(misfit):
+            observed, elsewhere = elsewhere.all(), None
+    if elsewhere is not None:
+        look = elsewhere.look()
+        power, content, traces = power_above(look.peak), look.digest, None
+    else:
+        traces = content = matching_traces(observed, predicted, survey)
+        power = size_of_tree(traces)
     if power == 0:  # the observed traces may all be zero: then the predicted ones have a size
         power = size_of_tree(eqx.filter_jit(F)(eqx.combine(params, static)))
     of_size = sized(misfit, power)
     setting = Setting(
-        jnp.ldexp(traces, -of_size.of_traces),
+        None if traces is None else jnp.ldexp(traces, -of_size.of_traces),
         None if bounds is None else spread_bounds(bounds, params),
         None if mask is None else spread("mask", mask, params),
-        jnp.asarray(2.0**-of_size.of_traces, traces.dtype),
+        jnp.asarray(2.0**-of_size.of_traces, predicted.dtype),
         None if survey is None or not survey.weighs_traces else jnp.asarray(survey.trace_weights),
     )
     check_bounds(F, setting.bounds)
     if batch_size is not None:
-        whole("batch_size", batch_size, at_least=1, at_most=setting.observed.shape[0])
+        whole("batch_size", batch_size, at_least=1, at_most=predicted.shape[0])
     extended = optax.with_extra_args_support(optimizer)
     opt_state = strong(extended.init(params))
     searches = searches_line(opt_state)
@@ -203,13 +222,16 @@ def fwi(
     check_units(of_size.of_value, searches and not compares)
     level = level_of_preconditioner(precondition, of_size.of_value, params)
     aim = Aim(F, static, of_size.of, regularize, of_size.of_value, project)
+    aim = aim._replace(n_shots=predicted.shape[0])
+    if elsewhere is not None:
+        aim = aim._replace(source=elsewhere.source(-of_size.of_traces))
     if project is not None:
         params = projected(aim, params)
     step = make_step(aim, extended, precondition, level, searches)
 
     parts = {
         "propagator": F,
-        "observed traces": traces,
+        "observed traces": content,
         "initial model": (params, static),
         "optimizer": optimizer,
         "misfit": misfit,
@@ -233,11 +255,11 @@ def fwi(
 
         run.first_power = partial(power_of_first_step, objective, setting)
     run.check_gradient = not (indifferent or compares)
-    if of_size.of is misfit:
+    if of_size.of is misfit and traces is not None:
         run.check_misfit = partial(check_squares, F, misfit, traces)
     return iterate(
         run,
-        lambda: run.advance(step, setting, batch_size, seed),
+        lambda: run.advance(step, setting, batch_size, predicted.shape[0], seed),
         iterations,
         name="fwi",
         shown=("misfit", ".4g"),
@@ -305,20 +327,22 @@ class _Run(AbstractRun):
             with as_raised():
                 self.power = np.array(float(self.first_power(self.params)))
 
-    def advance(self, step: Step, setting: Setting, batch_size: int | None, seed: int) -> None:
+    def advance(
+        self, step: Step, setting: Setting, batch_size: int | None, n_shots: int, seed: int
+    ) -> None:
         """Make one iteration; an error names it, and leaves the run as it was.
 
         Args:
             step: the compiled iteration.
             setting: arrays that stay the same through all iterations.
             batch_size: number of shots, or None for all.
+            n_shots: of all shots.
             seed: seed of the order of shots.
 
         Raises:
             FloatingPointError: misfit, gradient or step are not finite, or not representable.
         """
         started = time.perf_counter()
-        n_shots = setting.observed.shape[0]
         shots = None if batch_size is None else shot_batch(self.done, n_shots, batch_size, seed)
         with self.iteration("ox.fwi"):
             seen = seen_from(self.power)

@@ -4,7 +4,7 @@ linear solver."""
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, final
 import lineax as lx
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from .._validate import whole
 from ..propagator import Propagator
@@ -28,13 +28,14 @@ from .linear_solvers import (
 )
 from .linear_steps import LinearNumbers
 from .loop import AbstractRun, iterate
+from .observed import Shifted, in_memory
 from .progress import Progress
 from .result import LinearHistory, LSRTMResult
 
 
 def lsrtm(
     F: Propagator,
-    observed: Float[Array | np.ndarray, "shot *components receiver time"] | Sequence[Any],
+    observed: Any,
     background: PyTree,
     *,
     iterations: int,
@@ -83,7 +84,7 @@ def lsrtm(
     Args:
         F: the propagator.
         observed: reflection data, traces (shot, [component,] receiver, time), or a list of those of
-            each shot: what scattering adds,
+            each shot, or anything that gives them by `observed[numbers]`: what scattering adds,
             `d_obs - F(background)`, or Born data. Not whole records: Born modelling has no direct
             wave, so mute it if the background does not remove it.
         background: the smooth model to linearise around, array or dict of arrays.
@@ -129,6 +130,8 @@ def lsrtm(
     path = None if save is None else usable_path(Path(save))
     J = F.jacobian(background)
     J.check()
+    if not in_memory(observed):
+        observed = Shifted(observed, F.survey).all()
     traces = matching_traces(observed, J.out_structure(), F.survey)
     at_once = isinstance(solver, lx.AbstractLinearSolver)
     check_linear(F, J, left, right, solver, damping, batch_size, encodings, path)

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Float64, Int32, PyTree
 
+from ..face.fetching import Source
 from ..misfits import of_weighted, sums_over_shots
 from ..objective import Objective
 from ..propagator import Propagator
@@ -48,14 +49,14 @@ class Setting(NamedTuple):
     """Arrays that stay the same through all iterations.
 
     Attributes:
-        observed: traces, divided by their size, a power of two.
+        observed: traces, divided by their size, a power of two; None where they are fetched.
         bounds: lower and upper bounds of the model, or None.
         mask: factors of the gradient, or None.
         down: one over that power of two: predicted traces are multiplied by it.
         weights: of traces, (shot, receiver), or None.
     """
 
-    observed: Traces
+    observed: Traces | None
     bounds: Bounds | None
     mask: PyTree | None
     down: Float[Array, ""]
@@ -73,6 +74,8 @@ class Aim(NamedTuple):
         regularize: a function of the model that is added, in units of the data; or None.
         of_value: the misfit is that of the traces themselves divided by `2**of_value`.
         project: what every model goes through first; or None.
+        source: gives observed traces, divided by their size, where they do not lie in memory.
+        n_shots: of all shots.
     """
 
     F: Callable[..., Traces]
@@ -81,6 +84,8 @@ class Aim(NamedTuple):
     regularize: Callable[[PyTree], Any] | None = None
     of_value: int = 0
     project: Callable[[PyTree], PyTree] | None = None
+    source: Source | None = None
+    n_shots: int = 1
 
 
 @final
@@ -282,10 +287,10 @@ def regularization(
     aim: Aim, setting: Setting, shots: Shots | None, params: PyTree
 ) -> Float[Array, ""]:
     """What is added to the misfit: in a batch, the share of its shots in all of them."""
-    dtype = setting.observed.dtype
+    dtype = setting.down.dtype
     if aim.regularize is None:
         return jnp.zeros((), dtype)
-    share = 1.0 if shots is None else shots.shape[0] / setting.observed.shape[0]
+    share = 1.0 if shots is None else shots.shape[0] / aim.n_shots
     added = jnp.asarray(aim.regularize(eqx.combine(params, aim.static)), dtype)
     return share * shifted(added, -aim.of_value)
 
@@ -314,10 +319,10 @@ def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) ->
     if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
         # As the predicted traces are divided by their size, a power of two, so is the misfit's
         # first argument.
-        objective = Objective(
-            F, setting.observed, misfit, scale=setting.down, trace_weights=weights
-        )
+        observed = setting.observed if aim.source is None else aim.source
+        objective = Objective(F, observed, misfit, scale=setting.down, trace_weights=weights)
         return objective(model, shots=shots)
+    assert setting.observed is not None
     if shots is None:
         predicted, observed = F(model), setting.observed
     else:
