@@ -11,10 +11,11 @@ import numpy as np
 import optax
 import pytest
 from scipy.optimize import isotonic_regression
-from test_fwi import LBFGS, MATRIX, N_SHOTS, OBSERVED, SGD, START, TRUE, N, toy
+from test_fwi import LBFGS, N_SHOTS, OBSERVED, SGD, START, TRUE, N, toy
 
 import ondax as ox
 from ondax.inversion import fwi
+from ondax.inversion.encoding import polarities
 
 invert = partial(fwi, toy, OBSERVED, START, progress=False)
 LINE = ox.Grid((N,), 10.0)
@@ -280,14 +281,45 @@ def test_results_and_states_are_read_without_their_script(tmp_path: Any):
         ox.FWIResult.load(tmp_path / "other.npz")
 
 
-def test_waves_in_a_regularised_inversion():
-    """All of it on waves, in minibatches and with L-BFGS."""
+def waves() -> tuple[ox.Propagator, jax.Array, jax.Array]:
+    """A propagator of two shots, traces, and a model to start from."""
     grid = ox.Grid((31, 26), 10.0)
-    of = ox.Survey([[60.0, 20.0], [220.0, 20.0]], ox.line((20.0, 30.0), (280.0, 30.0), 9),
-                   ox.ricker(15.0, 130, 0.002), 0.002)  # fmt: skip
+    spread = ox.line((20.0, 30.0), (280.0, 30.0), 9)
+    wavelet = ox.ricker(15.0, 130, 0.002)
+    of = ox.Survey([[60.0, 20.0], [220.0, 20.0]], spread, wavelet, 0.002)
     F = ox.Propagator(ox.Acoustic(4), grid, of, 2600.0, boundary=ox.CPML(6))
     start = jnp.full(grid.shape, 2000.0)
-    observed = F(start.at[10:20, 10:16].add(100.0))
+    return F, F(start.at[10:20, 10:16].add(100.0)), start
+
+
+def test_super_shots():
+    """All shots at once, with polarities that a resumed run draws again; their misfit is that of
+    encoded traces."""
+    F, observed, start = waves()
+    how: dict[str, Any] = {"optimizer": optax.sgd(1e3), "progress": False, "encodings": 1}
+    result = ox.fwi(F, observed, start, iterations=3, seed=1, **how)
+    codes = jnp.asarray(polarities(0, 1, 2, 1))
+    of_traces = jnp.einsum("es,srt->ert", codes, F(start) - observed)
+    np.testing.assert_allclose(
+        result.history.misfit[0], 0.5 * jnp.sum(of_traces**2), rtol=1e-4
+    )  # by linearity in the wavelet
+    other = ox.fwi(F, observed, start, iterations=3, seed=2, **how)
+    assert np.any(other.model != result.model)
+    with pytest.raises(ValueError, match="encodings=1 does not go with batch_size"):
+        ox.fwi(F, observed, start, iterations=1, batch_size=1, **how)
+    with pytest.raises(ValueError, match=r"no ox\.Propagator"):
+        invert(optimizer=SGD, iterations=1, encodings=1)
+    with pytest.raises(ValueError, match="L-BFGS or a line search"):
+        ox.fwi(F, observed, start, iterations=1, **(how | {"optimizer": LBFGS}))
+    moved = F.with_survey(F.survey.replace(receivers=F.survey.receivers + [[[0.0, 0.0]], [[5, 0]]]))
+    with pytest.raises(ValueError, match="receivers at different places"):
+        ox.fwi(moved, observed, start, iterations=1, **how)
+
+
+def test_waves_in_a_regularised_inversion():
+    """All of it on waves, in minibatches and with L-BFGS."""
+    F, observed, start = waves()
+    grid = F.grid
     how: dict[str, Any] = {
         "regularize": ox.regularizers.tv(grid, 1e-9),
         "project": ox.projections.smooth(grid, 30.0) | ox.projections.box(1800.0, 2300.0),
@@ -300,6 +332,3 @@ def test_waves_in_a_regularised_inversion():
         assert result.history.misfit[-1] < result.history.misfit[0]
         assert np.all(result.history.regularization >= 0.0)
         assert result.history.regularization[-1] > 0.0
-
-
-assert MATRIX.shape[0] == N_SHOTS

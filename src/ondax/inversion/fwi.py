@@ -23,6 +23,7 @@ from ..propagator import Propagator
 from .batches import shot_batch
 from .checks import (
     check_bounds,
+    check_linear_search,
     check_optimizer,
     check_representable,
     check_search,
@@ -33,6 +34,7 @@ from .checks import (
     usable_path,
 )
 from .constraints import spread, spread_bounds
+from .encoding import encoded_propagator, polarities
 from .fingerprint import Problem, fingerprint
 from .loop import AbstractRun, iterate
 from .observed import Shifted, in_memory
@@ -73,6 +75,7 @@ def fwi(
     iterations: int,
     misfit: Misfit = least_squares,
     batch_size: int | None = None,
+    encodings: int | None = None,
     seed: int = 0,
     bounds: tuple[Any, Any] | None = None,
     mask: PyTree | None = None,
@@ -130,7 +133,11 @@ def fwi(
             float32, it has to scale them first. The misfits of `ox.misfits` need no scaling.
         batch_size: number of shots in an iteration, drawn in an order that is reshuffled every
             epoch; None for all shots. Not with a line search.
-        seed: seed of that order.
+        encodings: number of super-shots in an iteration, in place of shots. Each is the sum of all
+            shots, with polarities drawn at random for every iteration; for `least_squares`, their
+            misfit is in the mean that of all shots (Krebs et al., 2009). F must be a propagator all
+            of whose shots have the same receivers. Not with a line search.
+        seed: seed of that order, and of the polarities.
         bounds: `(lower, upper)`, each a number or a tree like the model, in its units. Every model
             is kept within them, also the trial models of a line search. Where a model lies on a
             bound, its gradient is set to zero if a step would leave the bounds.
@@ -192,7 +199,7 @@ def fwi(
     elsewhere = None
     if survey is not None and not in_memory(observed):
         elsewhere = Shifted(observed, survey)
-        if survey.extended or not sums_over_shots(misfit):
+        if survey.extended or encodings is not None or not sums_over_shots(misfit):
             observed, elsewhere = elsewhere.all(), None
     if elsewhere is not None:
         look = elsewhere.look()
@@ -213,16 +220,26 @@ def fwi(
     check_bounds(F, setting.bounds)
     if batch_size is not None:
         whole("batch_size", batch_size, at_least=1, at_most=predicted.shape[0])
+    together = None
+    if encodings is not None:
+        whole("encodings", encodings, at_least=1)
+        if batch_size is not None or not isinstance(F, Propagator):
+            raise ValueError(
+                f"encodings={encodings} does not go with "
+                + ("batch_size" if batch_size is not None else "an F that is no ox.Propagator")
+            )
+        together = encoded_propagator(F, encodings)
     extended = optax.with_extra_args_support(optimizer)
     opt_state = strong(extended.init(params))
     searches = searches_line(opt_state)
+    check_linear_search(searches or compares_gradients(opt_state), None, encodings)
     check_search(searches, compares_gradients(opt_state), batch_size, setting.mask, precondition)
     compares = compares_gradients(opt_state)
     indifferent = not (searches or compares) and ignores_size(extended, params)
     check_units(of_size.of_value, searches and not compares)
     level = level_of_preconditioner(precondition, of_size.of_value, params)
     aim = Aim(F, static, of_size.of, regularize, of_size.of_value, project)
-    aim = aim._replace(n_shots=predicted.shape[0])
+    aim = aim._replace(n_shots=predicted.shape[0], together=together)
     if elsewhere is not None:
         aim = aim._replace(source=elsewhere.source(-of_size.of_traces))
     if project is not None:
@@ -235,7 +252,7 @@ def fwi(
         "initial model": (params, static),
         "optimizer": optimizer,
         "misfit": misfit,
-        "batches": (batch_size, seed),
+        "batches": (batch_size, encodings, seed),
         "bounds": setting.bounds,
         "mask": setting.mask,
         "precondition": precondition,
@@ -254,12 +271,21 @@ def fwi(
             return objective_of(aim, setting, None, params)
 
         run.first_power = partial(power_of_first_step, objective, setting)
+
+    def draw(done: int) -> Any:
+        """What an iteration works on."""
+        if encodings is not None:
+            return polarities(done, encodings, predicted.shape[0], seed)
+        if batch_size is not None:
+            return shot_batch(done, predicted.shape[0], batch_size, seed)
+        return None
+
     run.check_gradient = not (indifferent or compares)
     if of_size.of is misfit and traces is not None:
         run.check_misfit = partial(check_squares, F, misfit, traces)
     return iterate(
         run,
-        lambda: run.advance(step, setting, batch_size, predicted.shape[0], seed),
+        lambda: run.advance(step, setting, draw(run.done)),
         iterations,
         name="fwi",
         shown=("misfit", ".4g"),
@@ -327,23 +353,18 @@ class _Run(AbstractRun):
             with as_raised():
                 self.power = np.array(float(self.first_power(self.params)))
 
-    def advance(
-        self, step: Step, setting: Setting, batch_size: int | None, n_shots: int, seed: int
-    ) -> None:
+    def advance(self, step: Step, setting: Setting, shots: Any) -> None:
         """Make one iteration; an error names it, and leaves the run as it was.
 
         Args:
             step: the compiled iteration.
             setting: arrays that stay the same through all iterations.
-            batch_size: number of shots, or None for all.
-            n_shots: of all shots.
-            seed: seed of the order of shots.
+            shots: numbers of the shots, or the codes of super-shots; None for all.
 
         Raises:
             FloatingPointError: misfit, gradient or step are not finite, or not representable.
         """
         started = time.perf_counter()
-        shots = None if batch_size is None else shot_batch(self.done, n_shots, batch_size, seed)
         with self.iteration("ox.fwi"):
             seen = seen_from(self.power)
             params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)

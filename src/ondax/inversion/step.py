@@ -17,10 +17,11 @@ from ..misfits import of_weighted, sums_over_shots
 from ..objective import Objective
 from ..propagator import Propagator
 from .constraints import Bounds, bounded, masked
+from .encoding import encoded_traces, encoded_wavelets
 from .sizes import norm, power_to_one, relative_gradient, shifted
 
 Traces = Float[Array, "shot *components receiver time"]
-Shots = Int32[Array | Any, " batch"]
+Shots = Int32[Array | Any, " batch"] | Float[Array | Any, "supershot shot"]
 
 
 @final
@@ -76,9 +77,10 @@ class Aim(NamedTuple):
         project: what every model goes through first; or None.
         source: gives observed traces, divided by their size, where they do not lie in memory.
         n_shots: of all shots.
+        together: fires all shots together, in super-shots, whose codes an iteration draws; or None.
     """
 
-    F: Callable[..., Traces]
+    F: Any
     static: PyTree
     misfit: Callable[..., Float[Array, ""]]
     regularize: Callable[[PyTree], Any] | None = None
@@ -86,6 +88,7 @@ class Aim(NamedTuple):
     project: Callable[[PyTree], PyTree] | None = None
     source: Source | None = None
     n_shots: int = 1
+    together: Propagator | None = None
 
 
 @final
@@ -290,7 +293,7 @@ def regularization(
     dtype = setting.down.dtype
     if aim.regularize is None:
         return jnp.zeros((), dtype)
-    share = 1.0 if shots is None else shots.shape[0] / aim.n_shots
+    share = 1.0 if shots is None or aim.together else shots.shape[0] / aim.n_shots
     added = jnp.asarray(aim.regularize(eqx.combine(params, aim.static)), dtype)
     return share * shifted(added, -aim.of_value)
 
@@ -316,6 +319,8 @@ def objective_of(
 def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) -> Float[Array, ""]:
     """The misfit of the traces that a model predicts."""
     F, misfit, weights = aim.F, aim.misfit, setting.weights
+    if aim.together is not None:
+        return _misfit_of_supershots(aim, setting, shots, model)
     if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
         # As the predicted traces are divided by their size, a power of two, so is the misfit's
         # first argument.
@@ -329,6 +334,20 @@ def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) ->
         predicted, observed = F(model, shots=shots), setting.observed[shots]
         weights = None if weights is None else weights[shots]
     return of_weighted(misfit, predicted * setting.down, observed, weights)
+
+
+def _misfit_of_supershots(
+    aim: Aim, setting: Setting, codes: Any, model: PyTree
+) -> Float[Array, ""]:
+    """The mean misfit of super-shots: in the mean over codes, the misfit of all shots."""
+    assert aim.together is not None
+    assert setting.observed is not None
+    dtype = setting.observed.dtype
+    codes = codes.astype(dtype)
+    wavelet = jnp.asarray(aim.F.survey.wavelet, dtype)
+    predicted = aim.together(model, wavelet=encoded_wavelets(codes, wavelet))
+    observed = encoded_traces(codes, setting.observed)
+    return aim.misfit(predicted * setting.down, observed) / codes.shape[0]
 
 
 def power_of_first_step(
