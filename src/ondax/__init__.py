@@ -70,7 +70,9 @@ if TYPE_CHECKING:
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
+    from .inversion import ProjectedWavelet as ProjectedWavelet
     from .inversion import UnsavedState as UnsavedState
+    from .inversion import estimate_wavelet as estimate_wavelet
     from .inversion import fwi as fwi
     from .inversion import lsrtm as lsrtm
     from .inversion import preconditioners as preconditioners
@@ -85,6 +87,8 @@ _LATER = {
     "UnsavedState": "inversion",
     "lsrtm": "inversion",
     "LSRTMResult": "inversion",
+    "estimate_wavelet": "inversion",
+    "ProjectedWavelet": "inversion",
     "preconditioners": "inversion.preconditioners",
     "misfits": "misfits",
     "datasets": "datasets",

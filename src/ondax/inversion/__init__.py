@@ -1,5 +1,5 @@
 """Full-waveform inversion and least-squares migration: the loops, misfits, preconditioners, and
-what they return."""
+what they return; source wavelets from traces."""
 
 from .. import misfits as misfits
 from . import preconditioners as preconditioners
@@ -11,3 +11,6 @@ from .result import History as History
 from .result import Interrupted as Interrupted
 from .result import LinearHistory as LinearHistory
 from .result import LSRTMResult as LSRTMResult
+from .signature import ProjectedWavelet as ProjectedWavelet
+from .signature import Signature as Signature
+from .signature import estimate_wavelet as estimate_wavelet
