@@ -100,7 +100,7 @@ def test_each_shot_has_its_own():
 
 
 def test_several_sources_fire_the_same():
-    F = propagator(survey(sources=[[[60.0, 20.0], [80.0, 20.0]]] * 3) if False else _pairs())
+    F = propagator(_pairs())
     observed = fired(F, TRUE)
     found = ox.estimate_wavelet(F, observed, velocity(), per_shot=True)
     assert found.wavelet.shape == (2, 2, NT)
@@ -147,48 +147,49 @@ def test_ragged_gathers_with_dead_traces():
 
     again = ox.estimate_wavelet(F, Archive(), velocity())
     np.testing.assert_array_equal(again.wavelet, found.wavelet)
+    live = F.with_survey(F.survey.replace(trace_weights=None))
     with pytest.raises(ValueError, match="observed holds NaN"):
-        live = F.with_survey(F.survey.replace(trace_weights=None))
         ox.estimate_wavelet(live, gathers, velocity())
 
 
+@pytest.mark.slow
 def test_two_components():
     receiver = ("velocity_x", "velocity_z")
-    medium = {"vp": velocity(), "vs": 0.5 * velocity(), "rho": jnp.full(GRID.shape, 2000.0)}
-    wavelet = ox.ricker(10.0, NT, DT)
-    F = propagator(
-        survey(wavelet=wavelet, source={"force_z": 1.0, "force_x": 0.5}, receiver=receiver),
-        ox.Elastic(4),
-    )
-    true = 1e5 * ox.ricker(8.0, NT, DT, delay=0.19)
+    medium = {"vp": velocity(), "vs": 0.7 * velocity(), "rho": jnp.full(GRID.shape, 2000.0)}
+    kinds = {"source": {"force_z": 1.0, "force_x": 0.5}, "receiver": receiver}
+    F = propagator(survey(**kinds), ox.Elastic(4), boundary=ox.Sponge(10))
+    observed = fired(F, TRUE, medium)
     ones = np.ones((3, 2, 9, NT))
     for window in (None, ones, lambda distance, time: np.ones_like(distance * time)):
-        found = ox.estimate_wavelet(F, fired(F, true, medium), medium, window=window)
-        # velocities grow with frequency: 4 Hz has a hundredth of the mean energy
-        assert difference(found.wavelet, true) < 10 * EXACT
+        found = ox.estimate_wavelet(F, observed, medium, window=window)
+        assert difference(found.wavelet, TRUE) < EXACT
 
 
 # ---------------------------------------------------------------- windows
 
 
 def test_a_window_of_the_direct_wave():
-    """Below 200 m, the model is wrong; the direct wave does not know. Its 2-D tail does, below the
-    window's flank."""
-    deep = velocity().at[:, 20:].set(2550.0)
-    F = propagator(survey(receivers=ox.line((10.0, 30.0), (390.0, 30.0), 9)))
-    observed = fired(F, TRUE, deep)
-    # The reflection from 200 m arrives at 2 * 170 m / 2100 m/s = 0.16 s, and the wavelet lasts from
-    # 0.05 to 0.25 s; so near traces see most of it before: where sqrt(d^2 + 340^2) - d is large.
-    near = 1.0 - np.asarray(ox.preconditioners.mute_direct(F.survey, 2000.0, 0.04).diagonal)
+    """Below 220 m the model is wrong, which the direct wave does not know. The wavelet lasts from
+    0.02 to 0.18 s. The reflection comes after 390 m at 2000 m/s, so at 0.195 s + 0.02 s at the
+    source, and at 0.22 s at 100 m, where the window ends at 0.23 s: by then it has reached 3e-6 of
+    its peak."""
+    true = 1e3 * ox.ricker(18.0, NT, DT, delay=0.1)
+    model = jnp.full(GRID.shape, 2000.0, jnp.float32)
+    of = survey(receivers=ox.line((10.0, 30.0), (390.0, 30.0), 9), wavelet=ox.ricker(20.0, NT, DT))
+    F = propagator(of.replace(sources=[[60.0, 20.0], [200.0, 20.0], [340.0, 20.0]]))
+    observed = fired(F, true, model.at[:, 22:].set(2590.0))
 
     def window(distance: np.ndarray, time: np.ndarray) -> np.ndarray:
-        return (distance < 120.0) * (time < distance / 2000.0 + 0.2)
+        return (distance < 100.0) * (time < distance / 2000.0 + 0.18)
 
-    plain = ox.estimate_wavelet(F, observed, velocity(), length=140)
-    windowed = ox.estimate_wavelet(F, observed, velocity(), length=140, window=window)
-    muted = ox.estimate_wavelet(F, observed, velocity(), length=140, window=near)
-    print(*(difference(f.wavelet, TRUE[:140]) for f in (plain, windowed, muted)))
-    assert difference(windowed.wavelet, TRUE[:140]) < 0.5 * difference(plain.wavelet, TRUE[:140])
+    plain = ox.estimate_wavelet(F, observed, model)
+    assert difference(plain.wavelet, true) > 10 * EXACT
+    windowed = ox.estimate_wavelet(F, observed, model, window=window)
+    assert difference(windowed.wavelet, true) < EXACT
+    # as an array, with the flank of the mute; it holds some of the reflection far from the source
+    mute = ox.preconditioners.mute_direct(F.survey, 2000.0, 0.04, delay=0.17)
+    muted = ox.estimate_wavelet(F, observed, model, length=100, window=1.0 - mute.diagonal)
+    assert difference(muted.wavelet, true[:100]) < 2 * EXACT
 
 
 def test_a_window_of_ones_is_none():
@@ -202,17 +203,21 @@ def test_a_window_of_ones_is_none():
 
 
 def test_a_water_level_needs_whole_waves():
-    """In a window around the direct wave that it leaves before the record ends, both methods agree;
-    where the record cuts waves off, division of spectra is wrong."""
-    F = propagator(survey(nt=300, receivers=ox.line((10.0, 30.0), (390.0, 30.0), 9)))
-    observed = fired(F, TRUE)
-    whole = ox.estimate_wavelet(F, observed, velocity(), method="water_level")
-    cut = propagator()
-    partly = ox.estimate_wavelet(cut, fired(cut, TRUE), velocity(), method="water_level")
-    print(difference(whole.wavelet, TRUE), whole.explained)
-    print(difference(partly.wavelet, TRUE), partly.explained)
-    assert difference(whole.wavelet, TRUE) < 0.5 * difference(partly.wavelet, TRUE)
-    assert 0.9 < whole.explained <= 1.0
+    """Division of spectra is right where the record is long enough for the waves, and wrong where
+    it cuts them off; the fit in time does not mind. A wave in 2-D has no end: a tail that falls
+    like the time to the power -1/2 or faster, of which a hundredth is left."""
+    errors = {}
+    for nt in (NT, 2 * NT):
+        F = propagator(survey(wavelet=np.pad(ox.ricker(15.0, NT, DT), (0, nt - NT))))
+        true = np.pad(TRUE, (0, nt - NT))
+        for method in ("water_level", "least_squares"):
+            found = ox.estimate_wavelet(
+                F, fired(F, true), velocity(), length=NT, method=method, damping=1e-6
+            )
+            errors[method, nt] = difference(found.wavelet, TRUE)
+            assert 0.9 < found.explained <= 1.0
+    assert errors["water_level", 2 * NT] < 0.01 < errors["water_level", NT]
+    assert max(errors["least_squares", nt] for nt in (NT, 2 * NT)) < EXACT
 
 
 # ---------------------------------------------------------------- equations
@@ -223,12 +228,12 @@ def test_the_density_factor():
     fluid, but for the two grids' errors."""
     rho = 1030.0
     vp = jnp.full(GRID.shape, 2000.0)
-    dense = propagator(equation=ox.AcousticDensity(8))
-    plain = propagator(equation=ox.Acoustic(8))
+    dense, plain = propagator(equation=ox.AcousticDensity(4)), propagator()
     observed = fired(dense, TRUE, {"vp": vp, "rho": jnp.full(GRID.shape, rho)})
     found = ox.estimate_wavelet(plain, observed, vp)
-    # at order 8, 24 Hz has 8 points per wavelength: errors of phase of less than a per cent
-    assert difference(found.wavelet, rho * TRUE) < 0.01
+    # at order 4, 8 points per wavelength at 24 Hz, and up to 3 wavelengths: the phase of plain and
+    # of staggered differences is wrong by 0.3 and 0.1 % of 20 rad at most
+    assert difference(found.wavelet, rho * TRUE) < 0.04
 
 
 # ---------------------------------------------------------------- refusals
@@ -250,8 +255,10 @@ def test_what_cannot_be_estimated():
         estimate(observed=dead, per_shot=True)
     with pytest.raises(ValueError, match="zero in every shot"):
         estimate(window=np.zeros(NT))
+    # the field is at rest at time 0, exactly so in raw traces
+    raw, ones = propagator(time_dispersion="raw"), np.ones_like(observed)
     with pytest.raises(ValueError, match="modelled traces are zero"):
-        estimate(window=lambda distance, time: (time == 0.0) * (distance >= 0.0))
+        estimate(raw, ones, window=lambda distance, time: (time == 0.0) * (distance >= 0.0))
     with pytest.raises(ValueError, match="length=151 must be .* from 2 to 150"):
         estimate(length=151)
     with pytest.raises(ValueError, match="length=20 samples is too short for .* 39.2 Hz"):
@@ -265,7 +272,7 @@ def test_what_cannot_be_estimated():
     with pytest.raises(ValueError, match=r"window\(distance, time\) has shape"):
         estimate(window=lambda distance, time: np.ones(7))
     with pytest.raises(ValueError, match="method='wiener'"):
-        estimate(method="wiener")  # type: ignore[arg-type]
+        estimate(method="wiener")
     with pytest.raises(ValueError, match="damping=-1"):
         estimate(damping=-1.0)
     pairs = _pairs()
@@ -293,12 +300,11 @@ def test_projection_is_the_estimate():
         expected = F.with_survey(found.survey)(wrong)
         # In float32, the ridge is 1e-5 of the diagonal rather than 1e-9.
         assert difference(G(wrong), expected) < 1e-3
-        some = ox.ProjectedWavelet(F, observed, per_shot=per_shot)(wrong, shots=[2, 0])
-        assert some.shape == (2, 9, NT)
-        if per_shot:
-            assert difference(some, expected[jnp.array([2, 0])]) < 1e-3
+    some = G(wrong, shots=[2, 0])
+    assert difference(some, expected[jnp.array([2, 0])]) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("through", "damping"), [(False, 0.0), (True, 0.0), (True, 0.01)])
 def test_gradients_of_the_projection(through: bool, damping: float, x64: None):
     """The derivative along a change of the model, against differences of values. Holding the
@@ -316,7 +322,6 @@ def test_gradients_of_the_projection(through: bool, damping: float, x64: None):
     slope = jnp.vdot(jax.grad(misfit)(at), change)
     h = 0.01
     measured = (misfit(at + h * change) - misfit(at - h * change)) / (2 * h)
-    print(slope, measured)
     # differences err by h^2, and by rounding in float64; the ridge of 1e-9 is what is not exact
     assert abs(slope / measured - 1.0) < 1e-4
 
@@ -328,6 +333,12 @@ def test_fwi_does_not_know_the_wavelet():
     start = velocity() + 40.0
     result = ox.fwi(G, observed, start, optimizer=optax.adam(8.0), iterations=4, progress=False)
     assert result.history.misfit[-1] < 0.7 * result.history.misfit[0]
+    # Held fixed, the wavelet is that of an inversion with the estimate.
+    fixed = F.with_survey(ox.estimate_wavelet(F, observed, start).survey)
+    projected, expected = (
+        jax.grad(lambda m, f=f: ox.misfits.least_squares(f(m), observed))(start) for f in (G, fixed)
+    )
+    assert difference(projected, expected) < 0.05
     batches = ox.fwi(
         G, observed, start, optimizer=optax.adam(8.0), iterations=2, batch_size=2, progress=False
     )

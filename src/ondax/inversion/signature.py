@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, final
+from functools import partial
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -28,14 +29,14 @@ from ..propagator import Propagator
 from ..survey import Survey
 
 Window = Any  # an array, or a function of distance and time
-Method = Literal["least_squares", "water_level"]
+METHODS = ("least_squares", "water_level")
 
 AT_HIGHEST = 0.01  # what is left of the pulse's spectrum at the grid's highest frequency
 WIDTHS = 4.0  # half-length of the pulse, in standard deviations: its ends are 3e-4 of its peak
-# Above the grid's highest frequency, the pulse and its responses are about zero, and noise alone would
-# tell how much of it there is. A small number on the diagonal, as a fraction of it, sets it to zero:
-# it is far below the responses to lower frequencies (1e-4), and above their rounding in float32
-# (1e-7), squared. In float32, it must also be above the rounding of the sums themselves.
+# Above the grid's highest frequency, the pulse and its responses are about zero, and noise alone
+# would tell how much of it there is. A small number on the diagonal, as a fraction of it, sets it
+# to zero: it is far below the responses to lower frequencies (1e-4), and above their rounding in
+# float32 (1e-7), squared. In float32, it must also be above the rounding of the sums themselves.
 RIDGE = 1e-9
 RIDGE_IN_ROUNDING = 100.0
 
@@ -72,7 +73,7 @@ def estimate_wavelet(
     start: float | None = None,
     window: Window = None,
     damping: float = 1e-4,
-    method: Method = "least_squares",
+    method: str = "least_squares",
 ) -> Signature:
     """Estimate the source wavelet: the one with which modelled traces fit the observed ones best
     (Pratt, 1999).
@@ -124,11 +125,12 @@ def estimate_wavelet(
             wavelet longer than what is modelled, or too short for its highest frequency; or
             another argument out of its range.
     """
-    one_of("method", method, ("least_squares", "water_level"))
+    one_of("method", method, METHODS)
     not_negative("damping", damping)
     pulses = _pulses(F, length, start)
     fetch, weigh = _fetching(F, observed), _weighing(F, window)
-    filters, explained, total = [], [], None
+    filters, explained = [], []
+    total: Any = None
     n_shots = F.survey.n_shots
     at_once = max(1, F.settings.worker_threads)
     for first in range(0, n_shots, at_once):
@@ -249,8 +251,8 @@ class ProjectedWavelet(eqx.Module):
 
         def fitted(gathers: Array, observed: Array, weights: Array) -> Array:
             parts = (_rows(a) for a in (gathers / p, observed / d, weights))
-            normal, right, _ = _equations(*parts, self._lags, self._before)
-            return _least_squares(normal, right, self._pulse.astype(dtype), self.damping)
+            normal, right, _ = _equations(*parts, lags=self._lags, before=self._before)
+            return _least_squares(normal, right, self._pulse.astype(dtype), damping=self.damping)
 
         if self.per_shot:
             h = jax.vmap(fitted)(given, seen, weights)
@@ -329,21 +331,19 @@ def _pulses(F: Propagator, length: int | None, start: float | None) -> _Pulses:
     start = survey.wavelet_start if start is None else float(start)
     lead = round((survey.start - start) / survey.dt)
     modelled = survey.nt + lead
-    given, length = length, survey.wavelet.shape[-1] if length is None else length
-    if given is not None and (
-        isinstance(given, bool) or given != int(given) or not 2 <= given <= modelled
-    ):
+    samples = survey.wavelet.shape[-1] if length is None else int(length)
+    if length is not None and (length != samples or not 2 <= samples <= modelled):
         raise ValueError(
-            f"length={given!r} must be a whole number of samples, from 2 to {modelled}: those from "
-            f"the wavelet's start, at {start:g} s, to the end of the traces"
+            f"length={length!r} must be a whole number of samples, from 2 to {modelled}: those "
+            f"from the wavelet's start, at {start:g} s, to the end of the traces"
         )
     width = math.sqrt(-2.0 * math.log(AT_HIGHEST)) / (2.0 * math.pi * F.highest_frequency)
     half = math.ceil(WIDTHS * width / survey.dt)
     pulse = np.exp(-0.5 * (np.arange(-half, half + 1) * survey.dt / width) ** 2)
-    lags = min(length, modelled) - 2 * half
+    lags = min(samples, modelled) - 2 * half
     if lags < 1:
         raise ValueError(
-            f"a wavelet of length={length!r} samples is too short for frequencies up to "
+            f"a wavelet of length={samples} samples is too short for frequencies up to "
             f"{F.highest_frequency:.3g} Hz: it needs at least {2 * half + 1} samples of "
             f"{survey.dt:g} s"
         )
@@ -355,7 +355,7 @@ def _pulses(F: Propagator, length: int | None, start: float | None) -> _Pulses:
     )
     before = max(0, lead)
     made = F.with_survey(responses)
-    return _Pulses(made, pulse, lags, before, survey.nt, int(length), start)
+    return _Pulses(made, pulse, lags, before, survey.nt, samples, start)
 
 
 # ---------------------------------------------------------------- traces and their weights
@@ -388,10 +388,11 @@ def _weighing(F: Propagator, window: Window) -> Callable[[np.ndarray], np.ndarra
     """
     survey = F.survey
     shape = F._problem.trace_shape(survey.n_shots)
+    fixed: Any = None
     if window is not None and not callable(window):
-        window = finite("window", window)
+        values: Any = window
         try:
-            window = np.broadcast_to(window, shape)
+            fixed = np.broadcast_to(finite("window", values), shape)
         except ValueError:
             raise ValueError(
                 f"window has shape {np.shape(window)}, but traces are {shape}: it must be the "
@@ -402,8 +403,8 @@ def _weighing(F: Propagator, window: Window) -> Callable[[np.ndarray], np.ndarra
         traces = np.broadcast_to(survey.trace_weights[shot].astype(np.float64), shape[1:-1])
         if window is None:
             return traces[..., None]
-        if not callable(window):
-            return traces[..., None] * window[shot]
+        if fixed is not None:
+            return traces[..., None] * fixed[shot]
         apart = survey.receivers[shot][:, None] - survey.points[0].of(shot)
         distance = np.linalg.norm(apart, axis=-1).min(axis=1)
         given = finite("window(distance, time)", window(distance[:, None], survey.times))
@@ -457,7 +458,7 @@ def _nothing(what: str, where: str) -> str:
 # ---------------------------------------------------------------- estimates
 
 
-def _sums(method: Method, pulses: _Pulses, *traces: np.ndarray) -> tuple[Any, Any, Any]:
+def _sums(method: str, pulses: _Pulses, *traces: np.ndarray) -> tuple[Any, Any, Any]:
     """What an estimate needs of a shot, which is added up over shots."""
     modelled, observed, weights = (_rows(a) for a in traces)
     if method == "water_level":
@@ -469,12 +470,12 @@ def _sums(method: Method, pulses: _Pulses, *traces: np.ndarray) -> tuple[Any, An
             np.sum(np.abs(d) ** 2, axis=0),
         )
     with jax.enable_x64(True):
-        found = _equations_once(modelled, observed, weights, pulses.lags, pulses.before)
+        found = _equations(modelled, observed, weights, lags=pulses.lags, before=pulses.before)
         return tuple(map(np.asarray, found))
 
 
 def _solved(
-    method: Method, pulses: _Pulses, sums: tuple[Any, Any, Any], damping: float
+    method: str, pulses: _Pulses, sums: tuple[Any, Any, Any], damping: float
 ) -> tuple[np.ndarray, float]:
     """The factors of the pulses, and the fraction of the observed energy that is explained."""
     if method == "water_level":
@@ -489,10 +490,11 @@ def _solved(
         return h, 1.0 - float(np.sum(twice * missed) / np.sum(twice * energies))
     normal, right, energy = sums
     with jax.enable_x64(True):
-        h = np.asarray(_least_squares(*map(jnp.asarray, (normal, right, pulses.pulse)), damping))
+        h = np.asarray(_least_squares(normal, right, pulses.pulse, damping=damping))
     return h, float((2.0 * h @ right - h @ normal @ h) / energy)
 
 
+@partial(jax.jit, static_argnames=("lags", "before"))
 def _equations(
     modelled: Float[Array, "trace sample"],
     observed: Float[Array, "trace time"],
@@ -547,9 +549,7 @@ def _equations(
     return jax.lax.scan(following, first, (changes, starts))[1], right, energy
 
 
-_equations_once = jax.jit(_equations, static_argnums=(3, 4))
-
-
+@partial(jax.jit, static_argnames="damping")
 def _least_squares(
     normal: Float[Array, "lag lag"],
     right: Float[Array, " lag"],

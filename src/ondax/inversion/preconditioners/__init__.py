@@ -1,8 +1,8 @@
 """Preconditioners of linear inversion, as `lineax` operators with exact adjoints.
 
 Operators on models: `top_mute`, `depth_scaling`, `illumination`. Operators on traces:
-`mute_direct`, `time_gain`, `band_pass`, `fractional_derivative`, `to_2d`. Compose them with `@`: the
-transpose of `L @ J @ R` is `R.T @ J.T @ L.T`.
+`mute_direct`, `time_gain`, `band_pass`, `fractional_derivative`, `to_2d`. Compose them with `@`:
+the transpose of `L @ J @ R` is `R.T @ J.T @ L.T`.
 """
 
 from .data import band_pass as band_pass
