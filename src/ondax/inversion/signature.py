@@ -407,7 +407,8 @@ def _weighing(F: Propagator, window: Window) -> Callable[[np.ndarray], np.ndarra
             return traces[..., None] * fixed[shot]
         apart = survey.receivers[shot][:, None] - survey.points[0].of(shot)
         distance = np.linalg.norm(apart, axis=-1).min(axis=1)
-        given = finite("window(distance, time)", window(distance[:, None], survey.times))
+        answer: Any = window(distance[:, None], survey.times)
+        given = finite("window(distance, time)", answer)
         expected = (survey.n_receivers, survey.nt)
         try:
             return traces[..., None] * np.broadcast_to(given, expected)
