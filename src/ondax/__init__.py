@@ -70,10 +70,15 @@ if TYPE_CHECKING:
     from .inversion import FWIResult as FWIResult
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
+    from .inversion import MultiscaleResult as MultiscaleResult
+    from .inversion import ProjectedWavelet as ProjectedWavelet
+    from .inversion import Stage as Stage
     from .inversion import Stop as Stop
     from .inversion import UnsavedState as UnsavedState
+    from .inversion import estimate_wavelet as estimate_wavelet
     from .inversion import fwi as fwi
     from .inversion import lsrtm as lsrtm
+    from .inversion import multiscale as multiscale
     from .inversion import preconditioners as preconditioners
     from .inversion import projections as projections
     from .inversion import regularizers as regularizers
@@ -84,10 +89,15 @@ if TYPE_CHECKING:
 _LATER = {
     "fwi": "inversion",
     "FWIResult": "inversion",
+    "MultiscaleResult": "inversion",
+    "Stage": "inversion",
+    "multiscale": "inversion",
     "Interrupted": "inversion",
     "UnsavedState": "inversion",
     "lsrtm": "inversion",
     "LSRTMResult": "inversion",
+    "estimate_wavelet": "inversion",
+    "ProjectedWavelet": "inversion",
     "preconditioners": "inversion.preconditioners",
     "projections": "inversion.projections",
     "regularizers": "inversion.regularizers",

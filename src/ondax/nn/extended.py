@@ -37,7 +37,7 @@ class AbstractExtendedLayer(eqx.Module):
         F: Propagator,
         model: Model | None = None,
         *,
-        wavelet: Float[ArrayLike, "shot *components source time"] | None = None,
+        wavelet: Float[ArrayLike, "shot *components source sample"] | None = None,
         trainable: bool = False,
     ) -> None:
         self.F = extended_only(F)

@@ -30,7 +30,9 @@ class Modelling(eqx.Module):
     wavelet: Held | None
 
     def __init__(
-        self, F: Propagator, wavelet: Float[ArrayLike, "shot *components source time"] | None = None
+        self,
+        F: Propagator,
+        wavelet: Float[ArrayLike, "shot *components source sample"] | None = None,
     ) -> None:
         self.F = points_only(F, "ExtendedModelling")
         self.wavelet = None if wavelet is None else Held(wavelet, trainable=True)
@@ -81,7 +83,7 @@ class LinearModelling(AbstractLayerAtModel):
 
     def __call__(
         self,
-        wavelet: Float[Array, "shot *components source time"],
+        wavelet: Float[Array, "shot *components source sample"],
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "shot *components receiver time"]:
@@ -107,7 +109,7 @@ class AdjointModelling(AbstractLayerAtModel):
         data: Float[Array, "shot *components receiver time"],
         *,
         key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "shot *components source time"]:
+    ) -> Float[Array, "shot *components source sample"]:
         """Adjoint wavelets of traces.
 
         Raises:

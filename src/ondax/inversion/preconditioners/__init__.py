@@ -1,14 +1,15 @@
 """Preconditioners of linear inversion, as `lineax` operators with exact adjoints.
 
 Operators on models: `top_mute`, `depth_scaling`, `illumination`. Operators on traces:
-`mute_direct`, `time_gain`, `band_pass`, `fractional_derivative`. Compose them with `@`: the
-transpose of `L @ J @ R` is `R.T @ J.T @ L.T`.
+`mute_direct`, `time_gain`, `band_pass`, `fractional_derivative`, `to_2d`. Compose them with `@`:
+the transpose of `L @ J @ R` is `R.T @ J.T @ L.T`.
 """
 
 from .data import band_pass as band_pass
 from .data import fractional_derivative as fractional_derivative
 from .data import mute_direct as mute_direct
 from .data import time_gain as time_gain
+from .data import to_2d as to_2d
 from .model import depth_scaling as depth_scaling
 from .model import illumination as illumination
 from .model import top_mute as top_mute

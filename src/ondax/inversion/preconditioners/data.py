@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 from scipy.fft import next_fast_len
 
 from ..._validate import whole
@@ -173,14 +174,84 @@ def fractional_derivative(
     """
     if not -2.0 <= order <= 2.0:
         raise ValueError(f"order={order!r} must be a number from -2 to 2")
-    k = np.arange(1, survey.nt)
-    series = np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k]))
-    response = series / survey.dt ** float(order)
+    response = _binomial(order, survey.nt) / survey.dt ** float(order)
     size = _padded(survey)
     return lx.FunctionLinearOperator(
         _filter(np.fft.rfft(response, size), size, dtype),
         jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
     )
+
+
+def to_2d(
+    survey: Survey,
+    velocity: float | Float[ArrayLike, " time"],
+    *,
+    delay: float = 0.0,
+    shots: int | None = None,
+    dtype: Any = jnp.float32,
+) -> lx.AbstractLinearOperator:
+    """From traces of point sources in 3-D, such as field data, to those of line sources, which
+    modelling in 2-D gives: `ox.preconditioners.to_2d(survey, 1500.0).mv(observed)`.
+
+    Waves spread in 3-D like 1/r and keep their shape; in 2-D they spread like 1/sqrt(r), and have a
+    tail: their phase is turned by 45 degrees. A wave that has travelled for a time t at the
+    velocity v, so a distance r = v t, is in 2-D its 3-D trace times `sqrt(2 pi v r) = v sqrt(2 pi
+    t)`, integrated in time to the order 1/2, which is a convolution with `1 / sqrt(pi t)`
+    (Bleistein, 1986; Forbriger et al., 2014). So this operator is a `time_gain` of power 1/2, times
+    `sqrt(2 pi) v`, followed by a `fractional_derivative` of order -1/2. The latter comes a quarter
+    of a sample early, which is undone here.
+
+    It is meant for pressure, or whatever an acoustic equation records, far from the source. For a
+    Ricker wavelet, traces are wrong by 7 % two wavelengths from it, by 4 % four, and by less in
+    proportion to the distance. Most of this comes from the gain, which changes within the wavelet.
+    Where the source has the same wavelet in 3-D, at a point, and in 2-D, on each metre of a line,
+    amplitudes are right too.
+
+    Args:
+        survey: the survey of the traces.
+        velocity: m/s, of the waves. In layers, the root-mean-square velocity down to where waves at
+            that time come from, (time,).
+        delay: when the source fires, s: the time at which the wavelet is centred. Travel times are
+            counted from it.
+        shots: number of shots of the traces, if it is not that of the survey: of super-shots, for
+            example.
+        dtype: dtype of the traces.
+
+    Raises:
+        ValueError: a velocity that looks like km/s, or of another shape than the time axis; a delay
+            that is not finite; or a number of shots that is not a positive whole number.
+    """
+    v = np.asarray(velocity, np.float64)
+    if v.shape not in ((), (survey.nt,)):
+        raise ValueError(
+            f"velocity has shape {v.shape}: give a number, or one for each of {survey.nt} samples"
+        )
+    if not (np.all(np.isfinite(v)) and np.all(v >= SLOWEST)):
+        raise ValueError(
+            f"velocity={velocity!r} must be speeds in m/s (one below {SLOWEST:g} looks like km/s)"
+        )
+    if not math.isfinite(delay):
+        raise ValueError(f"delay={delay!r} must be a time in seconds")
+    fired = survey.replace(
+        start=survey.start - delay, wavelet_start=survey.wavelet_start - delay, nt=survey.nt
+    )
+    gain = time_gain(fired, 0.5, shots=shots, dtype=dtype).diagonal
+    factors = jnp.asarray(math.sqrt(2.0 * math.pi) * v, dtype)
+    half_integral = fractional_derivative(survey, -0.5, shots=shots, dtype=dtype)
+    # ((1 + delay) / 2) ** 0.5 delays by a quarter of a sample, and is causal.
+    k = np.arange(survey.nt)
+    later = _binomial(0.5, survey.nt) * (-1.0) ** k / math.sqrt(2.0)
+    size = _padded(survey)
+    quarter_later = lx.FunctionLinearOperator(
+        _filter(np.fft.rfft(later, size), size, dtype), half_integral.out_structure()
+    )
+    return quarter_later @ half_integral @ lx.DiagonalLinearOperator(factors * gain)
+
+
+def _binomial(order: float, terms: int) -> np.ndarray:
+    """Coefficients of the power series of `(1 - x) ** order`."""
+    k = np.arange(1, terms)
+    return np.cumprod(np.concatenate([[1.0], 1.0 - (order + 1.0) / k]))
 
 
 def _filter(spectrum: np.ndarray, size: int, dtype: Any) -> Callable[[Traces], Traces]:
