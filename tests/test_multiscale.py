@@ -81,7 +81,7 @@ def test_stages_fit_the_data(tmp_path: Any):
         ox.Stage(high=15.0, iterations=2),
     ]
     how: dict[str, Any] = {
-        "optimizer": optax.adam(10.0),
+        "optimizer": optax.adam(4.0),
         "progress": False,
         "bounds": (1800.0, 2300.0),
         "regularize": lambda grid: ox.regularizers.tikhonov(grid, 1e-9),
