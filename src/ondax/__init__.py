@@ -63,6 +63,7 @@ from .wavelets import tone_burst as tone_burst
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import io as io
     from . import misfits as misfits
     from . import nn as nn
     from . import plotting as plotting
@@ -88,6 +89,7 @@ _LATER = {
     "preconditioners": "inversion.preconditioners",
     "misfits": "misfits",
     "datasets": "datasets",
+    "io": "io",
     "nn": "nn",
     "plotting": "plotting",
     "stability": "stability",

@@ -1,0 +1,69 @@
+"""Samples and text as the bytes of a SEG-Y file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .headers import BINARY_BYTES, IBM, IEEE, TEXT_BYTES, binary_words
+
+FORMATS = {"ieee": IEEE, "ibm": IBM}
+EBCDIC = "cp037"
+LINES, LINE_LENGTH = 40, 80
+
+
+def encoded(values: np.ndarray, format: int, order: str) -> np.ndarray:
+    """Samples in float32 as bytes, (trace, byte).
+
+    Raises:
+        ValueError: IBM floats have no NaN and no infinity.
+    """
+    words = values.astype(f"{order}f4") if format == IEEE else ibm(values).astype(f"{order}u4")
+    return words.view(np.uint8).reshape(len(values), -1)
+
+
+def ibm(values: np.ndarray) -> np.ndarray:
+    """The bits of IBM floats: a sign, a power of 16 (7 bits, above 64) and a fraction of 24 bits,
+    rounded. They keep 21 to 24 bits of a number.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    if not np.all(np.isfinite(values)):
+        raise ValueError(
+            'traces have values that are not finite, which IBM floats cannot hold: format="ieee"'
+        )
+    fraction, exponent = np.frexp(np.abs(values).astype(np.float64))
+    power = -(-exponent // 4)
+    bits = np.rint(np.ldexp(fraction, exponent - 4 * power + 24)).astype(np.uint32)
+    full = bits >> 24 != 0  # rounded up to the next power of 16
+    bits, power = np.where(full, bits >> 4, bits), np.where(full, power + 1, power)
+    sign = np.signbit(values).astype(np.uint32) << 31
+    return np.where(values == 0.0, sign, sign | (power + 64).astype(np.uint32) << 24 | bits)
+
+
+def file_header(text: Mapping[int, str], words: Mapping[str, Any]) -> bytearray:
+    """The text and binary headers of a SEG-Y file of revision 1.
+
+    Args:
+        text: lines by their numbers, from 1.
+        words: of the binary header, by name.
+    """
+    lines = {39: "SEG Y REV1", 40: "END TEXTUAL HEADER", **text}
+    page = "".join(
+        f"C{n:2d} {lines.get(n, '')}".ljust(LINE_LENGTH)[:LINE_LENGTH] for n in range(1, LINES + 1)
+    )
+    head = bytearray(page.encode(EBCDIC) + bytes(BINARY_BYTES))
+    binary = np.frombuffer(head, binary_words(">"), 1, TEXT_BYTES)
+    for name, value in {"revision": 1, "fixed_length": 1, "measurement": 1, **words}.items():
+        binary[name] = value
+    return head
+
+
+def text_of(head: bytes | bytearray) -> list[str]:
+    """The lines of a text header, in EBCDIC or ASCII."""
+    page = bytes(head[:TEXT_BYTES])
+    text = page.decode("latin-1" if page[:1] == b"C" else EBCDIC)
+    return [text[n : n + LINE_LENGTH].rstrip() for n in range(0, TEXT_BYTES, LINE_LENGTH)]
