@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from numpy.typing import ArrayLike
 
+from .._resolution import FINEST
 from ..grid import Grid
 from ..survey import ON_GRID, Survey
 from . import positions
@@ -56,9 +57,9 @@ class Line:
     """A catalogue of the traces in SEG-Y and SU files, in shots; `ox.io.scan` makes it. Immutable.
 
     Its traces stay in the files until they are asked for: `line[3]` gives the gather of a shot,
-    (receiver, time) in float32, and `line[numbers]` those of some shots, a list. It can be given to
-    `Objective` and `fwi` as observed traces. If shots are visited in order, the next ones are read
-    in the background meanwhile.
+    (receiver, time) in float32, and `line[numbers]` those of some shots, a list. So it can be given
+    to `Objective` as observed traces; `fwi` takes `list(line)`. If shots are visited in order, the
+    next ones are read in the background meanwhile.
 
     Attributes:
         files: how the traces lie in each file.
@@ -204,12 +205,12 @@ class Line:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Axes of a survey: ("x", "z") if all sources and receivers have the same y, ("y", "z") if
-        they have the same x, else all three."""
+        """Axes of a survey: ("x", "z") if all sources and receivers have the same y, to a
+        millimetre, ("y", "z") if they have the same x, else all three."""
         both = self.traces.source, self.traces.receiver
         for along, constant in (("x", 1), ("y", 0)):
-            first = both[0][0, constant]
-            if all(np.all(points[:, constant] == first) for points in both):
+            across = np.concatenate([points[:, constant] for points in both])
+            if np.ptp(across) <= FINEST:
                 return (along, "z")
         return tuple(AXES)
 
@@ -497,8 +498,8 @@ class Line:
         if other.any():
             n = int(np.argmax(other))
             raise ValueError(
-                f"traces begin at different times: {self._trace_name(live[0])} at {delays[0]:g} s, "
-                f"{self._trace_name(live[n])} at {delays[n]:g} s: a survey has one time for all. "
+                f"traces begin at different times: {self._trace_name(int(live[0]))} at {delays[0]:g} s, "
+                f"{self._trace_name(int(live[n]))} at {delays[n]:g} s: a survey has one time for all. "
                 "Select shots that begin together, by line.traces.delay, and model each group by "
                 "itself"
             )

@@ -41,7 +41,7 @@ def ibm(values: np.ndarray) -> np.ndarray:
     full = bits >> 24 != 0  # rounded up to the next power of 16
     bits, power = np.where(full, bits >> 4, bits), np.where(full, power + 1, power)
     sign = np.signbit(values).astype(np.uint32) << 31
-    return np.where(values == 0.0, sign, sign | (power + 64).astype(np.uint32) << 24 | bits)
+    return np.where(values == 0.0, np.uint32(0), sign | (power + 64).astype(np.uint32) << 24 | bits)
 
 
 def file_header(text: Mapping[int, str], words: Mapping[str, Any]) -> bytearray:
@@ -57,7 +57,7 @@ def file_header(text: Mapping[int, str], words: Mapping[str, Any]) -> bytearray:
     )
     head = bytearray(page.encode(EBCDIC) + bytes(BINARY_BYTES))
     binary = np.frombuffer(head, binary_words(">"), 1, TEXT_BYTES)
-    for name, value in {"revision": 1, "fixed_length": 1, "measurement": 1, **words}.items():
+    for name, value in {"revision": 0x0100, "fixed_length": 1, "measurement": 1, **words}.items():
         binary[name] = value
     return head
 

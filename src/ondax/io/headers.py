@@ -55,7 +55,7 @@ BINARY_WORDS = {
     "format": (3225, "i2"),
     "sorting": (3229, "i2"),
     "measurement": (3255, "i2"),
-    "revision": (3501, "u1"),
+    "revision": (3501, "u2"),
     "fixed_length": (3503, "i2"),
     "extended_texts": (3505, "i2"),
 }

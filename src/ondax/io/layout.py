@@ -56,11 +56,14 @@ def layout_of(path: str, byte_order: str, said: list[str]) -> tuple[Layout, np.v
             "Seismic Un*x must be named .su"
         )
     order, binary = orders[known[0]], binaries[known[0]]
-    texts = int(binary["extended_texts"]) if binary["revision"] >= 1 else 0
-    if binary["revision"] > 1 or texts < 0:
+    # Revision 1.0 is 0x0100; some programs write a plain 1.
+    major, minor = divmod(int(binary["revision"]), 256)
+    revision = major or minor
+    texts = int(binary["extended_texts"]) if revision else 0
+    if revision > 1 or texts < 0:
         what = (
-            f"revision {binary['revision']} of SEG-Y"
-            if binary["revision"] > 1
+            f"revision {revision} of SEG-Y"
+            if revision > 1
             else "an unstated number of extended text headers (byte 3505)"
         )
         raise ValueError(

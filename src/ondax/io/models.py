@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from .. import _validate
+from .._validate import shape as check_shape
 from ..grid import Grid
 from .encoding import file_header, text_of
 from .headers import WRITTEN, trace_words
@@ -32,7 +32,7 @@ def model_parts(model: Any, grid: Grid, format: int) -> Any:
         ValueError: the model has another shape than the grid; or too many points in depth.
     """
     values = np.asarray(model)
-    _validate.shape("traces", values, grid.shape)
+    check_shape("traces", values, grid.shape)
     if np.iscomplexobj(values):
         raise ValueError("the model is complex: write its real and imaginary parts")
     *_, depth = grid.shape

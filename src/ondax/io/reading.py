@@ -35,7 +35,7 @@ def samples(
     order = np.lexsort((number, file))
     for run in _runs(files, file[order], number[order]):
         some = order[run]
-        layout = files[file[some[0]]]
+        layout = files[int(file[some[0]])]
         raw = np.empty((len(some), layout.stride), np.uint8)
         # Each read opens the file for itself, so that threads do not share a place in it.
         with open(layout.path, "rb", buffering=0) as opened:
@@ -58,7 +58,7 @@ def _runs(files: Sequence[Layout], file: np.ndarray, number: np.ndarray) -> Iter
 
 def _fill(opened: Any, buffer: np.ndarray, layout: Layout) -> None:
     """Read until the buffer is full: the system may return less at a time."""
-    view, done = memoryview(buffer), 0
+    view, done = buffer.data, 0
     while done < len(view):
         count = opened.readinto(view[done:])
         if not count:
@@ -68,7 +68,7 @@ def _fill(opened: Any, buffer: np.ndarray, layout: Layout) -> None:
 
 def decoded(raw: np.ndarray, layout: Layout) -> Float32[np.ndarray, "trace time"]:
     """Samples from their bytes, (trace, byte)."""
-    kind = np.dtype(SAMPLE_TYPES[layout.format]).newbyteorder(layout.order)
+    kind = np.dtype(layout.order + SAMPLE_TYPES[layout.format])
     values = np.ascontiguousarray(raw).view(kind)
     if layout.format != IBM:
         return values.astype(np.float32)

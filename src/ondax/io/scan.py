@@ -61,7 +61,7 @@ def scan(
     gathers. Where they have no positions, they take those of the trace before them.
 
     Args:
-        paths: a path, a pattern such as "line12/*.sgy", or a list of both. Files that a pattern
+        paths: a path, a pattern such as `"line12/*.sgy"`, or a list of both. Files that a pattern
             finds come in the order of the numbers in their names.
         elevation: "up": elevations are heights. "down": they are meant as depths, positive below
             the datum. "auto": "up", unless that would put all points whose depth is not 0 above the
@@ -117,7 +117,7 @@ def found(paths: Paths) -> list[str]:
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     files: list[str] = []
-    for path in map(os.fspath, given):
+    for path in [str(os.fspath(p)) for p in given]:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path), key=_by_number)
         if not matches:
             raise FileNotFoundError(f"{path}: no such file, and no file of such a pattern")

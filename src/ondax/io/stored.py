@@ -28,7 +28,7 @@ def save(line: Line, path: Any) -> None:
         "notices": line.notices,
     }
     arrays: dict[str, Any] = {
-        **line.traces._asdict(),
+        **{f"trace_{name}": values for name, values in line.traces._asdict().items()},
         "starts": state["_starts"],
         "about": np.array(json.dumps(about)),
     }
@@ -51,7 +51,7 @@ def load(path: str | os.PathLike[str]) -> Line:
             about = json.loads(str(arrays["about"]))
             if about["version"] != VERSION:
                 raise ValueError(f"it is of version {about['version']}, not {VERSION}")
-            traces = Traces(*(arrays[name] for name in Traces._fields))
+            traces = Traces(*(arrays[f"trace_{name}"] for name in Traces._fields))
             starts = arrays["starts"]
     except FileNotFoundError:
         raise

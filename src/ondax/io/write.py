@@ -43,8 +43,8 @@ def write_segy(
 
     With `survey`, positions are written in millimetres: the scalar is -1000, or a larger unit where
     these would not fit. A depth is written as a negative elevation, of receivers (byte 41) and of
-    sources (byte 45). So `ox.io.scan` gives the same positions, unless all points lie above z = 0:
-    then say `elevation="up"` there.
+    sources (byte 45). So `ox.io.scan` gives the same positions; where points lie above z = 0, say
+    `elevation="up"` there.
 
     Args:
         path: of the file, such as "modelled.sgy".
@@ -125,6 +125,7 @@ def _gathers(traces: Any, counts: np.ndarray | None) -> Iterator[np.ndarray]:
         )
     if counts is not None and len(traces) != len(counts):
         raise ValueError(f"there are traces of {len(traces)} shots, but headers of {len(counts)}")
+    traces = np.asarray(traces) if rows else traces
     samples = None
     for shot, given in enumerate(traces):
         gather = np.asarray(given)
