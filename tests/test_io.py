@@ -5,7 +5,6 @@ The files are made by segyio, so that what reads them here is checked against an
 
 import os
 import pickle
-import sys
 import threading
 import time
 import warnings
@@ -20,8 +19,8 @@ import pytest
 import segyio
 
 import ondax as ox
-from ondax.io import encoding
 from ondax.io.headers import WORDS
+from ondax.io.ibm import from_ibm, to_ibm
 
 # Words of a trace header by the byte that they begin with.
 RECORD, NUMBER, POINT, CODE = 9, 13, 17, 29
@@ -121,13 +120,6 @@ def test_samples_are_those_that_segyio_reads(tmp_path: Path, format: int, endian
     np.testing.assert_array_equal(np.concatenate(list(line)), expected.astype(np.float32))
     assert line[0].dtype == np.float32
     assert line.dt == 0.002
-
-
-def test_ibm_floats_need_segyio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    line = quiet(segy(tmp_path / "a.sgy", noise(6, 41), POSITIONS, format=IBM))
-    monkeypatch.setitem(sys.modules, "segyio.tools", None)
-    with pytest.raises(ImportError, match=r"ondax\[io\]"):
-        line[0]
 
 
 def test_what_a_line_is_of(two_shots: Path):
@@ -898,7 +890,14 @@ def test_ibm_floats(tmp_path: Path):
     ox.io.write_segy(tmp_path / "b.sgy", line, like=line, format="ibm")
     assert (tmp_path / "b.sgy").read_bytes()[3840:-4] == (tmp_path / "a.sgy").read_bytes()[3840:-4]
     with pytest.raises(ValueError, match='format="ieee"'):
-        encoding.ibm(np.array([np.nan]))
+        to_ibm(np.array([np.nan]))
+
+
+def test_ibm_floats_whose_fraction_begins_with_zeros():
+    bits = np.array([0xC10FEBCF, 0x42000001, 0x41100000, 0xC276A000, 0x80000000], np.uint32)
+    exact = [-0x0FEBCF / 2**20, 2.0**-16, 1.0, -118.625, 0.0]
+    np.testing.assert_array_equal(from_ibm(bits), np.float32(exact))
+    assert to_ibm(np.array([-118.625]))[0] == 0xC276A000
 
 
 def test_what_cannot_be_written(tmp_path: Path):

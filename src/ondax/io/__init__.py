@@ -1,7 +1,4 @@
-"""Seismic files: SEG-Y and SU headers as a catalogue, traces read when they are asked for.
-
-Samples in IBM floats need segyio, `pip install 'ondax[io]'`; all else does without.
-"""
+"""Seismic files: SEG-Y and SU headers as a catalogue, traces read when they are asked for."""
 
 from .catalogue import Line as Line
 from .models import read_model as read_model

@@ -497,11 +497,11 @@ class Line:
         other = np.abs(delays - delays[0]) > 1e-9
         if other.any():
             n = int(np.argmax(other))
+            first, second = (f"{self._trace_name(int(live[k]))} at {delays[k]:g} s" for k in (0, n))
             raise ValueError(
-                f"traces begin at different times: {self._trace_name(int(live[0]))} at {delays[0]:g} s, "
-                f"{self._trace_name(int(live[n]))} at {delays[n]:g} s: a survey has one time for all. "
-                "Select shots that begin together, by line.traces.delay, and model each group by "
-                "itself"
+                f"traces begin at different times: {first}, {second}: a survey has one time for "
+                "all. Select shots that begin together, by line.traces.delay, and model each group "
+                "by itself"
             )
         return float(delays[0])
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .headers import BINARY_BYTES, IBM, IEEE, TEXT_BYTES, binary_words
+from .ibm import to_ibm
 
 FORMATS = {"ieee": IEEE, "ibm": IBM}
 EBCDIC = "cp037"
@@ -20,28 +21,8 @@ def encoded(values: np.ndarray, format: int, order: str) -> np.ndarray:
     Raises:
         ValueError: IBM floats have no NaN and no infinity.
     """
-    words = values.astype(f"{order}f4") if format == IEEE else ibm(values).astype(f"{order}u4")
+    words = values.astype(f"{order}f4") if format == IEEE else to_ibm(values).astype(f"{order}u4")
     return words.view(np.uint8).reshape(len(values), -1)
-
-
-def ibm(values: np.ndarray) -> np.ndarray:
-    """The bits of IBM floats: a sign, a power of 16 (7 bits, above 64) and a fraction of 24 bits,
-    rounded. They keep 21 to 24 bits of a number.
-
-    Raises:
-        ValueError: values that are not finite.
-    """
-    if not np.all(np.isfinite(values)):
-        raise ValueError(
-            'traces have values that are not finite, which IBM floats cannot hold: format="ieee"'
-        )
-    fraction, exponent = np.frexp(np.abs(values).astype(np.float64))
-    power = -(-exponent // 4)
-    bits = np.rint(np.ldexp(fraction, exponent - 4 * power + 24)).astype(np.uint32)
-    full = bits >> 24 != 0  # rounded up to the next power of 16
-    bits, power = np.where(full, bits >> 4, bits), np.where(full, power + 1, power)
-    sign = np.signbit(values).astype(np.uint32) << 31
-    return np.where(values == 0.0, np.uint32(0), sign | (power + 64).astype(np.uint32) << 24 | bits)
 
 
 def file_header(text: Mapping[int, str], words: Mapping[str, Any]) -> bytearray:

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int
 
 from .. import _forks
 from .headers import IBM, SAMPLE_TYPES, TRACE_HEADER_BYTES, Layout
+from .ibm import from_ibm
 
 READ = 1 << 26  # bytes in one read, at most
 
@@ -29,7 +30,6 @@ def samples(
 
     Raises:
         ValueError: a file has changed.
-        ImportError: samples are IBM floats, and segyio is missing.
     """
     traces = np.empty((len(file), files[0].samples), np.float32)
     order = np.lexsort((number, file))
@@ -70,15 +70,9 @@ def decoded(raw: np.ndarray, layout: Layout) -> Float32[np.ndarray, "trace time"
     """Samples from their bytes, (trace, byte)."""
     kind = np.dtype(layout.order + SAMPLE_TYPES[layout.format])
     values = np.ascontiguousarray(raw).view(kind)
-    if layout.format != IBM:
-        return values.astype(np.float32)
-    try:
-        from segyio.tools import native
-    except ImportError as error:
-        raise ImportError(
-            f"{layout.path} has samples in IBM floats, which segyio reads: pip install 'ondax[io]'"
-        ) from error
-    return native(values.astype(">u4", copy=False), format=IBM, copy=False)
+    if layout.format == IBM:
+        return from_ibm(values.astype(np.uint32))
+    return values.astype(np.float32)
 
 
 class ReadAhead:
