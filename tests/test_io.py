@@ -657,9 +657,11 @@ def test_selections(tmp_path: Path):
         line.select(offset=(9000.0, 9001.0))
     with pytest.raises(ValueError, match="every=0"):
         line.select(every=0)
-    with pytest.warns(ox.io.HeaderNotice, match="8 of 20 traces .* outside of the grid") as caught:
+    with (
+        pytest.warns(ox.io.HeaderNotice, match="8 of 20 traces .* outside of the grid"),
+        pytest.warns(ox.io.HeaderNotice, match="2 of 5 shots have no trace left"),
+    ):
         inside = line.inside(ox.Grid((21, 5), 10.0))
-    assert "2 of 5 shots" in str(caught[1].message)
     assert inside.sources[:, 0].tolist() == [0, 100, 200]
     assert line.inside(ox.Grid((41, 5), 10.0)) is line
 
