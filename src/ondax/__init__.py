@@ -63,6 +63,7 @@ from .wavelets import tone_burst as tone_burst
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import io as io
     from . import misfits as misfits
     from . import nn as nn
     from . import plotting as plotting
@@ -104,6 +105,7 @@ _LATER = {
     "Stop": "inversion",
     "misfits": "misfits",
     "datasets": "datasets",
+    "io": "io",
     "nn": "nn",
     "plotting": "plotting",
     "stability": "stability",

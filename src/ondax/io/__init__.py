@@ -1,0 +1,8 @@
+"""Seismic files: SEG-Y and SU headers as a catalogue, traces read when they are asked for."""
+
+from .catalogue import Line as Line
+from .models import read_model as read_model
+from .notices import HeaderNotice as HeaderNotice
+from .scan import scan as scan
+from .stored import load as load
+from .write import write_segy as write_segy
