@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 PICTURES = {
     "custom_equation": "gpr.png",
     "elastic": "elastic.png",
+    "field_line": "field_line.png",
     "fwi": "fwi.png",
     "judi4flux": None,  # it prints
     "lsrtm": "lsrtm.png",
@@ -28,6 +29,7 @@ PICTURES = {
 EXPENSIVE = (
     "custom_equation",
     "elastic",
+    "field_line",
     "judi4flux",
     "lsrtm",
     "network_fwi",

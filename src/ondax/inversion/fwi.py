@@ -79,6 +79,7 @@ def fwi(
     seed: int = 0,
     bounds: tuple[Any, Any] | None = None,
     mask: PyTree | None = None,
+    parameters: Callable[[PyTree], PyTree] | None = None,
     precondition: Callable[[PyTree], PyTree] | None = None,
     regularize: Callable[[PyTree], Any] | None = None,
     project: Callable[[PyTree], PyTree] | None = None,
@@ -144,6 +145,10 @@ def fwi(
         mask: factors of the gradient, a number or a tree like the model: 0 holds a value fixed.
             Optimisers that rescale the gradient, such as Adam, undo factors other than 0 and 1; a
             line search refuses such factors.
+        parameters: a JAX function from what is inverted for to the model that F takes, such as
+            `lambda s: 1.0 / s` for slowness, or `lambda vp: {"vp": vp, "rho": gardner(vp)}`.
+            Initial model, bounds, mask, penalties, projections and the result are of what is
+            inverted for.
         precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not
             with a line search. It is given the gradient in units of the data. If float32 cannot
             hold that, it is given the gradient times some power of two, provided that its result is
@@ -166,8 +171,8 @@ def fwi(
         trust: names of arguments that are not to be compared with what the state was saved with,
             because you know that they are equivalent: "propagator", "observed traces",
             "initial model", "optimizer", "misfit", "batches", "bounds", "mask", "precondition",
-            "regularize", "project". For differences that have no effect, and for what cannot be
-            compared, such as a misfit that writes to an open file.
+            "regularize", "project", "parameters". For differences that have no effect, and for what
+            cannot be compared, such as a misfit that writes to an open file.
 
     Every iteration is logged at level INFO, by the logger "ondax.inversion".
 
@@ -195,7 +200,8 @@ def fwi(
             "the initial model holds no floating-point array, so there is nothing to invert for"
         )
     survey = F.survey if isinstance(F, Propagator) else None
-    predicted = eqx.filter_eval_shape(F, eqx.combine(params, static))
+    modelled = F if parameters is None else _Composed(F, parameters)
+    predicted = eqx.filter_eval_shape(modelled, eqx.combine(params, static))
     elsewhere = None
     if survey is not None and not in_memory(observed):
         elsewhere = Shifted(observed, survey)
@@ -208,7 +214,7 @@ def fwi(
         traces = content = matching_traces(observed, predicted, survey)
         power = size_of_tree(traces)
     if power == 0:  # the observed traces may all be zero: then the predicted ones have a size
-        power = size_of_tree(eqx.filter_jit(F)(eqx.combine(params, static)))
+        power = size_of_tree(eqx.filter_jit(modelled)(eqx.combine(params, static)))
     of_size = sized(misfit, power)
     setting = Setting(
         None if traces is None else jnp.ldexp(traces, -of_size.of_traces),
@@ -217,7 +223,8 @@ def fwi(
         jnp.asarray(2.0**-of_size.of_traces, predicted.dtype),
         None if survey is None or not survey.weighs_traces else jnp.asarray(survey.trace_weights),
     )
-    check_bounds(F, setting.bounds)
+    if parameters is None:
+        check_bounds(F, setting.bounds)
     if batch_size is not None:
         whole("batch_size", batch_size, at_least=1, at_most=predicted.shape[0])
     together = None
@@ -239,7 +246,7 @@ def fwi(
     check_units(of_size.of_value, searches and not compares)
     level = level_of_preconditioner(precondition, of_size.of_value, params)
     aim = Aim(F, static, of_size.of, regularize, of_size.of_value, project)
-    aim = aim._replace(n_shots=predicted.shape[0], together=together)
+    aim = aim._replace(n_shots=predicted.shape[0], together=together, parameters=parameters)
     if elsewhere is not None:
         aim = aim._replace(source=elsewhere.source(-of_size.of_traces))
     if project is not None:
@@ -258,6 +265,7 @@ def fwi(
         "precondition": precondition,
         "regularize": regularize,
         "project": project,
+        "parameters": parameters,
     }
     problem = Problem.of(
         {name: partial(fingerprint, part) for name, part in parts.items()}, trust, path
@@ -282,7 +290,7 @@ def fwi(
 
     run.check_gradient = not (indifferent or compares)
     if of_size.of is misfit and traces is not None:
-        run.check_misfit = partial(check_squares, F, misfit, traces)
+        run.check_misfit = partial(check_squares, modelled, misfit, traces)
     return iterate(
         run,
         lambda: run.advance(step, setting, draw(run.done)),
@@ -295,6 +303,23 @@ def fwi(
         problem=problem,
         save_every=save_every,
     )
+
+
+@final
+@dataclass(frozen=True)
+class _Composed:
+    """Traces as a function of what is inverted for.
+
+    Attributes:
+        F: from a model to traces.
+        parameters: from what is inverted for to the model.
+    """
+
+    F: Callable[..., Array]
+    parameters: Callable[[PyTree], PyTree]
+
+    def __call__(self, inverted: PyTree, **given: Any) -> Array:
+        return self.F(self.parameters(inverted), **given)
 
 
 @final

@@ -27,6 +27,7 @@ from .result import FWIResult
 from .signature import estimate_wavelet
 
 ORDER = 4  # of the Butterworth filter whose squared gain is used
+BEYOND = 1.6  # of the upper corner: what an estimated wavelet may hold at most
 RINGING = 4.0  # periods of the upper corner after which the filter's response has died away
 
 
@@ -68,12 +69,15 @@ class MultiscaleResult(NamedTuple):
     Attributes:
         model: the last model, on the grid of F.
         stages: what `fwi` returned in each stage, on its grid.
-        wavelets: that each stage was made with, filtered.
+        propagators: of each stage, on its grid, with the filtered wavelets that it was made with.
+        observed: the filtered traces of each stage; those that do not lie in memory are read, and
+            filtered, when asked for.
     """
 
     model: PyTree
     stages: list[FWIResult]
-    wavelets: list[np.ndarray]
+    propagators: list[Propagator]
+    observed: list[Any]
 
 
 def multiscale(
@@ -88,6 +92,7 @@ def multiscale(
     window: Any = None,
     regularize: Callable[[Grid], Callable[[PyTree], Any]] | None = None,
     project: Callable[[Grid], Callable[[PyTree], PyTree]] | None = None,
+    parameters: Callable[[PyTree], PyTree] | None = None,
     save: str | os.PathLike | None = None,
     **options: Any,
 ) -> MultiscaleResult:
@@ -111,6 +116,7 @@ def multiscale(
         window: of that estimate.
         regularize: from a grid to a penalty, such as `lambda grid: ox.regularizers.tv(grid, 1e-3)`.
         project: from a grid to a projection.
+        parameters: as for `fwi`.
         save: path of a file, beside which each stage saves its state under its own name: `save`
             followed by ".stage0.npz" and so on. The same call goes on where it was stopped.
         options: of `fwi`, for all stages: bounds that are numbers, batch_size, stop, progress, ...
@@ -126,7 +132,8 @@ def multiscale(
         raise ValueError("stages=[]: give at least one, such as ox.Stage(high=5.0, iterations=10)")
     model, grid = initial, F.grid
     results: list[FWIResult] = []
-    wavelets: list[np.ndarray] = []
+    propagators: list[Propagator] = []
+    filtered: list[Any] = []
     for number, stage in enumerate(stages):
         fine = F.grid if stage.spacing is None else coarse_grid(F.grid, stage.spacing)
         model, grid = resampled(model, grid, fine), fine
@@ -134,15 +141,18 @@ def multiscale(
         data = filtered_traces(observed, survey.dt, stage.low, stage.high)
         if reestimate:
             G = F.replace(grid=fine, survey=survey)
-            survey = estimate_wavelet(G, data, model, window=window).survey
+            seen = model if parameters is None else parameters(model)
+            survey = _tapered(estimate_wavelet(G, data, seen, window=window).survey, stage.high)
         method = stage.optimizer or optimizer or _lbfgs(model)
+        P = F.replace(grid=fine, survey=survey)
         result = fwi(
-            F.replace(grid=fine, survey=survey),
+            P,
             data,
             model,
             optimizer=method,
             iterations=stage.iterations,
             misfit=misfit,
+            parameters=parameters,
             regularize=None if regularize is None else regularize(fine),
             project=None if project is None else project(fine),
             save=None if save is None else Path(f"{os.fspath(save)}.stage{number}.npz"),
@@ -150,8 +160,9 @@ def multiscale(
         )
         model = result.model
         results.append(result)
-        wavelets.append(survey.wavelet)
-    return MultiscaleResult(resampled(model, grid, F.grid), results, wavelets)
+        propagators.append(P)
+        filtered.append(data)
+    return MultiscaleResult(resampled(model, grid, F.grid), results, propagators, filtered)
 
 
 def _lbfgs(model: PyTree) -> optax.GradientTransformation:
@@ -179,6 +190,19 @@ def filtered_survey(survey: Survey, low: float, high: float) -> Survey:
     )
 
 
+def _tapered(survey: Survey, high: float) -> Survey:
+    """The survey with wavelets that rise from zero and fall to it, within a period of the upper
+    corner, and that hold nothing far above that corner: an estimate may have noise at its ends, and
+    where the filter has left next to nothing to tell it by."""
+    samples = survey.wavelet.shape[-1]
+    flank = min(samples // 4, int(np.ceil(1.0 / high / survey.dt)))
+    rising = 0.5 - 0.5 * np.cos(np.pi * (np.arange(flank) + 0.5) / flank)
+    taper = np.ones(samples)
+    taper[:flank], taper[samples - flank :] = rising, rising[::-1]
+    held = _filtered(survey.wavelet * taper, survey.dt, 0.0, BEYOND * high, order=2 * ORDER)
+    return survey.replace(wavelet=held * taper, nt=survey.nt)
+
+
 def filtered_traces(observed: Any, dt: float, low: float, high: float) -> Any:
     """Observed traces, filtered: those in memory now, others when they are read."""
     if not in_memory(observed):
@@ -203,15 +227,19 @@ class _Filtered:
 
 
 def _filtered(
-    signals: Float[np.ndarray, "*batch time"], dt: float, low: float, high: float
+    signals: Float[np.ndarray, "*batch time"],
+    dt: float,
+    low: float,
+    high: float,
+    order: int = ORDER,
 ) -> Float[np.ndarray, "*batch time"]:
     """Signals after a zero-phase band-pass filter; dead ones stay as they are, NaN included."""
     samples = signals.shape[-1]
     size: Any = next_fast_len(2 * samples, real=True)
     f = np.fft.rfftfreq(size, dt)
-    gain = 1.0 / (1.0 + (f / high) ** (2 * ORDER))
+    gain = 1.0 / (1.0 + (f / high) ** (2 * order))
     if low > 0.0:
-        gain *= (f / low) ** (2 * ORDER) / (1.0 + (f / low) ** (2 * ORDER))
+        gain *= (f / low) ** (2 * order) / (1.0 + (f / low) ** (2 * order))
     spectra = np.fft.rfft(np.asarray(signals, np.float64), size)
     return np.fft.irfft(spectra * gain, size)[..., :samples].astype(signals.dtype)
 

@@ -77,6 +77,7 @@ class Aim(NamedTuple):
         project: what every model goes through first; or None.
         source: gives observed traces, divided by their size, where they do not lie in memory.
         n_shots: of all shots.
+        parameters: from what is inverted for to the model that F takes; None if they are the same.
         together: fires all shots together, in super-shots, whose codes an iteration draws; or None.
     """
 
@@ -88,6 +89,7 @@ class Aim(NamedTuple):
     project: Callable[[PyTree], PyTree] | None = None
     source: Source | None = None
     n_shots: int = 1
+    parameters: Callable[[PyTree], PyTree] | None = None
     together: Propagator | None = None
 
 
@@ -319,6 +321,8 @@ def objective_of(
 def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) -> Float[Array, ""]:
     """The misfit of the traces that a model predicts."""
     F, misfit, weights = aim.F, aim.misfit, setting.weights
+    if aim.parameters is not None:
+        model = aim.parameters(model)
     if aim.together is not None:
         return _misfit_of_supershots(aim, setting, shots, model)
     if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
