@@ -15,7 +15,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a run
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     scope: dict = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), scope)
@@ -24,6 +24,8 @@ def test_readme_code_runs_and_does_what_it_says(tmp_path, monkeypatch):
     assert scope["q"].shape == (16, 1, 500)
     assert np.shape(scope["result"].history.misfit) == (3,)  # each of another batch of shots
     assert scope["loss"](scope["result"].model) < 0.9 * scope["value"]
+    assert scope["source"].explained > 0.9
+    assert scope["field"].model.shape == (301, 151)
     residual = np.asarray(scope["lsrtm"].history.data_residual)
     assert residual.shape == (3,)
     assert np.all(np.diff(residual) < 0.0)
