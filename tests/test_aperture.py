@@ -134,6 +134,7 @@ def test_the_same_kernels(monkeypatch: pytest.MonkeyPatch):
     jax.grad(lambda m: jnp.sum(other(m) ** 2))(velocity())
 
 
+@pytest.mark.slow
 def test_everything_else_sees_the_same(x64: None):
     """Objectives, minibatches, traced shots, vmap, Hessians, inversions and layers."""
     F, m = propagator(), velocity(jnp.float64)
@@ -161,6 +162,7 @@ def test_everything_else_sees_the_same(x64: None):
     assert np.any(layer(m[None]))
 
 
+@pytest.mark.slow
 def test_three_dimensions(x64: None):
     grid = ox.Grid((30, 26, 12), H)
     points = np.array([[60.0, 70.0, 20.0], [220.0, 180.0, 20.0]])

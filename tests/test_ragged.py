@@ -13,7 +13,7 @@ import optax
 import pytest
 from problems import difference, dot, norm
 from registry import EQUATIONS
-from slow import slow_but
+from slow import slow, slow_but
 
 import ondax as ox
 
@@ -205,6 +205,7 @@ def test_fwi_and_lsrtm_leave_dead_traces_out():
         migrated(observed, solver=optax.sgd(1.0), encodings=2)
 
 
+@pytest.mark.slow
 def test_fwi_and_lsrtm_read_what_they_need(tmp_path: Any):
     """The same bits as with all traces in memory; other traces are another problem."""
     F = propagator(survey(trace_weights=[np.ones(4), np.array([0.0, 1, 1, 1, 1, 1]), np.ones(3)]))
@@ -261,7 +262,7 @@ def test_records_begin_before_or_after_the_wavelets():
     assert len(of.times) == 90
 
 
-@pytest.mark.parametrize("dispersion", ["raw", "corrected"])
+@pytest.mark.parametrize("dispersion", [slow("raw"), "corrected"])
 @pytest.mark.parametrize("times", [{"start": 0.05}, {"start": -0.05}, {"wavelet_start": -0.06}])
 def test_the_adjoint_of_shifted_records(times: dict[str, float], dispersion: Any, x64: None):
     F = propagator(survey(nt=100, **times), time_dispersion=dispersion)
