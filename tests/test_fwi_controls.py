@@ -16,6 +16,7 @@ from test_fwi import LBFGS, N_SHOTS, OBSERVED, SGD, START, TRUE, N, toy
 import ondax as ox
 from ondax.inversion import fwi
 from ondax.inversion.encoding import polarities
+from ondax.inversion.step import Aim, Setting, gauss_newton
 
 invert = partial(fwi, toy, OBSERVED, START, progress=False)
 LINE = ox.Grid((N,), 10.0)
@@ -332,3 +333,49 @@ def test_waves_in_a_regularised_inversion():
         assert result.history.misfit[-1] < result.history.misfit[0]
         assert np.all(result.history.regularization >= 0.0)
         assert result.history.regularization[-1] > 0.0
+
+
+def test_gauss_newton(tmp_path: Any):
+    """Few steps fit what gradients do not; saved and resumed to the same bits."""
+    F, observed, start = waves()
+    how: dict[str, Any] = {"progress": False, "optimizer": ox.GaussNewton(iterations=6)}
+    result = ox.fwi(F, observed, start, iterations=3, **how)
+    assert result.history.misfit[-1] < 0.05 * result.history.misfit[0]
+    ox.fwi(F, observed, start, iterations=2, save=tmp_path / "state.npz", **how)
+    again = ox.fwi(F, observed, start, iterations=3, save=tmp_path / "state.npz", **how)
+    np.testing.assert_array_equal(again.model, result.model)
+    for refused, why in (
+        ({"batch_size": 1}, "batch_size"),
+        ({"encodings": 1}, "encodings"),
+        ({"precondition": lambda g: g}, "precondition"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            ox.fwi(F, observed, start, iterations=1, **how, **refused)
+
+
+@pytest.mark.slow
+def test_the_gauss_newton_hessian(x64: None):
+    """Of least squares with weights, bounds, a penalty and a change of variables: against the
+    Jacobian, product by product."""
+    F, observed, start = waves()
+    F = F.with_survey(F.survey.replace(trace_weights=np.linspace(0.0, 1.0, 18).reshape(2, 9)))
+    m, v = (
+        jnp.asarray(x, jnp.float64)
+        for x in (start, np.random.default_rng(0).normal(size=start.shape))
+    )
+    observed = jnp.asarray(observed, jnp.float64)
+    penalty = ox.regularizers.tikhonov(F.grid, 1e-3)
+    s = 1e3 / m
+    aim = Aim(
+        F, None, ox.misfits.least_squares, penalty, 0, n_shots=2, parameters=lambda s: 1e3 / s
+    )
+    w = jnp.asarray(F.survey.trace_weights)
+    setting = Setting(observed, (s * 0.5, s * 2.0), None, jnp.ones(()), w)
+    found = gauss_newton(aim, setting, None, s, v)
+    J = F.jacobian(m)
+    slope = -1e3 / s**2
+    weighted = w[..., None].astype(jnp.float64) ** 2
+    expected = (
+        slope * J.T.mv(weighted * J.mv(slope * v)) + jax.jvp(jax.grad(penalty), (s,), (v,))[1]
+    )
+    assert float(jnp.linalg.norm(found - expected)) < 1e-10 * float(jnp.linalg.norm(expected))

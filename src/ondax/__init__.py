@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from . import plotting as plotting
     from . import stability as stability
     from .inversion import FWIResult as FWIResult
+    from .inversion import GaussNewton as GaussNewton
     from .inversion import Interrupted as Interrupted
     from .inversion import LSRTMResult as LSRTMResult
     from .inversion import MultiscaleResult as MultiscaleResult
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
 _LATER = {
     "fwi": "inversion",
     "FWIResult": "inversion",
+    "GaussNewton": "inversion",
     "MultiscaleResult": "inversion",
     "Stage": "inversion",
     "multiscale": "inversion",

@@ -6,6 +6,7 @@ from . import preconditioners as preconditioners
 from . import projections as projections
 from . import regularizers as regularizers
 from .fwi import fwi as fwi
+from .gauss_newton import GaussNewton as GaussNewton
 from .loop import UnsavedState as UnsavedState
 from .lsrtm import lsrtm as lsrtm
 from .multiscale import MultiscaleResult as MultiscaleResult

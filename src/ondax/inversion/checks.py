@@ -261,6 +261,26 @@ def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int |
     return None
 
 
+def check_gauss_newton(
+    F: Any, in_memory: bool, encodings: int | None, batch_size: int | None, precondition: Any
+) -> None:
+    """Refuse what Gauss-Newton steps cannot be made of.
+
+    Raises:
+        ValueError: says what.
+    """
+    reasons = {
+        "an F that is no ox.Propagator": not isinstance(F, Propagator),
+        "observed traces that do not lie in memory": not in_memory,
+        "encodings": encodings is not None,
+        "batch_size, whose misfits of different shots cannot be compared": batch_size is not None,
+        "precondition": precondition is not None,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ValueError(f"ox.GaussNewton does not go with {reason}")
+
+
 def check_linear_search(compares: bool, batch_size: int | None, encodings: int | None) -> None:
     """Refuse a line search or L-BFGS in `lsrtm` on data that change from iteration to iteration.
 

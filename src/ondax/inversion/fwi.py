@@ -23,6 +23,7 @@ from ..propagator import Propagator
 from .batches import shot_batch
 from .checks import (
     check_bounds,
+    check_gauss_newton,
     check_linear_search,
     check_optimizer,
     check_representable,
@@ -36,6 +37,7 @@ from .checks import (
 from .constraints import spread, spread_bounds
 from .encoding import encoded_propagator, polarities
 from .fingerprint import Problem, fingerprint
+from .gauss_newton import GaussNewton
 from .loop import AbstractRun, iterate
 from .observed import Shifted, in_memory
 from .result import FWIResult, History
@@ -71,7 +73,7 @@ def fwi(
     observed: Any,
     initial: PyTree,
     *,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | GaussNewton,
     iterations: int,
     misfit: Misfit = least_squares,
     batch_size: int | None = None,
@@ -127,7 +129,8 @@ def fwi(
             they count so much, and those of weight 0 may hold anything.
         initial: the model to start from: an array or any pytree, a network included. The inversion
             changes its floating-point arrays.
-        optimizer: any optax optimiser. The step length has the units of the model.
+        optimizer: any optax optimiser, or `ox.GaussNewton()`. The step length has the units of the
+            model.
         iterations: number of iterations, including those before a resumption.
         misfit: a JAX function `misfit(predicted, observed)` that returns a scalar. It is given the
             traces in their own units: if they are so small that their squares become zero in
@@ -236,17 +239,25 @@ def fwi(
                 + ("batch_size" if batch_size is not None else "an F that is no ox.Propagator")
             )
         together = encoded_propagator(F, encodings)
-    extended = optax.with_extra_args_support(optimizer)
+    second = isinstance(optimizer, GaussNewton)
+    if second:
+        check_gauss_newton(F, elsewhere is None, encodings, batch_size, precondition)
+    method: Any = optimizer
+    if second:
+        method = optax.GradientTransformationExtraArgs(method.init, method.update)
+    extended = optax.with_extra_args_support(method)
     opt_state = strong(extended.init(params))
     searches = searches_line(opt_state)
     check_linear_search(searches or compares_gradients(opt_state), None, encodings)
     check_search(searches, compares_gradients(opt_state), batch_size, setting.mask, precondition)
     compares = compares_gradients(opt_state)
-    indifferent = not (searches or compares) and ignores_size(extended, params)
+    indifferent = second or (not (searches or compares) and ignores_size(extended, params))
     check_units(of_size.of_value, searches and not compares)
     level = level_of_preconditioner(precondition, of_size.of_value, params)
     aim = Aim(F, static, of_size.of, regularize, of_size.of_value, project)
-    aim = aim._replace(n_shots=predicted.shape[0], together=together, parameters=parameters)
+    aim = aim._replace(
+        n_shots=predicted.shape[0], together=together, parameters=parameters, second=second
+    )
     if elsewhere is not None:
         aim = aim._replace(source=elsewhere.source(-of_size.of_traces))
     if project is not None:

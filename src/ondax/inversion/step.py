@@ -2,7 +2,9 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -78,6 +80,7 @@ class Aim(NamedTuple):
         source: gives observed traces, divided by their size, where they do not lie in memory.
         n_shots: of all shots.
         parameters: from what is inverted for to the model that F takes; None if they are the same.
+        second: whether the optimiser takes products with second derivatives.
         together: fires all shots together, in super-shots, whose codes an iteration draws; or None.
     """
 
@@ -90,6 +93,7 @@ class Aim(NamedTuple):
     source: Source | None = None
     n_shots: int = 1
     parameters: Callable[[PyTree], PyTree] | None = None
+    second: bool = False
     together: Propagator | None = None
 
 
@@ -157,8 +161,11 @@ def make_step(
             level = -power if preconditioned_at is None else preconditioned_at
             return precondition(shifted(gradient, power + level)), -level
 
+        second = {}
+        if aim.second:
+            second = {"normal": lambda v: gauss_newton(aim, setting, shots, params, v)}
         new_params, opt_state, seen, numbers = optimizer_step(
-            optimizer, objective, params, opt_state, seen, searches, changed
+            optimizer, objective, params, opt_state, seen, searches, changed, second
         )
         if setting.bounds is not None:
             new_params = optax.projections.projection_box(new_params, *setting.bounds)
@@ -204,6 +211,7 @@ def optimizer_step(
     seen: Seen,
     searches: bool,
     changed: Callable[[PyTree, Any], tuple[PyTree, Any]] = _unchanged,
+    second: Mapping[str, Callable[[PyTree], PyTree]] = MappingProxyType({}),
 ) -> tuple[PyTree, Any, Seen, Numbers]:
     """One step of an optax optimiser.
 
@@ -216,6 +224,7 @@ def optimizer_step(
         searches: whether its state keeps value and gradient at the end of a line search.
         changed: what is done to the gradient before the optimiser sees it. Takes and returns a
             gradient and a power: the true gradient is `2**power` times the given one.
+        second: products with second derivatives that the optimiser needs, by name.
 
     Returns:
         The new parameters; the optimiser's new state; what it sees from now on; and the numbers of
@@ -224,12 +233,18 @@ def optimizer_step(
     value, gradient, value_fn, seen, numbers = evaluated(
         objective, params, opt_state, seen, searches, changed
     )
+    products = {n: partial(_seen_product, f, seen.power) for n, f in second.items()}
     # optax mixes dtypes, which users may have forbidden for all other code.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = optimizer.update(
-            gradient, opt_state, params, value=value, grad=gradient, value_fn=value_fn
+            gradient, opt_state, params, value=value, grad=gradient, value_fn=value_fn, **products
         )
     return optax.apply_updates(params, updates), strong(opt_state), seen, numbers
+
+
+def _seen_product(product: Callable[[PyTree], PyTree], power: Any, vector: PyTree) -> PyTree:
+    """A product with second derivatives of the objective that the optimiser sees."""
+    return shifted(product(vector), power)
 
 
 def evaluated(
@@ -316,6 +331,36 @@ def objective_of(
     if aim.regularize is None:
         return misfit
     return misfit + regularization(aim, setting, shots, params).astype(misfit.dtype)
+
+
+def gauss_newton(
+    aim: Aim, setting: Setting, shots: Shots | None, params: PyTree, vector: PyTree
+) -> PyTree:
+    """The product of the Gauss-Newton Hessian of the objective with a vector."""
+    assert setting.observed is not None
+    weights = setting.weights
+    observed = setting.observed
+    if shots is not None:
+        observed, weights = observed[shots], None if weights is None else weights[shots]
+
+    def model_of(params: PyTree) -> PyTree:
+        if setting.bounds is not None:  # `bounded` has no forward derivative
+            params = optax.projections.projection_box(params, *setting.bounds)
+        held = constrained(aim, setting._replace(bounds=None), params)
+        model = eqx.combine(held, aim.static)
+        return model if aim.parameters is None else aim.parameters(model)
+
+    model, change = jax.jvp(model_of, (params,), (vector,))
+    _, pull = jax.vjp(model_of, params)
+    J = aim.F.jacobian(model, shots=shots)
+    predicted = aim.F(model, shots=shots) * setting.down
+    slope = jax.grad(lambda traces: of_weighted(aim.misfit, traces, observed, weights))
+    _, curved = jax.jvp(slope, (predicted,), (J.mv(change) * setting.down,))
+    (found,) = pull(J.T.mv(curved * setting.down))
+    if aim.regularize is None:
+        return found
+    added = jax.grad(lambda p: regularization(aim, setting, shots, p))
+    return optax.tree.add(found, jax.jvp(added, (params,), (vector,))[1])
 
 
 def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) -> Float[Array, ""]:

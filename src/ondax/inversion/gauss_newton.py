@@ -1,0 +1,105 @@
+"""Gauss-Newton steps, as an optimiser of `fwi`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from .._validate import positive, whole
+
+RELAXED, TIGHTENED = 1.0 / 3.0, 4.0  # factors of the damping after a step that helped, or did not
+
+
+@final
+class GaussNewtonState(NamedTuple):
+    """What an iteration hands on to the next.
+
+    Attributes:
+        damping: as a fraction of the Hessian's size along the gradient.
+    """
+
+    damping: Float[Array, ""]
+
+
+@final
+class GaussNewton(eqx.Module):
+    """Damped Gauss-Newton steps (Levenberg, 1944; Marquardt, 1963; Pratt, Shin and Hicks, 1998):
+    `fwi(..., optimizer=ox.GaussNewton(iterations=8))`.
+
+    Each step solves `(J' H J + damping) step = -gradient` by a few iterations of conjugate
+    gradients, where J is the Jacobian of the traces, and H the second derivative of the misfit in
+    the traces, the identity for least squares; what is added to the misfit counts with its own
+    second derivative. An iteration of conjugate gradients takes a Born run and an adjoint run of
+    each shot, around wavefields that are modelled once. A step that does not lower the misfit is
+    not taken: the next one is damped more.
+
+    `fwi` then takes a `Propagator`, whose traces lie in memory. Its state is one number, so it is
+    saved and resumed as those of other optimisers.
+
+    Args:
+        iterations: of conjugate gradients, for each step.
+        damping: at the start, as a fraction of the Hessian's size along the gradient.
+        tolerance: conjugate gradients end when their residual is this fraction of the gradient.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    iterations: int = 8
+    damping: float = 1e-2
+    tolerance: float = 1e-2
+
+    def __check_init__(self) -> None:
+        whole("iterations", self.iterations, at_least=1)
+        positive("damping", self.damping, "a fraction")
+        positive("tolerance", self.tolerance, "a fraction")
+
+    def init(self, params: PyTree) -> GaussNewtonState:
+        """The first state."""
+        return GaussNewtonState(jnp.asarray(self.damping, jax.tree.leaves(params)[0].dtype))
+
+    def update(
+        self,
+        gradient: PyTree,
+        state: GaussNewtonState,
+        params: PyTree,
+        *,
+        value: Array,
+        value_fn: Callable[[PyTree], Array],
+        normal: Callable[[PyTree], PyTree],
+        **_: Any,
+    ) -> tuple[PyTree, GaussNewtonState]:
+        """One step.
+
+        Args:
+            gradient: of what is minimised.
+            state: the last state.
+            params: where it is taken.
+            value: of what is minimised.
+            value_fn: what is minimised.
+            normal: multiplies with the Gauss-Newton Hessian.
+        """
+        square = jnp.asarray(optax.tree.vdot(gradient, gradient))
+        along = jnp.asarray(optax.tree.vdot(gradient, normal(gradient)))
+        size = along / jnp.where(square > 0.0, square, 1.0)
+        damping = state.damping * size
+
+        def damped(v: PyTree) -> PyTree:
+            return optax.tree.add_scale(normal(v), damping, v)
+
+        structure = jax.eval_shape(lambda: gradient)
+        hessian = lx.FunctionLinearOperator(damped, structure, lx.positive_semidefinite_tag)
+        solver = lx.CG(rtol=self.tolerance, atol=0.0, max_steps=self.iterations)
+        down = jax.tree.map(jnp.negative, gradient)
+        step = lx.linear_solve(hessian, down, solver, throw=False).value
+        better = value_fn(optax.tree.add(params, step)) < value
+        step = jax.tree.map(lambda s: jnp.where(better, s, jnp.zeros_like(s)), step)
+        factor = jnp.where(better, RELAXED, TIGHTENED).astype(state.damping.dtype)
+        return step, GaussNewtonState(state.damping * factor)
