@@ -12,6 +12,7 @@ from problems import difference, dot, norm
 from slow import slow
 
 import ondax as ox
+from ondax.acquisition import dispersion
 from ondax.acquisition.dispersion import Dispersion, TimeWarp
 from ondax.face import warping
 
@@ -27,8 +28,8 @@ CLOCKS = [
 LONG = CLOCKS[1:]
 
 
-def _name(dispersion: Dispersion) -> str:
-    return f"{dispersion.samples}-{dispersion.steps_per_sample}"
+def _name(clock: Dispersion) -> str:
+    return f"{clock.samples}-{clock.steps_per_sample}"
 
 
 # Weights below 1e-6 of the largest are left out, and the changeover above `top` is read from a
@@ -36,13 +37,13 @@ def _name(dispersion: Dispersion) -> str:
 LEFT_OUT = 2e-5
 
 
-@pytest.mark.parametrize("dispersion", LONG, ids=_name)
-def test_what_leapfrog_makes_of_a_sine_becomes_the_sine(dispersion: Dispersion):
+@pytest.mark.parametrize("clock", LONG, ids=_name)
+def test_what_leapfrog_makes_of_a_sine_becomes_the_sine(clock: Dispersion):
     """Of a sine that lasts beyond the record, what leapfrog makes is known: another frequency and
     amplitude."""
-    warp, k = TimeWarp(dispersion), dispersion.steps_per_sample
+    warp, k = TimeWarp(clock), clock.steps_per_sample
     n, j = np.arange(warp.samples), np.arange(warp.modelled)
-    for true in np.linspace(0.1, 0.95 * dispersion.top, 5):
+    for true in np.linspace(0.1, 0.95 * clock.top, 5):
         modelled, slope = 2 * k * np.arcsin(true / 2 / k), 1 / np.sqrt(1 - (true / 2 / k) ** 2)
         after = warp.transpose(np.sqrt(slope) * np.cos(modelled * j + 1.0))
         wrong = np.abs(after - np.cos(true * n + 1.0))
@@ -66,8 +67,8 @@ def trapezium(true: np.ndarray) -> np.ndarray:
 def test_other_relations(relation):
     """As above, for relations that an equation of one's own may declare; derivatives by
     differences, good to 1e-8."""
-    dispersion = Dispersion(400, 1, 1.0, ox.TimeStepping(relation, cut=2.4))
-    warp = TimeWarp(dispersion)
+    clock = Dispersion(400, 1, 1.0, ox.TimeStepping(relation, cut=2.4))
+    warp = TimeWarp(clock)
     n, j = np.arange(warp.samples), np.arange(warp.modelled)
     for true in np.linspace(0.1, 0.95, 4):
         near = np.array([true - 1e-4, true, true + 1e-4])
@@ -78,11 +79,11 @@ def test_other_relations(relation):
         assert wrong[60:-8].max() < 0.03
 
 
-@pytest.mark.parametrize("dispersion", LONG, ids=_name)
-def test_the_transpose_is_the_inverse(dispersion: Dispersion):
+@pytest.mark.parametrize("clock", LONG, ids=_name)
+def test_the_transpose_is_the_inverse(clock: Dispersion):
     """On a pulse that has nothing above `top`."""
-    rng, warp, n = np.random.default_rng(0), TimeWarp(dispersion), np.arange(dispersion.samples)
-    frequencies = np.linspace(0.05, 0.8 * dispersion.top, 40)
+    rng, warp, n = np.random.default_rng(0), TimeWarp(clock), np.arange(clock.samples)
+    frequencies = np.linspace(0.05, 0.8 * clock.top, 40)
     x = sum(
         a * np.cos(om * n + b)
         for om, a, b in zip(frequencies, *rng.standard_normal((2, 40)), strict=True)
@@ -101,11 +102,11 @@ def test_nothing_is_needed_from_later():
 
 
 def test_blocks_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch):
-    dispersion = Dispersion(200, 1, 1.2, ox.LEAPFROG)
-    whole = TimeWarp(dispersion)
+    clock = Dispersion(200, 1, 1.2, ox.LEAPFROG)
+    whole = TimeWarp(clock)
     monkeypatch.setattr(dispersion, "WHOLE", 0)
     monkeypatch.setattr(dispersion, "BLOCK", 48)
-    blocks, x = TimeWarp(dispersion), np.random.default_rng(0).standard_normal((3, 2, 200))
+    blocks, x = TimeWarp(clock), np.random.default_rng(0).standard_normal((3, 2, 200))
     assert whole.whole
     assert not blocks.whole
     y = whole.forward(x)
@@ -113,11 +114,11 @@ def test_blocks_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch):
     assert difference(blocks.transpose(y), whole.transpose(y)) < 1e-5
 
 
-@pytest.mark.parametrize("dispersion", [CLOCKS[0], CLOCKS[2], slow(CLOCKS[3])], ids=_name)
-def test_maps_in_jax(dtype: str, dispersion: Dispersion, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("clock", [CLOCKS[0], CLOCKS[2], slow(CLOCKS[3])], ids=_name)
+def test_maps_in_jax(dtype: str, clock: Dispersion, monkeypatch: pytest.MonkeyPatch):
     """The transpose is exact; under vmap, jit and forward differentiation, the maps are what they
     are in NumPy; so they are when their tables are too large for constants."""
-    warp, rng = TimeWarp(dispersion), np.random.default_rng(0)
+    warp, rng = TimeWarp(clock), np.random.default_rng(0)
     x, y = (
         jnp.asarray(rng.standard_normal((2, 3, n)), dtype) for n in (warp.samples, warp.modelled)
     )

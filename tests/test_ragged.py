@@ -172,6 +172,7 @@ def test_observed_as_gathers():
         jax.block_until_ready(ox.Objective(F, Lazy([np.ones((7, 130))] * 3))(velocity()))
 
 
+@pytest.mark.slow
 def test_fwi_and_lsrtm_leave_dead_traces_out():
     """What stands in them makes no difference."""
     of = survey(trace_weights=[np.ones(4), np.array([0.0, 1, 1, 1, 1, 1]), np.ones(3)])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from problems import dot, norm
+from slow import slow
 from systems import FASTEST, SPONGE, Rig, mass_form
 
 import ondax as ox
@@ -73,7 +74,7 @@ class Alone:
         return Experiment(self.coefficients, source, Alike(setup.domain, setup.clock, *places))
 
 
-@pytest.mark.parametrize("way", ["whole", "revolve", "sampled"])
+@pytest.mark.parametrize("way", ["whole", slow("revolve"), slow("sampled")])
 def test_shots_of_their_own(way: str):
     """Traces, Born traces and gradients of the sources to the bit; gradients of the coefficients,
     which are summed at the scale of the strongest shot, to rounding."""

@@ -291,6 +291,7 @@ def test_what_cannot_be_estimated():
 # ---------------------------------------------------------------- within an inversion
 
 
+@pytest.mark.slow
 def test_projection_is_the_estimate():
     F = propagator()
     observed = fired(F, TRUE)
@@ -327,6 +328,7 @@ def test_gradients_of_the_projection(through: bool, damping: float, x64: None):
     assert abs(slope / measured - 1.0) < 1e-4
 
 
+@pytest.mark.slow
 def test_fwi_does_not_know_the_wavelet():
     F = propagator()
     observed = fired(F, TRUE)
