@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow import slow_but
 
 import ondax as ox
 from ondax.testing import dot_test
@@ -46,7 +47,7 @@ def propagators(
 
 
 @pytest.mark.parametrize("where", DEPTHS)
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", slow_but(COMPONENTS, "force_z", "moment_xz"))
 def test_they_are_points_in_all_nodes(component: str, where: str, x64: None):
     """To what is left out at weights of 1e-10."""
     depth, boundary = DEPTHS[where]
@@ -65,7 +66,7 @@ def test_they_are_points_in_all_nodes(component: str, where: str, x64: None):
 
 
 @pytest.mark.parametrize("where", DEPTHS)
-@pytest.mark.parametrize("component", ["force_x", "force_z", "moment_xz"])
+@pytest.mark.parametrize("component", slow_but(["force_x", "force_z", "moment_xz"], "moment_xz"))
 def test_their_adjoint_is_the_transpose(component: str, where: str, x64: None):
     depth, boundary = DEPTHS[where]
     extended, _, weights = propagators(component, depth, boundary)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import difference, dot, norm
+from slow import slow_but
 
 import ondax as ox
 from ondax.boundaries.base import NONE, AbstractLayer, Conditions, End, Fit, Profile
@@ -90,7 +91,7 @@ def test_a_rigid_face_is_a_mirror(name: str, x64_everywhere: None):
     assert difference(got, expected) < 1e-12
 
 
-@pytest.mark.parametrize("name", MEDIA)
+@pytest.mark.parametrize("name", slow_but(MEDIA, "acoustic"))
 def test_its_adjoint_is_exact(name: str, x64_everywhere: None):
     model = below(name)
     F = propagator(name, 0, [[[200.0, 22.0]]], ox.Faces(ox.CPML(8), top=RigidFace()))

@@ -64,6 +64,7 @@ def test_the_wavelet_of_its_own_data():
     assert difference(undamped.wavelet, TRUE) < 3e-5
 
 
+@pytest.mark.slow
 def test_noise_averages_out():
     """Noise of a fifth of the traces' size, on 27 traces of 150 samples, against a wavelet that has
     40 degrees of freedom: 150 samples of 2 ms up to 39 Hz hold 2 * 39 * 0.3 = 24, and some at the
@@ -80,6 +81,7 @@ def test_noise_averages_out():
     assert abs(found.explained - 1.0 / 1.04) < 0.01
 
 
+@pytest.mark.slow
 def test_each_shot_has_its_own():
     F = propagator()
     factors = np.array([1.0, -0.5, 2.0])
@@ -99,6 +101,7 @@ def test_each_shot_has_its_own():
     assert difference(one.wavelet, found.wavelet[1, 0]) < 1e-6
 
 
+@pytest.mark.slow
 def test_several_sources_fire_the_same():
     F = propagator(_pairs())
     observed = fired(F, TRUE)
@@ -192,6 +195,7 @@ def test_a_window_of_the_direct_wave():
     assert difference(muted.wavelet, true[:100]) < 2 * EXACT
 
 
+@pytest.mark.slow
 def test_a_window_of_ones_is_none():
     """Two ways to the same matrix, to rounding in float64 over the least pivot, the ridge."""
     F = propagator()
@@ -202,6 +206,7 @@ def test_a_window_of_ones_is_none():
     assert abs(other.explained - one.explained) < 1e-9
 
 
+@pytest.mark.slow
 def test_a_water_level_needs_whole_waves():
     """Division of spectra is right where the record is long enough for the waves, and wrong where
     it cuts them off; the fit in time does not mind. A wave in 2-D never ends: the tail of the
@@ -224,6 +229,7 @@ def test_a_water_level_needs_whole_waves():
 # ---------------------------------------------------------------- equations
 
 
+@pytest.mark.slow
 def test_the_density_factor():
     """The wavelet of `Acoustic` is rho times that of `AcousticDensity`: exactly so in a homogeneous
     fluid, but for the two grids' errors."""

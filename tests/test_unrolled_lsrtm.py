@@ -77,11 +77,13 @@ def test_training_lowers_the_loss(example, tiny, plan, trained):
     assert float(after) < 0.9 * float(before)  # each step is on two other models
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(example, tiny, plan, trained):
     again = example.training.train(tiny, begin(example), plan)
     assert same_bits(again, trained)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(example, tiny, plan, trained, tmp_path):
     path = tmp_path / "state.eqx"
     stopped = example.training.train(tiny, begin(example), plan, path, stop_after=5)
@@ -94,6 +96,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(example, tiny, plan, trained,
     assert list(tmp_path.iterdir()) == [path]  # no temporary file is left
 
 
+@pytest.mark.slow
 def test_the_state_of_another_run_is_refused(example, tiny, plan, trained, tmp_path):
     path = tmp_path / "state.eqx"
     example.training.save_state(path, trained, tiny, plan)
