@@ -10,7 +10,7 @@ import optax
 import pytest
 from problems import difference, dot, norm
 from registry import EQUATIONS
-from slow import slow_but
+from slow import slow, slow_but
 
 import ondax as ox
 from ondax.histories.buffers import POOL
@@ -75,7 +75,7 @@ def test_gradients_by_taylor(x64: None):
     assert np.all((rates > 1.95) & (rates < 2.05))
 
 
-@pytest.mark.parametrize("boundary", [ox.CPML(6), SURFACE], ids=["layers", "surface"])
+@pytest.mark.parametrize("boundary", [slow(ox.CPML(6)), SURFACE], ids=["layers", "surface"])
 def test_a_shot_sees_its_window(boundary: Any, x64: None):
     """Where nothing changes sideways, that is a model cut to the window; gradients are added where
     the window is."""
@@ -194,6 +194,7 @@ def test_positions_given_with_a_call():
         F(velocity(), sources=far[:, None])
 
 
+@pytest.mark.slow
 def test_histories_of_windows():
     """Every way of keeping gives the same gradients."""
 

@@ -33,6 +33,7 @@ EXPENSIVE = (
     "judi4flux",
     "lsrtm",
     "network_fwi",
+    "rtm",
     "unrolled_lsrtm",
 )
 
