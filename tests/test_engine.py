@@ -1,6 +1,7 @@
 """The parts of the engine: points between grid points, kernels and their cache, threads,
 floating-point state."""
 
+import gc
 import json
 import os
 import subprocess
@@ -492,3 +493,16 @@ def test_two_processes_may_build_at_once(tmp_path: Path):
     assert answers[0][0] == answers[1][0]
     assert float(answers[0][0]) > 0
     assert len(list(tmp_path.iterdir())) == 1  # no scratch folder is left
+
+
+def test_garbage_is_looked_for_as_before_once_all_kernels_are_derived():
+    """Also where one program's kernel is begun before another's is done, and ends after it."""
+    from ondax.backends.devito.kernels import _FewCollections
+
+    usual, fewer = gc.get_threshold(), _FewCollections()
+    fewer.__enter__()  # of one thread
+    fewer.__enter__()  # of another
+    fewer.__exit__()
+    assert gc.get_threshold() != usual
+    fewer.__exit__()
+    assert gc.get_threshold() == usual

@@ -31,7 +31,24 @@ def padded_gathers(
         raise ValueError(f"the gather of shot {n} has shape {found[n].shape}, expected {shapes[n]}")
     *components, _, nt = shapes[0]
     dtype = np.result_type(*{g.dtype for g in found})
-    traces = np.zeros((len(found), *components, most, nt), dtype)
-    for padded, g in zip(traces, found, strict=True):
-        padded[..., : g.shape[-2], :] = g
+    return stacked(found, (*components, most, nt), dtype)
+
+
+def stacked(gathers: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Gathers of up to so many receivers as one array, with zeros behind those that have fewer.
+
+    Args:
+        gathers: ([component,] receiver, time) of each shot.
+        shape: of the largest.
+        dtype: of the array.
+    """
+    traces = np.zeros((len(gathers), *shape), dtype)
+    for padded, gather in zip(traces, gathers, strict=True):
+        padded[..., : np.shape(gather)[-2], :] = gather
     return traces
+
+
+def over_components(values: Any, axes: int) -> Any:
+    """Numbers of traces, (shot, receiver), as (shot, [component,] receiver): they fit all
+    components of traces that have so many axes, time included."""
+    return values.reshape(len(values), *(1,) * (axes - 3), -1)

@@ -8,7 +8,10 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
+
+ON_GRID = 1e-5  # cells
 
 PerAxis = float | Sequence[float] | NDArray[np.number]
 
@@ -65,6 +68,12 @@ class Grid(eqx.Module):
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def holds(self, points: Float[np.ndarray, "point axis"]) -> Bool[np.ndarray, " point"]:
+        """Which points, metres, lie in the grid, or so near that float32 may have rounded them."""
+        low, high = np.array(self.extent).T
+        margin = ON_GRID * np.array(self.spacing)
+        return np.all((points >= low - margin) & (points <= high + margin), axis=-1)
 
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:

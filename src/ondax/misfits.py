@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._validate import positive
+from .gathers import over_components
 
 Traces = Float[Array | np.ndarray, "*batch time"]
 Weights = Float[Array | np.ndarray, "*batch"]
@@ -73,7 +74,7 @@ def of_weighted(
     if weights is None:
         return misfit(predicted, observed)
     batch = predicted.shape[:-1]
-    w = jnp.broadcast_to(weights.reshape(len(weights), *(1,) * (len(batch) - 2), -1), batch)
+    w = jnp.broadcast_to(over_components(weights, predicted.ndim), batch)
     w = w.astype(predicted.dtype)
     both = [jnp.where(w[..., None] == 0.0, 0.0, t) * w[..., None] for t in (predicted, observed)]
     return misfit(*both, weights=w) if takes_weights(misfit) else misfit(*both)

@@ -8,14 +8,13 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from . import _forks, _validate
 from ._types import GivenShots, Model
 from .face import modelling
 from .face.callback_errors import as_raised
-from .face.fetching import Source
+from .face.fetching import Source, in_memory
 from .face.grouped import Misfit, Terms, summed
 from .face.modelling import Given
 from .misfits import least_squares, sums_over_shots
@@ -110,8 +109,7 @@ class Objective(eqx.Module):
         self.trace_weights = None if trace_weights is None else jnp.asarray(trace_weights)
         if isinstance(observed, (list, tuple)):
             observed = F.survey.padded(observed)
-        in_memory = isinstance(observed, (jax.Array, np.ndarray))
-        if in_memory and not isinstance(observed, np.memmap):
+        if in_memory(observed):
             _validate.shape("observed", observed, shape)
             # A copy of what NumPy holds: JAX would take it as it lies in memory.
             self.observed = observed if isinstance(observed, jax.Array) else jnp.array(observed)

@@ -147,9 +147,16 @@ class Points:
         values.flags.writeable = False
         return values
 
-    def live(self) -> Bool[np.ndarray, "shot point"]:
-        """Which of the padded points are there, (shot, point)."""
-        return np.arange(self.most) < self.counts[:, None]
+    def live(self, shots: Any = slice(None)) -> Bool[np.ndarray, "shot point"]:
+        """Which of the padded points of some shots are there, (shot, point)."""
+        return np.arange(self.most) < self.counts[shots][:, None]
+
+    def extremes(self) -> tuple[Float[np.ndarray, "shot axis"], Float[np.ndarray, "shot axis"]]:
+        """The least and the largest coordinates of each shot's points."""
+        starts = np.zeros(1, int) if self._starts is None else self._starts[:-1]
+        shape = (self.shots, self.rows.shape[1])
+        low, high = (f.reduceat(self.rows, starts, axis=0) for f in (np.minimum, np.maximum))
+        return np.broadcast_to(low, shape), np.broadcast_to(high, shape)
 
 
 def placed(sources: Any, receivers: Any) -> tuple[Points, Points]:
@@ -214,6 +221,32 @@ def is_ragged(values: Any) -> bool:
     except ValueError:  # nested lists without a shape
         return False
     return len(shapes) > 1 and all(len(shape) in (1, 2) for shape in shapes)
+
+
+def by_place(
+    rows: Rows,
+) -> tuple[
+    Float[np.ndarray, "place axis"],
+    Int[np.ndarray, " point"],
+    Int[np.ndarray, " place_and_one"],
+]:
+    """Points by their places: the places; numbers of points, those of one place after those of the
+    other; and where each place's begin, and the last one's end."""
+    places, place_of = np.unique(rows, axis=0, return_inverse=True)
+    place_of = place_of.reshape(-1)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(place_of))])
+    return places, np.argsort(place_of, kind="stable"), starts
+
+
+def plural(count: int, what: str) -> str:
+    """So many things, in words."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def counted(what: str, counts: Int[np.ndarray, " shot"]) -> str:
+    """How many things each shot has, in words."""
+    least, most = int(counts.min()), int(counts.max())
+    return plural(most, what) if least == most else f"{least} to {most} {what}s"
 
 
 def resolved(name: str, values: ArrayLike | float) -> np.ndarray:

@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike
 from ._frames import levels_to_the_user
 from .gathers import padded_gathers
 from .grid import Grid
-from .points import Extended, Points, finite, is_ragged, placed
+from .points import Extended, Points, by_place, counted, finite, is_ragged, placed, plural
 
 Kind = (
     str | Mapping[str, ArrayLike | float] | tuple[str, ...] | list[str] | None
 )  # of sources or of receivers
-ON_GRID = 1e-5  # cells: positions may have been rounded to float32
 
 
 class ReceiversDropped(UserWarning):
@@ -173,7 +172,7 @@ class Survey:
     def __repr__(self) -> str:
         sources, receivers = self.points
         axes = receivers.rows.shape[-1]
-        of = "an extended source" if self.extended else _counted("source", sources)
+        of = "an extended source" if self.extended else counted("source", sources.counts)
         length = f"{self.nt} samples of {1e3 * self.dt:g} ms"
         after = f" from {self.start:g} s" if self.start else ""
         near, far = self.offsets
@@ -181,8 +180,9 @@ class Survey:
         dead = int(np.count_nonzero(self.trace_weights[receivers.live()] == 0.0))
         weights = f", {dead} dead traces" if dead else ""
         return (
-            f"Survey({_plural(self.n_shots, 'shot')} of {of} and {_counted('receiver', receivers)} "
-            f"in {axes}-D, {length}{after}{offsets}{weights})"
+            f"Survey({plural(self.n_shots, 'shot')} of {of} and "
+            f"{counted('receiver', receivers.counts)} in {axes}-D, "
+            f"{length}{after}{offsets}{weights})"
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -252,12 +252,21 @@ class Survey:
     @property
     def trace_weights(self) -> Float[np.ndarray, "shot receiver"]:
         """Factors of traces: 0 where a shot has no such receiver, or its trace is dead."""
-        shape = (self.n_shots, self.n_receivers)
+        return self.weights_of(slice(None))
+
+    def weights_of(self, shots: Any) -> Float[np.ndarray, "shot receiver"]:
+        """The `trace_weights` of some shots: a slice, or a list of numbers."""
         if self._trace_weights is not None:
-            return self._trace_weights
+            return self._trace_weights[shots]
         if not self.ragged:
-            return np.broadcast_to(np.float32(1.0), shape)
-        return self.points[1].live().astype(np.float32)
+            rows = len(self.points[1].counts[shots])
+            return np.broadcast_to(np.float32(1.0), (rows, self.n_receivers))
+        return self.points[1].live(shots).astype(np.float32)
+
+    @property
+    def one_wavelet(self) -> bool:
+        """Is it known that all shots fire the same wavelets, kept in memory once?"""
+        return self.wavelet.strides[0] == 0
 
     @property
     def weighs_traces(self) -> bool:
@@ -285,9 +294,17 @@ class Survey:
 
     def gather_shapes(self, shots: Sequence[int]) -> list[tuple[int, ...]]:
         """The shape of each shot's traces, ([component,] receiver, time)."""
-        components = (len(self.receiver),) if isinstance(self.receiver, tuple) else ()
         counts = self.points[1].counts
-        return [(*components, int(counts[n]), self.nt) for n in shots]
+        return [(*self._components, int(counts[n]), self.nt) for n in shots]
+
+    def trace_shape(self, shots: int) -> tuple[int, ...]:
+        """The shape of the traces of so many shots, in one array."""
+        return (shots, *self._components, self.n_receivers, self.nt)
+
+    @property
+    def _components(self) -> tuple[int, ...]:
+        """The axis of components that traces have, if they have one."""
+        return (len(self.receiver),) if isinstance(self.receiver, tuple) else ()
 
     def inside(self, grid: Grid, observed: Any = None) -> Any:
         """The survey without those receivers that stand outside of a grid.
@@ -305,16 +322,15 @@ class Survey:
         Warns:
             ReceiversDropped: says how many.
         """
-        low, high = np.array(grid.extent).T
-        margin = ON_GRID * np.array(grid.spacing)
         rows = [self.points[1].of(shot) for shot in range(self.n_shots)]
-        within = [np.all((r >= low - margin) & (r <= high + margin), axis=-1) for r in rows]
+        within = [grid.holds(r) for r in rows]
         dropped = sum(int(np.count_nonzero(~w)) for w in within)
         empty = [shot for shot, w in enumerate(within) if not w.any()]
         if empty:
             raise ValueError(
                 f"shots {empty[:5]} have no receiver inside the grid, which ends at "
-                f"{tuple(high.tolist())} m: leave these shots out, survey[numbers]"
+                f"{tuple(high for _, high in grid.extent)} m: leave these shots out, "
+                "survey[numbers]"
             )
         if dropped:
             total = sum(map(len, within))
@@ -357,7 +373,7 @@ class Survey:
             ValueError: shots of several sources or of different wavelets, or components that are
                 not exchanged.
         """
-        return exchanged(self, observed)
+        return _exchanged(self, observed)
 
 
 def _wavelets(wavelet: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -423,7 +439,7 @@ def _record_length(nt: Any, samples: int, start: float, wavelet_start: float, dt
     return int(length)
 
 
-def exchanged(survey: Survey, observed: Any) -> Any:
+def _exchanged(survey: Survey, observed: Any) -> Any:
     """See `Survey.reciprocal`."""
     sources, receivers = survey.points
     kinds = survey.source, survey.receiver
@@ -438,15 +454,14 @@ def exchanged(survey: Survey, observed: Any) -> Any:
             "there must be one source a shot, and what fires and what records must be alike"
         )
     wavelet = survey.wavelet[0]
-    same = survey.wavelet.strides[0] == 0 or bool(np.all(survey.wavelet == wavelet))
+    same = survey.one_wavelet or bool(np.all(survey.wavelet == wavelet))
     if not same:
         raise ValueError("shots have different wavelets, so sources and receivers differ in kind")
     rows = np.concatenate([receivers.of(shot) for shot in range(survey.n_shots)])
     shots = np.repeat(np.arange(survey.n_shots), receivers.counts)
     numbers = np.concatenate([np.arange(n) for n in receivers.counts])
-    places, place_of = np.unique(rows, axis=0, return_inverse=True)
-    order = np.argsort(place_of.reshape(-1), kind="stable")
-    groups = np.split(order, np.cumsum(np.bincount(place_of.reshape(-1)))[:-1])
+    places, order, starts = by_place(rows)
+    groups = np.split(order, starts[1:-1])
     fired = np.concatenate([sources.of(shot) for shot in range(survey.n_shots)])
     weights = survey._trace_weights
     made = survey.replace(
@@ -550,13 +565,3 @@ def _chosen(kind: Kind, within: Sequence[np.ndarray]) -> Any:
         name: [row[: len(w)][w] for row, w in zip(np.asarray(weights), within, strict=True)]
         for name, weights in kind.items()
     }
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _counted(what: str, points: Points) -> str:
-    """How many points a shot has."""
-    least, most = int(points.counts.min()), points.most
-    return _plural(most, what) if least == most else f"{least} to {most} {what}s"

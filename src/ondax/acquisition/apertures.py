@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..grid import Grid
-from ..points import Points
 from ..survey import Survey
 
 ROUND = 8  # points, to which windows are widened
@@ -45,7 +44,8 @@ def windows(survey: Survey, grid: Grid, aperture: float) -> Windows:
         grid: the model's.
         aperture: metres on either side of a shot's sources and receivers, along horizontal axes.
     """
-    low, high = _extremes(survey)
+    lowest, highest = zip(*(points.extremes() for points in survey.points), strict=True)
+    low, high = np.minimum(*lowest), np.maximum(*highest)
     origin, spacing, shape = (np.array(x) for x in (grid.origin, grid.spacing, grid.shape))
     first = np.floor((low - aperture - origin) / spacing + 1e-6).astype(int)
     last = np.ceil((high + aperture - origin) / spacing - 1e-6).astype(int)
@@ -57,21 +57,3 @@ def windows(survey: Survey, grid: Grid, aperture: float) -> Windows:
     free = np.full(grid.ndim, FREE * aperture)
     free[-1] = np.inf
     return Windows(tuple(size.tolist()), starts, low - free, high + free)
-
-
-def _extremes(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest coordinates of each shot's points, (shot, axis)."""
-    ends = [_extremes_of(points) for points in survey.points]
-    (low, more), (high, others) = zip(*ends, strict=True)
-    return np.minimum(low, more), np.maximum(high, others)
-
-
-def _extremes_of(points: Points) -> tuple[np.ndarray, np.ndarray]:
-    low, high = (
-        np.stack(
-            [f(points.of(shot), axis=0) for shot in range(1 if points.shared else points.shots)]
-        )
-        for f in (np.min, np.max)
-    )
-    shape = (points.shots, points.rows.shape[1])
-    return np.broadcast_to(low, shape), np.broadcast_to(high, shape)

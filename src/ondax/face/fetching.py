@@ -11,10 +11,18 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
+from ..gathers import stacked
 from .transport import register_host_primitive
 
 fetch_p = Primitive("ondax_fetch")
 fetch_p.multiple_results = True
+
+
+def in_memory(observed: Any) -> bool:
+    """Is it an array, or a list of gathers, that lies in memory?"""
+    if isinstance(observed, (list, tuple, jax.Array)):
+        return True
+    return isinstance(observed, np.ndarray) and not isinstance(observed, np.memmap)
 
 
 class Source:
@@ -53,15 +61,13 @@ def _padded(gathers: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     receivers than others. Those of other shapes stay as they are, and are refused."""
     if any(np.shape(g)[:-2] != shape[:-2] or len(np.shape(g)) < 2 for g in gathers):
         return np.asarray(gathers, dtype)
-    traces = np.zeros((len(gathers), *shape), dtype)
-    for padded, gather in zip(traces, gathers, strict=True):
+    for gather in gathers:
         receivers, samples = np.shape(gather)[-2:]
         if receivers > shape[-2] or samples != shape[-1]:
             raise ValueError(
                 f"observed[...] has a gather of shape {np.shape(gather)}, expected up to {shape}"
             )
-        padded[..., :receivers, :] = gather
-    return traces
+    return stacked(gathers, shape, dtype)
 
 
 def fetched(source: Source, shots: Any, like: Any) -> Any:

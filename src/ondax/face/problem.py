@@ -105,9 +105,7 @@ class Problem:
 
     def trace_shape(self, shots: int) -> tuple[int, ...]:
         """The shape of the traces of so many shots."""
-        kind = self.survey.receiver
-        components = (len(kind),) if isinstance(kind, tuple) else ()
-        return (shots, *components, self.survey.n_receivers, self.survey.nt)
+        return self.survey.trace_shape(shots)
 
     # ---------------------------------------------------------------- sources, receivers, time
 
@@ -171,7 +169,7 @@ class Problem:
         """The survey's wavelets as backends take them, (shot, port and source, step); of a single
         shot if all fire alike."""
         wavelet, shots = self.survey.wavelet, slice(None)
-        if wavelet.strides[0] == 0 and self.sources.alike:
+        if self.survey.one_wavelet and self.sources.alike:
             wavelet, shots = wavelet[:1], slice(1)
         wavelet = self.from_start(wavelet, np)
         if self.warp is not None:

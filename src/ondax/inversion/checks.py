@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array
 
 from .._validate import whole
+from ..gathers import over_components
 from ..propagator import Propagator
 from ..survey import Survey
 from .sizes import FITS, keeps_size
@@ -45,18 +46,13 @@ def matching_traces(
     traces = jnp.asarray(observed, dtype=predicted.dtype)
     if survey is not None and survey.weighs_traces:
         dead = survey.trace_weights == 0.0
-        traces = jnp.where(_over_components(dead, traces.ndim)[..., None], 0.0, traces)
+        traces = jnp.where(over_components(dead, traces.ndim)[..., None], 0.0, traces)
     if not bool(jnp.isfinite(traces).all()):
         raise ValueError(
             "observed holds NaN or infinite values: leave dead traces out, with weights of zero in "
             "Survey(trace_weights=...)"
         )
     return traces
-
-
-def _over_components(values: np.ndarray, axes: int) -> np.ndarray:
-    """(shot, receiver) as (shot, [component,] receiver) of traces with so many axes."""
-    return values.reshape(len(values), *(1,) * (axes - 3), -1)
 
 
 def usable_path(path: Path) -> Path:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._validate import whole
 from ..face.callback_errors import as_raised
+from ..face.fetching import in_memory
 from ..misfits import least_squares, sums_over_shots
 from ..propagator import Propagator
 from .batches import shot_batch
@@ -39,7 +40,7 @@ from .encoding import encoded_propagator, polarities
 from .fingerprint import Problem, fingerprint
 from .gauss_newton import GaussNewton
 from .loop import AbstractRun, iterate
-from .observed import Shifted, in_memory
+from .observed import Shifted
 from .result import FWIResult, History
 from .sizes import (
     SizedMisfit,

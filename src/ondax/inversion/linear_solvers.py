@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
+from ..gathers import over_components
 from ..jacobian import Jacobian
 from ..survey import Survey
 from .batches import shot_batch
@@ -67,8 +68,8 @@ def with_trace_weights(
     """
     if not survey.weighs_traces:
         return left
-    weights = survey.trace_weights.reshape(survey.n_shots, *(1,) * (len(traces.shape) - 3), -1, 1)
-    factors = jnp.asarray(weights, traces.dtype)
+    weights = over_components(survey.trace_weights, len(traces.shape))
+    factors = jnp.asarray(weights[..., None], traces.dtype)
     weighted = lx.FunctionLinearOperator(lambda t: t * factors, traces, lx.symmetric_tag)
     return weighted if left is None else left @ weighted
 

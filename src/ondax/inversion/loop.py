@@ -179,7 +179,8 @@ def iterate(
             Progress(name, iterations, progress, run.done) as bar,
             deferred_interrupt() as interrupted,
         ):
-            while run.done < iterations and run.stopped is None:
+            stopped = run.stopped
+            while run.done < iterations and stopped is None:
                 advance()
                 LOG.info("%s: iteration %d, %s", name, run.done, _told(label, run.rows[-1]))
                 stopped = run.stopped
@@ -197,8 +198,8 @@ def iterate(
                     )
                     message = f"stopped after {run.done} of {iterations} iterations; {kept}"
                     raise Interrupted(message, run.result)
-        if run.stopped is not None:
-            ending = f"{name} stopped after {run.done} of {iterations} iterations: {run.stopped}"
+        if stopped is not None:
+            ending = f"{name} stopped after {run.done} of {iterations} iterations: {stopped}"
             LOG.info(ending)
             if progress:
                 say(ending)

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from .._validate import whole
+from ..face.fetching import in_memory
 from ..propagator import Propagator
 from .checks import check_linear, matching_traces, usable_path
 from .fingerprint import Problem, fingerprint, operator_fingerprint
@@ -28,7 +29,7 @@ from .linear_solvers import (
 )
 from .linear_steps import LinearNumbers
 from .loop import AbstractRun, iterate
-from .observed import Shifted, in_memory
+from .observed import Shifted
 from .progress import Progress
 from .result import LinearHistory, LSRTMResult
 

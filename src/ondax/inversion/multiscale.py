@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
-from scipy.fft import next_fast_len
 
 from .._validate import not_negative, positive, whole
+from ..face.fetching import in_memory
 from ..grid import Grid
 from ..misfits import least_squares
 from ..propagator import Propagator
 from ..survey import Survey
+from .filters import band_gain, fast_length
 from .fwi import fwi
-from .observed import in_memory
 from .result import FWIResult
 from .signature import estimate_wavelet
 
@@ -178,8 +178,7 @@ def filtered_survey(survey: Survey, low: float, high: float) -> Survey:
     """The survey with filtered wavelets, which begin earlier, as the filter has zero phase."""
     before = int(np.ceil(RINGING / high / survey.dt))
     samples = survey.wavelet.shape[-1]
-    alike = survey.wavelet.strides[0] == 0
-    given = survey.wavelet[:1] if alike else survey.wavelet
+    given = survey.wavelet[:1] if survey.one_wavelet else survey.wavelet
     padded = np.pad(given, [*[(0, 0)] * (given.ndim - 1), (before, before)])
     wavelet = _filtered(padded, survey.dt, low, high)
     shape = (*survey.wavelet.shape[:-1], samples + 2 * before)
@@ -235,11 +234,8 @@ def _filtered(
 ) -> Float[np.ndarray, "*batch time"]:
     """Signals after a zero-phase band-pass filter; dead ones stay as they are, NaN included."""
     samples = signals.shape[-1]
-    size: Any = next_fast_len(2 * samples, real=True)
-    f = np.fft.rfftfreq(size, dt)
-    gain = 1.0 / (1.0 + (f / high) ** (2 * order))
-    if low > 0.0:
-        gain *= (f / low) ** (2 * order) / (1.0 + (f / low) ** (2 * order))
+    size = fast_length(2 * samples)
+    gain = band_gain(np.fft.rfftfreq(size, dt), low, high, order)
     spectra = np.fft.rfft(np.asarray(signals, np.float64), size)
     return np.fft.irfft(spectra * gain, size)[..., :samples].astype(signals.dtype)
 

@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, final
 
-import jax
 import numpy as np
 
 from ..face.fetching import Source
-from ..gathers import padded_gathers
+from ..gathers import over_components, padded_gathers
 from ..survey import Survey
 
 TOGETHER = 16  # shots that are read at a time
@@ -27,13 +26,6 @@ class Look(NamedTuple):
 
     peak: float
     digest: str
-
-
-def in_memory(observed: Any) -> bool:
-    """Is it an array, or a list of gathers?"""
-    if isinstance(observed, (list, tuple, jax.Array)):
-        return True
-    return isinstance(observed, np.ndarray) and not isinstance(observed, np.memmap)
 
 
 @final
@@ -56,16 +48,14 @@ class Shifted:
             shapes = self.survey.gather_shapes(shots)
             given = padded_gathers(given, shapes, self.survey.n_receivers)
         traces = np.array(given, copy=True)
-        components = (len(self.survey.receiver),) if isinstance(self.survey.receiver, tuple) else ()
-        expected = (len(shots), *components, self.survey.n_receivers, self.survey.nt)
+        expected = self.survey.trace_shape(len(shots))
         if traces.shape != expected:
             raise ValueError(
                 f"observed[{shots}] has shape {traces.shape}, but the propagator predicts "
                 f"{expected}: give it the survey that the traces were recorded with"
             )
         if self.survey.weighs_traces:
-            dead = self.survey.trace_weights[shots] == 0.0
-            dead = dead.reshape(len(shots), *(1,) * len(components), -1)
+            dead = over_components(self.survey.weights_of(shots) == 0.0, traces.ndim)
             traces[np.broadcast_to(dead, traces.shape[:-1])] = 0.0
         return np.ldexp(traces, self.power) if self.power else traces
 

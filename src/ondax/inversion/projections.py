@@ -21,6 +21,7 @@ from jaxtyping import Array, PyTree
 from .._validate import not_negative, positive
 from ..grid import Grid
 from .constraints import bounded, spread
+from .regularizers import padded_differences
 
 DESCENT = 200  # steps of the dual descent of a projection on a ball of total variation
 HALVINGS = 30  # of the interval in which its multiplier is looked for
@@ -143,12 +144,7 @@ def tv_ball(grid: Grid, radius: float) -> Projection:
     step = 1.0 / float(4.0 * np.sum(1.0 / spacing**2))
 
     def gradient(m: Array) -> Array:
-        first = m.ndim - grid.ndim
-        parts = []
-        for i, h in enumerate(grid.spacing):
-            pad = [(0, int(a == first + i)) for a in range(m.ndim)]
-            parts.append(jnp.pad(jnp.diff(m, axis=first + i), pad) / h)
-        return jnp.stack(parts)
+        return jnp.stack(padded_differences(m, grid))
 
     def denoised(m: Array, weight: Array) -> Array:
         back: Any = jax.linear_transpose(gradient, jax.ShapeDtypeStruct(m.shape, m.dtype))

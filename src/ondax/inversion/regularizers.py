@@ -85,7 +85,7 @@ def tv(grid: Grid, weight: float, *, rounding: float = 1e-2) -> Penalty:
     rounding = positive("rounding", rounding, "units of the model per metre")
 
     def penalty(m: Array) -> Array:
-        squares = jnp.sum(jnp.stack(_padded_differences(m, grid)) ** 2, axis=0)
+        squares = jnp.sum(jnp.stack(padded_differences(m, grid)) ** 2, axis=0)
         return weight * cell * jnp.sum(jnp.sqrt(squares + rounding**2) - rounding)
 
     return _of_leaves(penalty)
@@ -131,7 +131,7 @@ def _differences(m: Array, grid: Grid) -> list[Array]:
     return [jnp.diff(m, axis=a) / h for a, h in zip(axes, grid.spacing, strict=True)]
 
 
-def _padded_differences(m: Array, grid: Grid) -> list[Array]:
+def padded_differences(m: Array, grid: Grid) -> list[Array]:
     """The same, with zeros after the last point, so that all have the shape of the model."""
     first = m.ndim - grid.ndim
     return [

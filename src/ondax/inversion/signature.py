@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.fft import next_fast_len
 
 from .._types import GivenShots, Model, Traces
 from .._validate import not_negative, one_of
@@ -27,6 +26,7 @@ from ..face.fetching import Source
 from ..points import finite
 from ..propagator import Propagator
 from ..survey import Survey
+from .filters import fast_length
 
 Window = Any  # an array, or a function of distance and time
 METHODS = ("least_squares", "water_level")
@@ -259,7 +259,7 @@ class ProjectedWavelet(eqx.Module):
             h = h.reshape(len(h), *(1,) * (modelled.ndim - 2), -1)
         else:
             h = fitted(given, seen, weights)
-        size = _fast(modelled.shape[-1] + self._lags)
+        size = fast_length(modelled.shape[-1] + self._lags)
         filtered = jnp.fft.irfft(jnp.fft.rfft(modelled / p, size) * jnp.fft.rfft(h, size), size)
         nt = self.observed.shape[-1]
         return d * filtered[..., self._before : self._before + nt]
@@ -294,7 +294,7 @@ class _Pulses(NamedTuple):
     @property
     def size(self) -> int:
         """Samples of padded records, so that no lag wraps around."""
-        return _fast(self.nt + max(self.nt, self.lags))
+        return fast_length(self.nt + max(self.nt, self.lags))
 
     def wavelet(self, h: Float[np.ndarray, " lag"]) -> Float[np.ndarray, " time"]:
         made = np.convolve(h, self.pulse)
@@ -399,13 +399,15 @@ def _weighing(F: Propagator, window: Window) -> Callable[[np.ndarray], np.ndarra
                 "same, or lack axes along which it does not change"
             ) from None
 
+    receivers = survey.receivers if callable(window) else np.empty(0)  # padded once
+
     def of_shot(shot: int) -> np.ndarray:
-        traces = np.broadcast_to(survey.trace_weights[shot].astype(np.float64), shape[1:-1])
+        traces = np.broadcast_to(survey.weights_of([shot])[0].astype(np.float64), shape[1:-1])
         if window is None:
             return traces[..., None]
         if fixed is not None:
             return traces[..., None] * fixed[shot]
-        apart = survey.receivers[shot][:, None] - survey.points[0].of(shot)
+        apart = receivers[shot][:, None] - survey.points[0].of(shot)
         distance = np.linalg.norm(apart, axis=-1).min(axis=1)
         answer: Any = window(distance[:, None], survey.times)
         given = finite("window(distance, time)", answer)
@@ -510,7 +512,7 @@ def _equations(
     do not change with time, each follows from that of lags less by one: only one sample enters the
     record, and one leaves it.
     """
-    nt, size = observed.shape[-1], _fast(modelled.shape[-1] + lags)
+    nt, size = observed.shape[-1], fast_length(modelled.shape[-1] + lags)
     squares = weights**2
     spectra = jnp.conj(jnp.fft.rfft(modelled, size))
 
@@ -571,9 +573,3 @@ def _least_squares(
 def _rows(traces: Any) -> Any:
     """Traces one below the other, (trace, time)."""
     return traces.reshape(-1, traces.shape[-1])
-
-
-def _fast(samples: int) -> int:
-    """A number of samples, at least so many, for which the Fourier transform is fast."""
-    size: Any = next_fast_len(samples, real=True)
-    return size

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .. import _forks
+from .._files import NOFOLLOW, replacing
 from .fingerprint import Problem
 
 try:
@@ -28,7 +29,6 @@ except ImportError:  # not on Windows
     fcntl = None
 
 _FORMAT = 3
-NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
@@ -52,27 +52,9 @@ def write_arrays(path: Path, tree: PyTree, header: dict[str, Any]) -> None:
         OSError: the disk is full, for example; the file that was there before then still is.
     """
     said = json.dumps({"format": _FORMAT, **header})
-    # A name that nobody can foresee: otherwise somebody could put a link there, and it would be
-    # written to where that leads.
-    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | NOFOLLOW, 0o666)
-    try:
-        with open(handle, "wb") as file:
-            arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
-            np.savez(file, header=np.array(said), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    with suppress(OSError):  # flush the new name to disk too; not every system can do this
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    arrays: dict[str, Any] = {name: _to_numpy(leaf) for name, leaf in _named_leaves(tree)}
+    with replacing(path) as file:
+        np.savez(file, header=np.array(said), **arrays)
 
 
 def load_state(path: Path, like: PyTree, problem: Problem) -> PyTree:

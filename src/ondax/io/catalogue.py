@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from .._resolution import FINEST
 from ..grid import Grid
-from ..survey import ON_GRID, Survey
+from ..points import by_place, counted, plural
+from ..survey import Survey
 from . import positions
 from .headers import Layout
 from .notices import give
@@ -163,18 +164,14 @@ class Line:
         return len(self._starts) - 1
 
     def __repr__(self) -> str:
-        counts = self.counts
-        least, most = int(counts.min()), int(counts.max())
-        receivers = f"{most}" if least == most else f"{least} to {most}"
-        shots = f"{len(self)} shot{'' if len(self) == 1 else 's'}"
         where = ", no positions"
         if not self._unplaced:
             offsets = self.offsets
             where = f", offsets {offsets.min():.4g} to {offsets.max():.4g} m"
         dead = int(np.count_nonzero(self.traces.dead))
         return (
-            f"Line({shots} of {receivers} receiver{'' if most == 1 else 's'}, {self.nt} samples of "
-            f"{1e3 * self.dt:g} ms{where}{f', {dead} dead traces' if dead else ''})"
+            f"Line({plural(len(self), 'shot')} of {counted('receiver', self.counts)}, {self.nt} "
+            f"samples of {1e3 * self.dt:g} ms{where}{f', {dead} dead traces' if dead else ''})"
         )
 
     @property
@@ -342,12 +339,7 @@ class Line:
         """Which sources and which receivers of traces lie in a grid."""
         self._placed()
         columns = self._columns(grid)
-        low, high = np.array(grid.extent).T
-        margin = ON_GRID * np.array(grid.spacing)
-        return [
-            np.all((p[:, columns] >= low - margin) & (p[:, columns] <= high + margin), axis=-1)
-            for p in (self.traces.source, self.traces.receiver)
-        ]
+        return [grid.holds(p[:, columns]) for p in (self.traces.source, self.traces.receiver)]
 
     def by_receiver(self, *, component: str | None = None) -> Line:
         """The line in which sources and receivers have changed places: each place of a receiver
@@ -371,9 +363,7 @@ class Line:
                 "otherwise keep the shots"
             )
         self._placed()
-        of_trace = np.unique(self.traces.receiver, axis=0, return_inverse=True)[1].reshape(-1)
-        order = np.argsort(of_trace, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(of_trace))])
+        _, order, starts = by_place(self.traces.receiver)
         traces = self.traces.taken(order)
         exchanged = traces._replace(source=traces.receiver, receiver=traces.source)
         return self._replace(traces=exchanged, starts=starts)

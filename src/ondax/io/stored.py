@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import replacing
+from .._files import replacing
 from .catalogue import Line, Traces
 from .headers import Layout
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._files import replacing
 from .._validate import one_of, positive
 from ..grid import Grid
 from ..survey import Survey
-from .atomic import replacing
 from .catalogue import Line
 from .encoding import FORMATS, encoded, file_header
 from .headers import DEAD, TRACE_HEADER_BYTES, WRITTEN, trace_words
@@ -276,7 +276,7 @@ def _positions(survey: Survey, shot: int, scalar: int) -> dict[str, Any]:
     words["offset"] = np.rint(apart).astype(np.int64)
     words["coordinate_scalar"] = words["elevation_scalar"] = -scalar if scalar > 1 else 1
     if survey.weighs_traces:
-        weights = survey.trace_weights[shot, : len(receivers)]
+        weights = survey.weights_of([shot])[0, : len(receivers)]
         words["identification"] = np.where(weights == 0.0, DEAD, LIVE)
     return words
 

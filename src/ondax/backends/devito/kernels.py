@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -75,22 +74,39 @@ class Kernels:
             with self._lock:
                 kernel = self._kernels.get(key)
                 if kernel is None:
-                    with _few_collections():
+                    with _FEW_COLLECTIONS:
                         kernel = build(equations(), self.program.symbols.dtype.name, parallel)
                     self._kernels[key] = kernel
         return kernel
 
 
-@contextmanager
-def _few_collections() -> Iterator[None]:
+class _FewCollections:
     """Within it, Python looks for garbage less often: deriving a kernel makes millions of symbolic
-    expressions, nearly all of which live on, and looking through them takes a sixth of the time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
+    expressions, nearly all of which live on, and looking through them takes a sixth of the time.
+
+    The threshold is the process's, and kernels of several programs may be derived at once: the
+    first one in changes it, and the last one out puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = _forks.lock(), 0
+        self._usual = gc.get_threshold()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._usual = gc.get_threshold()
+                gc.set_threshold(50_000, 20, 50)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                gc.set_threshold(*self._usual)
+
+
+_FEW_COLLECTIONS = _FewCollections()
 
 
 @cache

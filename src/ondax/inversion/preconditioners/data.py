@@ -11,10 +11,10 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
-from scipy.fft import next_fast_len
 
 from ..._validate import whole
 from ...survey import Survey
+from ..filters import band_gain, fast_length
 
 Traces = Float[Array, "shot *components receiver time"]
 
@@ -134,11 +134,9 @@ def band_pass(
             f"low={low!r}, high={high!r} must be 0 <= low < high <= {nyquist:g} Hz, the Nyquist "
             f"frequency of dt={survey.dt:g} s"
         )
-    size = _padded(survey)
+    size = fast_length(2 * survey.nt)  # so many zeros behind a trace that nothing wraps around
     f = np.fft.rfftfreq(size, survey.dt)
-    gain = 1.0 / (1.0 + (f / high) ** (2 * order))
-    if low > 0.0:
-        gain *= (f / low) ** (2 * order) / (1.0 + (f / low) ** (2 * order))
+    gain = band_gain(f, low, high, order)
     return lx.FunctionLinearOperator(
         _filter(gain, size, dtype),
         jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
@@ -175,7 +173,7 @@ def fractional_derivative(
     if not -2.0 <= order <= 2.0:
         raise ValueError(f"order={order!r} must be a number from -2 to 2")
     response = _binomial(order, survey.nt) / survey.dt ** float(order)
-    size = _padded(survey)
+    size = fast_length(2 * survey.nt)  # so many zeros behind a trace that nothing wraps around
     return lx.FunctionLinearOperator(
         _filter(np.fft.rfft(response, size), size, dtype),
         jax.ShapeDtypeStruct(_shape(survey, shots), dtype),
@@ -241,7 +239,7 @@ def to_2d(
     # ((1 + delay) / 2) ** 0.5 delays by a quarter of a sample, and is causal.
     k = np.arange(survey.nt)
     later = _binomial(0.5, survey.nt) * (-1.0) ** k / math.sqrt(2.0)
-    size = _padded(survey)
+    size = fast_length(2 * survey.nt)  # so many zeros behind a trace that nothing wraps around
     quarter_later = lx.FunctionLinearOperator(
         _filter(np.fft.rfft(later, size), size, dtype), half_integral.out_structure()
     )
@@ -267,16 +265,8 @@ def _filter(spectrum: np.ndarray, size: int, dtype: Any) -> Callable[[Traces], T
     return apply
 
 
-def _padded(survey: Survey) -> int:
-    """A number of samples, at least twice as many as the survey has, for which the Fourier
-    transform is fast."""
-    size: Any = next_fast_len(2 * survey.nt, real=True)
-    return size
-
-
 def _shape(survey: Survey, shots: int | None) -> tuple[int, ...]:
     """The shape of a survey's traces; with another number of shots, unless `shots` is None."""
     if shots is not None:
         whole("shots", shots, at_least=1)
-    components = (len(survey.receiver),) if isinstance(survey.receiver, tuple) else ()
-    return (survey.n_shots if shots is None else shots, *components, survey.n_receivers, survey.nt)
+    return survey.trace_shape(survey.n_shots if shots is None else shots)

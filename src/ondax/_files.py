@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+BINARY = getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def replacing(path: Any) -> Iterator[IO[bytes]]:
     # A name that nobody can foresee: otherwise somebody could put a link there, and it would be
     # written to where that leads.
     temporary = f"{target}.{os.urandom(8).hex()}.part"
-    handle = os.open(temporary, FLAGS, 0o666)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | NOFOLLOW | BINARY
+    handle = os.open(temporary, flags, 0o666)
     try:
         with open(handle, "wb") as file:
             yield file
@@ -33,3 +35,9 @@ def replacing(path: Any) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+    with suppress(OSError):  # flush the new name to disk too; not every system can do this
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
