@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import equinox as eqx
@@ -10,36 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from . import _forks, _validate
+from . import _validate
+from ._once import Once
 from ._types import GivenShots, Model
 from .face import modelling
 from .face.callback_errors import as_raised
 from .face.fetching import Source, in_memory
-from .face.grouped import Misfit, Terms, summed
+from .face.grouped import Misfit, Terms, fetched_for, sum_over_groups, summed
 from .face.modelling import Given
-from .misfits import least_squares, sums_over_shots
+from .misfits import least_squares, of_weighted, sums_over_shots
 from .propagator import Propagator
-
-
-class _Sums:
-    """The functions that an objective has made, by host model; compared by identity."""
-
-    def __init__(self) -> None:
-        self._made: dict[Any, Any] = {}
-        self._lock = _forks.lock()
-
-    def of(self, host: Any, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if host not in self._made:
-                self._made[host] = make()
-            return self._made[host]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies make their own."""
-        return {}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__init__()
 
 
 @final
@@ -79,7 +58,7 @@ class Objective(eqx.Module):
     trace_weights: Array | None
     misfit: Misfit = eqx.field(static=True)
     _source: Source | None = eqx.field(static=True)
-    _sums: _Sums = eqx.field(static=True)
+    _functions: Once = eqx.field(static=True)
 
     def __init__(
         self,
@@ -100,7 +79,7 @@ class Objective(eqx.Module):
                 f"misfit={misfit!r} does not say that it is a sum over shots: if it is, mark it, "
                 "ox.misfits.per_shot(misfit); if not, differentiate misfit(F(model), observed)"
             )
-        self.F, self.misfit, self._sums = F, misfit, _Sums()
+        self.F, self.misfit, self._functions = F, misfit, Once()
         shape = F._problem.trace_shape(F.survey.n_shots)
         self.observed = self._source = None
         self.scale = None if scale is None else jnp.asarray(scale)
@@ -135,7 +114,59 @@ class Objective(eqx.Module):
         def made() -> Any:
             return summed(at.host, self.misfit, self._source, threads)
 
-        function = self._sums.of(at.host, made)
-        observed = None if self.observed is None else self.observed.astype(dtype)
-        scale = None if self.scale is None else self.scale.astype(dtype)
+        function = self._functions.of(("value", at.host), made)
+        observed, scale = self._in(dtype)
         return function(Terms(at.operands, at.lever, observed, scale, self.trace_weights))
+
+    @as_raised()
+    def normal(self, model: Model, vector: Model, *, shots: GivenShots | None = None) -> Model:
+        """The product `J' H J vector`: J is the Jacobian of the traces, H the second derivative of
+        the misfit in the traces, the identity for least squares. This is the Hessian of the sum
+        without scattering of second order, which Gauss-Newton methods take (Pratt, Shin and Hicks,
+        1998); `ox.hvp` gives the whole.
+
+        A shot's Born traces are modelled and migrated in one visit, so that the histories of a few
+        shots are held, and not those of all.
+
+        Args:
+            model: the background.
+            vector: shaped like the model.
+            shots: numbers of the shots to sum over; default all. May be traced.
+
+        Returns:
+            Shaped like the model.
+
+        Raises:
+            ValueError: as for `Propagator.jacobian`.
+        """
+        misfit, source, threads = self.misfit, self._source, self.F.settings.worker_threads
+
+        def product(F: Propagator, parts: Any, model: Model, vector: Model, numbers: Any) -> Model:
+            observed, scale, weights = parts
+
+            def of_group(group: Any) -> Model:
+                J = F.jacobian(model, shots=group)
+                predicted = F(model, shots=group)
+                factor = jnp.ones((), predicted.dtype) if scale is None else scale
+                there = fetched_for(source, observed, group, predicted)
+                of_traces = None if weights is None else weights[group]
+
+                def slope(traces: Array) -> Array:
+                    return jax.grad(of_weighted, 1)(misfit, traces, there, of_traces)
+
+                moved = J.mv(vector) * factor
+                _, curved = jax.jvp(slope, (predicted * factor,), (moved,))
+                return J.T.mv(curved * factor)
+
+            return sum_over_groups(of_group, numbers, threads)
+
+        function = self._functions.of("normal", lambda: jax.jit(product))
+        observed, scale = self._in(modelling.type_of(model, *jax.tree.leaves(vector)))
+        numbers = modelling.shot_numbers(self.F._problem, shots)
+        parts = (observed, scale, self.trace_weights)
+        return function(self.F, parts, model, vector, numbers)
+
+    def _in(self, dtype: Any) -> tuple[Array | None, Array | None]:
+        """Observed traces and scale, in a floating-point type."""
+        observed = None if self.observed is None else self.observed.astype(dtype)
+        return observed, None if self.scale is None else self.scale.astype(dtype)

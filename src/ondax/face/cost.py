@@ -10,7 +10,7 @@ import numpy as np
 
 from ..boundaries.base import AbstractBoundary
 from ..histories.base import AbstractHistory
-from .host import Hosts
+from .host import HostModel, Hosts
 
 LEAST, MOST = 1 << 20, 64 << 20  # bytes, whose copying tells the speed of memory
 SOLVES = 2  # wave solves of a gradient: forward and back
@@ -72,8 +72,7 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
     found = host.memory()
     points = host.shape_of_shot
     shots, threads = problem.survey.n_shots, settings.worker_threads
-    budget = settings.memory_budget
-    fitting = budget // max(1, found.history) if settings.way.keeps else 0
+    fitting = shots_that_fit(host)
     # A step reads and writes every buffer about once; so does the adjoint's, and the history is
     # written once and read once.
     moved = SOLVES * (found.fields * problem.steps + found.history)
@@ -87,13 +86,21 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
         points=points,
         bytes_of_fields=found.fields,
         bytes_of_history=found.history,
-        budget=budget,
-        shots_that_fit=int(fitting),
+        budget=settings.memory_budget,
+        shots_that_fit=fitting,
         seconds=moved * shots / (together * _bytes_per_second(found.fields)),
         boundary=problem.boundary,
         history=settings.way,
         threads=threads,
     )
+
+
+def shots_that_fit(host: HostModel, exact: bool = False) -> int:
+    """How many shots' histories fit into memory; `exact` for those of Jacobians."""
+    settings = host.problem.settings
+    if not settings.way.keeps:
+        return 0
+    return int(settings.memory_budget // max(1, host.memory(exact).history))
 
 
 @cache

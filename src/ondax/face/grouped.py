@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from ..misfits import of_weighted
-from .fetching import fetched
+from .fetching import Source, fetched
 from .host import HostModel
 from .lever import Lever
 from .modelling import traces_of
@@ -74,13 +74,12 @@ def summed(
         if terms.scale is not None:
             predicted = predicted * terms.scale
         weights = None if terms.weights is None else terms.weights[shots]
-        observed = terms.observed
-        of_group = fetched(source, shots, predicted) if source is not None else observed[shots]
-        return of_weighted(misfit, predicted, of_group, weights)
+        observed = fetched_for(source, terms.observed, shots, predicted)
+        return of_weighted(misfit, predicted, observed, weights)
 
     def value(terms: Terms) -> Any:
         one = partial(of_group, terms.operands.coefficients, terms)
-        return _over_groups(one, terms.operands.shots, threads)
+        return sum_over_groups(one, terms.operands.shots, threads)
 
     def forward_pass(terms: Any) -> Any:
         values, moving = values_of(terms), perturbed_of(terms)
@@ -93,7 +92,7 @@ def summed(
 
             return jax.value_and_grad(of)(moved)
 
-        return _over_groups(one, values.operands.shots, threads)
+        return sum_over_groups(one, values.operands.shots, threads)
 
     def backward_pass(gradients: Any, cotangent: Any) -> Any:
         nothing = Operands(dict.fromkeys(host.coefficient_names), None, None)
@@ -108,11 +107,37 @@ def summed(
     return jax.jit(function)
 
 
-def _over_groups(one: Callable[[Any], Any], shots: Int[Array, " shot"], threads: int) -> Any:
-    """The sum of a function of groups of shots, by a binary tree over their numbers.
+def fetched_for(source: Source | None, observed: Any, shots: Any, like: Any) -> Any:
+    """The observed traces of some shots.
+
+    Args:
+        source: where they are fetched from; None if they are at hand.
+        observed: those of all shots, if they are at hand.
+        shots: numbers of the shots.
+        like: traces of the same shape and type.
+    """
+    return observed[shots] if source is None else fetched(source, shots, like)
+
+
+def sum_over_groups(one: Callable[[Any], Any], shots: Int[Array, " shot"], threads: int) -> Any:
+    """The sum of a function of groups of shots, by a binary tree over their numbers."""
+    total, _ = over_groups(lambda group: (one(group), None), shots, threads)
+    return total
+
+
+def over_groups(
+    one: Callable[[Any], tuple[Any, Any]], shots: Int[Array, " shot"], threads: int
+) -> tuple[Any, Any]:
+    """A function of groups of shots, which are visited one after another.
 
     Partial sums wait on a stack, one for each level of the tree, as the bits of a binary counter
     do: after 6 groups, those of 0 to 3 wait on level 2, and those of 4 and 5 on level 1.
+
+    Args:
+        one: from the numbers of a group's shots to what is summed over groups, by a binary tree
+            over their numbers, and to what is kept of each shot, arrays (shot, ...).
+        shots: numbers of all shots.
+        threads: that visit shots.
     """
     size = group_size(shots.shape[0], threads)
     whole, rest = divmod(shots.shape[0], size)
@@ -121,21 +146,24 @@ def _over_groups(one: Callable[[Any], Any], shots: Int[Array, " shot"], threads:
     if whole == 0:
         return one(last)
     if whole == 1:
-        waiting = [one(groups[0])]
+        first, kept = one(groups[0])
+        waiting = [first]
     else:
-        shapes = jax.eval_shape(one, groups[0])
+        shapes, _ = jax.eval_shape(one, groups[0])
         levels = whole.bit_length()
         stack = jax.tree.map(lambda s: jnp.zeros((levels, *s.shape), s.dtype), shapes)
         numbers = np.arange(whole, dtype=np.int32)
-        stack, _ = lax.scan(partial(_counted, one), stack, (numbers, groups))
+        stack, kept = lax.scan(partial(_counted, one), stack, (numbers, groups))
+        kept = jax.tree.map(lambda k: k.reshape(whole * size, *k.shape[2:]), kept)
         waiting = [jax.tree.map(lambda s, n=n: s[n], stack) for n in range(levels)]
     total = None
     if rest:
-        total = one(_after(waiting, last))
+        total, of_rest = one(_after(waiting, last))
+        kept = jax.tree.map(lambda k, r: jnp.concatenate([k, r]), kept, of_rest)
     for level, branch in enumerate(waiting):
         if whole >> level & 1:
             total = branch if total is None else _plus(branch, total)
-    return total
+    return total, kept
 
 
 def _after(results: Any, shots: Any) -> Any:
@@ -159,8 +187,9 @@ def _counted(one: Callable[[Any], Any], stack: Any, number_and_group: Any) -> An
         level, total = state
         return level + 1, _plus(jax.tree.map(lambda s: s[level], stack), total)
 
-    level, total = lax.while_loop(carries, carry, (jnp.zeros((), np.int32), one(group)))
-    return jax.tree.map(lambda s, t: s.at[level].set(t), stack, total), None
+    found, kept = one(group)
+    level, total = lax.while_loop(carries, carry, (jnp.zeros((), np.int32), found))
+    return jax.tree.map(lambda s, t: s.at[level].set(t), stack, total), kept
 
 
 def _plus(a: Any, b: Any) -> Any:

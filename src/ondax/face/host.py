@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from .. import _forks, _validate
+from .._once import Once
 from .._resolution import check_resolution
 from ..backends.base import AbstractSolver, Asked, Experiment, Memory
 from ..backends.clock import Clock
@@ -117,9 +118,10 @@ class HostModel:
         """Points along each axis of what a shot is run on, boundary included."""
         return self._of_shots.shape
 
-    def memory(self) -> Memory:
-        """What one shot takes, with a history for gradients in all coefficients."""
-        recording = self._recording(self.coefficient_names, exact=False)
+    def memory(self, exact: bool = False) -> Memory:
+        """What one shot takes, with a history for gradients in all coefficients; `exact` for that
+        of Jacobians, which hold every step."""
+        recording = self._recording(self.coefficient_names, exact)
         assert recording is not None
         return self.solver.memory(self._of_shots, self.clock, recording)
 
@@ -358,16 +360,7 @@ class Hosts:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._made: dict[Any, Any] = {}
-        self._lock = _forks.lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies, and what is read from a pickle, make their own: kernels and locks cannot be
-        copied, nor need they be."""
-        return {"problem": self.problem}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["problem"])
+        self._made = Once()
 
     def of(self, dtype: Any) -> HostModel:
         """The host model of a floating-point type."""
@@ -375,8 +368,6 @@ class Hosts:
         return self.once(name, lambda: HostModel(self.problem, name))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What is made under a key, now or before."""
-        with self._lock:
-            if key not in self._made:
-                self._made[key] = make()
-            return self._made[key]
+        """What is made under a key, now or before. Copies of these, and what is read from a pickle,
+        make their own: kernels and locks cannot be copied, nor need they be."""
+        return self._made.of(key, make)

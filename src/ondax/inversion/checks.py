@@ -258,7 +258,7 @@ def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int |
 
 
 def check_gauss_newton(
-    F: Any, in_memory: bool, encodings: int | None, batch_size: int | None, precondition: Any
+    F: Any, encodings: int | None, batch_size: int | None, precondition: Any
 ) -> None:
     """Refuse what Gauss-Newton steps cannot be made of.
 
@@ -267,7 +267,6 @@ def check_gauss_newton(
     """
     reasons = {
         "an F that is no ox.Propagator": not isinstance(F, Propagator),
-        "observed traces that do not lie in memory": not in_memory,
         "encodings": encodings is not None,
         "batch_size, whose misfits of different shots cannot be compared": batch_size is not None,
         "precondition": precondition is not None,

@@ -242,7 +242,7 @@ def fwi(
         together = encoded_propagator(F, encodings)
     second = isinstance(optimizer, GaussNewton)
     if second:
-        check_gauss_newton(F, elsewhere is None, encodings, batch_size, precondition)
+        check_gauss_newton(F, encodings, batch_size, precondition)
     method: Any = optimizer
     if second:
         method = optax.GradientTransformationExtraArgs(method.init, method.update)

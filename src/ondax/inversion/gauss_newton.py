@@ -40,8 +40,8 @@ class GaussNewton(eqx.Module):
     each shot, around wavefields that are modelled once. A step that does not lower the misfit is
     not taken: the next one is damped more.
 
-    `fwi` then takes a `Propagator`, whose traces lie in memory. Its state is one number, so it is
-    saved and resumed as those of other optimisers.
+    `fwi` then takes a `Propagator`. Its state is one number, so it is saved and resumed as those of
+    other optimisers.
 
     Args:
         iterations: of conjugate gradients, for each step.

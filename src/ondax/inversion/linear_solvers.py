@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree
 from ..gathers import over_components
 from ..jacobian import Jacobian
 from ..survey import Survey
+from . import visits
 from .batches import shot_batch
 from .checks import check_linear_search, check_representable, check_units
 from .encoding import encoded_propagator, encoded_traces, encoded_wavelets, polarities
@@ -32,6 +33,8 @@ from .linear_steps import (
 from .resized import Resized, of_size_one, power_of_source
 from .sizes import ignores_size, norm, shifted, size_of_tree, times_power_of_two
 from .step import compares_gradients, power_of, power_of_size, searches_line, seen_from, strong
+
+AFRESH = 10  # iterations after which the slope of the misfit is computed afresh
 
 
 @final
@@ -70,7 +73,8 @@ def with_trace_weights(
         return left
     weights = over_components(survey.trace_weights, len(traces.shape))
     factors = jnp.asarray(weights[..., None], traces.dtype)
-    weighted = lx.FunctionLinearOperator(lambda t: t * factors, traces, lx.symmetric_tag)
+    tags = frozenset({lx.symmetric_tag, lx.diagonal_tag})
+    weighted = lx.FunctionLinearOperator(lambda t: t * factors, traces, tags)
     return weighted if left is None else left @ weighted
 
 
@@ -82,7 +86,9 @@ class Sized(NamedTuple):
     Attributes:
         A: `L J R`, each of the three divided by its size.
         b: `L d`, the weighted data, divided by their size.
+        left: L, divided by its size, or None.
         right: R, divided by its size, or None.
+        of_source: J is divided by `2**of_source`.
         of_image: the image is `2**of_image * right(x)`.
         of_x: the user's x is `2**of_x * x`.
         of_data: the weighted data are `2**of_data * b`.
@@ -90,7 +96,9 @@ class Sized(NamedTuple):
 
     A: Operator
     b: Array
+    left: Operator | None
     right: Operator | None
+    of_source: int
     of_image: int
     of_x: int
     of_data: int
@@ -141,7 +149,7 @@ def sized(J: Jacobian, traces: Array, left: Operator | None, right: Operator | N
     b, of_data = _weighted(L, traces)
     A = composed(L, Resized(J, -of_source), R)
     of_image = of_data - of_source
-    return Sized(A, b, R, of_image, of_image - of_right, of_data + of_left)
+    return Sized(A, b, L, R, of_source, of_image, of_image - of_right, of_data + of_left)
 
 
 def _weighted(left: Operator | None, traces: Array) -> tuple[Array, int]:
@@ -182,6 +190,10 @@ def conjugate_gradients(
 ) -> Method:
     """Conjugate gradients on the normal equations (CGLS; Hestenes and Stiefel, 1952).
 
+    Where that takes fewer wave solves, an iteration visits each shot once (see `Visits`), and the
+    slope is handed on from iteration to iteration. As rounding errors add up in it, it is computed
+    afresh every few iterations (Bjorck, Elfving and Strakos, 1998).
+
     Args:
         J: the Jacobian.
         traces: the data.
@@ -194,17 +206,22 @@ def conjugate_gradients(
     """
     p = sized(J, traces, left, right)
     size = optax.tree.norm(p.b)
+    A: Any = p.A
+    if (left is None or lx.is_diagonal(left)) and visits.pay(J):
+        factors = visits.factors_of(p.left, J.out_structure())
+        A = visits.Visits(J, factors, p.right, -p.of_source)
 
     def step(done: int, at: Any) -> tuple[Any, LinearNumbers]:
         state, power = at
-        slope = migrated(state, p.A)
+        handed_on = A is not p.A and bool(state.followed) and done % AFRESH != 0
+        slope = state.image if handed_on else migrated(state, p.A)
         if not np.isfinite(power):  # from the first slope, so that the solution is of size one
             length, more = norm(slope)
             power = np.array(float(power_of_size(float(length)) - int(more)))
         q = int(power)
         dtype = traces.dtype
         numbers = jnp.asarray(2.0**q, dtype), size, jnp.asarray(p.damping(damping, q), dtype)
-        state, residual, steepness = cgls_step(state, slope, p.A, *numbers)
+        state, residual, steepness = cgls_step(state, slope, A, *numbers)
         return SizedState(state, power), LinearNumbers(
             float(residual), p.slope(float(steepness), q)
         )

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .step import Seen, optimizer_step
+from .visits import Visits
 
 Operator = lx.AbstractLinearOperator
 Scalar = Float[Array, ""]
@@ -40,6 +41,8 @@ class ConjugateGradients(NamedTuple):
         direction: of the last step; zero before the first.
         slope: squared norm of `A' residual - damping x` before that step.
         steepest: the largest slope so far.
+        image: `A' residual`, if it has been followed; else zero.
+        followed: whether it has.
     """
 
     x: PyTree
@@ -47,6 +50,8 @@ class ConjugateGradients(NamedTuple):
     direction: PyTree
     slope: Scalar
     steepest: Scalar
+    image: PyTree
+    followed: Bool[Array, ""]
 
 
 ROUNDING = 10.0  # rounding error of a wave solve: units in the last place of its largest values
@@ -56,7 +61,7 @@ def start_cgls(A: Operator, b: PyTree) -> ConjugateGradients:
     """The state of CGLS at x = 0, for the problem `A x = b`."""
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), A.in_structure())
     one = jnp.ones((), jax.tree.leaves(b)[0].dtype)
-    return ConjugateGradients(zeros, b, zeros, one, 0.0 * one)
+    return ConjugateGradients(zeros, b, zeros, one, 0.0 * one, zeros, jnp.asarray(False))
 
 
 @eqx.filter_jit
@@ -69,7 +74,7 @@ def migrated(state: ConjugateGradients, A: Operator) -> PyTree:
 def cgls_step(
     state: ConjugateGradients,
     migrated: PyTree,
-    A: Operator,
+    A: Operator | Visits,
     up: Scalar,
     size: Scalar,
     damping: Scalar,
@@ -84,7 +89,7 @@ def cgls_step(
     Args:
         state: of the iteration.
         migrated: `A' residual`.
-        A: the operator.
+        A: the operator, or the same in visits: then the next state has followed `A' residual`.
         up: A is applied to `up * x`, a multiple of x that is of size one.
         size: norm of the data.
         damping: factor of the squared norm of x.
@@ -99,13 +104,20 @@ def cgls_step(
     # lead away from the solution.
     arrived = slope <= (ROUNDING * jnp.finfo(slope.dtype).eps) ** 2 * steepest
     direction = optax.tree.add_scale(s, _ratio(slope, state.slope), state.direction)
-    moved = A.mv(optax.tree.scale(up, direction))
+    if isinstance(A, Visits):
+        moved, back = A.there_and_back(optax.tree.scale(up, direction))
+    else:
+        moved, back = A.mv(optax.tree.scale(up, direction)), None
     curvature = _inner(moved, moved) + damping * _inner(direction, direction)
     alpha = jnp.where(arrived, jnp.zeros_like(slope), _ratio(slope, curvature))
     x = optax.tree.add_scale(state.x, alpha, direction)
     residual = optax.tree.add_scale(state.residual, -alpha, moved)
     left = jnp.sqrt(_inner(residual, residual)) / size
-    return ConjugateGradients(x, residual, direction, slope, steepest), left, jnp.sqrt(slope)
+    image, followed = state.image, jnp.asarray(back is not None)
+    if back is not None:
+        image = optax.tree.add_scale(migrated, -alpha, back)
+    state = ConjugateGradients(x, residual, direction, slope, steepest, image, followed)
+    return state, left, jnp.sqrt(slope)
 
 
 def _inner(x: PyTree, y: PyTree) -> Scalar:

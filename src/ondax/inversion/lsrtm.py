@@ -60,7 +60,10 @@ def lsrtm(
     image `R x` (Nemeth, Wu and Schuster, 1999; Dai, Fowler and Schuster, 2012). J is
     `F.jacobian(background)`, L and R are the operators `left` and `right`. The wavefields of the
     background are modelled once and kept, as long as they fit into `Settings(memory)`; then an
-    iteration of "cgls" takes one Born run and one adjoint run for each shot.
+    iteration of "cgls" takes one Born run and one adjoint run for each shot. Where those of half of
+    the shots do not fit, an iteration visits the shots a few at a time, and takes three wave solves
+    of each: the background, Born and adjoint. (Four where `left` is not diagonal, as it may then
+    mix shots.)
 
     Solvers:
 

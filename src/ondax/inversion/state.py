@@ -28,7 +28,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 def save_state(path: Path, tree: PyTree, problem: Problem) -> None:

@@ -337,11 +337,6 @@ def gauss_newton(
     aim: Aim, setting: Setting, shots: Shots | None, params: PyTree, vector: PyTree
 ) -> PyTree:
     """The product of the Gauss-Newton Hessian of the objective with a vector."""
-    assert setting.observed is not None
-    weights = setting.weights
-    observed = setting.observed
-    if shots is not None:
-        observed, weights = observed[shots], None if weights is None else weights[shots]
 
     def model_of(params: PyTree) -> PyTree:
         if setting.bounds is not None:  # `bounded` has no forward derivative
@@ -352,15 +347,38 @@ def gauss_newton(
 
     model, change = jax.jvp(model_of, (params,), (vector,))
     _, pull = jax.vjp(model_of, params)
-    J = aim.F.jacobian(model, shots=shots)
-    predicted = aim.F(model, shots=shots) * setting.down
-    slope = jax.grad(lambda traces: of_weighted(aim.misfit, traces, observed, weights))
-    _, curved = jax.jvp(slope, (predicted,), (J.mv(change) * setting.down,))
-    (found,) = pull(J.T.mv(curved * setting.down))
+    if sums_over_shots(aim.misfit):
+        curved = objective_over_shots(aim, setting).normal(model, change, shots=shots)
+    else:
+        curved = _normal_of_traces(aim, setting, shots, model, change)
+    (found,) = pull(curved)
     if aim.regularize is None:
         return found
     added = jax.grad(lambda p: regularization(aim, setting, shots, p))
     return optax.tree.add(found, jax.jvp(added, (params,), (vector,))[1])
+
+
+def _normal_of_traces(
+    aim: Aim, setting: Setting, shots: Shots | None, model: PyTree, change: PyTree
+) -> PyTree:
+    """The Gauss-Newton product of a misfit that is no sum over shots: all traces come first."""
+    assert setting.observed is not None
+    weights = setting.weights
+    observed = setting.observed
+    if shots is not None:
+        observed, weights = observed[shots], None if weights is None else weights[shots]
+    J = aim.F.jacobian(model, shots=shots)
+    predicted = aim.F(model, shots=shots) * setting.down
+    slope = jax.grad(lambda traces: of_weighted(aim.misfit, traces, observed, weights))
+    _, curved = jax.jvp(slope, (predicted,), (J.mv(change) * setting.down,))
+    return J.T.mv(curved * setting.down)
+
+
+def objective_over_shots(aim: Aim, setting: Setting) -> Objective:
+    """The misfit as a sum over shots. As the predicted traces are divided by their size, a power of
+    two, so is the misfit's first argument."""
+    observed = setting.observed if aim.source is None else aim.source
+    return Objective(aim.F, observed, aim.misfit, scale=setting.down, trace_weights=setting.weights)
 
 
 def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) -> Float[Array, ""]:
@@ -371,11 +389,7 @@ def misfit_of(aim: Aim, setting: Setting, shots: Shots | None, model: PyTree) ->
     if aim.together is not None:
         return _misfit_of_supershots(aim, setting, shots, model)
     if isinstance(F, Propagator) and not F.survey.extended and sums_over_shots(misfit):
-        # As the predicted traces are divided by their size, a power of two, so is the misfit's
-        # first argument.
-        observed = setting.observed if aim.source is None else aim.source
-        objective = Objective(F, observed, misfit, scale=setting.down, trace_weights=weights)
-        return objective(model, shots=shots)
+        return objective_over_shots(aim, setting)(model, shots=shots)
     assert setting.observed is not None
     if shots is None:
         predicted, observed = F(model), setting.observed
