@@ -103,9 +103,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quick_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere the compiler would take most of the time."""
-    if not any(name in request.module.__name__ for name in OPTIMISED):
+def quick_compilers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere compilers would take most of the time: of C, and of XLA's programs."""
+    as_users_run_them = any(name in request.module.__name__ for name in OPTIMISED)
+    jax.config.update("jax_disable_most_optimizations", not as_users_run_them)
+    if not as_users_run_them:
         monkeypatch.setenv("ONDAX_CFLAGS", "-O1")
 
 

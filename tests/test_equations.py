@@ -85,7 +85,7 @@ class Case:
 
 
 @pytest.fixture(autouse=True)
-def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_compilers(quick_compilers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The equations are tested here, not the optimiser: most of the time would be the
     compiler's."""
     monkeypatch.setenv("ONDAX_CFLAGS", "-O0")

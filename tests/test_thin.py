@@ -18,14 +18,14 @@ from problems import difference, dot, norm
 from registry import EQUATIONS
 
 import ondax as ox
-from ondax.backends.devito import fusion
+from ondax.backends.devito import build, fusion
 from ondax.face import schemes
 
 DOT = 1e-12
 
 
 @pytest.fixture(autouse=True)
-def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_compilers(quick_compilers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Schemes are tested here, not the optimiser: most of the time would be the compiler's."""
     monkeypatch.setenv("ONDAX_CFLAGS", "-O0")
 
@@ -142,7 +142,7 @@ def test_loops_that_devito_fuses_too_far_are_kept_apart(
             raise
 
     check_loops = fusion.check_loops
-    monkeypatch.setattr(fusion, "check_loops", check)
+    monkeypatch.setattr(build, "check_loops", check)
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))  # kernels are made here, not found
     Box("VTI", 2, (1, 9), ox.CPML(width=9)).assert_exact()
     assert refused
