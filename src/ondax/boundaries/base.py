@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import numpy as np
@@ -240,6 +240,7 @@ class AbstractLayer(AbstractBoundary):
         """
 
 
+@final
 class Edge(AbstractLayer):
     """Nothing: the grid ends, and beyond it fields are zero."""
 

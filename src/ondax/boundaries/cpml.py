@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import ClassVar
+from typing import ClassVar, final
 
 import equinox as eqx
 import numpy as np
@@ -16,6 +16,7 @@ from .absorbing import AbstractAbsorbingLayer
 from .base import AbstractBoundary, Conditions, End, Fit, Profile
 
 
+@final
 class CPML(AbstractAbsorbingLayer):
     """A convolutional perfectly matched layer: in it, every derivative along an axis is `d/dx +
     psi`, with a memory psi.

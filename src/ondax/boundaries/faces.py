@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import final
 
 import equinox as eqx
 
 from .base import AbstractBoundary, AbstractLayer
 
 
+@final
 class Faces(AbstractBoundary):
     """Different boundaries on different faces.
 

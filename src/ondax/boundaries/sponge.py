@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import ClassVar
+from typing import ClassVar, final
 
 import equinox as eqx
 
@@ -12,6 +12,7 @@ from .absorbing import AbstractAbsorbingLayer
 from .base import NONE, AbstractBoundary, Conditions, End, Fit, Profile
 
 
+@final
 class Sponge(AbstractAbsorbingLayer):
     """An absorbing sponge: every time derivative becomes `d/dt + gamma`, with gamma growing into
     the layer.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import equinox as eqx
 import numpy as np
@@ -14,6 +14,7 @@ from ..scheme.system import System
 from .base import NONE, AbstractBoundary, AbstractLayer, Conditions, End, Fit, Profile
 
 
+@final
 class FreeSurface(AbstractLayer):
     """A free surface through the topmost nodes of the grid, for the top face: `Faces(CPML(),
     top=FreeSurface())`.
