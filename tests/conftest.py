@@ -1,6 +1,8 @@
 """A hostile environment: strict dtype promotion, shapes checked at run time, float64 only where a
 test asks for it."""
 
+# ruff: noqa: E402  (imports wait for the environment and the hook)
+
 import atexit
 import json
 import os
@@ -9,6 +11,9 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from typing import Any
+
+# Processes that tests start compile quickly, too.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -31,7 +36,6 @@ jax.config.update("jax_compilation_cache_dir", os.environ["ONDAX_TEST_PROGRAMS"]
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# ruff: noqa: E402  (behind the hook)
 from host_calls import spy_on_host_calls
 from registry import OUTCOMES, conformance_test
 from systems import float64_everywhere
