@@ -136,8 +136,8 @@ def check_search(
             "shots (batch_size=None), or a first-order optimiser such as optax.adam"
         )
     remedy = (
-        "invert for scaled variables instead: "
-        "F = lambda x, **kw: propagator(start + scale * x, **kw)"
+        "change the variables instead, by an operator: parameters="
+        "ox.parametrizations.conditioned(start, operator)"
     )
     if searches and precondition is not None:
         raise ValueError(

@@ -150,11 +150,13 @@ def fwi(
             Optimisers that rescale the gradient, such as Adam, undo factors other than 0 and 1; a
             line search refuses such factors.
         parameters: a JAX function from what is inverted for to the model that F takes, such as
-            `lambda s: 1.0 / s` for slowness, or `lambda vp: {"vp": vp, "rho": gardner(vp)}`.
-            Initial model, bounds, mask, penalties, projections and the result are of what is
-            inverted for.
+            `lambda s: 1.0 / s` for slowness; or one of `ox.parametrizations`, which know their
+            inverse: give `p.from_model(vp0)` and `p.bounds(1500.0, 4500.0)`, and the model found is
+            `p(result.model)`. Initial model, bounds, mask, penalties, projections and the result
+            are of what is inverted for.
         precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not
-            with a line search. It is given the gradient in units of the data. If float32 cannot
+            with a line search, for which there is `ox.parametrizations.conditioned`. It is given
+            the gradient in units of the data. If float32 cannot
             hold that, it is given the gradient times some power of two, provided that its result is
             proportional to the gradient; other functions are then refused.
         regularize: a JAX function from model to a number, which is added to the misfit, in its
