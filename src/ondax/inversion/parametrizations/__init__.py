@@ -1,7 +1,7 @@
 """What is inverted for, in place of the model itself: `fwi(..., parameters=p)`.
 
 A parametrisation maps what is inverted for to the model that the propagator takes. It also knows
-the way back: what is inverted for at the start, and its bounds, from those of the model.
+the way back: what is inverted for at the start, and its bounds, from those of the model::
 
     p = ox.parametrizations.slowness()
     result = ox.fwi(F, observed, p.from_model(vp0), parameters=p, bounds=p.bounds(1500.0, 4500.0))

@@ -17,7 +17,7 @@ from .base import Parametrization, ends, known, sort
 def conditioned(reference: PyTree, operator: lx.AbstractLinearOperator) -> Parametrization:
     """Conditions gradients by a change of variables: inverts for x, which is zero at the start, in
     `model = reference + operator x`. Any operator on models will do, such as those of
-    `ox.preconditioners`, composed by `@`:
+    `ox.preconditioners`, composed by `@`::
 
         pre = ox.preconditioners
         C = (
