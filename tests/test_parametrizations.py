@@ -444,6 +444,65 @@ def test_gauss_newton_with_conditioned_gradients(sea: Any, tmp_path: Any):
     np.testing.assert_array_equal(invert(2, tmp_path / "state.npz")[1], model)
 
 
+def test_bounds_beyond_what_the_propagator_was_made_for(sea: Any):
+    """Found before anything is modelled, though the lower bound of slowness is at fault."""
+    F, observed, start = sea
+    for p in (par.slowness(), par.conditioned(start, pre.top_mute(SEA, 60.0, 0.0))):
+        with pytest.raises(ValueError, match="vp may become 3000.* max_velocity=2600"):
+            ox.fwi(
+                F, observed, p.from_model(start), parameters=p, optimizer=SGD, iterations=1,
+                bounds=p.bounds(1400.0, 3000.0),
+            )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_lame_parameters_of_different_sizes():
+    """Elastic waves, below water: L-BFGS sees numbers of size one, and what is fluid stays so."""
+    spread = ox.line((20.0, 40.0), (280.0, 40.0), 9)
+    survey = ox.Survey([[60.0, 20.0], [220.0, 20.0]], spread, ox.ricker(9.0, 180, 0.002), 0.002)
+    F = ox.Propagator(ox.Elastic(4), SEA, survey, 2600.0, boundary=ox.CPML(6))
+    rock = np.arange(26)[None, :] >= 6
+    ones = np.ones(SEA.shape)
+    model = {
+        "vp": jnp.asarray(np.where(rock, 2000.0, 1500.0) * ones, jnp.float32),
+        "vs": jnp.asarray(np.where(rock, 1200.0, 0.0) * ones, jnp.float32),
+        "rho": jnp.asarray(np.where(rock, 2000.0, 1000.0) * ones, jnp.float32),
+    }
+    true = model | {"vp": model["vp"].at[10:20, 12:18].add(150.0)}
+    true["vs"] = true["vs"].at[10:20, 12:18].add(80.0)
+    lame = par.lame()
+    p = par.scaled(like=lame.from_model(model)) | lame
+    start = p.from_model(model)
+    size = [float(jnp.sqrt(jnp.mean(x**2))) for x in start.values()]
+    np.testing.assert_allclose(size, 1.0, rtol=1e-4)
+    result = ox.fwi(
+        F, F(true), start, parameters=p, optimizer=optax.lbfgs(), iterations=5, progress=False
+    )
+    assert result.history.misfit[-1] < 0.7 * result.history.misfit[0]
+    found = p(result.model)
+    np.testing.assert_array_equal(found["vs"][:, :6], 0.0)
+    assert float(jnp.max(jnp.abs(found["vs"] - model["vs"]))) > 1.0
+
+
+@pytest.mark.slow
+def test_impedance_within_bounds_of_density(sea: Any):
+    """Bounds of vp and rho, as a projection of vp and impedance."""
+    F, _, vp = sea
+    F = ox.Propagator(ox.AcousticDensity(4), SEA, F.survey, 2600.0, boundary=ox.CPML(6))
+    model = {"vp": vp, "rho": jnp.full(SEA.shape, 2000.0)}
+    true = model | {"rho": model["rho"].at[10:20, 12:18].add(300.0)}
+    p = par.scaled({"vp": 100.0, "impedance": 2e5}) | par.impedance("vp")
+    box = ox.projections.box({"vp": 1400.0, "rho": 1990.0}, {"vp": 2200.0, "rho": 2010.0})
+    result = ox.fwi(
+        F, F(true), p.from_model(model), parameters=p, optimizer=LONG, iterations=4,
+        progress=False, project=p.projection(box),
+    )  # fmt: skip
+    assert result.history.misfit[-1] < 0.8 * result.history.misfit[0]
+    rho = p(result.model)["rho"]
+    assert np.all((rho >= 1990.0 * (1.0 - 1e-6)) & (rho <= 2010.0 * (1.0 + 1e-6)))
+    assert float(rho.max()) > 2009.9
+
+
 # ---------------------------------------------------------------- in stages
 
 

@@ -115,6 +115,19 @@ def test_tapers_are_zero_at_their_points():
         np.testing.assert_allclose(weights[flank], expected, atol=1e-6)
 
 
+def test_tapers_and_smoothing_in_other_dimensions():
+    line = ox.Survey([[40.0]], [[70.0]], SURVEY.wavelet[0, 0], DT)
+    weights = pre.source_taper(ox.Grid((10,), 10.0), line, 20.0).diagonal
+    np.testing.assert_allclose(weights, [1, 1, 1, 0.5, 0, 0.5, 1, 1, 1, 1], atol=1e-6)
+    volume = ox.Grid((5, 1, 6), 10.0)
+    survey = ox.Survey([[20.0, 0.0, 30.0]], [[0.0, 0.0, 0.0]], SURVEY.wavelet[0, 0], DT)
+    zeros = np.argwhere(np.asarray(pre.source_taper(volume, survey, 10.0).diagonal) == 0.0)
+    np.testing.assert_array_equal(zeros, [[2, 0, 3]])
+    point = jnp.zeros(volume.shape).at[2, 0, 3].set(1.0)
+    flat = pre.smoothing(ox.Grid((5, 6), 10.0), 12.0).mv(point[:, 0])
+    np.testing.assert_allclose(pre.smoothing(volume, 12.0).mv(point)[:, 0], flat, atol=1e-7)
+
+
 def test_the_water_is_muted_to_the_seabed_of_each_column():
     samples = np.array([0, 1, 5, 5, 9, 20, 21])  # of water: none, in the first; no rock in the last
     vp = np.where(np.arange(21) < samples[:, None], 1500.0, 1900.0)

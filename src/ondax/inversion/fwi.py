@@ -41,6 +41,7 @@ from .fingerprint import Problem, fingerprint
 from .gauss_newton import GaussNewton
 from .loop import AbstractRun, iterate
 from .observed import Shifted
+from .parametrizations import Parametrization
 from .result import FWIResult, History
 from .sizes import (
     SizedMisfit,
@@ -229,8 +230,12 @@ def fwi(
         jnp.asarray(2.0**-of_size.of_traces, predicted.dtype),
         None if survey is None or not survey.weighs_traces else jnp.asarray(survey.trace_weights),
     )
-    if parameters is None:
-        check_bounds(F, setting.bounds)
+    known = isinstance(parameters, Parametrization)  # a network at its bounds says nothing
+    if setting.bounds is not None and (parameters is None or known):
+        # Both ends are among the models that are allowed: a falling function has the fastest below.
+        for end in setting.bounds:
+            at = eqx.combine(end, static)
+            check_bounds(F, parameters(at) if known else at)
     if batch_size is not None:
         whole("batch_size", batch_size, at_least=1, at_most=predicted.shape[0])
     together = None
