@@ -23,6 +23,10 @@ SURVEY = ox.Survey(
     wavelet=ox.ricker(15.0, NT, DT),
     dt=DT,
 )
+NEAR = SURVEY.replace(
+    sources=[[110.0, 60.0], [140.0, 60.0]], receivers=ox.line((104.0, 92.0), (156.0, 92.0), 4)
+)
+LENGTHS = np.random.default_rng(0).uniform(0.0, 40.0, (2, *GRID.shape))
 TWO_COMPONENTS = ox.Survey(
     SURVEY.sources,
     SURVEY.receivers,
@@ -44,6 +48,16 @@ def like(dtype, names=("vp", "rho")):
 OPERATORS = {
     "top_mute": lambda dtype: pre.top_mute(GRID, 70.0, 30.0, like=like(dtype)),
     "depth_scaling": lambda dtype: pre.depth_scaling(GRID, 1.5, like=like(dtype)),
+    "top_mute, columns": lambda dtype: pre.top_mute(
+        GRID, np.linspace(60.0, 90.0, 7), 20.0, like=like(dtype)
+    ),
+    "source_taper": lambda dtype: pre.source_taper(GRID, NEAR, 30.0, like=like(dtype)),
+    "receiver_taper": lambda dtype: pre.receiver_taper(
+        GRID, NEAR, 30.0, inner=8.0, like=like(dtype)
+    ),
+    "smoothing": lambda dtype: pre.smoothing(GRID, 20.0, like=like(dtype)),
+    "smoothing, axes": lambda dtype: pre.smoothing(GRID, (0.0, 30.0), like=like(dtype)),
+    "smoothing, varying": lambda dtype: pre.smoothing(GRID, LENGTHS, like=like(dtype)),
     "mute_direct": lambda dtype: pre.mute_direct(SURVEY, 1500.0, 0.1, dtype=dtype),
     "mute_direct, components": lambda dtype: pre.mute_direct(
         TWO_COMPONENTS, 1500.0, 0.1, dtype=dtype
@@ -80,6 +94,92 @@ def test_they_compose_with_the_jacobian(dtype: str):
     x, y = problem.perturbation(), problem.cotangent()
     assert ox.dot_test(A.mv, A.T.mv, x, y) < DOT[dtype]
     assert difference(A.mv(x), L.mv(F.jacobian(model).mv(R.mv(x)))) < INVERSE[dtype]
+
+
+# ---------------------------------------------------------------- around points, above the seabed
+
+
+def test_tapers_are_zero_at_their_points():
+    for weights, points, inner, radius in (
+        (pre.source_taper(GRID, NEAR, 30.0).diagonal, NEAR.sources, 0.0, 30.0),
+        (pre.receiver_taper(GRID, NEAR, 25.0, inner=8.0).diagonal, NEAR.receivers, 8.0, 25.0),
+    ):
+        x, z = np.meshgrid(100.0 + 10.0 * np.arange(7), 50.0 + 5.0 * np.arange(21), indexing="ij")
+        away = np.stack([x, z], -1)[:, :, None] - points.reshape(-1, 2)
+        nearest = np.linalg.norm(away, axis=-1).min(axis=-1)
+        assert np.all(weights[nearest <= inner] == 0.0)
+        assert np.count_nonzero(nearest <= inner) >= 2
+        assert np.all(weights[nearest >= radius] == 1.0)
+        flank = (nearest > inner) & (nearest < radius)
+        expected = np.sin(0.5 * np.pi * (nearest[flank] - inner) / (radius - inner)) ** 2
+        np.testing.assert_allclose(weights[flank], expected, atol=1e-6)
+
+
+def test_tapers_and_smoothing_in_other_dimensions():
+    line = ox.Survey([[40.0]], [[70.0]], SURVEY.wavelet[0, 0], DT)
+    weights = pre.source_taper(ox.Grid((10,), 10.0), line, 20.0).diagonal
+    np.testing.assert_allclose(weights, [1, 1, 1, 0.5, 0, 0.5, 1, 1, 1, 1], atol=1e-6)
+    volume = ox.Grid((5, 1, 6), 10.0)
+    survey = ox.Survey([[20.0, 0.0, 30.0]], [[0.0, 0.0, 0.0]], SURVEY.wavelet[0, 0], DT)
+    zeros = np.argwhere(np.asarray(pre.source_taper(volume, survey, 10.0).diagonal) == 0.0)
+    np.testing.assert_array_equal(zeros, [[2, 0, 3]])
+    point = jnp.zeros(volume.shape).at[2, 0, 3].set(1.0)
+    flat = pre.smoothing(ox.Grid((5, 6), 10.0), 12.0).mv(point[:, 0])
+    np.testing.assert_allclose(pre.smoothing(volume, 12.0).mv(point)[:, 0], flat, atol=1e-7)
+
+
+def test_the_water_is_muted_to_the_seabed_of_each_column():
+    samples = np.array([0, 1, 5, 5, 9, 20, 21])  # of water: none, in the first; no rock in the last
+    vp = np.where(np.arange(21) < samples[:, None], 1500.0, 1900.0)
+    vp[3, 12] = 1500.0  # slow rock below the seabed is no water
+    depth = pre.seabed(GRID, vp, 1600.0)
+    np.testing.assert_array_equal(depth, [-np.inf, 50.0, 70.0, 70.0, 90.0, 145.0, 150.0])
+    weights = pre.top_mute(GRID, depth, 0.0).diagonal
+    np.testing.assert_array_equal(weights, (np.arange(21) >= samples[:, None]).astype(np.float32))
+    soft = pre.top_mute(GRID, depth, 20.0).diagonal
+    assert np.all(soft[np.arange(21) < samples[:, None]] == 0.0)
+    np.testing.assert_allclose(soft[2, 5:9], np.sin(np.pi / 8 * np.arange(1, 5)) ** 2, atol=1e-6)
+    line = ox.Grid((21,), 5.0)
+    assert pre.seabed(line, vp[2], 1600.0) == 20.0
+
+
+# ---------------------------------------------------------------- smoothing
+
+
+def test_smoothing_is_nearly_gaussian(x64: None):
+    """Waves between the faces are multiplied by what the docstring says; constants, and sums, stay;
+    a point becomes a bell of the length asked for."""
+    grid = ox.Grid((61, 41), (10.0, 5.0))
+    smooth = pre.smoothing(grid, (40.0, 10.0), like=jnp.zeros(grid.shape, jnp.float64)).mv
+    x, z = np.arange(61)[:, None] + 0.5, np.arange(41)[None, :] + 0.5
+    for p, q in ((3, 0), (0, 7), (8, 4)):
+        wave = jnp.asarray(np.cos(np.pi * p * x / 61) * np.cos(np.pi * q * z / 41))
+        k = 2.0 * np.sin(0.5 * np.pi * p / 61) / 10.0, 2.0 * np.sin(0.5 * np.pi * q / 41) / 5.0
+        gain = (1 + (k[0] * 40.0) ** 2 / 8) ** -4 * (1 + (k[1] * 10.0) ** 2 / 8) ** -4
+        np.testing.assert_allclose(smooth(wave), gain * wave, atol=1e-12)
+    np.testing.assert_allclose(smooth(jnp.ones(grid.shape)), 1.0, rtol=1e-12)
+    bell = smooth(jnp.zeros(grid.shape).at[30, 20].set(1.0))
+    np.testing.assert_allclose(bell.sum(), 1.0, rtol=1e-12)
+    assert np.all(bell > 0.0)
+    # Tails that reach the faces, six lengths away, turn back: what they lack is below 1e-3.
+    np.testing.assert_allclose(np.sum(bell * (10.0 * (x - 30.5)) ** 2), 40.0**2, rtol=5e-3)
+    np.testing.assert_allclose(np.sum(bell * (5.0 * (z - 20.5)) ** 2), 10.0**2, rtol=5e-3)
+
+
+def test_smoothing_with_lengths_of_zero_keeps_water_apart():
+    wet = np.arange(21) < 6
+    lengths = np.where(wet, 0.0, 25.0) * np.ones(GRID.shape)
+    m = random(jax.ShapeDtypeStruct(GRID.shape, jnp.float32))
+    for length in (lengths, np.stack([lengths, lengths])):
+        found = pre.smoothing(GRID, length).mv(m)
+        np.testing.assert_array_equal(found[:, wet], m[:, wet])
+        other = pre.smoothing(GRID, length).mv(m.at[:, wet].add(100.0))
+        np.testing.assert_array_equal(found[:, ~wet], other[:, ~wet])
+        assert np.std(found[:, ~wet]) < 0.5 * np.std(m[:, ~wet])
+    same = np.full(GRID.shape, 25.0)
+    np.testing.assert_allclose(
+        pre.smoothing(GRID, same).mv(m), pre.smoothing(GRID, 25.0).mv(m), atol=1e-6
+    )
 
 
 # ---------------------------------------------------------------- inverses
@@ -307,6 +407,19 @@ def test_illumination_sees_weights_of_the_traces():
             lambda: pre.top_mute(GRID, 60.0, 10.0, like=jnp.zeros((21, 7))),
             r"shape \(21, 7\), the grid has \(7, 21\)",
         ),
+        (lambda: pre.top_mute(GRID, np.full(7, 20.0), 0.0), "depth=20 of a column must lie within"),
+        (lambda: pre.top_mute(GRID, np.full(21, 70.0), 0.0), r"depth has shape \(21,\)"),
+        (lambda: pre.seabed(GRID, np.ones((21, 7)), 1600.0), "transpose it"),
+        (lambda: pre.seabed(GRID, np.ones((7, 21)), -1.0), "velocity=-1.0 must be a positive"),
+        (lambda: pre.source_taper(GRID, NEAR, 0.0), "radius=0.0 must be a positive"),
+        (lambda: pre.source_taper(GRID, NEAR, 10.0, inner=10.0), "inner=10.0 must be smaller"),
+        (
+            lambda: pre.source_taper(GRID, NEAR.replace(sources=ox.Extended(2)), 10.0),
+            "fill the model",
+        ),
+        (lambda: pre.receiver_taper(ox.Grid((5,), 10.0), NEAR, 10.0), "has 2 axes, the grid has 1"),
+        (lambda: pre.smoothing(GRID, -1.0), "its least is -1 m"),
+        (lambda: pre.smoothing(GRID, (1.0, 2.0, 3.0)), r"length has shape \(3,\)"),
         (lambda: pre.depth_scaling(GRID, float("nan")), "power=nan"),
         (lambda: pre.mute_direct(SURVEY, 1.5, 0.1), "velocity=1.5 must be a speed in m/s"),
         (

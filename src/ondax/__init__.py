@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .inversion import fwi as fwi
     from .inversion import lsrtm as lsrtm
     from .inversion import multiscale as multiscale
+    from .inversion import parametrizations as parametrizations
     from .inversion import preconditioners as preconditioners
     from .inversion import projections as projections
     from .inversion import regularizers as regularizers
@@ -101,6 +102,7 @@ _LATER = {
     "LSRTMResult": "inversion",
     "estimate_wavelet": "inversion",
     "ProjectedWavelet": "inversion",
+    "parametrizations": "inversion.parametrizations",
     "preconditioners": "inversion.preconditioners",
     "projections": "inversion.projections",
     "regularizers": "inversion.regularizers",

@@ -2,6 +2,7 @@
 what they return; source wavelets from traces."""
 
 from .. import misfits as misfits
+from . import parametrizations as parametrizations
 from . import preconditioners as preconditioners
 from . import projections as projections
 from . import regularizers as regularizers

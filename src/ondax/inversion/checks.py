@@ -71,20 +71,23 @@ def usable_path(path: Path) -> Path:
     return path
 
 
-def check_bounds(F: Any, bounds: Any) -> None:
+def check_bounds(F: Any, allowed: Any) -> None:
     """Refuse bounds that allow velocities above `max_velocity`, for which the propagator's time
     step was chosen.
 
+    Args:
+        F: takes the models; only propagators have a largest velocity.
+        allowed: a model at the end of what the bounds allow.
+
     Raises:
-        ValueError: the upper bound of vp is larger.
+        ValueError: its vp is larger.
     """
-    if bounds is None or not isinstance(F, Propagator):
+    if not isinstance(F, Propagator):
         return
-    _, upper = bounds
-    if isinstance(upper, dict):
-        velocities = upper.get("vp")
+    if isinstance(allowed, dict):
+        velocities = allowed.get("vp")
     elif F.equation.parameter_names == ("vp",):
-        velocities = upper
+        velocities = allowed
     else:
         velocities = None
     if velocities is None:
@@ -136,8 +139,8 @@ def check_search(
             "shots (batch_size=None), or a first-order optimiser such as optax.adam"
         )
     remedy = (
-        "invert for scaled variables instead: "
-        "F = lambda x, **kw: propagator(start + scale * x, **kw)"
+        "change the variables instead, by an operator: parameters="
+        "ox.parametrizations.conditioned(start, operator)"
     )
     if searches and precondition is not None:
         raise ValueError(

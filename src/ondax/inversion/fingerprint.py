@@ -285,6 +285,10 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
         case Propagator():  # whatever else it has is made of these
             for name in sorted(ATTRIBUTES):
                 yield f"attribute {name}", getattr(thing, name)
+        case lx.FunctionLinearOperator():  # its traced function has no parts to be compared
+            yield "structure", thing.input_structure
+            yield "tags", thing.tags
+            yield "product", jax.tree.leaves(thing.mv(_random_vector(thing)))
         case Settings():  # threads and memory change nothing that is found
             yield "attribute store_every", thing.store_every
             if not isinstance(thing.history, str):  # which of the exact ways changes nothing
@@ -506,9 +510,12 @@ def operator_fingerprint(linear: lx.AbstractLinearOperator | None) -> str:
     whatever they are made of."""
     if linear is None:
         return fingerprint(None)
+    return fingerprint(jax.tree.leaves(linear.mv(_random_vector(linear))))
+
+
+def _random_vector(linear: lx.AbstractLinearOperator) -> Any:
+    """A vector that the operator takes, always the same."""
     random = np.random.default_rng(0)
-    vector = jax.tree.map(
-        lambda s: jnp.asarray(random.normal(size=s.shape), s.dtype),
-        linear.in_structure(),
+    return jax.tree.map(
+        lambda s: jnp.asarray(random.normal(size=s.shape), s.dtype), linear.in_structure()
     )
-    return fingerprint(jax.tree.leaves(linear.mv(vector)))

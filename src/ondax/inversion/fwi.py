@@ -41,6 +41,7 @@ from .fingerprint import Problem, fingerprint
 from .gauss_newton import GaussNewton
 from .loop import AbstractRun, iterate
 from .observed import Shifted
+from .parametrizations import Parametrization
 from .result import FWIResult, History
 from .sizes import (
     SizedMisfit,
@@ -150,11 +151,13 @@ def fwi(
             Optimisers that rescale the gradient, such as Adam, undo factors other than 0 and 1; a
             line search refuses such factors.
         parameters: a JAX function from what is inverted for to the model that F takes, such as
-            `lambda s: 1.0 / s` for slowness, or `lambda vp: {"vp": vp, "rho": gardner(vp)}`.
-            Initial model, bounds, mask, penalties, projections and the result are of what is
-            inverted for.
+            `lambda s: 1.0 / s` for slowness; or one of `ox.parametrizations`, which know their
+            inverse: give `p.from_model(vp0)` and `p.bounds(1500.0, 4500.0)`, and the model found is
+            `p(result.model)`. Initial model, bounds, mask, penalties, projections and the result
+            are of what is inverted for.
         precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not
-            with a line search. It is given the gradient in units of the data. If float32 cannot
+            with a line search, for which there is `ox.parametrizations.conditioned`. It is given
+            the gradient in units of the data. If float32 cannot
             hold that, it is given the gradient times some power of two, provided that its result is
             proportional to the gradient; other functions are then refused.
         regularize: a JAX function from model to a number, which is added to the misfit, in its
@@ -227,8 +230,12 @@ def fwi(
         jnp.asarray(2.0**-of_size.of_traces, predicted.dtype),
         None if survey is None or not survey.weighs_traces else jnp.asarray(survey.trace_weights),
     )
-    if parameters is None:
-        check_bounds(F, setting.bounds)
+    known = isinstance(parameters, Parametrization)  # a network at its bounds says nothing
+    if setting.bounds is not None and (parameters is None or known):
+        # Both ends are among the models that are allowed: a falling function has the fastest below.
+        for end in setting.bounds:
+            at = eqx.combine(end, static)
+            check_bounds(F, parameters(at) if known else at)
     if batch_size is not None:
         whole("batch_size", batch_size, at_least=1, at_most=predicted.shape[0])
     together = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
@@ -23,6 +25,7 @@ from ..propagator import Propagator
 from ..survey import Survey
 from .filters import band_gain, fast_length
 from .fwi import fwi
+from .parametrizations import Parametrization, conditioned
 from .result import FWIResult
 from .signature import estimate_wavelet
 
@@ -93,6 +96,7 @@ def multiscale(
     regularize: Callable[[Grid], Callable[[PyTree], Any]] | None = None,
     project: Callable[[Grid], Callable[[PyTree], PyTree]] | None = None,
     parameters: Callable[[PyTree], PyTree] | None = None,
+    condition: Callable[[Propagator, PyTree], lx.AbstractLinearOperator] | None = None,
     save: str | os.PathLike | None = None,
     **options: Any,
 ) -> MultiscaleResult:
@@ -116,7 +120,13 @@ def multiscale(
         window: of that estimate.
         regularize: from a grid to a penalty, such as `lambda grid: ox.regularizers.tv(grid, 1e-3)`.
         project: from a grid to a projection.
-        parameters: as for `fwi`.
+        parameters: as for `fwi`, of models on any of the grids.
+        condition: from the propagator of a stage and what it starts from to an operator, by which
+            gradients are conditioned in this stage, see `ox.parametrizations.conditioned`:
+            `lambda F, vp: ox.preconditioners.smoothing(F.grid, 500.0 / F.dominant_frequency)`. It
+            acts on what is inverted for. Penalties, the callback and all results are as without it,
+            but the states that are saved, and the result in `Interrupted`, hold its x. Bounds,
+            masks and projections do not go with it.
         save: path of a file, beside which each stage saves its state under its own name: `save`
             followed by ".stage0.npz" and so on. The same call goes on where it was stopped.
         options: of `fwi`, for all stages: bounds that are numbers, batch_size, stop, progress, ...
@@ -125,17 +135,22 @@ def multiscale(
         The model, and the result of each stage.
 
     Raises:
-        ValueError: there is no stage, or `fwi` refuses what it is given.
+        ValueError: there is no stage, `parameters` does not fit the grid of one, bounds, masks or
+            projections are given with `condition`, or `fwi` refuses what it is given.
         Interrupted: Ctrl-C was pressed in a stage.
     """
     if not stages:
         raise ValueError("stages=[]: give at least one, such as ox.Stage(high=5.0, iterations=10)")
+    if condition is not None:
+        _check_conditioned(options | {"project": project})
+    grids = [F.grid if s.spacing is None else coarse_grid(F.grid, s.spacing) for s in stages]
+    if parameters is not None:
+        _check_fits(parameters, initial, F.grid, grids)
     model, grid = initial, F.grid
     results: list[FWIResult] = []
     propagators: list[Propagator] = []
     filtered: list[Any] = []
-    for number, stage in enumerate(stages):
-        fine = F.grid if stage.spacing is None else coarse_grid(F.grid, stage.spacing)
+    for number, (stage, fine) in enumerate(zip(stages, grids, strict=True)):
         model, grid = resampled(model, grid, fine), fine
         survey = filtered_survey(F.survey, stage.low, stage.high)
         data = filtered_traces(observed, survey.dt, stage.low, stage.high)
@@ -145,19 +160,27 @@ def multiscale(
             survey = _tapered(estimate_wavelet(G, data, seen, window=window).survey, stage.high)
         method = stage.optimizer or optimizer or _lbfgs(model)
         P = F.replace(grid=fine, survey=survey)
-        result = fwi(
+        run = partial(
+            fwi,
             P,
             data,
-            model,
             optimizer=method,
             iterations=stage.iterations,
             misfit=misfit,
-            parameters=parameters,
-            regularize=None if regularize is None else regularize(fine),
-            project=None if project is None else project(fine),
             save=None if save is None else Path(f"{os.fspath(save)}.stage{number}.npz"),
-            **options,
         )
+        penalty = None if regularize is None else regularize(fine)
+        if condition is None:
+            result = run(
+                model,
+                parameters=parameters,
+                regularize=penalty,
+                project=None if project is None else project(fine),
+                **options,
+            )
+        else:
+            x = conditioned(model, condition(P, model))
+            result = _conditioned_run(run, x, model, parameters, penalty, options)
         model = result.model
         results.append(result)
         propagators.append(P)
@@ -169,6 +192,92 @@ def _lbfgs(model: PyTree) -> optax.GradientTransformation:
     """L-BFGS whose first step has 20 m/s in the root mean square."""
     first = 20.0 * optax.tree.size(model) ** 0.5
     return optax.lbfgs(optax.piecewise_constant_schedule(first, {1: 1.0 / first}))
+
+
+def _conditioned_run(
+    run: Callable[..., FWIResult],
+    x: Parametrization,
+    model: PyTree,
+    parameters: Callable[[PyTree], PyTree] | None,
+    penalty: Callable[[PyTree], Any] | None,
+    options: dict[str, Any],
+) -> FWIResult:
+    """A stage that inverts for the x of `conditioned`; what it returns is in terms of the model
+    that it starts from.
+
+    Args:
+        run: `fwi` with all that does not depend on x.
+        x: the parametrisation.
+        model: that the stage starts from.
+        parameters: of `fwi`, from such a model to the one that its propagator takes.
+        penalty: of such a model.
+        options: of `fwi`.
+    """
+    callback = options.get("callback")
+    if callback is not None:
+        options = options | {"callback": lambda done, at, log: callback(done, x(at), log)}
+    result = run(
+        x.from_model(model),
+        parameters=x if parameters is None else _Both(x, parameters),
+        regularize=None if penalty is None else _Both(x, penalty),
+        **options,
+    )
+    return dataclasses.replace(result, model=x(result.model))
+
+
+@final
+class _Both:
+    """One function after another."""
+
+    def __init__(self, first: Callable[[Any], Any], second: Callable[[Any], Any]) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, given: Any) -> Any:
+        return self.second(self.first(given))
+
+
+def _check_conditioned(options: dict[str, Any]) -> None:
+    """Refuse what would act on the x of `conditioned`, and not on the model.
+
+    Raises:
+        ValueError: names the argument and what to do.
+    """
+    for name, remedy in {
+        "bounds": "give parameters=b, b = ox.parametrizations.between(lower, upper), and start "
+        "from b.from_model(model)",
+        "project": "leave it out, or give a penalty",
+        "mask": "give an operator that has weights of zero, such as ox.preconditioners.top_mute",
+    }.items():
+        if options.get(name) is not None:
+            raise ValueError(f"{name} does not go with condition: {remedy}")
+
+
+def _check_fits(
+    parameters: Callable[[PyTree], PyTree], initial: PyTree, grid: Grid, grids: Sequence[Grid]
+) -> None:
+    """Refuse a parametrisation that is made for one grid where stages have others.
+
+    Raises:
+        ValueError: it does not give models on the grid of a stage.
+    """
+    for other in grids:
+        if other.shape == grid.shape:
+            continue
+        moved = jax.eval_shape(lambda model, to=other: resampled(model, grid, to), initial)
+        try:
+            shapes = {leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(parameters, moved))}
+        except (TypeError, ValueError) as error:
+            reason: Exception | None = error
+        else:
+            reason = None
+            if shapes <= {(), other.shape}:
+                continue
+        raise ValueError(
+            f"parameters does not give models of the shape {other.shape}, that of a stage's grid: "
+            f"what it holds was made for another one, such as that of F, {grid.shape}. Give "
+            "parameters that fit any grid, and operators by condition=lambda F, model: ..., which "
+            "is asked anew in each stage; or leave out the spacing of the stages"
+        ) from reason
 
 
 # ---------------------------------------------------------------- filters

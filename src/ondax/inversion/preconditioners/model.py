@@ -10,11 +10,14 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
+from scipy.spatial import KDTree
 
-from ..._validate import whole
+from ..._validate import not_negative, positive, shape, whole
 from ...face.callback_errors import as_raised
 from ...grid import Grid
 from ...propagator import Propagator
+from ...survey import Survey
 from ..resized import Resized, of_size_one, power_of_source
 from ..sizes import shifted
 
@@ -22,15 +25,21 @@ Image = Float[Array, "*axes"]
 
 
 def top_mute(
-    grid: Grid, depth: float, taper: float, *, like: PyTree | None = None
+    grid: Grid,
+    depth: float | Float[ArrayLike, "*horizontal"],
+    taper: float,
+    *,
+    like: PyTree | None = None,
 ) -> lx.DiagonalLinearOperator:
     """Weights that mute the top of a model: zero down to a depth, then a cosine flank up to one.
 
-    They keep artefacts at sources, and changes of the water, out of images.
+    They keep artefacts at sources, and changes of the water, out of images and models. The depth of
+    the water may be given for each column: `top_mute(grid, seabed(grid, vp, 1600.0), 0.0)`.
 
     Args:
         grid: the grid of the model.
-        depth: coordinate z down to which the weights are zero, m.
+        depth: coordinate z down to which the weights are zero, m: a number; or one for each column,
+            (x[, y]), which is -inf where nothing is to be muted.
         taper: length of the flank, m; 0 for none.
         like: a model, array or dict of arrays, whose structure and dtype the operator takes; None
             for a single float32 array.
@@ -39,15 +48,102 @@ def top_mute(
         ValueError: a depth outside the grid, a negative taper, a model that does not fit the grid.
     """
     first, last = grid.extent[-1]
-    if not first <= depth <= last:
+    depths = np.asarray(depth, np.float64)
+    if depths.shape not in ((), grid.shape[:-1]):
         raise ValueError(
-            f"depth={depth!r} must lie within the grid, from z = {first:g} to {last:g} m"
+            f"depth has shape {depths.shape}: give a number, or one for each column of the grid, "
+            f"{grid.shape[:-1]}"
+        )
+    above = np.isneginf(depths) if depths.ndim else np.zeros((), bool)
+    wrong = ~(above | ((depths >= first) & (depths <= last)))
+    if np.any(wrong):
+        given = repr(depth) if np.ndim(depth) == 0 else f"{depths[wrong][0]:g} of a column"
+        raise ValueError(
+            f"depth={given} must lie within the grid, from z = {first:g} to {last:g} m"
         )
     if not (math.isfinite(taper) and taper >= 0.0):
         raise ValueError(f"taper={taper!r} must be a length of at least 0 m")
-    z = np.linspace(first, last, grid.shape[-1])
-    below = np.clip((z - depth) / taper, 0.0, 1.0) if taper > 0.0 else (z > depth).astype(float)
-    return _of_depth(grid, 0.5 - 0.5 * np.cos(np.pi * below), like)
+    below = np.linspace(first, last, grid.shape[-1]) - depths[..., None]
+    flank = np.clip(below / taper, 0.0, 1.0) if taper > 0.0 else (below > 0.0).astype(float)
+    return weights_on(grid, 0.5 - 0.5 * np.cos(np.pi * flank), like)
+
+
+def seabed(
+    grid: Grid, vp: Float[ArrayLike, "*axes"], velocity: float
+) -> Float[np.ndarray, "*horizontal"]:
+    """The depth of the water in each column of a model, for `top_mute`.
+
+    Args:
+        grid: the grid of the model.
+        vp: velocities, m/s.
+        velocity: what is faster than this is no water, m/s.
+
+    Returns:
+        The coordinate z of the last sample above the first one that is faster, m, (x[, y]); -inf in
+        columns without water, and the bottom of the grid in those that hold nothing else.
+
+    Raises:
+        ValueError: another shape than that of the grid, or a velocity that is not positive.
+    """
+    shape("vp", vp, grid.shape)
+    fast = np.asarray(vp) > positive("velocity", velocity, "m/s")
+    water = np.where(fast.any(axis=-1), fast.argmax(axis=-1), grid.shape[-1])  # samples of it
+    z = np.linspace(*grid.extent[-1], grid.shape[-1])
+    return np.asarray(np.concatenate([[-np.inf], z])[water])
+
+
+def source_taper(
+    grid: Grid,
+    survey: Survey,
+    radius: float,
+    *,
+    inner: float = 0.0,
+    like: PyTree | None = None,
+) -> lx.DiagonalLinearOperator:
+    """Weights that rise from zero at each source of a survey to one at a distance from it.
+
+    Gradients are largest next to sources and receivers, where wavefields are singular, and say
+    nothing of the model there.
+
+    Args:
+        grid: the grid of the model.
+        survey: whose sources.
+        radius: distance from the nearest source beyond which the weights are one, m. The flank is a
+            cosine.
+        inner: distance up to which they are zero, m. Where a source stands between grid points, a
+            spacing or two make sure that the points around it are zero.
+        like: as in `top_mute`.
+
+    Raises:
+        ValueError: a radius that is not positive, or not larger than `inner`; sources that fill the
+            model; a survey or a model that does not fit the grid.
+    """
+    if survey.extended:
+        raise ValueError("source_taper: the sources of this survey fill the model; leave it out")
+    return _taper(grid, survey.points[0].rows, radius, inner, like)
+
+
+def receiver_taper(
+    grid: Grid,
+    survey: Survey,
+    radius: float,
+    *,
+    inner: float = 0.0,
+    like: PyTree | None = None,
+) -> lx.DiagonalLinearOperator:
+    """Weights that rise from zero at each receiver of a survey to one at a distance from it.
+
+    Args:
+        grid: the grid of the model.
+        survey: whose receivers.
+        radius: as in `source_taper`.
+        inner: as in `source_taper`.
+        like: as in `top_mute`.
+
+    Raises:
+        ValueError: as in `source_taper`.
+    """
+    return _taper(grid, survey.points[1].rows, radius, inner, like)
 
 
 def depth_scaling(
@@ -71,7 +167,7 @@ def depth_scaling(
     if not math.isfinite(power):
         raise ValueError(f"power={power!r} must be a finite number")
     steps = np.maximum(np.arange(grid.shape[-1]), 1)
-    return _of_depth(grid, (steps / steps[-1]) ** float(power), like)
+    return weights_on(grid, (steps / steps[-1]) ** float(power), like)
 
 
 @as_raised()
@@ -185,12 +281,56 @@ def _smoothed(values: Image, grid: Grid, length: float) -> Image:
     return values
 
 
-def _of_depth(grid: Grid, weights: np.ndarray, like: Any) -> lx.DiagonalLinearOperator:
-    """Weights that depend on depth only, as a diagonal operator on a model.
+def _taper(
+    grid: Grid,
+    points: Float[np.ndarray, "point axis"],
+    radius: float,
+    inner: float,
+    like: PyTree | None,
+) -> lx.DiagonalLinearOperator:
+    """Weights that are zero at points, and one beyond a radius."""
+    radius, inner = positive("radius", radius, "metres"), not_negative("inner", inner)
+    if inner >= radius:
+        raise ValueError(f"inner={inner!r} must be smaller than radius={radius!r} m")
+    if points.shape[1] != grid.ndim:
+        raise ValueError(
+            f"the survey has {points.shape[1]} axes, the grid has {grid.ndim}: give the survey "
+            "that was shot on this grid"
+        )
+    nearest = KDTree(np.unique(points, axis=0))
+    axes = [np.linspace(*e, n) for e, n in zip(grid.extent, grid.shape, strict=True)]
+    distances = np.empty(grid.shape)
+    for i, x in enumerate(axes[0]):  # slice by slice: coordinates of a whole volume are large
+        places = np.stack(np.meshgrid([x], *axes[1:], indexing="ij"), axis=-1)
+        distances[i] = nearest.query(places, distance_upper_bound=radius)[0][0]
+    flank = np.clip((distances - inner) / (radius - inner), 0.0, 1.0)
+    return weights_on(grid, 0.5 - 0.5 * np.cos(np.pi * flank), like)
+
+
+def weights_on(grid: Grid, weights: np.ndarray, like: Any) -> lx.DiagonalLinearOperator:
+    """Weights of grid points as a diagonal operator on a model.
 
     Args:
         grid: the grid.
-        weights: one for each point along z.
+        weights: of a shape that broadcasts to that of the grid.
+        like: as in `structure_on`.
+
+    Raises:
+        ValueError: the model does not fit the grid.
+    """
+    return lx.DiagonalLinearOperator(
+        jax.tree.map(
+            lambda leaf: jnp.broadcast_to(jnp.asarray(weights, leaf.dtype), grid.shape),
+            structure_on(grid, like),
+        )
+    )
+
+
+def structure_on(grid: Grid, like: Any) -> PyTree:
+    """Shapes and dtypes of what an operator on a model takes.
+
+    Args:
+        grid: the grid.
         like: a model of the structure and dtype that the operator takes; None for one float32
             array.
 
@@ -204,6 +344,4 @@ def _of_depth(grid: Grid, weights: np.ndarray, like: Any) -> lx.DiagonalLinearOp
                 f"like holds an array of shape {jnp.shape(leaf)}, the grid has {grid.shape}"
             )
     dtype = jnp.result_type(*jax.tree.leaves(like))
-    return lx.DiagonalLinearOperator(
-        jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(weights, dtype), grid.shape), like)
-    )
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(grid.shape, dtype), like)
