@@ -15,8 +15,10 @@ from test_fwi import LBFGS, N_SHOTS, OBSERVED, SGD, START, TRUE, N, toy
 
 import ondax as ox
 from ondax.inversion import fwi
+from ondax.inversion.constraints import bounded, derivatives_of_clipping
 from ondax.inversion.encoding import polarities
 from ondax.inversion.step import Aim, Setting, gauss_newton
+from ondax.inversion.stopping import STALLED
 
 invert = partial(fwi, toy, OBSERVED, START, progress=False)
 LINE = ox.Grid((N,), 10.0)
@@ -379,3 +381,71 @@ def test_the_gauss_newton_hessian(x64: None):
         slope * J.T.mv(weighted * J.mv(slope * v)) + jax.jvp(jax.grad(penalty), (s,), (v,))[1]
     )
     assert float(jnp.linalg.norm(found - expected)) < 1e-10 * float(jnp.linalg.norm(expected))
+
+
+def test_gauss_newton_steps_stay_in_a_box():
+    """Whether it is given as bounds or as a projection, and where the start lies on it."""
+    F, observed, start = waves()
+    low, high = float(np.min(start)), float(np.max(start)) + 40.0
+    how: dict[str, Any] = {"iterations": 2, "progress": False}
+    how["optimizer"] = ox.GaussNewton(iterations=3)
+    by_bounds = ox.fwi(F, observed, start, bounds=(low, high), **how)
+    box = ox.projections.box(low, high)
+    by_projection = ox.fwi(F, observed, start, project=box, **how)
+    np.testing.assert_array_equal(by_bounds.model, by_projection.model)
+    assert low <= float(np.min(by_bounds.model)) <= float(np.max(by_bounds.model)) <= high
+    assert by_bounds.history.misfit[-1] < by_bounds.history.misfit[0]
+
+
+def test_derivatives_of_a_clipped_model():
+    m = jnp.array([1.0, 2.0, 2.5, 3.0, 4.0])
+    low, high = jnp.full(5, 2.0), jnp.full(5, 3.0)
+    ones = jnp.ones(5)
+    clipped, pull = jax.vjp(lambda m: bounded(m, low, high), m)
+    np.testing.assert_array_equal(clipped, [2.0, 2.0, 2.5, 3.0, 3.0])
+    # A step goes against the gradient.
+    np.testing.assert_array_equal(pull(ones)[0], [0.0, 0.0, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(pull(-ones)[0], [-1.0, -1.0, -1.0, 0.0, 0.0])
+    with derivatives_of_clipping():
+        moved, back = (
+            jax.jvp(lambda m: bounded(m, low, high), (m,), (ones,))[1],
+            jax.vjp(lambda m: bounded(m, low, high), m)[1](ones)[0],
+        )
+    np.testing.assert_array_equal(moved, [0.0, 1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_array_equal(back, moved)
+    many = jax.vmap(jax.grad(lambda m, up: jnp.sum(bounded(m, low, up))), (None, 0))
+    np.testing.assert_array_equal(
+        many(m, jnp.stack([high, high + 2.0])), [[0.0, 0.0, 1.0, 1.0, 1.0], [0.0, 0, 1, 1, 1]]
+    )
+
+
+def test_a_search_that_finds_nothing_forgets_and_tries_again(tmp_path: Any):
+    """Where bounds come into play, what L-BFGS knows of the curvature leads nowhere."""
+    upper = np.linspace(1.6, 1.9, N, dtype=np.float32)
+    run = partial(invert, optimizer=LBFGS, bounds=(1.2, upper))
+    result = run(iterations=60)
+    steps = np.asarray(result.history.model_change)
+    size = np.sqrt(np.mean(np.asarray(result.model) ** 2))
+    still = np.flatnonzero(steps <= STALLED * np.finfo(np.float32).eps * size)
+    assert len(steps) < 60
+    assert len(steps) - 1 in still  # the last two found nothing
+    assert len(steps) - 2 in still
+    assert "found no better model" in str(result.stopped)
+    first = int(still[0])
+    assert first < len(steps) - 2  # but one before them went on to a better model
+    assert result.history.misfit[-1] < result.history.misfit[first]
+
+    def misfit(m: Any) -> Any:
+        return 0.5 * jnp.sum((toy(jnp.clip(m, 1.2, upper)) - OBSERVED) ** 2)
+
+    found = jnp.asarray(result.model)
+    slope = jax.grad(lambda m: 0.5 * jnp.sum((toy(m) - OBSERVED) ** 2))(found)
+    inside = (found > 1.2) & (found < upper)
+    at_start = jax.grad(misfit)(START)
+    # Values of size one resolve 1e-7 of a misfit, so that its slope is found to the root of that.
+    assert float(jnp.max(jnp.abs(jnp.where(inside, slope, 0.0)))) < 1e-3 * float(
+        jnp.max(jnp.abs(at_start))
+    )
+    path = tmp_path / "state.npz"
+    run(iterations=first + 1, save=path)  # saved where it has forgotten
+    np.testing.assert_array_equal(run(iterations=60, save=path).model, result.model)

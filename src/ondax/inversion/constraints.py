@@ -1,12 +1,15 @@
 """Bounds and masks on a model, as functions of a pytree."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 Bounds = tuple[PyTree, PyTree]
 
@@ -69,7 +72,21 @@ def spread_bounds(bounds: tuple[Any, Any], model: PyTree) -> Bounds:
     return lower, upper
 
 
-@jax.custom_vjp
+_AS_CLIPPING = ContextVar("_AS_CLIPPING", default=False)
+
+
+@contextmanager
+def derivatives_of_clipping() -> Iterator[None]:
+    """Within it, `bounded` has the derivatives of clipping, forward and back, as products with
+    second derivatives need: one where the model lies within its bounds or on them, and zero beyond.
+    """
+    token = _AS_CLIPPING.set(True)
+    try:
+        yield
+    finally:
+        _AS_CLIPPING.reset(token)
+
+
 def bounded(model: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     """The model clipped to its bounds; its gradient is zero where a step against the gradient would
     leave them.
@@ -78,11 +95,22 @@ def bounded(model: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     bounds. Its gradient is the projected gradient, which is zero at a minimum that lies on a bound.
     Clipping the model changes neither value nor gradient.
     """
+    if not _AS_CLIPPING.get():
+        return _bounded(model, lower, upper)
+
+    def clipped(m: Array, low: Array, high: Array) -> Array:
+        return jnp.where((m < low) | (m > high), jax.lax.stop_gradient(jnp.clip(m, low, high)), m)
+
+    return jax.tree.map(clipped, model, lower, upper)
+
+
+@jax.custom_vjp
+def _bounded(model: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     return optax.projections.projection_box(model, lower, upper)
 
 
 def _bounded_fwd(model, lower, upper):
-    return bounded(model, lower, upper), (model, lower, upper)
+    return _bounded(model, lower, upper), (model, lower, upper)
 
 
 def _bounded_bwd(residuals, gradient):
@@ -95,7 +123,7 @@ def _bounded_bwd(residuals, gradient):
     return jax.tree.map(project, gradient, model, lower, upper), None, None
 
 
-bounded.defvjp(_bounded_fwd, _bounded_bwd)
+_bounded.defvjp(_bounded_fwd, _bounded_bwd)
 
 
 def masked(model: PyTree, mask: PyTree) -> PyTree:

@@ -167,8 +167,8 @@ def fwi(
             evaluated, also the trial models of a line search, and the initial one: those of
             `ox.projections`, composed by `|`, or your own. It leaves alone what it has projected.
         stop: criteria that end the inversion before its last iteration: `ox.Stop(relative=1e-3)`,
-            for example. A line search that finds no better model ends it too. The result's
-            `stopped` says why.
+            for example. A line search that finds no better model ends it too; L-BFGS first forgets
+            the gradients that it remembers, and tries once more. The result's `stopped` says why.
         callback: `callback(iterations_done, model, history)`, called after each iteration and its
             save.
         progress: whether to show a progress bar with misfit and time.
@@ -298,6 +298,7 @@ def fwi(
             return objective_of(aim, setting, None, params)
 
         run.first_power = partial(power_of_first_step, objective, setting)
+        run.forgetful = lambda params: strong(extended.init(params))
 
     def draw(done: int) -> Any:
         """What an iteration works on."""
@@ -359,6 +360,8 @@ class _Run(AbstractRun):
             it must be representable.
         check_misfit: checks the value of a misfit of the user's; takes the model and the value.
         first_power: finds `power` from `params`, if the first step needs it.
+        forgetful: makes the first state of an optimiser whose steps follow from gradients of former
+            iterations, to start it again from `params`.
     """
 
     params: PyTree
@@ -372,6 +375,7 @@ class _Run(AbstractRun):
     check_gradient: bool = False
     check_misfit: Callable[[PyTree, float], None] | None = None
     first_power: Callable[[PyTree], int] | None = None
+    forgetful: Callable[[PyTree], PyTree] | None = None
 
     @property
     def result(self) -> FWIResult:
@@ -381,16 +385,21 @@ class _Run(AbstractRun):
     @property
     def stopped(self) -> str | None:
         history = History(*self.rows.T)
-        if self.searches and self.done:
-            leaves = jax.tree.leaves(self.params)
-            size = float(optax.tree.norm(self.params)) / optax.tree.size(self.params) ** 0.5
-            precision = max(float(jnp.finfo(x.dtype).eps) for x in leaves)
-            reason = stalled(float(history.model_change[-1]), size, precision)
-            if reason is not None:
-                return reason
+        tries = 1 if self.forgetful is None else 2
+        if self.searches and self.done >= tries:
+            reasons = [self._stalled(float(change)) for change in history.model_change[-tries:]]
+            if None not in reasons:
+                return reasons[-1]
         if self.stop is None:
             return None
         return self.stop.reason(history.misfit, history.evaluations, history.seconds)
+
+    def _stalled(self, change: float) -> str | None:
+        """Why a step that has changed the model by so much is no step; None if it is one."""
+        leaves = jax.tree.leaves(self.params)
+        size = float(optax.tree.norm(self.params)) / optax.tree.size(self.params) ** 0.5
+        precision = max(float(jnp.finfo(x.dtype).eps) for x in leaves)
+        return stalled(change, size, precision)
 
     def begin(self) -> None:
         if self.first_power is not None:
@@ -432,6 +441,9 @@ class _Run(AbstractRun):
         self.power = power_of(seen)
         row = [*numbers.values(), time.perf_counter() - started, added, evaluations]
         self.rows = np.vstack([self.rows, row])
+        if self.searches and self.forgetful is not None and self._stalled(change) is not None:
+            # What is known of the curvature does not hold where bounds have come into play.
+            self.opt_state = self.forgetful(params)
 
     @property
     def saved(self) -> dict[str, Any]:

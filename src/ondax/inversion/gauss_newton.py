@@ -43,6 +43,9 @@ class GaussNewton(eqx.Module):
     `fwi` then takes a `Propagator`. Its state is one number, so it is saved and resumed as those of
     other optimisers.
 
+    A point without a gradient is not moved: it is held by a mask, or lies on a bound that a step
+    would cross.
+
     Args:
         iterations: of conjugate gradients, for each step.
         damping: at the start, as a fraction of the Hessian's size along the gradient.
@@ -86,13 +89,19 @@ class GaussNewton(eqx.Module):
             value_fn: what is minimised.
             normal: multiplies with the Gauss-Newton Hessian.
         """
+
+        def free(values: PyTree) -> PyTree:
+            return jax.tree.map(
+                lambda v, g: jnp.where(g == 0.0, jnp.zeros_like(v), v), values, gradient
+            )
+
         square = jnp.asarray(optax.tree.vdot(gradient, gradient))
         along = jnp.asarray(optax.tree.vdot(gradient, normal(gradient)))
         size = along / jnp.where(square > 0.0, square, 1.0)
         damping = state.damping * size
 
         def damped(v: PyTree) -> PyTree:
-            return optax.tree.add_scale(normal(v), damping, v)
+            return optax.tree.add_scale(free(normal(free(v))), damping, v)
 
         structure = jax.eval_shape(lambda: gradient)
         hessian = lx.FunctionLinearOperator(damped, structure, lx.positive_semidefinite_tag)

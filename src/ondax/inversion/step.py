@@ -18,7 +18,7 @@ from ..face.fetching import Source
 from ..misfits import of_weighted, sums_over_shots
 from ..objective import Objective
 from ..propagator import Propagator
-from .constraints import Bounds, bounded, masked
+from .constraints import Bounds, bounded, derivatives_of_clipping, masked
 from .encoding import encoded_traces, encoded_wavelets
 from .sizes import norm, power_to_one, relative_gradient, shifted
 
@@ -339,14 +339,13 @@ def gauss_newton(
     """The product of the Gauss-Newton Hessian of the objective with a vector."""
 
     def model_of(params: PyTree) -> PyTree:
-        if setting.bounds is not None:  # `bounded` has no forward derivative
-            params = optax.projections.projection_box(params, *setting.bounds)
-        held = constrained(aim, setting._replace(bounds=None), params)
+        held = constrained(aim, setting, params)
         model = eqx.combine(held, aim.static)
         return model if aim.parameters is None else aim.parameters(model)
 
-    model, change = jax.jvp(model_of, (params,), (vector,))
-    _, pull = jax.vjp(model_of, params)
+    with derivatives_of_clipping():
+        model, change = jax.jvp(model_of, (params,), (vector,))
+        _, pull = jax.vjp(model_of, params)
     if sums_over_shots(aim.misfit):
         curved = objective_over_shots(aim, setting).normal(model, change, shots=shots)
     else:
