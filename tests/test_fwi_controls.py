@@ -17,8 +17,9 @@ import ondax as ox
 from ondax.inversion import fwi
 from ondax.inversion.constraints import bounded, derivatives_of_clipping
 from ondax.inversion.encoding import polarities
+from ondax.inversion.gauss_newton import conjugate_gradients
 from ondax.inversion.step import Aim, Setting, gauss_newton
-from ondax.inversion.stopping import STALLED
+from ondax.inversion.stopping import STALLED, stands_still
 
 invert = partial(fwi, toy, OBSERVED, START, progress=False)
 LINE = ox.Grid((N,), 10.0)
@@ -350,6 +351,8 @@ def test_gauss_newton(tmp_path: Any):
         ({"batch_size": 1}, "batch_size"),
         ({"encodings": 1}, "encodings"),
         ({"precondition": lambda g: g}, "precondition"),
+        ({"mask": 0.5}, "values other than 0 and 1"),
+        ({"misfit": ox.misfits.l1}, "without second derivatives"),
     ):
         with pytest.raises(ValueError, match=why):
             ox.fwi(F, observed, start, iterations=1, **how, **refused)
@@ -449,3 +452,75 @@ def test_a_search_that_finds_nothing_forgets_and_tries_again(tmp_path: Any):
     path = tmp_path / "state.npz"
     run(iterations=first + 1, save=path)  # saved where it has forgotten
     np.testing.assert_array_equal(run(iterations=60, save=path).model, result.model)
+
+
+def test_gauss_newton_far_from_the_answer():
+    """By velocities in m/s, curvatures are small in absolute numbers."""
+    F, _, start = waves()
+    observed = F(start.at[:, 10:].add(250.0))
+    result = ox.fwi(
+        F,
+        observed,
+        start,
+        optimizer=ox.GaussNewton(),
+        iterations=3,
+        progress=False,
+        bounds=(1e3, 2600.0),
+    )
+    assert result.history.misfit[-1] < 0.3 * result.history.misfit[0]
+    np.testing.assert_array_equal(result.history.evaluations, 2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_conjugate_gradients_whatever_the_size(scale: float):
+    rng = np.random.default_rng(0)
+    diagonal = jnp.asarray(rng.uniform(1.0, 2.0, 5000), jnp.float32) * scale
+    right = jnp.asarray(rng.normal(size=5000), jnp.float32)
+    found = conjugate_gradients(lambda x: diagonal * x, right, 30, 1e-6)
+    np.testing.assert_allclose(found, right / diagonal, rtol=1e-4)
+
+
+def test_conjugate_gradients_end_where_nothing_curves_upwards():
+    right = jnp.array([1.0, 1.0, 0.1])
+    found = conjugate_gradients(lambda x: jnp.array([1.0, 2.0, -30.0]) * x, right, 30, 1e-6)
+    assert np.all(np.isfinite(found))
+    assert float(jnp.vdot(found, right)) > 0.0  # downhill
+    nothing = conjugate_gradients(lambda x: -x, right, 30, 1e-6)
+    np.testing.assert_array_equal(nothing, 0.0)
+
+
+def test_parts_of_a_model_have_sizes_of_their_own():
+    """A large part that is held must not make steps of a small one seem nothing."""
+    start = {"vp": jnp.full(N, 3e6), "epsilon": 1e-2 * START}
+
+    def F(model: Any, shots: Any = None) -> Any:
+        return toy(1e2 * model["epsilon"] + 0.0 * model["vp"], shots)
+
+    first = optax.piecewise_constant_schedule(1e-2, {1: 1e2})
+    result = fwi(
+        F,
+        OBSERVED,
+        start,
+        optimizer=optax.lbfgs(first),
+        iterations=30,
+        mask={"vp": 0.0, "epsilon": 1.0},
+        progress=False,
+    )
+    assert result.history.misfit[-1] < 1e-3 * result.history.misfit[0]
+    still = stands_still(start, start | {"epsilon": start["epsilon"] * (1.0 + 1e-5)})
+    assert not bool(still)
+    assert bool(stands_still(start, start | {"vp": start["vp"] * (1.0 + 1e-7)}))
+
+
+def test_a_rejected_step_is_no_change_of_the_misfit():
+    misfits, ones = np.array([2.0, 1.0, 1.0]), np.ones(3)
+    stop = ox.Stop(relative=1e-3)
+    assert "changed from 1 to 1" in str(stop.reason(misfits, ones, ones))
+    assert stop.reason(misfits, ones, ones, moved=False) is None
+
+
+def test_a_model_that_cannot_be_run_says_what_keeps_models_inside():
+    F, observed, start = waves()
+    with pytest.raises(ValueError, match="speed") as caught:
+        ox.fwi(F, observed, start, optimizer=optax.sgd(1e12), iterations=2, progress=False)
+    assert "keep models within bounds" in "".join(caught.value.__notes__)

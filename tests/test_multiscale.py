@@ -15,6 +15,7 @@ from ondax.inversion.multiscale import (
     coarse_grid,
     filtered_survey,
     filtered_traces,
+    first_step,
     resampled,
 )
 
@@ -120,4 +121,14 @@ def test_stages_that_cannot_be():
     with pytest.raises(ValueError, match="spacing=0.0"):
         ox.Stage(high=5.0, iterations=1, spacing=0.0)
     with pytest.raises(ValueError, match="at least one"):
-        ox.multiscale(F, jax.numpy.zeros((2, 10, 250)), START, [])
+        ox.multiscale(F, jnp.zeros((2, 10, 250)), START, [])
+
+
+@pytest.mark.parametrize("name", ["slowness", "squared_slowness", "logarithm"])
+def test_the_first_step_is_in_units_of_the_model(name: str):
+    """20 m/s in the root mean square, whatever is inverted for."""
+    parameters = getattr(ox.parametrizations, name)()
+    x = parameters.from_model(START)
+    step = jnp.full_like(x, first_step(x, parameters) / x.size**0.5)
+    moved = jax.jvp(parameters, (x,), (step,))[1]
+    assert float(jnp.sqrt(jnp.mean(moved**2))) == pytest.approx(20.0, rel=1e-3)

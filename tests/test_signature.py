@@ -402,3 +402,21 @@ def test_corrections_that_are_refused():
         ox.preconditioners.to_2d(survey(), np.full(7, 1500.0))
     with pytest.raises(ValueError, match="delay=nan"):
         ox.preconditioners.to_2d(survey(), 1500.0, delay=np.nan)
+
+
+@pytest.mark.slow
+def test_an_inversion_with_the_projection_weighs_traces():
+    """A dead trace counts for nothing, and gathers may come as a list."""
+    F = propagator()
+    observed = np.array(fired(F, TRUE))
+    weights = np.ones(observed.shape[:2])
+    weights[0, 1] = 0.0
+    spoilt = observed.copy()
+    spoilt[0, 1] = 1e3 * np.max(np.abs(observed))
+    weighed = F.with_survey(F.survey.replace(trace_weights=weights))
+    how: dict[str, Any] = {"optimizer": optax.adam(1.0), "iterations": 1, "progress": False}
+    first, second = (
+        ox.fwi(ox.ProjectedWavelet(weighed, d), d, velocity() + 50.0, **how).history.misfit
+        for d in (observed, list(spoilt))
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-4)

@@ -125,7 +125,12 @@ class Survey:
         )
 
     def replace(self, **changes: Any) -> Survey:
-        """The same survey but for the arguments given, which are those of `Survey`."""
+        """The same survey but for the arguments given, which are those of `Survey`.
+
+        Raises:
+            ValueError: other receivers, in a survey whose traces have weights, without their
+                `trace_weights`; or as for `Survey`.
+        """
         own = {
             "sources": Extended(self.n_shots) if self.extended else self.points[0],
             "receivers": self.points[1],
@@ -138,8 +143,15 @@ class Survey:
             "wavelet_start": self.wavelet_start,
             "trace_weights": self._trace_weights,
         }
-        if "receivers" in changes:
-            own["trace_weights"] = None
+        if (
+            "receivers" in changes
+            and "trace_weights" not in changes
+            and own["trace_weights"] is not None
+        ):
+            raise ValueError(
+                "the traces of this survey have weights: give those of the new receivers, "
+                "replace(receivers=..., trace_weights=...), or trace_weights=None for 1"
+            )
         return Survey(**(own | changes))
 
     def __getitem__(self, shots: Any) -> Survey:
@@ -352,6 +364,10 @@ class Survey:
         if observed is None:
             return survey
         traces = observed if isinstance(observed, (list, tuple)) else self.gathers(observed)
+        if len(traces) != self.n_shots:
+            raise ValueError(
+                f"observed has traces of {len(traces)} shots, and the survey has {self.n_shots}"
+            )
         return survey, [np.asarray(t)[..., w, :] for t, w in zip(traces, within, strict=True)]
 
     def reciprocal(self, observed: Any = None) -> Any:

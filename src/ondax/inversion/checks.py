@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from .._validate import whole
 from ..gathers import over_components
+from ..misfits import of_weighted, sums_over_shots
 from ..propagator import Propagator
 from ..survey import Survey
 from .sizes import FITS, keeps_size
@@ -147,13 +148,17 @@ def check_search(
             "precondition does not go with a line search, which needs the slope of the misfit "
             "itself; " + remedy
         )
-    binary = mask is None or all(bool(jnp.all((m == 0) | (m == 1))) for m in jax.tree.leaves(mask))
-    if searches and not binary:
+    if searches and not _binary(mask):
         raise ValueError(
             "a mask with values other than 0 and 1 does not go with a line search, which needs the "
             "slope of the "
             "misfit itself; round the mask, or " + remedy
         )
+
+
+def _binary(mask: Any) -> bool:
+    """Are all factors 0 or 1?"""
+    return mask is None or all(bool(jnp.all((m == 0) | (m == 1))) for m in jax.tree.leaves(mask))
 
 
 def check_units(power: int, searches: bool) -> None:
@@ -261,9 +266,22 @@ def level_of_preconditioner(precondition: Any, power: int, params: Any) -> int |
 
 
 def check_gauss_newton(
-    F: Any, encodings: int | None, batch_size: int | None, precondition: Any
+    F: Any,
+    encodings: int | None,
+    batch_size: int | None,
+    precondition: Any,
+    mask: Any,
+    curvature: float,
 ) -> None:
     """Refuse what Gauss-Newton steps cannot be made of.
+
+    Args:
+        F: from a model to traces.
+        encodings: number of super-shots, or None.
+        batch_size: number of shots in a batch, or None.
+        precondition: function of the gradient, or None.
+        mask: factors of the gradient, one array per leaf of the model, or None.
+        curvature: the largest second derivative of the misfit, on random traces.
 
     Raises:
         ValueError: says what.
@@ -273,10 +291,31 @@ def check_gauss_newton(
         "encodings": encodings is not None,
         "batch_size, whose misfits of different shots cannot be compared": batch_size is not None,
         "precondition": precondition is not None,
+        "a mask with values other than 0 and 1, which its steps would undo": not _binary(mask),
+        "a misfit without second derivatives, such as the sum of absolute differences: take "
+        "least_squares, huber or another smooth one": curvature == 0.0,
     }
     for reason, holds in reasons.items():
         if holds:
             raise ValueError(f"ox.GaussNewton does not go with {reason}")
+
+
+def largest_curvature(misfit: Any, predicted: jax.ShapeDtypeStruct) -> float:
+    """The largest second derivative of a misfit in the traces, along a random direction at random
+    traces.
+
+    Args:
+        misfit: of predicted and observed traces.
+        predicted: the shape and type of traces; of a sum over shots, one shot is tried.
+    """
+    shape = (1, *predicted.shape[1:]) if sums_over_shots(misfit) else predicted.shape
+    keys = jax.random.split(jax.random.key(0), 3)
+    traces, observed, along = (jax.random.normal(k, shape, predicted.dtype) for k in keys)
+
+    def slope(traces: Array) -> Array:
+        return jax.grad(of_weighted, 1)(misfit, traces, observed, None)
+
+    return float(jnp.max(jnp.abs(jax.jvp(slope, (traces,), (along,))[1])))
 
 
 def check_linear_search(compares: bool, batch_size: int | None, encodings: int | None) -> None:

@@ -3,8 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -31,6 +32,7 @@ from .checks import (
     check_search,
     check_squares,
     check_units,
+    largest_curvature,
     level_of_preconditioner,
     matching_traces,
     usable_path,
@@ -43,6 +45,7 @@ from .loop import AbstractRun, iterate
 from .observed import Shifted
 from .parametrizations import Parametrization
 from .result import FWIResult, History
+from .signature import ProjectedWavelet
 from .sizes import (
     SizedMisfit,
     ignores_size,
@@ -65,9 +68,14 @@ from .step import (
     seen_from,
     strong,
 )
-from .stopping import Stop, stalled
+from .stopping import DAMPED, FRESH_SEARCHES, SEARCHES, Stop, why_still
 
 Misfit = Callable[[Array, Array], Float[Array, ""]]
+
+LEFT = (
+    "if that is not the initial model, a step has left what can be modelled: keep models within "
+    "bounds, a projection or ox.parametrizations.between, or take shorter steps"
+)
 
 
 def fwi(
@@ -206,13 +214,14 @@ def fwi(
         raise ValueError(
             "the initial model holds no floating-point array, so there is nothing to invert for"
         )
-    survey = F.survey if isinstance(F, Propagator) else None
+    survey = F.survey if isinstance(F, (Propagator, ProjectedWavelet)) else None
     modelled = F if parameters is None else _Composed(F, parameters)
     predicted = eqx.filter_eval_shape(modelled, eqx.combine(params, static))
     elsewhere = None
     if survey is not None and not in_memory(observed):
         elsewhere = Shifted(observed, survey)
-        if survey.extended or encodings is not None or not sums_over_shots(misfit):
+        all_at_once = survey.extended or encodings is not None or not sums_over_shots(misfit)
+        if all_at_once or not isinstance(F, Propagator):
             observed, elsewhere = elsewhere.all(), None
     if elsewhere is not None:
         look = elsewhere.look()
@@ -249,7 +258,8 @@ def fwi(
         together = encoded_propagator(F, encodings)
     second = isinstance(optimizer, GaussNewton)
     if second:
-        check_gauss_newton(F, encodings, batch_size, precondition)
+        curvature = largest_curvature(misfit, predicted)
+        check_gauss_newton(F, encodings, batch_size, precondition, setting.mask, curvature)
     method: Any = optimizer
     if second:
         method = optax.GradientTransformationExtraArgs(method.init, method.update)
@@ -291,13 +301,14 @@ def fwi(
     )
     unit = math.nan if indifferent else float(of_size.of_value)
     run = _Run(params, opt_state, np.empty((0, 6)), static, np.array(unit), of_size, stop)
-    run.searches = searches
+    run.tries = DAMPED if second else SEARCHES if searches else 0
     if compares:
 
         def objective(setting: Setting, params: PyTree) -> Array:
             return objective_of(aim, setting, None, params)
 
         run.first_power = partial(power_of_first_step, objective, setting)
+        run.tries = FRESH_SEARCHES if searches else 0
         run.forgetful = lambda params: strong(extended.init(params))
 
     def draw(done: int) -> Any:
@@ -355,7 +366,8 @@ class _Run(AbstractRun):
         power: the optimiser sees the objective times two to this power; NaN until it is known.
         misfit: the misfit of traces over their size.
         stop: criteria that end it.
-        searches: whether iterations are line searches.
+        still: for the last iterations, 1 if a step has changed nothing, else 0.
+        tries: the inversion ends after so many of these in a row; 0 for never.
         check_gradient: whether steps are proportional to the gradient in units of the data, so that
             it must be representable.
         check_misfit: checks the value of a misfit of the user's; takes the model and the value.
@@ -371,7 +383,8 @@ class _Run(AbstractRun):
     power: np.ndarray
     misfit: SizedMisfit
     stop: Stop | None = None
-    searches: bool = False
+    still: np.ndarray = field(default_factory=lambda: np.zeros(DAMPED))
+    tries: int = 0
     check_gradient: bool = False
     check_misfit: Callable[[PyTree, float], None] | None = None
     first_power: Callable[[PyTree], int] | None = None
@@ -384,22 +397,13 @@ class _Run(AbstractRun):
 
     @property
     def stopped(self) -> str | None:
-        history = History(*self.rows.T)
-        tries = 1 if self.forgetful is None else 2
-        if self.searches and self.done >= tries:
-            reasons = [self._stalled(float(change)) for change in history.model_change[-tries:]]
-            if None not in reasons:
-                return reasons[-1]
+        if self.tries and np.all(self.still[-self.tries :]):
+            return why_still(self.tries)
         if self.stop is None:
             return None
-        return self.stop.reason(history.misfit, history.evaluations, history.seconds)
-
-    def _stalled(self, change: float) -> str | None:
-        """Why a step that has changed the model by so much is no step; None if it is one."""
-        leaves = jax.tree.leaves(self.params)
-        size = float(optax.tree.norm(self.params)) / optax.tree.size(self.params) ** 0.5
-        precision = max(float(jnp.finfo(x.dtype).eps) for x in leaves)
-        return stalled(change, size, precision)
+        history = History(*self.rows.T)
+        moved = not self.still[-2]
+        return self.stop.reason(history.misfit, history.evaluations, history.seconds, moved)
 
     def begin(self) -> None:
         if self.first_power is not None:
@@ -418,10 +422,10 @@ class _Run(AbstractRun):
             FloatingPointError: misfit, gradient or step are not finite, or not representable.
         """
         started = time.perf_counter()
-        with self.iteration("ox.fwi"):
-            seen = seen_from(self.power)
+        seen = seen_from(self.power)
+        with _saying_what_keeps_inside(), self.iteration("ox.fwi"):
             params, opt_state, seen, found = step(self.params, self.opt_state, setting, seen, shots)
-            misfit, gradient_norm, change, power, added, evaluations = map(float, found)
+            misfit, gradient_norm, change, power, added, evaluations, still = map(float, found)
             misfit = times_power_of_two(misfit, self.misfit.of_value)
             added = times_power_of_two(added, self.misfit.of_value)
             gradient_norm = times_power_of_two(gradient_norm, int(power) + self.misfit.of_value)
@@ -441,16 +445,33 @@ class _Run(AbstractRun):
         self.power = power_of(seen)
         row = [*numbers.values(), time.perf_counter() - started, added, evaluations]
         self.rows = np.vstack([self.rows, row])
-        if self.searches and self.forgetful is not None and self._stalled(change) is not None:
+        self.still = np.append(self.still[1:], still)
+        if still and self.forgetful is not None:
             # What is known of the curvature does not hold where bounds have come into play.
             self.opt_state = self.forgetful(params)
 
     @property
     def saved(self) -> dict[str, Any]:
-        return {"model": self.params, "optimizer": self.opt_state, "power": self.power}
+        return {
+            "model": self.params,
+            "optimizer": self.opt_state,
+            "power": self.power,
+            "still": self.still,
+        }
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.params, self.opt_state, self.power = saved["model"], saved["optimizer"], saved["power"]
+        self.still = saved["still"]
+
+
+@contextmanager
+def _saying_what_keeps_inside() -> Iterator[None]:
+    """Within it, a model that cannot be run comes with what keeps models where they can."""
+    try:
+        yield
+    except ValueError as error:
+        error.add_note(LEFT)
+        raise
 
 
 def _as_jax(leaf: Any) -> Any:

@@ -29,6 +29,7 @@ from .parametrizations import Parametrization, conditioned
 from .result import FWIResult
 from .signature import estimate_wavelet
 
+FIRST_STEP = 20.0  # m/s, of the default optimiser
 ORDER = 4  # of the Butterworth filter whose squared gain is used
 BEYOND = 1.6  # of the upper corner: what an estimated wavelet may hold at most
 RINGING = 4.0  # periods of the upper corner after which the filter's response has died away
@@ -158,7 +159,7 @@ def multiscale(
             G = F.replace(grid=fine, survey=survey)
             seen = model if parameters is None else parameters(model)
             survey = _tapered(estimate_wavelet(G, data, seen, window=window).survey, stage.high)
-        method = stage.optimizer or optimizer or _lbfgs(model)
+        method = stage.optimizer or optimizer or _lbfgs(first_step(model, parameters))
         P = F.replace(grid=fine, survey=survey)
         run = partial(
             fwi,
@@ -188,10 +189,26 @@ def multiscale(
     return MultiscaleResult(resampled(model, grid, F.grid), results, propagators, filtered)
 
 
-def _lbfgs(model: PyTree) -> optax.GradientTransformation:
-    """L-BFGS whose first step has 20 m/s in the root mean square."""
-    first = 20.0 * optax.tree.size(model) ** 0.5
+def _lbfgs(first: float) -> optax.GradientTransformation:
+    """L-BFGS whose first step has this norm, as long as a line search keeps to it."""
     return optax.lbfgs(optax.piecewise_constant_schedule(first, {1: 1.0 / first}))
+
+
+def first_step(inverted: PyTree, parameters: Callable[[PyTree], PyTree] | None) -> float:
+    """The norm of a step of what is inverted for that changes the model by 20 m/s, in the root mean
+    square.
+
+    Args:
+        inverted: what is inverted for.
+        parameters: from that to the model; None if they are the same.
+    """
+    norm = FIRST_STEP * optax.tree.size(inverted) ** 0.5
+    if parameters is None:
+        return norm
+    ones = jax.tree.map(jnp.ones_like, inverted)
+    moved = jax.jvp(parameters, (inverted,), (ones,))[1]
+    size = float(optax.tree.norm(moved)) / optax.tree.size(moved) ** 0.5
+    return norm / size if size > 0.0 else norm
 
 
 def _conditioned_run(

@@ -177,8 +177,8 @@ class ProjectedWavelet(eqx.Module):
     the misfit is least with respect to it (but for the damping). For other misfits, differentiate
     through the estimate.
 
-    `fwi` cannot see the survey of such a function: where traces have weights, let the misfit apply
-    them. On a batch of shots, the wavelet is estimated from this batch.
+    `fwi` applies the survey's weights of traces, as it does for `F`. On a batch of shots, the
+    wavelet is estimated from this batch.
 
     Args:
         F: the propagator. Its survey's sources are points.
@@ -229,6 +229,11 @@ class ProjectedWavelet(eqx.Module):
         self.observed, self.weights = jnp.asarray(seen), jnp.asarray(weights)
         self._F, self._lags, self._before = pulses.F, pulses.lags, pulses.before
         self._pulse = jnp.asarray(pulses.pulse)
+
+    @property
+    def survey(self) -> Survey:
+        """Of its propagator; the estimated wavelet takes the place of this survey's."""
+        return self._F.survey
 
     def __call__(self, model: Model, *, shots: GivenShots | None = None) -> Traces:
         """Traces (shot, [component,] receiver, time) for the wavelet that fits best.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Float64, Int32, PyTree
+from jaxtyping import Array, Bool, Float, Float64, Int32, PyTree
 
 from ..face.fetching import Source
 from ..misfits import of_weighted, sums_over_shots
@@ -21,6 +21,7 @@ from ..propagator import Propagator
 from .constraints import Bounds, bounded, derivatives_of_clipping, masked
 from .encoding import encoded_traces, encoded_wavelets
 from .sizes import norm, power_to_one, relative_gradient, shifted
+from .stopping import stands_still
 
 Traces = Float[Array, "shot *components receiver time"]
 Shots = Int32[Array | Any, " batch"] | Float[Array | Any, "supershot shot"]
@@ -37,6 +38,7 @@ class Numbers(NamedTuple):
         of_norm: see `gradient_norm`.
         regularization: the part of the objective that is no misfit of traces.
         evaluations: of the objective.
+        still: whether the step has changed nothing, but for rounding.
     """
 
     misfit: Float[Array, ""]
@@ -45,6 +47,7 @@ class Numbers(NamedTuple):
     of_norm: Int32[Array, ""]
     regularization: Float[Array, ""] | float = 0.0
     evaluations: Int32[Array, ""] | int = 1
+    still: Bool[Array, ""] | bool = False
 
 
 @final
@@ -184,7 +187,8 @@ def make_step(
         numbers = numbers._replace(
             model_change=change,
             regularization=regularization(aim, setting, shots, constrained(aim, setting, params)),
-            evaluations=evaluations_of(opt_state) if searches else 1,
+            evaluations=evaluations_of(opt_state) if searches else 1 + aim.second,
+            still=stands_still(params, new_params),
         )
         return new_params, opt_state, seen, numbers
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import final
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, PyTree
 
 from .._validate import positive
 
@@ -39,7 +42,11 @@ class Stop(eqx.Module):
                 positive(name, value, unit)
 
     def reason(
-        self, misfits: np.ndarray, evaluations: np.ndarray, seconds: np.ndarray
+        self,
+        misfits: np.ndarray,
+        evaluations: np.ndarray,
+        seconds: np.ndarray,
+        moved: bool = True,
     ) -> str | None:
         """Why to stop; None if there is no reason yet.
 
@@ -47,12 +54,13 @@ class Stop(eqx.Module):
             misfits: of the iterations so far, before their steps.
             evaluations: that each iteration took.
             seconds: that each took.
+            moved: whether a step was made between the last two misfits.
         """
         if not misfits.size:
             return None
         if self.misfit is not None and misfits[-1] <= self.misfit:
             return f"the misfit has fallen to {misfits[-1]:.4g}, stop={self.misfit:g}"
-        if self.relative is not None and len(misfits) > 1:
+        if self.relative is not None and len(misfits) > 1 and moved:
             change = abs(misfits[-1] - misfits[-2])
             if change <= self.relative * abs(misfits[-2]):
                 return (
@@ -66,19 +74,26 @@ class Stop(eqx.Module):
         return None
 
 
-STALLED = 4.0  # units in the last place of a model, below which a step of a line search is none
+STALLED = 4.0  # units in the last place, below which a step is none
+SEARCHES, FRESH_SEARCHES, DAMPED = 1, 2, 8  # steps in a row that find nothing, and end an inversion
 
 
-def stalled(change: float, size: float, precision: float) -> str | None:
-    """Why to stop after a line search that has found no better model; None if it has.
+def stands_still(before: PyTree, after: PyTree) -> Bool[Array, ""]:
+    """Whether a step has moved no part of a model by more than rounding. Each part of a model that
+    has several, such as velocity and density, has a size of its own."""
 
-    Args:
-        change: root mean square of its step.
-        size: root mean square of the model.
-        precision: relative distance of neighbouring floating-point numbers.
-    """
-    if change > STALLED * precision * size:
-        return None
+    def still(old: Array, new: Array) -> Array:
+        rounding = STALLED * float(jnp.finfo(old.dtype).eps)
+        return jnp.linalg.norm((new - old).ravel()) <= rounding * jnp.linalg.norm(old.ravel())
+
+    parts = [still(o, n) for o, n in zip(*map(jax.tree.leaves, (before, after)), strict=True)]
+    return jnp.all(jnp.stack(parts))
+
+
+def why_still(tries: int) -> str:
+    """Why an inversion ends that has found nothing so many times in a row."""
+    if tries == DAMPED:
+        return f"{tries} steps in a row, damped ever more, have not lowered the misfit"
     return (
         "the line search found no better model: the misfit is at its minimum, or its gradient is "
         "lost in rounding"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ def model_parts(model: Any, grid: Grid, format: int) -> Any:
     Raises:
         ValueError: the model has another shape than the grid; or too many points in depth.
     """
+    if isinstance(model, Mapping):
+        raise ValueError(
+            f"a file holds one parameter: write those of {', '.join(sorted(model))} one by one"
+        )
     values = np.asarray(model)
     check_shape("traces", values, grid.shape)
     if np.iscomplexobj(values):

@@ -61,8 +61,8 @@ def write_segy(
         format: "ieee" floats, which keep every bit of float32, or "ibm", which older programs want.
 
     Raises:
-        ValueError: traces that do not fit; an interval or a time that headers cannot hold; sources
-            of a survey that are several a shot; traces of several components.
+        ValueError: traces that do not fit, or are not finite; an interval or a time that headers
+            cannot hold; sources of a survey that are several a shot; traces of several components.
 
     Warns:
         HeaderNotice: positions were rounded to more than a millimetre.
@@ -85,11 +85,28 @@ def write_segy(
         order = ">"
     with replacing(path) as file:
         file.write(head)
+        done = 0
         for headers, samples in parts:
+            _check_finite(samples, done)
+            done += len(samples)
             row = np.empty((len(samples), TRACE_HEADER_BYTES + 4 * samples.shape[1]), np.uint8)
             row[:, :TRACE_HEADER_BYTES] = headers.view(np.uint8).reshape(len(samples), -1)
             row[:, TRACE_HEADER_BYTES:] = encoded(samples, FORMATS[format], order)
             file.write(row.data)
+
+
+def _check_finite(samples: np.ndarray, before: int) -> None:
+    """Refuse samples that other programs could not read.
+
+    Raises:
+        ValueError: one is not finite; names its trace.
+    """
+    bad = ~np.all(np.isfinite(samples), axis=1)
+    if np.any(bad):
+        raise ValueError(
+            f"trace {before + int(np.argmax(bad))} has samples that are not finite: write zeros "
+            "for dead traces"
+        )
 
 
 def _interval(dt: float) -> int:

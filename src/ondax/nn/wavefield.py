@@ -49,7 +49,7 @@ class WavefieldModelling(eqx.Module):
         self.space, self.time = whole("space", space, at_least=1), whole("time", time, at_least=1)
         points = coarse_points(F, self.space)
         with silence.expected():
-            self.F = F.with_survey(survey.replace(receivers=points))
+            self.F = F.with_survey(survey.replace(receivers=points, trace_weights=None))
 
     def __call__(
         self, model: Float[Array, "parameter *grid"], *, key: PRNGKeyArray | None = None

@@ -163,7 +163,7 @@ def check_names(what: str, model: Any, names: tuple[str, ...]) -> None:
     Raises:
         ValueError: it is not.
     """
-    given = sorted(model) if isinstance(model, Mapping) else type(model).__name__
+    given = f"one of {', '.join(sorted(model))}" if isinstance(model, Mapping) else "a single array"
     missing = [n for n in names if not isinstance(model, Mapping) or n not in model]
     if missing:
-        raise ValueError(f"{what} needs a dict with {', '.join(names)}, but was given {given}")
+        raise ValueError(f"{what} needs a dict of {', '.join(names)}, but was given {given}")

@@ -65,7 +65,11 @@ def gardner(
     def bounds(lower: PyTree, upper: PyTree) -> tuple[PyTree, PyTree]:
         return tuple(_only("vp", "gardner", bound) for bound in (lower, upper))  # type: ignore
 
-    return Parametrization(to_model, lambda model: model["vp"], bounds, name="gardner")
+    def from_model(model: PyTree) -> PyTree:
+        check_names("gardner", model, ("vp",))
+        return model["vp"]
+
+    return Parametrization(to_model, from_model, bounds, name="gardner")
 
 
 def impedance(keep: str) -> Parametrization:
