@@ -125,7 +125,7 @@ def test_supershots_of_several_components(x64: None):
     model = {
         "vp": jnp.full((12, 10), 2000.0),
         "vs": jnp.full((12, 10), 1000.0),
-        "rho": jnp.full((12, 10), 1.5),
+        "rho": jnp.full((12, 10), 1500.0),
     }
     E = encoded_propagator(F, 1)
     codes = jnp.array([[1.0, -1.0]])

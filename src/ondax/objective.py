@@ -126,7 +126,8 @@ class Objective(eqx.Module):
         1998); `ox.hvp` gives the whole.
 
         A shot's Born traces are modelled and migrated in one visit, so that the histories of a few
-        shots are held, and not those of all.
+        shots are held, and not those of all. It is not meant to be differentiated again. As images
+        are added group by group, its last digits depend on the number of threads.
 
         Args:
             model: the background.

@@ -63,7 +63,7 @@ def lsrtm(
     iteration of "cgls" takes one Born run and one adjoint run for each shot. Where those of half of
     the shots do not fit, an iteration visits the shots a few at a time, and takes three wave solves
     of each: the background, Born and adjoint. (Four where `left` is not diagonal, as it may then
-    mix shots.)
+    mix shots.) Last digits then depend on the number of threads.
 
     Solvers:
 
