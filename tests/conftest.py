@@ -4,12 +4,14 @@ test asks for it."""
 # ruff: noqa: E402  (imports wait for the environment and the hook)
 
 import atexit
+import itertools
 import json
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # Processes that tests start compile quickly, too.
@@ -113,6 +115,23 @@ def quick_compilers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     jax.config.update("jax_disable_most_optimizations", not as_users_run_them)
     if not as_users_run_them:
         monkeypatch.setenv("ONDAX_CFLAGS", "-O1")
+
+
+# Linux grants a process 65,530 mappings of memory. XLA takes several for each program, and crashes
+# where there are no more.
+MAPPINGS, EVERY = 30_000, 20
+tests_done = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> Iterator[None]:
+    """Programs of former tests are dropped before they are too many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if next(tests_done) % EVERY == 0 and maps.exists():
+        with maps.open() as lines:
+            if sum(1 for _ in lines) > MAPPINGS:
+                jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")
