@@ -575,7 +575,10 @@ WEIGHTED = par.conditioned(VP, pre.top_mute(GRID, 20.0, 0.0))
     ("make", "message"),
     [
         (lambda: par.slowness().from_model(VP.at[0].set(0.0)), "least of the model is 0"),
-        (lambda: par.slowness("vs").from_model({"vp": VP}), "a dict of vs, but was given one of vp"),
+        (
+            lambda: par.slowness("vs").from_model({"vp": VP}),
+            "a dict of vs, but was given one of vp",
+        ),
         (lambda: par.slowness("vp")(VP), "slowness needs a dict of vp"),
         (lambda: par.logarithm().bounds(-1.0, 2.0), "the bound -1 of logarithm must not be"),
         (lambda: par.scaled(), "give either sizes or like=model"),
