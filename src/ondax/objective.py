@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -19,6 +20,32 @@ from .face.grouped import Misfit, Terms, fetched_for, sum_over_groups, summed
 from .face.modelling import Given
 from .misfits import least_squares, of_weighted, sums_over_shots
 from .propagator import Propagator
+
+
+def normal_product(
+    F: Propagator,
+    slope: Callable[[Array], Array],
+    scale: Array | None,
+    model: Model,
+    vector: Model,
+    shots: GivenShots | None,
+) -> Model:
+    """The product `J' H J vector`, of some shots together.
+
+    Args:
+        F: the propagator.
+        slope: the derivative of a misfit in traces times `scale`, a function of these, of which H
+            is the derivative.
+        scale: a factor of traces; None for 1.
+        model: the background.
+        vector: shaped like the model.
+        shots: numbers of the shots; None for all.
+    """
+    J = F.jacobian(model, shots=shots)
+    predicted = F(model, shots=shots)
+    factor = jnp.ones((), predicted.dtype) if scale is None else scale
+    _, curved = jax.jvp(slope, (predicted * factor,), (J.mv(vector) * factor,))
+    return J.T.mv(curved * factor)
 
 
 @final
@@ -146,18 +173,12 @@ class Objective(eqx.Module):
             observed, scale, weights = parts
 
             def of_group(group: Any) -> Model:
-                J = F.jacobian(model, shots=group)
-                predicted = F(model, shots=group)
-                factor = jnp.ones((), predicted.dtype) if scale is None else scale
-                there = fetched_for(source, observed, group, predicted)
-                of_traces = None if weights is None else weights[group]
-
                 def slope(traces: Array) -> Array:
+                    there = fetched_for(source, observed, group, traces)
+                    of_traces = None if weights is None else weights[group]
                     return jax.grad(of_weighted, 1)(misfit, traces, there, of_traces)
 
-                moved = J.mv(vector) * factor
-                _, curved = jax.jvp(slope, (predicted * factor,), (moved,))
-                return J.T.mv(curved * factor)
+                return normal_product(F, slope, scale, model, vector, group)
 
             return sum_over_groups(of_group, numbers, threads)
 

@@ -165,9 +165,9 @@ def fwi(
             are of what is inverted for.
         precondition: a JAX function from gradient to gradient, applied after bounds and mask. Not
             with a line search, for which there is `ox.parametrizations.conditioned`. It is given
-            the gradient in units of the data. If float32 cannot
-            hold that, it is given the gradient times some power of two, provided that its result is
-            proportional to the gradient; other functions are then refused.
+            the gradient in units of the data. If float32 cannot hold that, it is given the gradient
+            times some power of two, provided that its result is proportional to the gradient; other
+            functions are then refused.
         regularize: a JAX function from model to a number, which is added to the misfit, in its
             units: those of `ox.regularizers` and their sums, or your own. With batches, it counts
             in proportion to their share of all shots.
@@ -301,14 +301,16 @@ def fwi(
     )
     unit = math.nan if indifferent else float(of_size.of_value)
     run = _Run(params, opt_state, np.empty((0, 6)), static, np.array(unit), of_size, stop)
-    run.tries = DAMPED if second else SEARCHES if searches else 0
+    if second:
+        run.tries = DAMPED
+    elif searches:
+        run.tries = FRESH_SEARCHES if compares else SEARCHES
     if compares:
 
         def objective(setting: Setting, params: PyTree) -> Array:
             return objective_of(aim, setting, None, params)
 
         run.first_power = partial(power_of_first_step, objective, setting)
-        run.tries = FRESH_SEARCHES if searches else 0
         run.forgetful = lambda params: strong(extended.init(params))
 
     def draw(done: int) -> Any:

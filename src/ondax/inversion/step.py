@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Float64, Int32, PyTree
 
 from ..face.fetching import Source
 from ..misfits import of_weighted, sums_over_shots
-from ..objective import Objective
+from ..objective import Objective, normal_product
 from ..propagator import Propagator
 from .constraints import Bounds, bounded, derivatives_of_clipping, masked
 from .encoding import encoded_traces, encoded_wavelets
@@ -370,11 +370,8 @@ def _normal_of_traces(
     observed = setting.observed
     if shots is not None:
         observed, weights = observed[shots], None if weights is None else weights[shots]
-    J = aim.F.jacobian(model, shots=shots)
-    predicted = aim.F(model, shots=shots) * setting.down
     slope = jax.grad(lambda traces: of_weighted(aim.misfit, traces, observed, weights))
-    _, curved = jax.jvp(slope, (predicted,), (J.mv(change) * setting.down,))
-    return J.T.mv(curved * setting.down)
+    return normal_product(aim.F, slope, setting.down, model, change, shots)
 
 
 def objective_over_shots(aim: Aim, setting: Setting) -> Objective:
