@@ -175,7 +175,7 @@ class Recording:
 def borrowed(run: Recorder, first: int, last: int) -> Iterator[Stretch]:
     """A stretch in memory that is given back afterwards; the run stands at its first step."""
     layout = run.layout(first, last)
-    arrays = {s.name: POOL.take(s.use, s.shape, s.dtype) for s in layout}
+    arrays = {s.name: POOL.take(s.use, s.shape, s.dtype, s.row_halo) for s in layout}
     try:
         yield run.begin(first, last, arrays)
     finally:

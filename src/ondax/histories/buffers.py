@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _forks
 
-ALIGNMENT = 64  # bytes; kernels are compiled to rely on it
+ALIGNMENT = 64  # bytes of a cache line, and of the widest vectors
 HUGE = 4 << 20  # bytes; larger buffers ask for huge pages
 
 
@@ -43,21 +43,21 @@ def release_memory() -> None:
         release()
 
 
-def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """A zeroed, aligned, C-contiguous array. Large ones come from the system page by page, on huge
-    pages if it can.
+def zeros(shape: Sequence[int], dtype: Any, halo: int = 0) -> np.ndarray:
+    """A zeroed, C-contiguous array, in which the points that follow `halo` points of a row stand
+    aligned. Large ones come from the system page by page, on huge pages if it can.
 
     Raises:
         OutOfMemory: there is not enough, not even when spare memory is dropped.
     """
     try:
-        return _zeros(shape, dtype)
+        return _zeros(shape, dtype, halo)
     except (MemoryError, OSError) as error:
         if not _short(error):
             raise
     release_memory()
     try:
-        return _zeros(shape, dtype)
+        return _zeros(shape, dtype, halo)
     except (MemoryError, OSError) as error:
         if not _short(error):
             raise
@@ -71,20 +71,21 @@ def _short(error: Exception) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
 
 
-def _zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
+def _zeros(shape: Sequence[int], dtype: Any, halo: int) -> np.ndarray:
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
-    nbytes = max(count * dtype.itemsize, 1)
+    nbytes = count * dtype.itemsize
+    ahead = -halo * dtype.itemsize % ALIGNMENT
     if nbytes >= HUGE:
         memory = mmap.mmap(
-            -1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            -1, ahead + nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         )  # a forked child's is its own
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(memory, dtype=dtype, count=count).reshape(shape)
-    raw = np.zeros(nbytes + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+        return np.frombuffer(memory, dtype, count, offset=ahead).reshape(shape)
+    raw = np.zeros(nbytes + 2 * ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT + ahead
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
 class Stored(NamedTuple):
@@ -112,6 +113,11 @@ class Stored(NamedTuple):
     def nbytes(self) -> int:
         """Memory that it takes."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def row_halo(self) -> int:
+        """Points of a row before those that runs write."""
+        return self.halo[-1] if self.halo else 0
 
     @property
     def use(self) -> str:
@@ -146,35 +152,42 @@ class Pool:
         """How much memory of these arrays is here."""
         with self._lock:
             found = 0
-            for key, count in Counter(map(_key, layout)).items():
+            for key, count in Counter(map(_key_of, layout)).items():
                 free = self._free.get(key, ())
                 found += sum(a.nbytes for a in list(free)[:count])
             return found
 
-    def take(self, use: str, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        """An array last used for the same purpose, or a new one (zeroed)."""
-        key = (use, tuple(shape), np.dtype(dtype).str)
+    def take(self, use: str, shape: Sequence[int], dtype: Any, halo: int = 0) -> np.ndarray:
+        """An array last used for the same purpose, or a new one (zeroed); `halo` as for `zeros`."""
+        key = _key(use, shape, dtype, -halo * np.dtype(dtype).itemsize)
         with self._lock:
             free = self._free.get(key)
             if free:
                 return free.pop()
-        return zeros(shape, dtype)
+        return zeros(shape, dtype, halo)
 
     def give(self, use: str, array: np.ndarray) -> None:
         """Hand an array over that nobody uses any more."""
+        address = array.__array_interface__["data"][0]
+        key = _key(use, array.shape, array.dtype, address)
         with self._lock:
-            self._free.setdefault((use, array.shape, array.dtype.str), []).append(array)
+            self._free.setdefault(key, []).append(array)
 
     def clear(self, but: Layout = ()) -> None:
         """Let all arrays go, but those of some kinds."""
-        stay = set(map(_key, but))
+        stay = set(map(_key_of, but))
         with self._lock:
             for key in [k for k in self._free if k not in stay]:
                 del self._free[key]
 
 
-def _key(stored: Stored) -> tuple[str, tuple[int, ...], str]:
-    return stored.use, tuple(stored.shape), np.dtype(stored.dtype).str
+def _key(use: str, shape: Sequence[int], dtype: Any, address: int) -> tuple[Any, ...]:
+    return use, tuple(shape), np.dtype(dtype).str, address % ALIGNMENT
+
+
+def _key_of(stored: Stored) -> tuple[Any, ...]:
+    ahead = -stored.row_halo * np.dtype(stored.dtype).itemsize
+    return _key(stored.use, stored.shape, stored.dtype, ahead)
 
 
 POOL = Pool()

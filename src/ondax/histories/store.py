@@ -183,7 +183,7 @@ class HistoryStore:
         arrays: dict[str, np.ndarray] = {}
         try:
             for s in layout:
-                arrays[s.name] = self._pool.take(s.use, s.shape, s.dtype)
+                arrays[s.name] = self._pool.take(s.use, s.shape, s.dtype, s.row_halo)
         except OutOfMemory:
             self._give_back(layout, arrays)
             return None

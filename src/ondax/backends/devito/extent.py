@@ -16,7 +16,7 @@ from ...scheme.system import Port
 from ...scheme.terms import location
 from ..domain import Domain
 from .extended import OF_WEIGHTS, WEIGHTS, halves, named
-from .layout import allocated, interior, with_halo
+from .layout import allocated, interior, space_halo, with_halo
 
 
 class Extent:
@@ -69,7 +69,10 @@ class Extent:
         arrays = {}
         for name, (c, _) in self._functions(OF_WEIGHTS).items():
             arrays[name] = POOL.take(
-                "gradient", allocated(c, self._domain.shape, self._domain.dtype), self._domain.dtype
+                "gradient",
+                allocated(c, self._domain.shape, self._domain.dtype),
+                self._domain.dtype,
+                space_halo(c)[-1],
             )
             arrays[name].fill(0)
         return arrays

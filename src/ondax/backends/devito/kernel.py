@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ...histories.buffers import ALIGNMENT
 from .library import FLOAT_STATE
 from .mirror import ghost_rows
 
@@ -110,7 +109,7 @@ class Kernel:
         """Run the time loop.
 
         Args:
-            arrays: every array of the signature, C-contiguous, aligned, as allocated (halos
+            arrays: every array of the signature, C-contiguous, as allocated (halos
                 included). The size of the last axis may exceed what the loops visit.
             scalars: bounds, spacings, time step.
             offsets: bytes to add to the address of arrays whose first element is not that of time
@@ -159,6 +158,6 @@ class Kernel:
                 f"{array.strides}"
             )
         address = array.__array_interface__["data"][0]  # a tenth of the time of array.ctypes
-        if (address % ALIGNMENT or offset % ALIGNMENT) and array.size:
-            raise TypeError(f"kernel argument {name} is not aligned to {ALIGNMENT} bytes")
+        if address % wanted.itemsize and array.size:
+            raise TypeError(f"kernel argument {name} is not aligned to its values")
         return Array(data=address + offset, size=_sizes(array.shape), nbytes=array.nbytes)

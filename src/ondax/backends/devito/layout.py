@@ -56,6 +56,12 @@ def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int,
     return (*padded[:-1], row_length(padded[-1], dtype))
 
 
+def on_grid(function: Spatial, shape: Sequence[int], dtype: str) -> np.ndarray:
+    """A zeroed array for a function stored at so many points, in which the first point of every
+    row, behind the halo, stands aligned."""
+    return zeros(allocated(function, shape, dtype), dtype, space_halo(function)[-1])
+
+
 def shift(function: Spatial, symbols: Symbols, domain: Domain, array: np.ndarray) -> int:
     """Bytes from a stored array's first element to where the whole domain's first point would
     stand; zero or negative. It is zero for what is stored on the whole domain."""
@@ -84,7 +90,7 @@ def with_halo(
 ) -> np.ndarray:
     """A coefficient as kernels take it: zero in its halo, but for mirror images above a free
     surface."""
-    array = zeros(allocated(function, values.shape, domain.dtype), domain.dtype)
+    array = on_grid(function, values.shape, domain.dtype)
     array[interior(function, values.shape)] = values
     if symbols.ghosts:
         reflect(function, array, symbols.traits_of(function).image, symbols)

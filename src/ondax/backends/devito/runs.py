@@ -14,7 +14,15 @@ from ...histories.buffers import POOL, Layout
 from ...histories.sampled import smoothed, steps_beyond
 from .extended import SUMS
 from .kernels import Kernels
-from .layout import allocated, box, history_layout, history_offsets, interior, reflect
+from .layout import (
+    allocated,
+    box,
+    history_layout,
+    history_offsets,
+    interior,
+    reflect,
+    space_halo,
+)
 from .shot import Shot
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
@@ -155,6 +163,7 @@ class AdjointRun:
                     "gradient",
                     allocated(c, shot.domain.shape, shot.domain.dtype),
                     shot.domain.dtype,
+                    space_halo(c)[-1],
                 )
                 part.fill(0)
                 self.parts[GRADIENT + c.name] = part

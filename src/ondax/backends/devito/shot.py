@@ -14,8 +14,8 @@ from .extended import SUMS
 from .extent import Extent
 from .kernel import Kernel
 from .kernels import Kernels
-from .layout import allocated, box, shift
-from .lower import COMPACT
+from .layout import allocated, box, shift, space_halo
+from .lower import CLOCK, COMPACT, SINGLE
 from .placement import Placement
 from .scratch import SCRATCH_PREFIX
 from .terminals import Terminals
@@ -53,7 +53,8 @@ class Shot:
         self.source = source
         self.receiver = receiver
         self.threads = threads
-        self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles}
+        clock_array = np.zeros(2, domain.dtype)
+        self.arrays: dict[str, np.ndarray] = {**coefficients, **profiles, CLOCK: clock_array}
         self.fields: dict[str, np.ndarray] = {}
         self._shifts: dict[str, int] = {}
         self._samples: list[np.ndarray] = []
@@ -143,7 +144,7 @@ class Shot:
         """A zeroed array for a function, at so many times, where it is stored."""
         stored = box(function, self.symbols, self.domain)
         shape = (*times, *allocated(function, stored.shape, self.domain.dtype))
-        array = POOL.take("field", shape, self.domain.dtype)
+        array = POOL.take("field", shape, self.domain.dtype, space_halo(function)[-1])
         array.fill(0)
         self.fields[name] = array
         self._shifts[name] = shift(function, self.symbols, self.domain, array)
@@ -171,6 +172,12 @@ class Shot:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
             for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
                 self._take(name, self.kernels.lowering.scratch.functions[name])
-            compact = {name + COMPACT: array for name, array in self.fields.items()}
-            everything = {**self.arrays, **self.fields, **compact, **arrays}
-            kernel(everything, {**self.scalars, **bounds}, {**self._shifts, **(offsets or {})})
+            pairs = {name + COMPACT: array for name, array in self.fields.items()}
+            single = {name + SINGLE: array[0] for name, array in self.fields.items()}
+            shifts = {
+                name + suffix: bytes_back
+                for name, bytes_back in self._shifts.items()
+                for suffix in ("", COMPACT, SINGLE)
+            }
+            everything = {**self.arrays, **self.fields, **pairs, **single, **arrays}
+            kernel(everything, {**self.scalars, **bounds}, {**shifts, **(offsets or {})})

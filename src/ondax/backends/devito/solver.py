@@ -13,7 +13,7 @@ import numpy as np
 from ...calculus.coupling import PERTURBED
 from ...calculus.program import Program
 from ...histories.base import Recording, Rerun, Stretch
-from ...histories.buffers import Layout, OutOfMemory, layout_bytes, zeros
+from ...histories.buffers import Layout, OutOfMemory, layout_bytes
 from ...histories.sampled import steps_beyond
 from ...histories.store import STORE, Kept
 from ...scheme.system import Port
@@ -26,7 +26,7 @@ from ..setups import element
 from ..workers import visits
 from .extent import Extent
 from .kernels import kernels_of
-from .layout import allocated, history_layout, history_offsets, interior, with_halo
+from .layout import history_layout, history_offsets, interior, on_grid, with_halo
 from .placement import Placement
 from .runs import AdjointRun, ForwardRun
 from .shot import Shot
@@ -339,7 +339,7 @@ class Solver(AbstractSolver):
             made = {}
             for symbol in self.kernels.program.symbols.profiles:
                 values = domain.profiles[symbol.name]
-                array = zeros(allocated(symbol, values.shape, domain.dtype), domain.dtype)
+                array = on_grid(symbol, values.shape, domain.dtype)
                 array[interior(symbol, values.shape)] = values
                 made[symbol.name] = array
             self._profiles[key] = made
