@@ -9,6 +9,7 @@ import pytest
 import sympy
 from devito.finite_differences import Derivative
 from problems import difference, dot, norm
+from registry import EQUATIONS
 from slow import slow_but
 from systems import ORDER, Rig, between, elastic, mass_form, right_hand_form, second_order
 
@@ -407,6 +408,29 @@ def test_fields_are_overwritten_where_that_is_safe():
     at other points."""
     scheme = rig("second-order-products").solver.kernels.lowering
     assert {f.name: scheme.levels(f) for f in scheme.system.fields} == {"u": 3, "w": 2}
+
+
+def test_fields_of_first_order_are_overwritten_where_that_is_safe():
+    """They need one time only, unless what comes later reads the old value: the pressure does that
+    of what attenuation remembers, in the forward scheme."""
+    elastic = rig("elastic-float32").solver.kernels.lowering
+    for system in (elastic.system, elastic.transposed):
+        assert {elastic.levels(f) for f in system.fields} == {1}
+    assert {elastic.levels(f, sparse=True) for f in elastic.system.fields} == {2}
+    survey = ox.Survey([[50.0, 50.0]], [[90.0, 50.0]], ox.ricker(30.0, 100, 0.001), 0.001)
+    F = ox.Propagator(
+        EQUATIONS["Viscoacoustic"].make(4),
+        ox.Grid((21, 21), 10.0),
+        survey,
+        3000.0,
+        boundary=ox.Sponge(6),
+    )
+    attenuating = F._hosts.of("float32").solver.kernels.lowering
+    assert {f.name: attenuating.levels(f) for f in attenuating.system.fields} == {"g": 2, "p": 2}
+    assert {f.name: attenuating.levels(f) for f in attenuating.transposed.fields} == {
+        "ag": 1,
+        "ap": 2,
+    }
 
 
 def test_the_calculus_keeps_the_smaller_history():

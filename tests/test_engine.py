@@ -176,13 +176,15 @@ def test_one_tap_gives_the_same_traces(x64_everywhere: None):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(3, 16), (1,), (0, 4), (5 << 20,)])
-def test_zeros_are_aligned(shape: tuple[int, ...], dtype: str):
-    array = zeros(shape, dtype)
+@pytest.mark.parametrize("halo", [0, 1, 8, 19])
+def test_zeros_are_aligned(halo: int, shape: tuple[int, ...], dtype: str):
+    array = zeros(shape, dtype, halo)
     assert array.shape == shape
     assert array.dtype == dtype
     assert array.flags.c_contiguous
     assert array.flags.writeable
-    assert array.ctypes.data % ALIGNMENT == 0 or not array.size
+    behind = array.ctypes.data + halo * array.itemsize
+    assert behind % ALIGNMENT == 0 or not array.size
     assert not array.any()
 
 
@@ -191,11 +193,20 @@ def test_rows_are_aligned():
     assert [row_length(n, "float64") for n in (1, 8, 9)] == [8, 8, 16]
 
 
+def test_inner_points_of_every_row_stand_aligned(kernel_call):
+    """Then a vector of 64 bytes never straddles two cache lines."""
+    _, seen = kernel_call
+    inner = seen["arrays"]["p"]
+    assert (inner.ctypes.data + ORDER * inner.itemsize) % ALIGNMENT == 0  # a halo of ORDER points
+    assert all(stride % ALIGNMENT == 0 for stride in inner.strides[:-1])
+
+
 def test_pool_hands_out_what_it_got_back():
     pool = Pool()
     first = pool.take("field", (4, 8), "float32")
     assert pool.take("field", (4, 8), "float32") is not first
     pool.give("field", first)
+    assert pool.take("field", (4, 8), "float32", halo=2) is not first
     assert pool.take("gradient", (4, 8), "float32") is not first
     assert pool.take("field", (4, 8), "float64") is not first
     assert pool.take("field", (4, 8), "float32") is first
@@ -307,7 +318,7 @@ def kernel_call():
 
 def unaligned(array: np.ndarray) -> np.ndarray:
     raw = zeros((array.nbytes + ALIGNMENT,), np.uint8)
-    return raw[8 : 8 + array.nbytes].view(array.dtype).reshape(array.shape)
+    return raw[4 : 4 + array.nbytes].view(array.dtype).reshape(array.shape)
 
 
 WRONG_ARRAYS = {
@@ -338,7 +349,7 @@ def test_kernels_refuse_wrong_indices_and_missing_arguments(kernel_call):
             seen["offsets"],
         )
     with pytest.raises(TypeError, match="p is not aligned"):
-        kernel(seen["arrays"], seen["scalars"], {**seen["offsets"], "p": 8})
+        kernel(seen["arrays"], seen["scalars"], {**seen["offsets"], "p": 4})
     for what, name in (("arrays", "p"), ("scalars", "time_M")):
         fewer = {**seen, what: {k: v for k, v in seen[what].items() if k != name}}
         with pytest.raises(KeyError, match=name):

@@ -158,6 +158,6 @@ class Kernel:
                 f"{array.strides}"
             )
         address = array.__array_interface__["data"][0]  # a tenth of the time of array.ctypes
-        if address % wanted.itemsize and array.size:
+        if (address % wanted.itemsize or offset % wanted.itemsize) and array.size:
             raise TypeError(f"kernel argument {name} is not aligned to its values")
         return Array(data=address + offset, size=_sizes(array.shape), nbytes=array.nbytes)

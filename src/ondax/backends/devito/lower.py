@@ -224,7 +224,7 @@ class Lowering:
     def _backward(self) -> Equation:
         """What says that the loop over time runs backward, where no field of two times does."""
         step = self.symbols.grid.stepping_dim
-        clock = TimeFunction(
+        clock: Any = TimeFunction(
             name=CLOCK, dimensions=(step,), shape=(2,), dtype=self.symbols.dtype.type
         )
         return Eq(clock.backward, clock)
@@ -560,11 +560,13 @@ def overwritten(system: System, others: Iterable[Expr]) -> set[Field]:
 
 def _read_now(expr: Expr) -> set[Field]:
     """The fields whose present value an expression reads."""
-    return {
-        a.function
-        for a in accesses(expr)
-        if isinstance(a, TimeFunction) and a.function.indices[0].is_Stepping and not time_offset(a)
-    }
+    found = set()
+    for access in accesses(expr):
+        function: Any = access.function
+        steps = isinstance(access, TimeFunction) and function.indices[0].is_Stepping
+        if steps and time_offset(access) == 0:
+            found.add(function)
+    return found
 
 
 def in_place(system: System) -> set[Field]:
