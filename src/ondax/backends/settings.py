@@ -11,15 +11,15 @@ from typing import Any
 
 import equinox as eqx
 
-from ..histories.automatic import named
 from ..histories.base import AbstractHistory
+from ..histories.named import named
 
 MEMORY_SHARE = 0.5  # of the machine's memory, unless a budget is given
 
 
 def _whole(name: str, value: Any) -> Any:
     """A whole number of at least 1, also as `8e9` or in a type of NumPy's; None stays."""
-    if value is None and name != "store_every":
+    if value is None:
         return None
     number = value if isinstance(value, (int, float)) else getattr(value, "item", lambda: None)()
     if (
@@ -33,8 +33,9 @@ def _whole(name: str, value: Any) -> Any:
 
 
 class Settings(eqx.Module):
-    """How wave equations are run. None of it changes what is calculated, but `store_every`
-    gradients by 1e-6 of their size, and ways of your own to keep histories by what they lose.
+    """How wave equations are run. None of it changes what is calculated, but histories that are not
+    kept whole: "sampled" changes gradients by 1e-6 of their size, "half" by some 1e-5, and ways of
+    your own by what they lose.
 
     Attributes:
         threads: worker threads; default: the cores this process may use. Shots run side by side,
@@ -43,22 +44,35 @@ class Settings(eqx.Module):
         memory: bytes that wavefield histories may take; default: half of the machine's memory (or
             of the container's limit). What does not fit is recomputed, and a history that does not
             fit alone is checkpointed, with the same gradient to rounding.
-        store_every: keep every k-th step of the history. Products of derivatives are then kept of a
-            step, where it would otherwise be fields if these are fewer: with `Acoustic` the history
-            takes a k-th of the memory; with other equations it takes less from k = 2 or 3 on.
-            Gradients are the same to 1e-6 of their size, everywhere, for whatever cotangents traces
-            have, because wavefields are band-limited in time: what wavelets are too high in
-            frequency for is refused, with the largest k that they allow. Of a Ricker wavelet, k
-            internal steps may be a tenth of the period of its peak frequency; the wavelets must
-            begin and end smoothly. Runs go on for 14 k internal steps beyond the record. Sampled
-            are the gradients of `F` and `F.jvp`, and so `ox.hvp`, in the model; those in wavelets,
-            positions and weights, Born modelling and migration (`F.jacobian`), and the gradients of
-            `F.adjoint`, are from every step.
+        history: how histories are kept.
 
-        history: how histories are kept. "auto": whole where `memory` allows, else computed anew
-            from checkpoints (Griewank and Walther, 2000). "whole": whole, or not at all. "revolve":
-            always computed anew, in the least memory. "sampled": as "auto", with
-            `store_every=k`. Or an object of your own, an `AbstractHistory`.
+            - "auto": whole where `memory` allows, else computed anew from checkpoints (Griewank and
+              Walther, 2000).
+            - "whole": whole, or not at all.
+            - "revolve": always computed anew, in the least memory.
+            - "sampled": as "auto", but every k-th step only, with the largest k that the survey's
+              wavelets allow: see `store_every`. Wavelets that are given with a call and allow less
+              have all of their steps kept.
+            - "half": as "auto", but in 16 bits a value: half of the memory. Each step has a power
+              of two of its own, and values keep 11 significant bits. Errors of many values
+              average out: gradients change by some 1e-5 of their size. Born modelling and migration
+              (`F.jacobian`) read the same rounded values, so that they are each other's transpose
+              to rounding.
+            - "sampled half": both.
+            - an object of your own, an `AbstractHistory`.
+
+        store_every: keep every k-th step of the history, k = `store_every`. Gradients are the same
+            to 1e-6 of their size, everywhere, for whatever cotangents traces have, because
+            wavefields are band-limited in time: what wavelets are too high in frequency for is
+            refused, with the largest k that they allow. Of a Ricker wavelet, k internal steps may
+            be a tenth of the period of its peak frequency; the wavelets must begin and end
+            smoothly. Runs go on for up to 14 k internal steps beyond the record. Of a step, up to
+            three values of a field are kept, which a gradient reads: with `Acoustic` the history
+            takes a k-th of the memory, with `Elastic` two k-ths, with `TTI` three; where that is
+            not less than everything, every step is kept. Sampled are the gradients of `F` and
+            `F.jvp`, and so `ox.hvp`, in the model; those in wavelets, positions and weights, Born
+            modelling and migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every
+            step.
 
     Raises:
         ValueError: a value out of its range, or two that contradict each other.
@@ -68,16 +82,13 @@ class Settings(eqx.Module):
     memory: int | float | None = eqx.field(
         static=True, default=None, converter=partial(_whole, "memory")
     )
-    store_every: int = eqx.field(static=True, default=1, converter=partial(_whole, "store_every"))
+    store_every: int | None = eqx.field(
+        static=True, default=None, converter=partial(_whole, "store_every")
+    )
     history: str | AbstractHistory = eqx.field(static=True, default="auto")
 
     def __check_init__(self) -> None:
         named(self.history, self.store_every)
-
-    @property
-    def way(self) -> AbstractHistory:
-        """The way to keep histories."""
-        return named(self.history, self.store_every)
 
     @property
     def worker_threads(self) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sympy
 from devito import TimeFunction
@@ -95,7 +94,7 @@ def couple(
             `system.coefficients`.
         adjoints: the adjoint of each field, as in `transpose(system)`.
         keep_products: whether to keep the products `Q_j` or the fields; by default, whichever are
-            fewer. Only products may be kept at every few steps only.
+            fewer.
 
     Raises:
         EquationError: the system cannot be transformed; see `checked`.
@@ -290,9 +289,7 @@ def _replace(expr: Expr, symbols: Mapping[Spatial, Spatial]) -> Expr:
     )
 
 
-def stored_symbol(
-    system: System, name: str, halves: list, halo: int = 0, time_dim: Any = None
-) -> Field:
+def stored_symbol(system: System, name: str, halves: list, halo: int = 0) -> Field:
     """A symbol for values that are stored over time.
 
     Args:
@@ -300,7 +297,6 @@ def stored_symbol(
         name: of the symbol.
         halves: the dimensions along which it lives at half points.
         halo: number of points around the grid, which its derivatives need.
-        time_dim: the steps at which it is stored; by default, all.
     """
     space_order = (system.symbols.space_order, halo, halo) if halo else 0
     return TimeFunction(
@@ -310,7 +306,6 @@ def stored_symbol(
         time_order=2,
         space_order=space_order,
         staggered=tuple(halves) if halves else None,
-        **({"time_dim": time_dim} if time_dim is not None else {}),
     )
 
 

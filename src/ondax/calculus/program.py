@@ -32,7 +32,7 @@ class Program:
     ) -> None:
         self.system = checked(system)
         self.extended, self.keep_products = extended, keep_products
-        self._couplings: dict[tuple[tuple[str, ...], bool], Coupling] = {}
+        self._couplings: dict[tuple[str, ...], Coupling] = {}
 
     @property
     def symbols(self) -> Symbols:
@@ -54,13 +54,11 @@ class Program:
         """How many points a step carries what it finds in one of them."""
         return reach(self.system)
 
-    def coupling(self, coefficients: tuple[str, ...], every_step: bool = True) -> Coupling:
+    def coupling(self, coefficients: tuple[str, ...]) -> Coupling:
         """What to keep of a run for the perturbations of the named coefficients, and how it is
-        read. Of a run that keeps some steps only these are products, whose values at a step do not
-        depend on others."""
-        key = (coefficients, every_step)
-        if key not in self._couplings:
+        read."""
+        if coefficients not in self._couplings:
             chosen = tuple(c for c in self.system.coefficients if c.name in coefficients)
-            products = self.keep_products if every_step else True
-            self._couplings[key] = couple(self.system, chosen, self.adjoints, products)
-        return self._couplings[key]
+            made = couple(self.system, chosen, self.adjoints, self.keep_products)
+            self._couplings[coefficients] = made
+        return self._couplings[coefficients]

@@ -90,17 +90,16 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
         shots_that_fit=fitting,
         seconds=moved * shots / (together * _bytes_per_second(found.fields)),
         boundary=problem.boundary,
-        history=settings.way,
+        history=problem.history,
         threads=threads,
     )
 
 
 def shots_that_fit(host: HostModel, exact: bool = False) -> int:
     """How many shots' histories fit into memory; `exact` for those of Jacobians."""
-    settings = host.problem.settings
-    if not settings.way.keeps:
+    if not host.problem.history.keeps:
         return 0
-    return int(settings.memory_budget // max(1, host.memory(exact).history))
+    return int(host.problem.settings.memory_budget // max(1, host.memory(exact).history))
 
 
 @cache

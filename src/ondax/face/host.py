@@ -21,7 +21,7 @@ from ..boundaries.base import Conditions
 from ..calculus.program import Program
 from ..histories.base import Recording
 from ..histories.buffers import OutOfMemory
-from ..histories.sampled import check_sampling
+from ..histories.sampled import check_sampling, holds
 from . import checks, schemes
 from .operands import Changes, Operands, Positions
 from .positions import from_pairs
@@ -205,8 +205,8 @@ class HostModel:
             return None
         key = (chosen, exact)
         if key not in self._recordings:  # one object for all calls: it is compared by many
-            way = self.problem.settings.way
-            made = Recording(chosen, way.exact() if exact else way)
+            way = self.problem.history
+            made = Recording(chosen, way.every_step() if exact else way)
             return self._recordings.setdefault(key, made)
         return self._recordings[key]
 
@@ -215,11 +215,16 @@ class HostModel:
         checked when it was accepted.
 
         Raises:
-            ValueError: wavelets given with this call have frequencies too high for that.
+            ValueError: wavelets given with this call have frequencies too high for the steps that
+                were asked for. If the steps were chosen, all are kept of such wavelets.
         """
         recording = self._recording(names, exact=False)
-        if recording is not None and operands.wavelet is not None:
-            check_sampling(recording.every, e.source, self.problem.dt)
+        if recording is None or operands.wavelet is None:
+            return recording
+        if self.problem.sampling_is_chosen:
+            fits = holds(recording.sampling, e.source)
+            return recording if fits else self._recording(names)
+        check_sampling(recording.sampling, e.source, self.problem.dt)
         return recording
 
     def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> HostFunction:

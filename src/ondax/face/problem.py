@@ -21,7 +21,9 @@ from ..boundaries.base import AbstractBoundary, Fit
 from ..boundaries.faces import Faces
 from ..equations.base import AbstractWaveEquation
 from ..grid import Grid
-from ..histories.sampled import check_sampling
+from ..histories.base import AbstractHistory
+from ..histories.named import SAMPLED, named
+from ..histories.sampled import check_sampling, chosen
 from ..scheme.symbols import AXIS_NAMES, Symbols
 from ..scheme.system import System
 from ..stability import layering, steps
@@ -163,6 +165,19 @@ class Problem:
         ]
         volume = 1.0 if self.survey.extended else float(np.prod(self.grid.spacing))
         return xp.concatenate(parts, axis=-2) / volume
+
+    @property
+    def sampling_is_chosen(self) -> bool:
+        """Are the steps that histories keep chosen here, not given?"""
+        return self.settings.history in SAMPLED and self.settings.store_every is None
+
+    @cached_property
+    def history(self) -> AbstractHistory:
+        """The way to keep histories."""
+        settings = self.settings
+        if self.sampling_is_chosen:
+            return named(settings.history, *chosen(self.source_samples))
+        return named(settings.history, settings.store_every)
 
     @cached_property
     def source_samples(self) -> np.ndarray:
@@ -403,5 +418,5 @@ def _examine(problem: Problem) -> None:
     coarse_sampling.at_the_ends(spectra.jump_of(survey.wavelet, least=0.5))
     if survey.source is not None or survey.receiver is not None:
         _ = problem.sources, problem.receivers  # refuses components that do not exist
-    if problem.settings.way.every > 1:
-        check_sampling(problem.settings.way.every, problem.source_samples, problem.dt)
+    if problem.history.every > 1 and not problem.sampling_is_chosen:
+        check_sampling(problem.history.sampling, problem.source_samples, problem.dt)

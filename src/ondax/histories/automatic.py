@@ -1,4 +1,4 @@
-"""Histories that are kept where they fit, and the ways by name."""
+"""Histories that are kept where they fit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import equinox as eqx
 from .base import AbstractHistory, Recorder, Rerun, Stretch
 from .buffers import Layout
 from .revolve import Revolve
+from .sampled import LOBES
 from .store import Kept
 from .whole import Whole
-
-NAMES = ("auto", "whole", "sampled", "revolve")
 
 
 @final
@@ -22,43 +21,22 @@ class Automatic(AbstractHistory):
 
     Attributes:
         every: every `every`-th step is kept.
+        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
     """
 
     keeps: ClassVar[bool] = True
     every: int = eqx.field(static=True, default=1)
+    lobes: int = eqx.field(static=True, default=LOBES[-1])
 
-    def exact(self) -> AbstractHistory:
-        """Every step."""
+    def every_step(self) -> AbstractHistory:
+        """See `AbstractHistory.every_step`."""
         return Automatic()
 
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
         """See `AbstractHistory.record`."""
-        return Whole(self.every).record(run, room)
+        return Whole(self.every, self.lobes).record(run, room)
 
     def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
         """See `AbstractHistory.replay`."""
-        way = Revolve(self.every) if kept is None else Whole(self.every)
+        way = (Revolve if kept is None else Whole)(self.every, self.lobes)
         yield from way.replay(kept, rerun, backward)
-
-
-def named(history: str | AbstractHistory, every: int) -> AbstractHistory:
-    """The way to keep histories that `Settings(history=..., store_every=...)` asks for.
-
-    Raises:
-        ValueError: there is no such way, or it does not go with `store_every`.
-    """
-    if isinstance(history, AbstractHistory):
-        if every != 1:
-            raise ValueError(f"store_every={every}: {history!r} says itself what it keeps")
-        return history
-    if history == "sampled" and every == 1:
-        raise ValueError('history="sampled" keeps every k-th step: give store_every=k')
-    if history == "whole" and every != 1:
-        raise ValueError(
-            f'history="whole" keeps every step: leave out store_every={every}, or take '
-            'history="sampled"'
-        )
-    ways = {"auto": Automatic, "whole": Whole, "sampled": Automatic, "revolve": Revolve}
-    if history not in ways:
-        raise ValueError(f"history={history!r}: choose one of {', '.join(map(repr, NAMES))}")
-    return ways[history](every)

@@ -20,10 +20,12 @@ import equinox as eqx
 import numpy as np
 
 from .buffers import POOL, Layout, layout_bytes
+from .sampled import LOBES, Sampling
 from .store import Kept
 
 SCRATCH = 8 << 20  # bytes of history that a run without room for all of it writes and forgets
 State = Mapping[str, np.ndarray]
+LayoutOf = Callable[[int, int], Layout]  # what arrays hold a stretch, from its first and last step
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,31 @@ class Stretch:
     arrays: Mapping[str, np.ndarray]
 
 
+class Packing(Protocol):
+    """Packs arrays into 16 bits a value.
+
+    Kept of each slot is what it differs by from the slot before, with 11 significant bits, of
+    differences down to 2^-30 of the largest nearby. The first slot is kept in two parts. Where
+    values are not finite, those nearby and those of the slots that follow come back as NaN.
+    """
+
+    def pack(self, values: np.ndarray, packed: np.ndarray) -> np.ndarray:
+        """Pack slots.
+
+        Args:
+            values: (slot, ...), float32 or float64.
+            packed: (slot + 1, ...), uint16; filled.
+
+        Returns:
+            The binary exponents of what was packed, which `unpack` needs.
+        """
+        ...
+
+    def unpack(self, packed: np.ndarray, exponents: np.ndarray, values: np.ndarray) -> None:
+        """The opposite of `pack`: fills `values`."""
+        ...
+
+
 @runtime_checkable
 class Recorder(Protocol):
     """A forward run that can be stopped, saved and taken up again.
@@ -50,6 +77,11 @@ class Recorder(Protocol):
     """
 
     steps: int
+
+    @property
+    def packing(self) -> Packing:
+        """Packs arrays of a history into half of their memory."""
+        ...
 
     @property
     def state_bytes(self) -> int:
@@ -87,12 +119,14 @@ class Rerun(NamedTuple):
         run: the run from its beginning, as a context.
         memory: bytes that histories may take.
         shots: that run side by side.
+        packing: packs arrays of a history into half of their memory.
     """
 
     steps: int
     run: Callable[[], AbstractContextManager[Recorder]]
     memory: int
     shots: int
+    packing: Packing
 
 
 class AbstractHistory(eqx.Module):
@@ -108,10 +142,24 @@ class AbstractHistory(eqx.Module):
     every: eqx.AbstractVar[int]
     keeps: eqx.AbstractClassVar[bool]
 
+    @property
+    def lobes(self) -> int:
+        """Half the length of the smoothing of residuals, in kept steps; see `sampled`."""
+        return LOBES[-1]
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which steps are kept."""
+        return Sampling(self.every, self.lobes)
+
     @abstractmethod
-    def exact(self) -> AbstractHistory:
-        """The same way of keeping, but every step, without loss. If it loses anything by nature,
-        this is another way."""
+    def every_step(self) -> AbstractHistory:
+        """The same way of keeping, but every step: for Born modelling and migration. They are each
+        other's transpose because both read the same history, whatever it has lost."""
+
+    def held(self, steps: int, layout: LayoutOf) -> Layout:
+        """What `record` asks room for, of a run of so many steps with these arrays."""
+        return layout(0, steps)
 
     @abstractmethod
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
@@ -170,6 +218,16 @@ class Recording:
         """Every `every`-th step is kept."""
         return self.history.every
 
+    @property
+    def sampling(self) -> Sampling:
+        """Which steps are kept."""
+        return self.history.sampling
+
+    @property
+    def beyond(self) -> int:
+        """How many steps beyond the record's end runs go on."""
+        return self.sampling.beyond
+
 
 @contextmanager
 def borrowed(run: Recorder, first: int, last: int) -> Iterator[Stretch]:
@@ -183,10 +241,19 @@ def borrowed(run: Recorder, first: int, last: int) -> Iterator[Stretch]:
             POOL.give(stored.use, arrays[stored.name])
 
 
-def step_bytes(run: Recorder, every: int) -> int:
+def step_bytes(layout: LayoutOf, every: int) -> int:
     """Memory that the history of one step takes."""
-    more, less = (layout_bytes(run.layout(0, n * every)) for n in (2, 1))
+    more, less = (layout_bytes(layout(0, n * every)) for n in (2, 1))
     return -(-(more - less) // every)
+
+
+def short_stretches(
+    steps: int, layout: LayoutOf, every: int, least: int = 1
+) -> list[tuple[int, int]]:
+    """All steps of a run in stretches whose history takes little memory, most of it in cache; of
+    at least so many steps that are kept."""
+    length = max(least, SCRATCH // step_bytes(layout, every) // every) * every
+    return [(n, min(n + length, steps)) for n in range(0, steps, length)]
 
 
 def unkept(run: Recorder, every: int) -> None:
@@ -196,8 +263,6 @@ def unkept(run: Recorder, every: int) -> None:
     depend on how much memory happened to be free, so it runs all the same, over a buffer that is
     used again and again.
     """
-    length = max(1, SCRATCH // step_bytes(run, every) // every) * every
-    for first in range(0, run.steps, length):
-        last = min(first + length, run.steps)
+    for first, last in short_stretches(run.steps, run.layout, every):
         with borrowed(run, first, last) as stretch:
             run.advance(first, last, stretch)

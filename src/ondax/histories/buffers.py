@@ -100,6 +100,7 @@ class Stored(NamedTuple):
         mirrored: the halo above the surface holds images, where others must find zeros.
         place: which of its points runs write. Rows are rounded up, and strips begin where rows are
             aligned, so that arrays of one shape have others in which zeros must stand.
+        slot: the number of its first slot, counted as those of the whole run are.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Stored(NamedTuple):
     halo: tuple[int, ...] = ()
     mirrored: bool = False
     place: tuple[Any, ...] = ()
+    slot: int = 0
 
     @property
     def nbytes(self) -> int:

@@ -19,6 +19,7 @@ from checkpoint_schedules import (
 
 from .base import AbstractHistory, Recorder, Rerun, State, Stretch, borrowed, step_bytes, unkept
 from .buffers import Layout
+from .sampled import LOBES
 from .store import Kept
 
 
@@ -78,13 +79,15 @@ class Revolve(AbstractHistory):
 
     Attributes:
         every: every `every`-th step of a stretch is kept.
+        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
     """
 
     keeps: ClassVar[bool] = False
     every: int = eqx.field(static=True, default=1)
+    lobes: int = eqx.field(static=True, default=LOBES[-1])
 
-    def exact(self) -> AbstractHistory:
-        """Every step."""
+    def every_step(self) -> AbstractHistory:
+        """See `AbstractHistory.every_step`."""
         return Revolve()
 
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
@@ -94,7 +97,7 @@ class Revolve(AbstractHistory):
     def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
         """See `AbstractHistory.replay`."""
         with rerun.run() as run:
-            size = step_bytes(run, self.every)
+            size = step_bytes(run.layout, self.every)
             chosen = plan(run.steps, size, run.state_bytes, rerun.memory, self.every, rerun.shots)
             if backward:
                 yield from reversed_in_time(run, chosen)

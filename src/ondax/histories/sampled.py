@@ -15,14 +15,18 @@ so runs that sample their histories go on for a few steps more.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-LOBES = 14
-"""Half the length of the smoothing, in kept steps: the runs go on for as many."""
+LOBES = (4, 5, 6, 7, 8, 10, 12, 14)
+"""Half the length of the smoothing, in kept steps: the runs go on for as many. A longer one leaves
+less between what it passes and what it stops."""
 SHAPE = 13.0
 """Of the smoothing's Kaiser window: beside a transition it passes, or stops, all but 2e-7."""
+MOST_BEYOND = 0.06
+"""Steps beyond the record's end, as a part of its steps, where the sampling is chosen: more would
+cost more time than is saved."""
 LARGEST_ERROR = 5e-7
 """Of a gradient, as estimated. The measured ones are up to twice as large, for residuals that are
 noise."""
@@ -36,59 +40,97 @@ rounding."""
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def steps_beyond(every: int) -> int:
-    """How many steps beyond the record's end a run goes on that keeps every `every`-th step."""
-    return LOBES * every if every > 1 else 0
+class Sampling(NamedTuple):
+    """Which steps are kept.
+
+    Attributes:
+        every: every `every`-th one.
+        lobes: half the length of the smoothing of residuals, in kept steps.
+    """
+
+    every: int = 1
+    lobes: int = LOBES[-1]
+
+    @property
+    def beyond(self) -> int:
+        """How many steps beyond the record's end runs go on."""
+        return self.lobes * self.every if self.every > 1 else 0
 
 
 @cache
-def smoothing(every: int) -> Floats:
-    """The weights of a low-pass filter that stops above half the rate of every `every`-th step;
-    symmetric, with `steps_beyond(every)` on either side of the middle. A Kaiser-windowed sinc."""
-    reach = steps_beyond(every)
-    weights = np.sinc(np.arange(-reach, reach + 1) / every) * np.kaiser(2 * reach + 1, SHAPE)
+def smoothing(sampling: Sampling) -> Floats:
+    """The weights of a low-pass filter that stops above half the rate of the steps that are kept;
+    symmetric, with `sampling.beyond` on either side of the middle. A Kaiser-windowed sinc."""
+    every, beyond = sampling.every, sampling.beyond
+    weights = np.sinc(np.arange(-beyond, beyond + 1) / every) * np.kaiser(2 * beyond + 1, SHAPE)
     return weights / weights.sum()
 
 
-def smoothed(samples: np.ndarray, every: int) -> np.ndarray:
-    """Samples to inject in a run whose history has every `every`-th step.
+def smoothed(samples: np.ndarray, sampling: Sampling) -> np.ndarray:
+    """Samples to inject in a run of whose history some steps are kept.
 
     Args:
         samples: (row, step).
-        every: every `every`-th step is kept.
+        sampling: which steps are kept.
 
     Returns:
-        (row, step), with `steps_beyond(every)` steps more.
+        (row, step), with `sampling.beyond` steps more.
     """
-    if every == 1:
-        return samples
-    weights = smoothing(every)
-    reach = steps_beyond(every)
-    length = samples.shape[1] + 2 * reach
+    weights, beyond = smoothing(sampling), sampling.beyond
+    length = samples.shape[1] + 2 * beyond
     size = 1 << (length - 1).bit_length()
     spectrum = np.fft.rfft(samples, size, axis=1) * np.fft.rfft(weights, size).astype(
         np.result_type(samples, 1j)
     )
-    return np.fft.irfft(spectrum, size, axis=1)[:, reach:length].astype(samples.dtype, copy=False)
+    return np.fft.irfft(spectrum, size, axis=1)[:, beyond:length].astype(samples.dtype, copy=False)
 
 
-def check_sampling(every: int, sources: np.ndarray, dt: float) -> None:
-    """Refuse to keep every `every`-th step of the wavefield of sources whose frequencies are too
-    high for it.
+def chosen(sources: np.ndarray) -> Sampling:
+    """The fewest steps that wavelets allow.
 
     Args:
-        every: every `every`-th step is kept.
+        sources: samples at the internal steps, (..., step).
+
+    Returns:
+        The largest `every` for which gradients are off by less than 1e-6, and runs go on for no
+        more than MOST_BEYOND of their length, with the shortest smoothing.
+    """
+    spectra = _spectra_of_what_is_kept(sources)
+    most, best = MOST_BEYOND * sources.shape[-1], Sampling()
+    for every in range(2, sources.shape[-1]):
+        tried = (Sampling(every, n) for n in LOBES if n * every <= most)
+        found = next((s for s in tried if _error(s, spectra) <= LARGEST_ERROR), None)
+        if found is None:
+            return best
+        best = found
+    return best
+
+
+def holds(sampling: Sampling, sources: np.ndarray) -> bool:
+    """Do wavelets allow to keep these steps only?"""
+    if sampling.every == 1:
+        return True
+    return _error(sampling, _spectra_of_what_is_kept(sources)) <= LARGEST_ERROR
+
+
+def check_sampling(sampling: Sampling, sources: np.ndarray, dt: float) -> None:
+    """Refuse to keep some steps only of the wavefield of sources whose frequencies are too high
+    for it.
+
+    Args:
+        sampling: which steps are kept.
         sources: samples at the internal steps, (..., step).
         dt: the internal step, s.
 
     Raises:
         ValueError: gradients would be off by more than 1e-6; names the largest `every` that holds.
     """
+    every = sampling.every
     if every == 1:
         return
     spectra = _spectra_of_what_is_kept(sources)
     for tried in range(2, every + 1):
-        error = _error(tried, spectra)
+        error = _error(sampling._replace(every=tried), spectra)
         if error > LARGEST_ERROR:
             remedy = (
                 f"Use at most store_every={tried - 1}, the largest that these wavelets allow"
@@ -99,8 +141,8 @@ def check_sampling(every: int, sources: np.ndarray, dt: float) -> None:
             raise ValueError(
                 f"store_every={every}: the wavelets have frequencies too high to keep only one "
                 f"step in {every}, {every * dt:.3g} "
-                f"s apart; gradients would be off by {_error(every, spectra):.1g} of their size. "
-                f"{remedy}"
+                f"s apart; gradients would be off by {_error(sampling, spectra):.1g} of their "
+                f"size. {remedy}"
             )
 
 
@@ -118,13 +160,13 @@ def _spectra_of_what_is_kept(sources: np.ndarray) -> Floats:
     return spectra * np.sin(np.linspace(0.0, np.pi / 2.0, spectra.shape[1])) ** 2
 
 
-def _error(every: int, spectra: Floats) -> float:
-    """The part of what is kept that every `every`-th step misrepresents, of the worst wavelet: the
-    norm of what the smoothing would take from it, relative to its own."""
+def _error(sampling: Sampling, spectra: Floats) -> float:
+    """The part of what is kept that a sampling misrepresents, of the worst wavelet: the norm of
+    what the smoothing would take from it, relative to its own."""
     size = 2 * (spectra.shape[1] - 1)
-    if 2 * steps_beyond(every) >= size:  # the smoothing is longer than a few records
+    if 2 * sampling.beyond >= size:  # the smoothing is longer than a few records
         return 1.0
-    stopped = 1.0 - np.abs(np.fft.rfft(smoothing(every), size))
+    stopped = 1.0 - np.abs(np.fft.rfft(smoothing(sampling), size))
     norms = np.linalg.norm(spectra, axis=1)
     return float(
         np.max(

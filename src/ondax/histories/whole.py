@@ -9,6 +9,7 @@ import equinox as eqx
 
 from .base import AbstractHistory, Recorder, Rerun, Stretch, unkept
 from .buffers import Layout
+from .sampled import LOBES
 from .store import Kept
 
 
@@ -18,13 +19,15 @@ class Whole(AbstractHistory):
 
     Attributes:
         every: every `every`-th step is kept.
+        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
     """
 
     keeps: ClassVar[bool] = True
     every: int = eqx.field(static=True, default=1)
+    lobes: int = eqx.field(static=True, default=LOBES[-1])
 
-    def exact(self) -> AbstractHistory:
-        """Every step."""
+    def every_step(self) -> AbstractHistory:
+        """See `AbstractHistory.every_step`."""
         return Whole()
 
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:

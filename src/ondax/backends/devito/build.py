@@ -10,30 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from devito import Function, Operator
 from devito.finite_differences import finite_difference
 from devito.types import Timer
 
-from ..._devito_settings import DEVITO_LOCK, our_devito
+from ..._devito_settings import our_devito
 from ...scheme.system import text
-from . import kernel_cache
-from .compiler import CompilerError, Toolchain, processor, toolchain
+from .compiled import compiled
+from .compiler import Toolchain, processor, toolchain
 from .fusion import FusedTooFar, check_loops, in_order
-from .kernel import Argument, Kernel, Signature
-from .kernel_cache import Damaged, KernelCacheWarning, Unusable
-from .library import load
+from .kernel import Argument, Kernel, Signature, callable_from_values
 
-FORMAT = "7"  # of the files in the cache: raise it when they change
+FORMAT = "8"  # of the files in the cache: raise it when they change
 EMITTERS = (
     "build",
     "extended",
@@ -45,10 +40,6 @@ EMITTERS = (
     "scratch",
 )
 WEIGHT_DIGITS = 20
-
-_failed: dict[str, tuple[float, CompilerError]] = {}
-"""By key, when a kernel could not be made, and why: shots that have waited for it need not try
-again."""
 
 
 def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
@@ -63,25 +54,16 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
         CompilerError: there is no C compiler, or it failed.
     """
     tools = toolchain()
+    made: list[Signature] = []
+
+    def generate() -> tuple[str, dict[str, Any]]:
+        code, signature = _generate(equations, dtype, parallel)
+        made.append(signature)
+        return code, asdict(signature)
+
     key = key_of(equations, dtype, parallel, tools)
-    came = time.monotonic()
-    folder = kernel_cache.readable()
-    kernel = _found(folder, key, warn=False)
-    if kernel is not None:
-        return kernel
-    with DEVITO_LOCK:
-        folder = kernel_cache.writable(folder)
-        kernel = _found(folder, key, warn=True)
-        if kernel is not None:
-            return kernel
-        when, error = _failed.get(key, (0.0, None))
-        if error is not None and when > came:
-            raise error
-        try:
-            return _made(folder, key, equations, dtype, parallel, tools)
-        except CompilerError as error:
-            _failed[key] = time.monotonic(), error
-            raise
+    library, described = compiled(key, generate, tools, parallel)
+    return Kernel(library, made[0] if made else _signature(described))
 
 
 def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> str:
@@ -97,55 +79,6 @@ def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchai
     ]
     parts += [tools.identity, processor(), *(_identity(e) for e in equations)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _found(folder: Path, key: str, warn: bool) -> Kernel | None:
-    """A kernel in a folder, if it is there and whole."""
-    try:
-        described = kernel_cache.read(folder, key)
-        if described is None:
-            return None
-        try:
-            return Kernel(load(folder / key / "kernel.so"), _signature(described))
-        except OSError as error:
-            raise Damaged(f"it cannot be loaded ({error})") from error
-    except Damaged as damage:
-        if warn:
-            warnings.warn(
-                f"the compiled kernel {folder / key} is damaged and is built again: {damage}",
-                KernelCacheWarning,
-                stacklevel=2,
-            )
-        return None
-
-
-def _made(
-    folder: Path, key: str, equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain
-) -> Kernel:
-    """A kernel, compiled and kept in a folder; in a temporary one where that has no room."""
-    code, signature = _generate(equations, dtype, parallel)
-    functions: list[Any] = []
-
-    def make(work: Path) -> Mapping[str, Any]:
-        (work / "kernel.c").write_text(code)
-        tools.compile(work, parallel)
-        try:
-            functions.append(load(work / "kernel.so"))  # before anybody else sees it
-        except OSError as error:
-            if not work.exists():
-                raise
-            raise CompilerError(
-                f"{tools.command[0]} made a kernel that cannot be loaded: {error}"
-            ) from error
-        return asdict(signature)
-
-    try:
-        with kernel_cache.room_for(folder):
-            kernel_cache.sweep(folder)
-            kernel_cache.write(folder, key, make)
-    except Unusable as why:
-        kernel_cache.write(kernel_cache.temporary(str(why)), key, make)
-    return Kernel(functions[-1], signature)
 
 
 def _signature(described: Mapping[str, Any]) -> Signature:
@@ -222,7 +155,8 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
         # balances (measured: two threads 0.6 times as fast as one on 281 x 281 points, against 1.4
         # times with equal shares).
         code = code.replace("schedule(dynamic,1)", "schedule(static)")
-    return code, Signature(tuple(arguments), dtype)
+    signature = Signature(tuple(arguments), dtype)
+    return code + callable_from_values(signature), signature
 
 
 def _lowered(equations: list[Any], options: dict[str, Any]) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .library import FLOAT_STATE
+from .library import ENTRY, FLOAT_STATE
 from .mirror import ghost_rows
 
 BLOCK = 8  # edge of the cache blocks of 3-D loops; others up to 32 are within 3 %
@@ -81,15 +81,16 @@ class Kernel:
     """A compiled kernel: `kernel(arrays, scalars)`.
 
     Args:
-        function: the C function.
-        signature: its arguments.
+        library: the shared object.
+        signature: the arguments of its function.
     """
 
-    def __init__(self, function: Any, signature: Signature) -> None:
+    def __init__(self, library: Any, signature: Signature) -> None:
         self.signature = signature
         self.dtype = np.dtype(signature.dtype)
-        self._function = function
-        self._function.restype = ctypes.c_int
+        self._library = library
+        self.function = getattr(library, ENTRY)
+        self.function.restype = ctypes.c_int
         self._real = ctypes.c_float if self.dtype == np.float32 else ctypes.c_double
 
     def missing(self, arrays: Mapping[str, np.ndarray], prefix: str) -> list[str]:
@@ -106,7 +107,17 @@ class Kernel:
         scalars: Mapping[str, float],
         offsets: Mapping[str, int] | None = None,
     ) -> None:
-        """Run the time loop.
+        """Run the time loop; see `prepared` for the arguments."""
+        call = self.prepared(arrays, scalars, offsets)
+        run(lambda: self.function(call.values))
+
+    def prepared(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        scalars: Mapping[str, float],
+        offsets: Mapping[str, int] | None = None,
+    ) -> Prepared:
+        """The arguments of a call.
 
         Args:
             arrays: every array of the signature, C-contiguous, as allocated (halos
@@ -120,35 +131,19 @@ class Kernel:
                 memory.
             KeyError: an argument is missing.
         """
-        keep_alive = []
-        values: list[Any] = []
+        places: dict[str, Any] = {}
         for argument in self.signature.arguments:
+            name = argument.name
             if argument.kind == "array":
-                described = self._describe(
-                    argument.name, arrays[argument.name], (offsets or {}).get(argument.name, 0)
-                )
-                keep_alive.append(described)
-                values.append(ctypes.byref(described))
+                places[name] = self._describe(name, arrays[name], (offsets or {}).get(name, 0))
             elif argument.kind == "timers":
-                timers = (ctypes.c_double * MAX_SECTIONS)()
-                keep_alive.append(timers)
-                values.append(timers)
+                places[name] = (ctypes.c_double * MAX_SECTIONS)()
             else:
-                value = (
-                    scalars[argument.name]
-                    if argument.name in scalars
-                    else _implied(argument.name, scalars)
-                )
-                values.append(
+                value = scalars[name] if name in scalars else _implied(name, scalars)
+                places[name] = (
                     ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value)
                 )
-        state = FLOAT_STATE.save()
-        try:
-            code = self._function(*values)
-        finally:
-            FLOAT_STATE.restore(state)
-        if code != 0:
-            raise RuntimeError(f"a kernel failed with code {code}")
+        return Prepared(places)
 
     def _describe(self, name: str, array: np.ndarray, offset: int) -> Array:
         wanted = np.dtype(np.int32) if "_first_" in name else self.dtype
@@ -161,3 +156,59 @@ class Kernel:
         if (address % wanted.itemsize or offset % wanted.itemsize) and array.size:
             raise TypeError(f"kernel argument {name} is not aligned to its values")
         return Array(data=address + offset, size=_sizes(array.shape), nbytes=array.nbytes)
+
+
+class Prepared:
+    """The arguments of a call, which can be made again and again with some of them changed.
+
+    Args:
+        places: where each argument stands, by name, in the order of the signature.
+
+    Attributes:
+        values: the addresses of the arguments, as the C function takes them. They hold as long as
+            this object lives.
+    """
+
+    def __init__(self, places: Mapping[str, Any]) -> None:
+        self._places = places
+        self.values = (ctypes.c_void_p * len(places))(*map(ctypes.addressof, places.values()))
+
+    def has(self, name: str) -> bool:
+        """Is there such an argument?"""
+        return name in self._places
+
+    def address(self, name: str) -> int:
+        """Where an argument stands. A description of an array begins with the address of its
+        data."""
+        return ctypes.addressof(self._places[name])
+
+    def data(self, name: str) -> int:
+        """The address of an array's data."""
+        return self._places[name].data
+
+
+def run(call: Callable[[], int]) -> None:
+    """Call C code of ours, which may change the caller's floating-point state.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    state = FLOAT_STATE.save()
+    try:
+        code = call()
+    finally:
+        FLOAT_STATE.restore(state)
+    if code != 0:
+        raise RuntimeError(f"a kernel failed with code {code}")
+
+
+def callable_from_values(signature: Signature) -> str:
+    """C source of a function of one argument, the addresses of all arguments of `kernel`. Whatever
+    the kernel, it is called alike, so that other C code can call it."""
+    reals = {"float32": "float", "float64": "double"}
+    types = {"int": "int", "real": reals[signature.dtype]}
+    values = [
+        f"*({types[argument.kind]} *) values[{i}]" if argument.kind in types else f"values[{i}]"
+        for i, argument in enumerate(signature.arguments)
+    ]
+    return f"\n\nint {ENTRY}(void ** values)\n{{\n  return kernel({', '.join(values)});\n}}\n"

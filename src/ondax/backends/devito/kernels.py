@@ -8,12 +8,13 @@ from functools import cache
 from typing import Any
 
 from ... import _forks
-from ...calculus.coupling import Coupling
+from ...calculus.coupling import Coupling, Quantity
 from ...calculus.program import Program
 from ...histories.base import Recording
 from .build import build
 from .kernel import Kernel
 from .lower import Lowering
+from .slots import Slots, slots_of, window
 
 
 class Kernels:
@@ -32,17 +33,30 @@ class Kernels:
     def coupling(self, recording: Recording) -> Coupling:
         """What a step keeps, and how that is read."""
         with self._lock:
-            return self.lowering.coupling(recording.coefficients, recording.every)
+            return self.program.coupling(recording.coefficients)
 
-    def forward(self, recording: Recording | None, sparse: bool, parallel: bool) -> Kernel:
-        """The forward kernel; `sparse` for runs that keep a history sampled in time, now or
-        later."""
+    def slots(self, recording: Recording) -> list[tuple[Quantity, Slots]]:
+        """What a history holds, and where."""
+        coupling = self.coupling(recording)
+        return [(q, slots_of(q, coupling, recording.every)) for q in coupling.quantities]
+
+    def worth_sampling(self, recording: Recording | None) -> Recording | None:
+        """The recording, or that of every step where a sampled one would hold as much: the gradient
+        of a step may read up to three values of a field in a row."""
+        if recording is None or recording.every == 1:
+            return recording
+        low, high = window(self.coupling(recording))
+        if high - low + 1 < recording.every:
+            return recording
+        return Recording(recording.coefficients, recording.history.every_step())
+
+    def forward(self, recording: Recording | None, parallel: bool) -> Kernel:
+        """The forward kernel, which keeps a history or, without a recording, none."""
 
         def equations() -> list[Any]:
-            kept = None if recording is None else self.coupling(recording)
-            return self.lowering.forward(kept, sparse)
+            return self.lowering.forward(None if recording is None else self.coupling(recording))
 
-        return self._kernel(("forward", recording, sparse), equations, parallel)
+        return self._kernel(("forward", _names(recording)), equations, parallel)
 
     def born(self, recording: Recording, parallel: bool) -> Kernel:
         """The kernel of Born modelling."""
@@ -50,7 +64,7 @@ class Kernels:
         def equations() -> list[Any]:
             return self.lowering.born(self.coupling(recording))
 
-        return self._kernel(("born", recording), equations, parallel)
+        return self._kernel(("born", _names(recording)), equations, parallel)
 
     def adjoint(
         self, recording: Recording | None, inputs: bool, weights: bool, parallel: bool
@@ -58,12 +72,10 @@ class Kernels:
         """The kernel of the adjoint; see `Lowering.adjoint`."""
 
         def equations() -> list[Any]:
-            if recording is None:
-                return self.lowering.adjoint(None, True, inputs, weights)
-            kept = self.coupling(recording)
-            return self.lowering.adjoint(kept, recording.every == 1, inputs, weights)
+            kept = None if recording is None else self.coupling(recording)
+            return self.lowering.adjoint(kept, inputs, weights)
 
-        return self._kernel(("adjoint", recording, inputs, weights), equations, parallel)
+        return self._kernel(("adjoint", _names(recording), inputs, weights), equations, parallel)
 
     def _kernel(
         self, key: tuple[Any, ...], equations: Callable[[], list[Any]], parallel: bool
@@ -78,6 +90,11 @@ class Kernels:
                         kernel = build(equations(), self.program.symbols.dtype.name, parallel)
                     self._kernels[key] = kernel
         return kernel
+
+
+def _names(recording: Recording | None) -> tuple[str, ...] | None:
+    """What of a recording a kernel depends on: the coefficients."""
+    return None if recording is None else recording.coefficients
 
 
 class _FewCollections:

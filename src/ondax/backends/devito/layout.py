@@ -121,33 +121,20 @@ def history_layout(
     gradients read."""
     layout = []
     symbols = kernels.program.symbols
-    for quantity in kernels.coupling(recording).quantities:
+    for quantity, slots in kernels.slots(recording):
         name = quantity.symbol.name
-        slots = _slots(quantity.at_next, recording.every, first, last)
         stored = box(quantity.symbol, symbols, domain)
-        shape = (slots, *allocated(quantity.symbol, stored.shape, domain.dtype))
+        shape = (
+            slots.count(first, last),
+            *allocated(quantity.symbol, stored.shape, domain.dtype),
+        )
         halo = space_halo(quantity.symbol)
         region = sorted(symbols.traits_of(quantity.symbol).region)
         strips = tuple((end, domain.strips[end]) for end in region)
         place = (stored.starts, stored.shape, strips)
-        layout.append(Stored(name, shape, domain.dtype, halo, symbols.ghosts, place))
+        number = slots.number(first)
+        layout.append(Stored(name, shape, domain.dtype, halo, symbols.ghosts, place, number))
     return tuple(layout)
-
-
-def _slots(at_next: bool, every: int, first: int, last: int) -> int:
-    """Number of slots that hold the steps `first <= n < last` of a quantity.
-
-    Args:
-        at_next: it is a field, whose time index is one more than the step's (see `Quantity`).
-        every: every `every`-th step is kept. Fields are kept at every step only.
-        first: first step; a multiple of `every`.
-        last: one past the last step.
-    """
-    if at_next:
-        return last - first + 3  # from the field at first - 1 to one zero slot after the last
-    if every > 1:
-        return (last - 1) // every - (first // every) + 1
-    return last - first + 1  # one zero slot after the last
 
 
 def history_offsets(
@@ -157,13 +144,10 @@ def history_offsets(
     arrays: Mapping[str, np.ndarray],
     first: int,
 ) -> dict[str, int]:
-    """Bytes from each history array's first slot back to the (imaginary) slot of time index 0."""
+    """Bytes from each history array's first slot back to where slot number 0 would be."""
     offsets = {}
-    for quantity in kernels.coupling(recording).quantities:
-        first_slot = first - 1 if quantity.at_next else first // recording.every
+    for quantity, slots in kernels.slots(recording):
         array = arrays[quantity.symbol.name]
-        offsets[quantity.symbol.name] = -first_slot * array[0].nbytes
-        offsets[quantity.symbol.name] += shift(
-            quantity.symbol, kernels.program.symbols, domain, array
-        )
+        back = shift(quantity.symbol, kernels.program.symbols, domain, array)
+        offsets[quantity.symbol.name] = back - slots.number(first) * array[0].nbytes
     return offsets

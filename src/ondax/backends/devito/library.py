@@ -15,6 +15,9 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+ENTRY = "kernel_of_values"  # what every shared object of ours has
+
+
 class FloatState:
     """Saves the calling thread's floating-point environment and restores it.
 
@@ -38,20 +41,22 @@ FLOAT_STATE = FloatState()
 
 
 def load(path: Path) -> Any:
-    """The C function `kernel` of a shared object.
+    """A shared object of ours.
 
     Raises:
-        OSError: it cannot be loaded, or has no such function; the message says why.
+        OSError: it cannot be loaded, or has no function ENTRY; the message says why.
     """
     if is_cut(path.read_bytes()[:64], path.stat().st_size):
         raise OSError(f"{path.name} is shorter than its own header says")
     state = FLOAT_STATE.save()
     try:
-        return ctypes.CDLL(str(path)).kernel
+        library = ctypes.CDLL(str(path))
+        getattr(library, ENTRY)
     except AttributeError as error:
-        raise OSError(f"{path.name} has no function `kernel`") from error
+        raise OSError(f"{path.name} has no function `{ENTRY}`") from error
     finally:
         FLOAT_STATE.restore(state)
+    return library
 
 
 def is_cut(header: bytes, size: int) -> bool:

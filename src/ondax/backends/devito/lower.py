@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import sympy
-from devito import ConditionalDimension, Eq, TimeFunction
+from devito import Eq, TimeFunction
 from devito.finite_differences import Derivative
 from devito.types import Buffer, Symbol
 
@@ -22,7 +22,6 @@ from ...calculus.coupling import (
     Coupling,
     Quantity,
     injected_amount,
-    stored_symbol,
 )
 from ...calculus.images import Above, continued, image_of
 from ...calculus.increments import Change, change
@@ -63,7 +62,6 @@ class Lowering:
         self._everywhere: dict[str, Spatial] = {}
         memories = [u.field for u in self.system.updates if u.keep != 0]
         self.compact = all(self.symbols.traits_of(m).region for m in memories)
-        self._couplings: dict[tuple, Coupling] = {}
         self._compact: dict[str, Spatial] = {}
         self.scratch = Scratch(self.symbols)
 
@@ -72,20 +70,17 @@ class Lowering:
         """The adjoint scheme."""
         return self.program.transposed
 
-    def in_place(self, sparse: bool = False) -> set[Field]:
-        """Fields of second order kept at two times only, and of first order kept at one. A history
-        sampled in time is formed from more."""
-        return set() if sparse else self._in_place
-
     @cached_property
-    def _in_place(self) -> set[Field]:
+    def in_place(self) -> set[Field]:
+        """Fields of second order kept at two times only, and of first order kept at one."""
         if not self.compact:
             return set()
         kept = self.program.coupling(self._all_coefficients).quantities
         return in_place(self.system) | overwritten(self.system, [q.expr for q in kept])
 
     @cached_property
-    def _transposed_in_place(self) -> set[Field]:
+    def transposed_in_place(self) -> set[Field]:
+        """Those of the adjoint."""
         if not self.compact:
             return set()
         terms = self.program.coupling(self._all_coefficients).gradients.values()
@@ -111,35 +106,22 @@ class Lowering:
             self._compact[name] = made
         return self._compact[name]
 
-    def levels(self, field: Field, sparse: bool = False) -> int:
+    def levels(self, field: Field) -> int:
         """Times at which a field of the system (or of its transpose) is kept while running."""
-        compact = (
-            self._transposed_in_place if field in self.transposed.fields else self.in_place(sparse)
-        )
+        of_adjoint = field in self.transposed.fields
+        compact = self.transposed_in_place if of_adjoint else self.in_place
         return field.time_order if field in compact else field.time_order + 1
 
-    def coupling(self, coefficients: tuple[str, ...], every: int = 1) -> Coupling:
-        """What kernels keep of a run for the perturbations of the named coefficients, at every
-        `every`-th step."""
-        if every == 1:
-            return self.program.coupling(coefficients)
-        key = (coefficients, every)
-        if key not in self._couplings:
-            coupling = self.program.coupling(coefficients, every_step=False)
-            self._couplings[key] = _sparse_in_time(self.system, coupling, every)
-        return self._couplings[key]
-
-    def forward(self, kept: Coupling | None = None, sparse: bool = False) -> list[Equation]:
+    def forward(self, kept: Coupling | None = None) -> list[Equation]:
         """One step of the scheme; sources enter, receivers read, and the wanted quantities are
         kept.
 
         Args:
             kept: what to keep; None for nothing.
-            sparse: part of a run whose history is sampled in time.
         """
         equations: list[Equation] = []
         inputs = [(port, self._entry(port)) for port in self.system.inputs]
-        compact = self.in_place(sparse)
+        compact = self.in_place
         computed: set[str] = set()
         waiting = _Waiting()
         for update in self.system.updates:
@@ -217,9 +199,21 @@ class Lowering:
         stored = [_rewritten(e, fields, every_step, backward) for e in equations]
         for equation in stored:
             check_places(equation)
-        ordered = in_few_loops(stored, self.symbols)
+        ordered = [self._time_first(e) for e in in_few_loops(stored, self.symbols)]
         steps = any(isinstance(f, TimeFunction) for f in fields.values())
         return ordered if steps or not backward else [*ordered, self._backward()]
+
+    def _time_first(self, equation: Equation) -> Equation:
+        """The same equation. If what it writes does not name a time, nothing in it may say that the
+        loop over time goes around those over points: then this says so."""
+        if not equation.implicit_dims:
+            return equation
+        part = equation.subdomain
+        if not set(self.symbols.dimensions) <= set(equation.lhs.free_symbols):
+            return equation  # points, or rows above a surface
+        own = self.symbols.dimensions if part is None else part.dimensions
+        dims = (self.symbols.grid.stepping_dim, *own)
+        return equation.func(equation.lhs, equation.rhs, subdomain=part, implicit_dims=dims)
 
     def _backward(self) -> Equation:
         """What says that the loop over time runs backward, where no field of two times does."""
@@ -265,7 +259,7 @@ class Lowering:
             waiting.add(tangent, [*self._fed(inputs, tangent, []), *self._mirrored(tangent.field)])
         equations += waiting.all()
         equations += self._read(port.between(tangents) for port in self.system.outputs)
-        compact = self.in_place()
+        compact = self.in_place
         return self._finished(
             equations, {t: self._stored(t, f in compact) for f, t in tangents.items()}
         )
@@ -273,17 +267,16 @@ class Lowering:
     def adjoint(
         self,
         kept: Coupling | None = None,
-        lagged: bool = True,
         inputs: bool = True,
         weights: bool = False,
     ) -> list[Equation]:
         """One step of the transpose, backward in time.
 
+        Gradients are lagged: accumulated is that of the step done before this one, from adjoint
+        fields that the stencils read anyway. It costs one more step at the end.
+
         Args:
             kept: the coefficients to differentiate, and their history; None for none.
-            lagged: accumulate the gradient of the step done before this one, from adjoint fields
-                that the stencils read anyway; costs one more step at the end. Otherwise this
-                step's, in a pass of its own.
             inputs: also read the adjoint field where sources enter.
             weights: also accumulate the gradient of the weights of extended sources.
         """
@@ -293,11 +286,8 @@ class Lowering:
         computed: set[str] = set()
         # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it
         # with them.
-        lagged = lagged and kept is not None
-        equations = (
-            self._accumulated(kept, computed, lagged=True) if kept is not None and lagged else []
-        )
-        if weights and lagged:
+        equations = [] if kept is None else self._accumulated(kept, computed)
+        if weights and kept is not None:
             equations += self._correlated(later=True)
         waiting = _Waiting()
         for update in self.transposed.updates:
@@ -305,9 +295,7 @@ class Lowering:
             equations += self._updated(update, computed)
             waiting.add(update, [*self._fed(residuals, update, []), *self._mirrored(update.field)])
         equations += waiting.all()
-        if kept is not None and not lagged:
-            equations += self._accumulated(kept, computed, lagged=False)
-        if weights and not lagged:
+        if weights and kept is None:
             equations += self._correlated(later=False)
         if inputs:
             for port in self.transposed.outputs:
@@ -316,19 +304,16 @@ class Lowering:
                     entry.read(field.forward, factor, self._continued(port, field))
                     for field, factor in port.terms
                 ]
-        fields = {
-            f: self._stored(f, f in self._transposed_in_place) for f in self.transposed.fields
-        }
+        compact = self.transposed_in_place
+        fields = {f: self._stored(f, f in compact) for f in self.transposed.fields}
         return self._finished(equations, fields, backward=True)
 
-    def _accumulated(self, kept: Coupling, computed: set[str], lagged: bool) -> list[Equation]:
-        """Add a step's contribution to each gradient."""
+    def _accumulated(self, kept: Coupling, computed: set[str]) -> list[Equation]:
+        """Add the contribution of the step done before to each gradient."""
         equations: list[Equation] = []
         for coefficient, term in kept.gradients.items():
             gradient = self.symbols.like(coefficient, GRADIENT)
-            for region, part in by_region(
-                _one_step_later(term) if lagged else term, self.symbols
-            ).items():
+            for region, part in by_region(_one_step_later(term), self.symbols).items():
                 first, part = self.scratch.lifted(part, computed)
                 equations += [
                     *first,
@@ -607,26 +592,3 @@ def _one_step_later(term: Expr) -> Expr:
         return at_offset(function, time_offset(access) - 1)
 
     return map_accesses(term, shift)
-
-
-def _sparse_in_time(system: System, coupling: Coupling, every: int) -> Coupling:
-    """The same coupling with its history kept at every `every`-th step, each standing for `every`
-    steps."""
-    time = system.symbols.grid.time_dim
-    sparse = ConditionalDimension(name="kept_step", parent=time, factor=every)
-    symbols: dict[Spatial, Field] = {}
-    for quantity in coupling.quantities:
-        staggered = [d for d, half in location(quantity.symbol).items() if half]
-        symbols[quantity.symbol] = stored_symbol(
-            system, quantity.symbol.name, staggered, time_dim=sparse
-        )
-
-    def replaced(expr: Expr) -> Expr:
-        return map_accesses(expr, lambda a: symbols.get(a.function, a))
-
-    return Coupling(
-        tuple(type(q)(symbols[q.symbol], q.expr, q.field, q.at_next) for q in coupling.quantities),
-        coupling.tangents,
-        {f: replaced(e) for f, e in coupling.born.items()},
-        {c: every * replaced(e) for c, e in coupling.gradients.items()},
-    )

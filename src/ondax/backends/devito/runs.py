@@ -11,7 +11,7 @@ import numpy as np
 from ...calculus.coupling import GRADIENT
 from ...histories.base import Recording, Stretch
 from ...histories.buffers import POOL, Layout
-from ...histories.sampled import smoothed, steps_beyond
+from ...histories.sampled import smoothed
 from .extended import SUMS
 from .kernels import Kernels
 from .layout import (
@@ -23,6 +23,7 @@ from .layout import (
     reflect,
     space_halo,
 )
+from .native import Halves, Turns
 from .shot import Shot
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
@@ -45,22 +46,25 @@ class ForwardRun:
         self, kernels: Kernels, shot: Shot, source: np.ndarray, recording: Recording | None
     ) -> None:
         self.kernels, self.recording, self.shot = kernels, recording, shot
-        every = recording.every if recording else 1
-        self.sparse = every > 1
         self.fields = kernels.program.system.fields
-        beyond = steps_beyond(every)
+        beyond = recording.beyond if recording else 0
         self.steps = shot.clock.steps + beyond
         inputs, self._outputs = (
             shot.terminals(g, tail=beyond) for g in (shot.source, shot.receiver)
         )
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
-        shot.start(self.fields, sparse=self.sparse)
+        shot.start(self.fields)
 
     @property
     def recorded(self) -> np.ndarray:
         """What receivers have read, (step, column): see `Terminals.columns`."""
         return self._outputs.columns()
+
+    @property
+    def packing(self) -> Halves:
+        """See `Recorder.packing`."""
+        return Halves()
 
     @property
     def state_bytes(self) -> int:
@@ -79,15 +83,33 @@ class ForwardRun:
     def advance(self, first: int, last: int, into: Stretch | None) -> None:
         """Run steps `first <= n < last` from the present state, keeping their history if there is
         a stretch for it."""
-        recording = self.recording if into else None
-        kernel = self.kernels.forward(recording, self.sparse, self.shot.parallel)
-        arrays, offsets, every = self.samples, {}, 1
-        if recording is not None and into is not None:
-            arrays, every = {**arrays, **into.arrays}, recording.every
-            offsets = history_offsets(
-                self.kernels, recording, self.shot.domain, into.arrays, into.first
-            )
-        self.shot.run(kernel, first, last, arrays, offsets, every)
+        shot, recording = self.shot, self.recording
+        plain = partial(self.kernels.forward, None, shot.parallel)
+        if recording is None or into is None:
+            shot.run(plain(), first, last, self.samples)
+            return
+        keeping = self.kernels.forward(recording, shot.parallel)
+        held = into.arrays
+        offsets = history_offsets(self.kernels, recording, shot.domain, held, into.first)
+        slots = self.kernels.slots(recording)
+        if recording.every == 1 or not slots:
+            shot.run(keeping, first, last, {**self.samples, **held}, offsets)
+            return
+        # All of a history is kept alike. What is known after a step n is that step's product, or
+        # the field at time n + 1.
+        quantity, kept = slots[0]
+        late = int(quantity.at_next)
+        turns = Turns(
+            first=first,
+            last=last,
+            backward=False,
+            every=kept.every,
+            reach=(kept.low - late, kept.high - late),
+            low=kept.low,
+            width=kept.width,
+            groups=kept.groups(last),
+        )
+        shot.run_in_turns(keeping, plain(), turns, self.samples, held, offsets)
 
     def layout(self, first: int, last: int) -> Layout:
         """What arrays hold a stretch."""
@@ -98,9 +120,9 @@ class ForwardRun:
         """A stretch in these arrays: with the fields that are known before its first step, and
         zeros after its last."""
         assert self.recording is not None
-        for quantity in self.kernels.coupling(self.recording).quantities:
+        for quantity, slots in self.kernels.slots(self.recording):
             kept = arrays[quantity.symbol.name]
-            if self.recording.every == 1:
+            if slots.every == 1:
                 kept[-1] = 0
             if not quantity.at_next:
                 continue
@@ -108,7 +130,10 @@ class ForwardRun:
             levels = field.shape[0]
             stored = box(quantity.field, self.shot.symbols, self.shot.domain).shape
             target, source = interior(quantity.symbol, stored), interior(quantity.field, stored)
-            for slot, step in enumerate((first - 1, first)):
+            for step in (first - 1, first):
+                slot = step - first - slots.low
+                if slot < 0:
+                    continue
                 kept[slot] = 0
                 if quantity.field.time_order == 2 or step == first:
                     kept[(slot, *target)] = field[(step % levels, *source)]
@@ -145,7 +170,7 @@ class AdjointRun:
         self.shot, self.recording = shot, recording
         self.kernels = kernels
         self.every = recording.every if recording else 1
-        beyond = steps_beyond(self.every)
+        beyond = recording.beyond if recording else 0
         self.steps = shot.clock.steps + beyond
         self.kernel = kernels.adjoint(recording, at_source, weights, shot.parallel)
         self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
@@ -171,7 +196,10 @@ class AdjointRun:
 
     @property
     def gradients(self) -> list[np.ndarray]:
-        """One array per coefficient asked for, with halo; give them back to the pool."""
+        """One array per coefficient asked for, with halo; give them back to the pool. To be asked
+        for once, after the run."""
+        for part in self.parts.values() if self.every > 1 else ():
+            part *= self.every  # each kept step stands for as many
         return list(self.parts.values())
 
     @property
@@ -186,7 +214,9 @@ class AdjointRun:
     def inject(self, residual: np.ndarray) -> None:
         """Set the residuals of what receivers record, (port and receiver, sample)."""
         at_steps = self.shot.clock.spread(residual, self._residual.points)
-        self._residual.fill(smoothed(at_steps, self.every))
+        if self.every > 1 and self.recording is not None:
+            at_steps = smoothed(at_steps, self.recording.sampling)
+        self._residual.fill(at_steps)
 
     def correlate(self, source: np.ndarray) -> None:
         """Set the samples of extended sources, (port, step), for the gradient of their weights."""
@@ -203,26 +233,37 @@ class AdjointRun:
     def back(self, stretch: Stretch | None) -> None:
         """Take the gradient of the steps of a stretch, and step the adjoint field as far as that
         needs; without one, step through all of the run."""
-        first, last, arrays = 0, self.steps, self.samples
-        every, shift, offsets = 1, 0, {}
-        held: Mapping[str, np.ndarray] = {}
-        if self.recording is not None and stretch is not None:
-            first, last, held = stretch.first, stretch.last, stretch.arrays
-            every = self.recording.every
-            offsets = history_offsets(self.kernels, self.recording, self.shot.domain, held, first)
-            if every == 1:  # lagged: a step's gradient is taken one step later
-                first, last = first - 1, last if last == self.steps else last - 1
-                # The extra step would be step -1. But in C, the modulus of a negative number is
-                # negative, so steps are counted from SHIFT.
-                shift = SHIFT
-        arrays = {**arrays, **held}
+        shot, arrays = self.shot, {**self.samples, **self.parts}
         ends = ("_samples", *(f"_{sums}" for sums in SUMS.values()))
         with_lead = [n for n in self.samples if n.endswith(ends)]
-        in_time = {**dict.fromkeys(with_lead, LEAD), **dict.fromkeys(held, 0)}
-        moves = {
-            n: offsets.get(n, 0) + (lead - shift) * arrays[n][0].nbytes
-            for n, lead in in_time.items()
-        }
-        self.shot.run(
-            self.kernel, first + shift, last + shift, {**arrays, **self.parts}, moves, every
+        recording = self.recording
+        if recording is None or stretch is None:
+            moves = {n: LEAD * arrays[n][0].nbytes for n in with_lead}
+            shot.run(self.kernel, 0, self.steps, arrays, moves)
+            return
+        # Lagged: a step's gradient is taken one step later. The extra step would be step -1. But in
+        # C, the modulus of a negative number is negative, so steps are counted from SHIFT.
+        held = stretch.arrays
+        whole = stretch.last == self.steps
+        first, last = stretch.first - 1, stretch.last if whole else stretch.last - 1
+        moves = {n: (LEAD - SHIFT) * arrays[n][0].nbytes for n in with_lead}
+        slots = self.kernels.slots(recording)
+        offsets = history_offsets(self.kernels, recording, shot.domain, held, stretch.first)
+        if recording.every == 1 or not slots:
+            moves |= {n: offsets[n] - SHIFT * held[n][0].nbytes for n in held}
+            shot.run(self.kernel, first + SHIFT, last + SHIFT, {**arrays, **held}, moves)
+            return
+        kept = slots[0][1]
+        turns = Turns(
+            first=first,
+            last=last,
+            backward=True,
+            every=kept.every,
+            reach=(-1, -1),
+            low=kept.low,
+            width=kept.width,
+            groups=(stretch.last - 1) // kept.every + 1,
+            shift=SHIFT,
         )
+        plain = self.kernels.adjoint(None, False, False, shot.parallel)
+        shot.run_in_turns(self.kernel, plain, turns, arrays, held, {**moves, **offsets})

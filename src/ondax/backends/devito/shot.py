@@ -16,6 +16,7 @@ from .kernel import Kernel
 from .kernels import Kernels
 from .layout import allocated, box, shift, space_halo
 from .lower import CLOCK, COMPACT, SINGLE
+from .native import Turns, in_turns
 from .placement import Placement
 from .scratch import SCRATCH_PREFIX
 from .terminals import Terminals
@@ -135,10 +136,10 @@ class Shot:
         self._samples.append(array)
         return array
 
-    def start(self, fields: Sequence[Field], prefix: str = "", sparse: bool = False) -> None:
-        """Fields at rest; `sparse` if their history is to be kept at some steps only."""
+    def start(self, fields: Sequence[Field], prefix: str = "") -> None:
+        """Fields at rest."""
         for f in fields:
-            self._take(prefix + f.name, f, (self.kernels.lowering.levels(f, sparse),))
+            self._take(prefix + f.name, f, (self.kernels.lowering.levels(f),))
 
     def _take(self, name: str, function: Spatial, times: tuple[int, ...] = ()) -> None:
         """A zeroed array for a function, at so many times, where it is stored."""
@@ -156,7 +157,6 @@ class Shot:
         last: int,
         arrays: Mapping[str, np.ndarray],
         offsets: Mapping[str, int] | None = None,
-        every: int = 1,
     ) -> None:
         """Run the steps `first <= n < last`, in the kernel's own direction.
 
@@ -166,18 +166,53 @@ class Shot:
             last: one past the last step.
             arrays: samples, histories, gradients.
             offsets: bytes from an array's first element to the element of time index 0.
-            every: every `every`-th step is kept in the history.
         """
         if last > first:
-            bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
-            for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
-                self._take(name, self.kernels.lowering.scratch.functions[name])
-            pairs = {name + COMPACT: array for name, array in self.fields.items()}
-            single = {name + SINGLE: array[0] for name, array in self.fields.items()}
-            shifts = {
-                name + suffix: bytes_back
-                for name, bytes_back in self._shifts.items()
-                for suffix in ("", COMPACT, SINGLE)
-            }
-            everything = {**self.arrays, **self.fields, **pairs, **single, **arrays}
-            kernel(everything, {**self.scalars, **bounds}, {**shifts, **(offsets or {})})
+            bounds = {"time_m": first, "time_M": last - 1}
+            everything, scalars, moves = self._arguments(kernel, arrays, offsets or {})
+            kernel(everything, {**scalars, **bounds}, moves)
+
+    def run_in_turns(
+        self,
+        on_history: Kernel,
+        others: Kernel,
+        turns: Turns,
+        arrays: Mapping[str, np.ndarray],
+        history: Mapping[str, np.ndarray],
+        offsets: Mapping[str, int],
+    ) -> None:
+        """Run some steps by one kernel and the others by another.
+
+        Args:
+            on_history: the kernel that writes or reads a history.
+            others: the kernel that does not.
+            turns: which steps.
+            arrays: samples, gradients.
+            history: its arrays.
+            offsets: bytes from an array's first element to the element of time index 0, and of
+                those of a history to slot number 0.
+        """
+        if turns.last > turns.first:
+            bounds = {"time_m": 0, "time_M": 0}
+            calls = []
+            for kernel in (on_history, others):
+                everything, scalars, moves = self._arguments(kernel, {**arrays, **history}, offsets)
+                calls.append(kernel.prepared(everything, {**scalars, **bounds}, moves))
+            in_turns((on_history, calls[0]), (others, calls[1]), history, turns)
+
+    def _arguments(
+        self, kernel: Kernel, arrays: Mapping[str, np.ndarray], offsets: Mapping[str, int]
+    ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, int]]:
+        """All arrays that a kernel may need, all numbers but its first and last step, and offsets
+        of arrays in bytes."""
+        for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
+            self._take(name, self.kernels.lowering.scratch.functions[name])
+        pairs = {name + COMPACT: array for name, array in self.fields.items()}
+        single = {name + SINGLE: array[0] for name, array in self.fields.items()}
+        shifts = {
+            name + suffix: bytes_back
+            for name, bytes_back in self._shifts.items()
+            for suffix in ("", COMPACT, SINGLE)
+        }
+        everything = {**self.arrays, **self.fields, **pairs, **single, **arrays}
+        return everything, self.scalars, {**shifts, **offsets}

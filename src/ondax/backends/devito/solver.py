@@ -14,7 +14,6 @@ from ...calculus.coupling import PERTURBED
 from ...calculus.program import Program
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, layout_bytes
-from ...histories.sampled import steps_beyond
 from ...histories.store import STORE, Kept
 from ...scheme.system import Port
 from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
@@ -27,6 +26,7 @@ from ..workers import visits
 from .extent import Extent
 from .kernels import kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
+from .native import Halves
 from .placement import Placement
 from .runs import AdjointRun, ForwardRun
 from .shot import Shot
@@ -69,6 +69,7 @@ class Solver(AbstractSolver):
         """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
         derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
         metre. With a recording, leaves histories in the store where they fit."""
+        recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
         keys = {t.history_key(recording, self.kernels) for t in tasks} if recording else set()
         axes, dtype = len(self.domain.shape), self.domain.dtype
@@ -184,6 +185,7 @@ class Solver(AbstractSolver):
         asked: Asked,
     ) -> Gradients:
         """See `AbstractSolver.adjoint`."""
+        recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
         residuals = {
             t.number: element(residual, t.batch)[t.index[-1]][t.out, : t.setup.clock.samples]
@@ -304,9 +306,10 @@ class Solver(AbstractSolver):
 
     def memory(self, domain: Domain, clock: Clock, recording: Recording) -> Memory:
         """See `AbstractSolver.memory`."""
-        steps = clock.steps + steps_beyond(recording.every)
-        layout = history_layout(self.kernels, recording, domain, 0, steps)
-        return Memory(self._bytes_of_fields(domain.shape), layout_bytes(layout))
+        recording = self.kernels.worth_sampling(recording) or recording
+        layout = partial(history_layout, self.kernels, recording, domain)
+        held = recording.history.held(clock.steps + recording.beyond, layout)
+        return Memory(self._bytes_of_fields(domain.shape), layout_bytes(held))
 
     def _bytes_of_fields(self, shape: tuple[int, ...]) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
@@ -488,9 +491,9 @@ class Solver(AbstractSolver):
         if kept is None and history.keeps:
             with suppress(_NoRoom):
                 kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
-        steps = task.setup.clock.steps + steps_beyond(recording.every)
+        steps = task.setup.clock.steps + recording.beyond
         memory, shots = self.settings.memory_budget, self.settings.worker_threads
-        rerun = Rerun(steps, partial(self._running, task, recording), memory, shots)
+        rerun = Rerun(steps, partial(self._running, task, recording), memory, shots, Halves())
         try:
             yield from history.replay(kept, rerun, backward)
         finally:

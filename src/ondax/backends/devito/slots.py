@@ -1,0 +1,73 @@
+"""Which slots of a history hold what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...calculus.coupling import Coupling, Quantity
+from ...scheme.terms import accesses, time_offset
+
+FIELD = (-1, 1)  # time indices of a field that gradients of a step may read, counted from the step
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The slots of one array of a history.
+
+    If every step is kept, slots follow each other as time indices do. If every k-th step is, there
+    is a group of slots for each multiple of k: the time indices that its gradient reads.
+
+        every step   |n-1| n |n+1|n+2|n+3| ...
+        every k-th   |n-1| n |n+1|   |n+k-1|n+k|n+k+1|   ...
+                      group n/k       group n/k + 1
+
+    Attributes:
+        every: every `every`-th step is kept.
+        low: the first time index that the gradient of a step reads, counted from that step.
+        high: the last one.
+    """
+
+    every: int
+    low: int
+    high: int
+
+    @property
+    def width(self) -> int:
+        """Slots of a group."""
+        return self.high - self.low + 1
+
+    def groups(self, last: int) -> int:
+        """One past the last group that a run up to `last`, exclusive, writes to. The steps before a
+        multiple of k may belong to its group though it is not among them."""
+        return -(-(last - 1) // self.every) + 1
+
+    def number(self, first: int) -> int:
+        """The number of the first slot of a stretch from a step on, a multiple of `every`."""
+        return first + self.low if self.every == 1 else self.width * (first // self.every)
+
+    def count(self, first: int, last: int) -> int:
+        """Number of slots for the steps `first <= n < last`. If every step is kept, one slot after
+        those that the steps fill holds zeros."""
+        if self.every == 1:
+            return last - first + self.width
+        return self.width * (self.groups(last) - first // self.every)
+
+
+def slots_of(quantity: Quantity, coupling: Coupling, every: int) -> Slots:
+    """The slots of what is kept."""
+    if every > 1:
+        return Slots(every, *window(coupling))
+    return Slots(1, *(FIELD if quantity.at_next else (0, 0)))
+
+
+def window(coupling: Coupling) -> tuple[int, int]:
+    """The first and the last time index of a history that the gradient of a step reads, counted
+    from that step."""
+    kept = {q.symbol for q in coupling.quantities}
+    offsets = [
+        time_offset(access)
+        for term in coupling.gradients.values()
+        for access in accesses(term)
+        if access.function in kept
+    ]
+    return min(offsets, default=0), max(offsets, default=0)

@@ -1,0 +1,47 @@
+"""The ways to keep histories, by name."""
+
+from __future__ import annotations
+
+from .automatic import Automatic
+from .base import AbstractHistory
+from .half import Half
+from .revolve import Revolve
+from .sampled import LOBES
+from .whole import Whole
+
+WAYS = {
+    "auto": Automatic,
+    "whole": Whole,
+    "half": Half,
+    "sampled": Automatic,
+    "sampled half": Half,
+    "revolve": Revolve,
+}
+SAMPLED = ("sampled", "sampled half")  # those whose steps are chosen, unless they are given
+
+
+def named(
+    history: str | AbstractHistory, every: int | None = None, lobes: int = LOBES[-1]
+) -> AbstractHistory:
+    """The way to keep histories of this name.
+
+    Args:
+        history: the name; or a way, which is returned.
+        every: every `every`-th step is kept; None for every step.
+        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
+
+    Raises:
+        ValueError: there is no such way, or it does not go with `every`.
+    """
+    if isinstance(history, AbstractHistory):
+        if every is not None:
+            raise ValueError(f"store_every={every}: {history!r} says itself what it keeps")
+        return history
+    if history not in WAYS:
+        raise ValueError(f"history={history!r}: choose one of {', '.join(map(repr, WAYS))}")
+    if history == "whole" and every not in (None, 1):
+        raise ValueError(
+            f'history="whole" keeps every step: leave out store_every={every}, or take '
+            'history="sampled"'
+        )
+    return WAYS[history](every or 1, lobes)
