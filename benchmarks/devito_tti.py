@@ -1,5 +1,5 @@
-"""Baselines of tilted transverse isotropy, 2-D, by hand in Devito, adjoint and all: a scheme that is
-blind to a checkerboard, and one that sees it; and Devito's own example, forward only.
+"""Baselines of tilted transverse isotropy, 2-D, by hand in Devito, adjoint and all, with a scheme
+that is blind to a checkerboard and with one that sees it; and Devito's own example, forward only.
 
 With L p = laplace(p) - H p, H u = d_x(sin fu) + d_z(cos fu), fu = sin u_x + cos u_z, centred
 differences on the nodes,

@@ -1,5 +1,5 @@
-"""Run by itself: bytes of memory that a gradient takes at its peak, beyond the process before it: `CASE
-HISTORY`.
+"""Run by itself, with arguments `CASE HISTORY`: bytes of memory that a gradient takes at its peak,
+beyond the process before it.
 
 The process before it has everything imported, built and compiled, but has run nothing on this grid.
 """

@@ -1,4 +1,4 @@
-"""What the ratios of gradients are to be, with every step of the history kept as it is, and with the
+"""What the ratios of gradients are to be: with the history of every step in float32, and with the
 cheapest history."""
 
 from __future__ import annotations
