@@ -260,7 +260,7 @@ class Suite:
         """A perfectly matched layer of 20 cells against a sponge of 40, in two and three
         dimensions."""
         rows: list[Row] = []
-        for case, words in (("A", "2-D"), ("D40", "3-D")):
+        for case, words in (("A", "2-D"), ("L", "3-D")):
             with self._workers(case) as start:
                 sponge = start("ondax_media", threads=1)
                 layer = start("ondax_media", threads=1, cpml=CPML_CELLS)
