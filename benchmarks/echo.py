@@ -22,7 +22,7 @@ from .worker import Worker
 CASE = CASES["A"]
 # There and back at the largest velocity takes longer than the record.
 EXTEND = int(MAX_VELOCITY * CASE.steps * CASE.dt / SPACING / 2) + 10
-WIDTHS = (5, 8, 10, 12, 15, 18, 20, 25, 30, 40)  # of deepwave's layer
+WIDTHS = (10, 15, 20, 30, 40, 60, 80, 120, 160)  # of deepwave's layer
 
 
 def _traces(module: str, python: str, **options: Any) -> np.ndarray:

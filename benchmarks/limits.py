@@ -152,15 +152,16 @@ def machine_table(machine: Machine) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+LIMITS = ("operations", "loads", "stores", "L2", "L3", "DRAM")
 HEADER = (
     "kernel",
-    "operations",
+    "flops",
     "loads + stores",
     "nests",
     "history, bytes",
-    "ns",
-    "at least, ns",
-    "bound by",
+    *LIMITS,
+    "at least",
+    "took",
     "ratio",
 )
 
@@ -172,20 +173,19 @@ def row(name: str, kernel: Mapping[str, Any], machine: Machine) -> tuple[str, ..
     def each(key: str) -> float:
         return sum(nest["points"] * nest[key] for nest in nests) / points
 
-    spent = kernel["seconds"] / kernel["steps"] / points
-    limits = bounds(kernel, machine)
-    what = max(limits, key=lambda limit: limits[limit])
-    least = limits[what] / points
+    spent = 1e9 * kernel["seconds"] / kernel["steps"] / points
+    limits = {name: 1e9 * least / points for name, least in bounds(kernel, machine).items()}
+    what = max(limits, key=lambda name: limits[name])
     return (
         f"{name} {kernel['what']}",
         f"{each('operations'):.0f}",
-        f"{each('loads'):.0f} + {each('stores'):.0f}",
+        f"{each('loads'):.0f} ({each('shifted'):.0f}) + {each('stores'):.0f}",
         f"{len(nests)}",
         f"{4 * kernel['history']}",
-        f"{1e9 * spent:.2f}",
-        f"{1e9 * least:.2f}",
-        what,
-        f"{spent / least:.1f}",
+        *(f"{limits[limit]:.2f}" if limit in limits else "" for limit in LIMITS),
+        f"{limits[what]:.2f} ({what})",
+        f"{spent:.2f}",
+        f"{spent / limits[what]:.1f}",
     )
 
 
@@ -219,7 +219,8 @@ GB/s by one core, of bytes read and written together:
 
 {machine.operations / 1e9:.0f} GFLOP/s in fused multiplications and additions.
 
-Each kernel, at one point in one step:
+Each kernel, at one point in one step: what it does (loads: of these, shifted), the least time in ns by each
+limit, the largest of them, and the time in ns that it took by the processor's clock of its thread:
 
 {kernels}
 {END}"""

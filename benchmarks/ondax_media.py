@@ -43,7 +43,7 @@ def _problem(options: dict[str, Any]) -> tuple[ox.Propagator, dict[str, jax.Arra
         # the baselines read velocities at nodes as the mean of two neighbours
         interpolation="linear",
         settings=ox.Settings(threads=options["threads"], history=options.get("history", "auto")),
-        min_points_per_wavelength=1.0,
+        min_points_per_wavelength=0.0,  # L ends while its wavelet still goes on
         time_dispersion="raw",  # as the baselines are
     )
     if F.steps_per_sample != 1:
