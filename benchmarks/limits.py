@@ -3,7 +3,7 @@ measures both, and writes the tables of README.md.
 
 No measure of the machine is taken from a data sheet: `machine.c` is compiled by ondax's own
 toolchain and run on one core. What a kernel must do at least is counted in its C code. Every bound
-is a time that no order of the same work could undercut on this machine:
+is a time that no order of the same operations, loads and stores could undercut on this machine:
 
 - operations, at the rate of fused multiplications and additions (two operations each);
 - loads, from the nearest cache: aligned ones, and those shifted by some points along a row;
@@ -219,8 +219,8 @@ GB/s by one core, of bytes read and written together:
 
 {machine.operations / 1e9:.0f} GFLOP/s in fused multiplications and additions.
 
-Each kernel, at one point in one step: what it does (loads: of these, shifted), the least time in ns by each
-limit, the largest of them, and the time in ns that it took by the processor's clock of its thread:
+Each kernel, at one point in one step: what it does (loads: of these, shifted), the least time in
+ns by each limit, the largest of them, and the ns that it took, by the clock of its thread:
 
 {kernels}
 {END}"""

@@ -377,8 +377,10 @@ class Suite:
             try:
                 _printed("memory", {}, name, history)  # compiles the kernels
                 extra = int(_printed("memory", {}, name, history))
-            except subprocess.CalledProcessError:
-                self._note(f'no gradient with history="{history}": the setting is refused')
+            except WorkerError as error:
+                if history == "auto":
+                    raise
+                self._note(f'no gradient with history="{history}": {error}')
                 continue
             every_step = CASES[name].history_bytes
             sizes = {"ours": f"{extra / 1e6:.0f} MB", "theirs": f"{every_step / 1e6:.0f} MB"}
@@ -535,7 +537,8 @@ def _printed(module: str, environment: Mapping[str, str], *arguments: str) -> st
     """What a module of this package prints when it runs in a process of its own."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     variables = os.environ | environment
-    done = subprocess.run(
-        command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise WorkerError(f"{module}: {last[0]}")
     return done.stdout.strip().splitlines()[-1]
