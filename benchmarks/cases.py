@@ -79,6 +79,11 @@ class Case:
         middle = [n // 2 for n in self.shape[1:-1]]
         return [[i, *middle, 4] for i in range(0, self.shape[0], -(-self.shape[0] // 101))]
 
+    def indices(self, extend: int = 0) -> list[list[int]]:
+        """Grid indices along each axis of the model, continued by `extend` cells beyond all of its
+        edges with the indices of the edges."""
+        return [[min(max(i, 0), n - 1) for i in range(-extend, n + extend)] for n in self.shape]
+
     def velocity(self, *coordinates: Any) -> Any:
         """Velocity in m/s: a gradient and a fast lens, in arithmetic that any array library can do.
 
@@ -115,4 +120,6 @@ CASES = {
     "B": Case("B", (201, 201), 40, steps=1000, dt=0.0014, shots=8),
     "C": Case("C", (101, 101), 40, steps=500, dt=0.0014),
     "D": Case("D", (100, 100, 100), 20, steps=300, dt=0.00115),
+    # For layers in 3-D: D with a sponge of 40 cells, whose history of all steps would take 7 GB.
+    "L": Case("L", (100, 100, 100), 40, steps=60, dt=0.00115),
 }

@@ -1,5 +1,5 @@
-"""Baseline 2: deepwave's scalar propagator on the same grid, order, layer width, time steps and
-threads."""
+"""Baseline 2: deepwave's scalar propagator on the same grid, order, time steps and threads, with a
+layer of the case's width unless told another."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .worker import Actions, serve
 
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     torch.set_num_threads(options["threads"])
-    case = CASES[options["case"]]
+    case, extend = CASES[options["case"]], options.get("extend", 0)
     coordinates = torch.meshgrid(
-        *(torch.arange(n, dtype=torch.float32) for n in case.shape), indexing="ij"
+        *(torch.tensor(i, dtype=torch.float32) for i in case.indices(extend)), indexing="ij"
     )
     velocity = case.velocity(*coordinates).requires_grad_()
     # deepwave does not divide by the cell volume
     density = torch.tensor(case.wavelet) / SPACING ** len(case.shape)
     survey = {
         "source_amplitudes": density[None, None].repeat(case.shots, 1, 1),
-        "source_locations": torch.tensor(case.sources)[:, None],
-        "receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1),
+        "source_locations": torch.tensor(case.sources)[:, None] + extend,
+        "receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1) + extend,
     }
     numerics = {
         "accuracy": ORDER,
-        "pml_width": case.width,
+        "pml_width": options.get("width", case.width),
         "pml_freq": FREQUENCY,
         "max_vel": MAX_VELOCITY,
     }
@@ -39,6 +39,10 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     def forward() -> None:
         with torch.no_grad():
             model()
+
+    def traces() -> list[float]:
+        with torch.no_grad():
+            return model().receiver_amplitudes.flatten().tolist()
 
     def gradient() -> float:
         velocity.grad = None
@@ -56,7 +60,13 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     if steps_per_sample != 1:
         raise RuntimeError(f"unfair: deepwave took {steps_per_sample} inner steps a sample")
     facts = {"deepwave": deepwave.__version__, "torch": torch.__version__}
-    return facts, {"forward": forward, "gradient": gradient, "gradient_array": gradient_array}
+    actions = {
+        "forward": forward,
+        "gradient": gradient,
+        "gradient_array": gradient_array,
+        "traces": traces,
+    }
+    return facts, actions
 
 
 if __name__ == "__main__":

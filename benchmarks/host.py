@@ -10,18 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def processor() -> str:
+    """Its name, family and model, where the system tells them."""
+    facts = dict(
+        [part.strip() for part in line.split(":", 1)]
+        for line in reversed(_lines("/proc/cpuinfo"))
+        if ":" in line
+    )
+    if "model name" not in facts:
+        return platform.machine()
+    numbers = f"family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
+    return f"{facts['model name']} ({numbers})"
+
+
 def description() -> str:
     """Processor, cores, memory, load before anything was measured."""
-    named = [
-        line.split(":")[1].strip()
-        for line in _lines("/proc/cpuinfo")
-        if line.startswith("model name")
-    ]
-    model = named[0] if named else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
-    return f"{model}, {cores} cores, {memory:.0f} GiB; load average before: {load}"
+    return f"{processor()}, {cores} cores, {memory:.0f} GiB; load average before: {load}"
 
 
 class OtherWork:

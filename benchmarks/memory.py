@@ -1,4 +1,5 @@
-"""Run by itself: bytes of memory that a gradient takes at its peak, beyond the process before it.
+"""Run by itself, with arguments `CASE HISTORY`: bytes of memory that a gradient takes at its peak,
+beyond the process before it.
 
 The process before it has everything imported, built and compiled, but has run nothing on this grid.
 """
@@ -25,7 +26,8 @@ if __name__ == "__main__":
     from .cases import CASES
     from .ondax_contender import loss_function, ox, propagator
 
-    model, velocity = propagator(CASES[sys.argv[1]], ox.Settings())
+    name, history = sys.argv[1:]
+    model, velocity = propagator(CASES[name], ox.Settings(history=history))
     compiled = jax.jit(jax.value_and_grad(loss_function(model))).lower(velocity).compile()
     reset_peak()
     base = peak_memory()

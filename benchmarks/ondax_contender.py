@@ -18,7 +18,11 @@ from .worker import Actions, serve
 
 
 def propagator(
-    case: Case, settings: ox.Settings, shift: float = 0.0
+    case: Case,
+    settings: ox.Settings,
+    shift: float = 0.0,
+    extend: int = 0,
+    as_baselines: bool = True,
 ) -> tuple[ox.Propagator, jax.Array]:
     """The case's propagator and velocity.
 
@@ -26,27 +30,31 @@ def propagator(
         case: the problem.
         settings: threads, memory, storage.
         shift: moves all receivers along the first axis by this part of a cell.
+        extend: cells by which the model is continued beyond its edges.
+        as_baselines: with their order and boundary, and raw traces; else at the defaults.
     """
     receivers = np.asarray(case.receivers, float)
     receivers[:, 0] += np.where(receivers[:, 0] < case.shape[0] - 1, shift, -shift)
     survey = ox.Survey(
-        sources=np.asarray(case.sources) * SPACING,
-        receivers=receivers * SPACING,
+        sources=(np.asarray(case.sources) + extend) * SPACING,
+        receivers=(receivers + extend) * SPACING,
         wavelet=np.asarray(case.wavelet),
         dt=case.dt,
     )
+    velocity = case.velocity(*np.ix_(*case.indices(extend)))
+    sponge = ox.Sponge(width=case.width, reflection=REFLECTION, power=POWER)
+    like: dict[str, Any] = {"boundary": sponge, "time_dispersion": "raw"} if as_baselines else {}
     model = ox.Propagator(
-        ox.Acoustic(space_order=ORDER),
-        ox.Grid(shape=case.shape, spacing=SPACING),
+        ox.Acoustic(space_order=ORDER) if as_baselines else ox.Acoustic(),
+        ox.Grid(shape=velocity.shape, spacing=SPACING),
         survey,
         max_velocity=MAX_VELOCITY,
-        boundary=ox.Sponge(width=case.width, reflection=REFLECTION, power=POWER),
         settings=settings,
-        time_dispersion="raw",  # as the baselines are
+        **like,
     )
     if model.steps_per_sample != 1:
         raise RuntimeError(f"unfair: ondax takes {model.steps_per_sample} inner steps a sample")
-    return model, jnp.asarray(case.velocity(*np.indices(case.shape, sparse=True)), jnp.float32)
+    return model, jnp.asarray(velocity, jnp.float32)
 
 
 def loss_function(model: ox.Propagator) -> Any:
@@ -77,8 +85,18 @@ class KernelClock:
 
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     clock = KernelClock() if options.get("clock") else None
-    settings = ox.Settings(threads=options["threads"], store_every=options.get("store_every", 1))
-    model, velocity = propagator(CASES[options["case"]], settings, options.get("shift", 0.0))
+    settings = ox.Settings(
+        threads=options["threads"],
+        store_every=options.get("store_every", 1),
+        history=options.get("history", "auto"),
+    )
+    model, velocity = propagator(
+        CASES[options["case"]],
+        settings,
+        options.get("shift", 0.0),
+        options.get("extend", 0),
+        options.get("as_baselines", True),
+    )
     jitted_forward = jax.jit(model)
     value_and_gradient = jax.jit(jax.value_and_grad(loss_function(model)))
 
@@ -95,6 +113,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
 
     actions = {
         "forward": run_forward,
+        "traces": lambda: jitted_forward(velocity).ravel().tolist(),
         "gradient": lambda: float(jax.block_until_ready(value_and_gradient(velocity))[0]),
         "gradient_array": lambda: value_and_gradient(velocity)[1].ravel().tolist(),
         "forward_overhead": lambda: outside_kernels(jitted_forward),

@@ -39,11 +39,11 @@ def _problem(options: dict[str, Any]) -> tuple[ox.Propagator, dict[str, jax.Arra
         ox.Grid(case.shape, SPACING),
         survey,
         max_velocity=getattr(case, "max_velocity", MAX_VELOCITY),
-        boundary=ox.CPML(width=case.width) if options.get("cpml") else sponge,
+        boundary=ox.CPML(options["cpml"]) if "cpml" in options else sponge,
         # the baselines read velocities at nodes as the mean of two neighbours
         interpolation="linear",
-        settings=ox.Settings(threads=options["threads"]),
-        min_points_per_wavelength=1.0,
+        settings=ox.Settings(threads=options["threads"], history=options.get("history", "auto")),
+        min_points_per_wavelength=0.0,  # L ends while its wavelet still goes on
         time_dispersion="raw",  # as the baselines are
     )
     if F.steps_per_sample != 1:
