@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -165,10 +166,22 @@ class Recording:
     def __hash__(self) -> int:
         return self._hash  # type: ignore[attr-defined]
 
-    @property
+    # Modules take long to give an attribute, and longer to bind a method.
+
+    @cached_property
     def every(self) -> int:
         """Every `every`-th step is kept."""
         return self.history.every
+
+    @cached_property
+    def record(self) -> Callable[[Recorder, Callable[[Layout], Kept | None]], Kept | None]:
+        """See `AbstractHistory.record`."""
+        return self.history.record
+
+    @cached_property
+    def replay(self) -> Callable[[Kept | None, Rerun, bool], Iterator[Stretch]]:
+        """See `AbstractHistory.replay`."""
+        return self.history.replay
 
 
 @contextmanager

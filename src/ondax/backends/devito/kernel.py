@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -40,9 +41,10 @@ def _sizes(shape: tuple[int, ...]) -> Any:
     return (ctypes.c_int * len(shape))(*shape)
 
 
-def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
-    """The value of an argument that the generated code has named: block edges, ghost rows, widths
-    of strips.
+@cache
+def _implied(name: str) -> int | str:
+    """The value of an argument that the generated code has named, or the scalar that it is: block
+    edges, ghost rows, widths of strips.
 
     Raises:
         KeyError: there is no such argument.
@@ -52,7 +54,7 @@ def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
     if (rows := ghost_rows(name)) is not None:
         return rows
     if strip := re.fullmatch(r"([xyz])_([lr])tkn\d+", name):
-        return scalars[f"{strip[1]}_{'low' if strip[2] == 'l' else 'high'}"]
+        return f"{strip[1]}_{'low' if strip[2] == 'l' else 'high'}"
     raise KeyError(name)
 
 
@@ -90,15 +92,12 @@ class Kernel:
         self.dtype = np.dtype(signature.dtype)
         self._function = function
         self._function.restype = ctypes.c_int
-        self._real = ctypes.c_float if self.dtype == np.float32 else ctypes.c_double
+        self._spare: list[_Arguments] = []
 
-    def missing(self, arrays: Mapping[str, np.ndarray], prefix: str) -> list[str]:
-        """The arrays of the signature whose names begin so and that are not given."""
-        return [
-            a.name
-            for a in self.signature.arguments
-            if a.name.startswith(prefix) and a.name not in arrays
-        ]
+    @cache  # noqa: B019 (kernels live as long as the process)
+    def named(self, prefix: str) -> tuple[str, ...]:
+        """The arguments of the signature whose names begin so."""
+        return tuple(a.name for a in self.signature.arguments if a.name.startswith(prefix))
 
     def __call__(
         self,
@@ -120,38 +119,76 @@ class Kernel:
                 memory.
             KeyError: an argument is missing.
         """
-        keep_alive = []
-        values: list[Any] = []
-        for argument in self.signature.arguments:
-            if argument.kind == "array":
-                described = self._describe(
-                    argument.name, arrays[argument.name], (offsets or {}).get(argument.name, 0)
-                )
-                keep_alive.append(described)
-                values.append(ctypes.byref(described))
-            elif argument.kind == "timers":
-                timers = (ctypes.c_double * MAX_SECTIONS)()
-                keep_alive.append(timers)
-                values.append(timers)
-            else:
-                value = (
-                    scalars[argument.name]
-                    if argument.name in scalars
-                    else _implied(argument.name, scalars)
-                )
-                values.append(
-                    ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value)
-                )
+        try:
+            arguments = self._spare.pop()  # of an earlier call; no other thread has them now
+        except IndexError:
+            arguments = _Arguments(self.signature, self.dtype)
+        arguments.set(arrays, scalars, offsets or {})
         state = FLOAT_STATE.save()
         try:
-            code = self._function(*values)
+            code = self._function(*arguments.values)
         finally:
             FLOAT_STATE.restore(state)
+        self._spare.append(arguments)
         if code != 0:
             raise RuntimeError(f"a kernel failed with code {code}")
 
-    def _describe(self, name: str, array: np.ndarray, offset: int) -> Array:
-        wanted = np.dtype(np.int32) if "_first_" in name else self.dtype
+
+class _Arguments:
+    """The arguments of one call, as C takes them. Most of those of the next call are the same, as
+    arrays come from pools: they stay as they are.
+
+    Args:
+        signature: of the kernel.
+        dtype: its floating-point type.
+
+    Attributes:
+        values: of all arguments, in order.
+    """
+
+    def __init__(self, signature: Signature, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+        self._arrays: list[tuple[str, Array]] = []
+        self._scalars: list[tuple[str, Any, type]] = []
+        self.values: list[Any] = []
+        for argument in signature.arguments:
+            name, value = argument.name, None
+            if argument.kind == "array":
+                value = Array()
+                self._arrays.append((name, value))
+            elif argument.kind == "timers":
+                value = (ctypes.c_double * MAX_SECTIONS)()
+            else:
+                number = int if argument.kind == "int" else float
+                value = ctypes.c_int() if argument.kind == "int" else real()
+                self._scalars.append((name, value, number))
+            self.values.append(ctypes.byref(value) if argument.kind == "array" else value)
+        # What each array was described from: weakly, as histories may be large.
+        self._described: list[tuple[Any, int]] = [(_nothing, 0)] * len(self._arrays)
+
+    def set(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        scalars: Mapping[str, float],
+        offsets: Mapping[str, int],
+    ) -> None:
+        """See `Kernel.__call__`."""
+        for n, (name, described) in enumerate(self._arrays):
+            array, offset = arrays[name], offsets.get(name, 0)
+            known, at = self._described[n]
+            if known() is not array or at != offset:
+                self._describe(described, name, array, offset)
+                self._described[n] = (weakref.ref(array), offset)
+        for name, value, number in self._scalars:
+            given = scalars.get(name)
+            if given is None:
+                implied = _implied(name)
+                given = scalars[implied] if isinstance(implied, str) else implied
+            value.value = number(given)
+
+    def _describe(self, described: Array, name: str, array: np.ndarray, offset: int) -> None:
+        wanted = np.dtype(np.int32) if "_first_" in name else self._dtype
         if array.dtype != wanted or not array.flags.c_contiguous:
             raise TypeError(
                 f"kernel argument {name}: need contiguous {wanted}, got {array.dtype} "
@@ -160,4 +197,9 @@ class Kernel:
         address = array.__array_interface__["data"][0]  # a tenth of the time of array.ctypes
         if (address % wanted.itemsize or offset % wanted.itemsize) and array.size:
             raise TypeError(f"kernel argument {name} is not aligned to its values")
-        return Array(data=address + offset, size=_sizes(array.shape), nbytes=array.nbytes)
+        described.data, described.size = address + offset, _sizes(array.shape)
+        described.nbytes = array.nbytes
+
+
+def _nothing() -> None:
+    """Stands for a reference to an array that is gone."""

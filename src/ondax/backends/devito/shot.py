@@ -170,8 +170,9 @@ class Shot:
         """
         if last > first:
             bounds = {"time_m": first, "time_M": last - 1, "kept_stepf": every}
-            for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
-                self._take(name, self.kernels.lowering.scratch.functions[name])
+            for name in kernel.named(SCRATCH_PREFIX):
+                if name not in self.fields:
+                    self._take(name, self.kernels.lowering.scratch.functions[name])
             pairs = {name + COMPACT: array for name, array in self.fields.items()}
             single = {name + SINGLE: array[0] for name, array in self.fields.items()}
             shifts = {

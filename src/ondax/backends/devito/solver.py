@@ -429,7 +429,7 @@ class Solver(AbstractSolver):
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
                 run = ForwardRun(self.kernels, shot, task.source, recording)
-                kept = recording.history.record(run, room)
+                kept = recording.record(run, room)
                 recorded = run.recorded
                 if kept is not None and not any(kept is buffers for buffers in held):
                     raise TypeError(
