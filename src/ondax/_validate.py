@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -111,7 +112,7 @@ def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Arr
         ValueError: another shape.
     """
     shape(name, values, expected)
-    array = jnp.asarray(values)
+    array = values if isinstance(values, jax.Array) else jnp.asarray(values)
     return array if array.dtype == dtype else array.astype(dtype)
 
 

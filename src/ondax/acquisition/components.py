@@ -12,7 +12,8 @@ from ..survey import Kind
 
 
 class Components:
-    """Which ports the points of a survey feed or read, and with what weights.
+    """Which ports the points of a survey feed or read, and with what weights. Equal if they do the
+    same to arrays.
 
     Args:
         what: "source" or "receiver", for messages.
@@ -42,6 +43,15 @@ class Components:
             if all(w.strides[0] == 0 for w in weights):  # the same in all shots
                 weights = [w[:1] for w in weights]
             self._weights = np.stack(weights, axis=1)  # (shot, port, point)
+        content = None if self._weights is None else self._weights.tobytes()
+        self._key = names, self.stacked, np.shape(self._weights), content
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Components) and self._key == other._key)
 
     @property
     def alike(self) -> bool:
