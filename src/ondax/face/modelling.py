@@ -110,11 +110,11 @@ def _examined(problem: Problem, model: Model, dtype: Any) -> tuple[dict[str, Any
     return named, found
 
 
-def shot_numbers(problem: Problem, shots: Any) -> Int[Array | np.ndarray, " shot"]:
-    """Shot numbers; all where none are given. JAX would compile a program to make an array of its
-    own of those."""
+def shot_numbers(problem: Problem, shots: Any) -> Int[Array, " shot"]:
+    """Shot numbers; all where none are given."""
     if shots is None:
-        return np.arange(problem.survey.n_shots, dtype=np.int32)
+        # `jnp.asarray` would compile a program for it.
+        return jax.device_put(np.arange(problem.survey.n_shots, dtype=np.int32))
     return checks.shot_numbers(shots, problem.survey.n_shots)
 
 
