@@ -356,6 +356,24 @@ def test_kernels_refuse_wrong_indices_and_missing_arguments(kernel_call):
             kernel(fewer["arrays"], fewer["scalars"], fewer["offsets"])
 
 
+def test_kernels_take_the_arrays_of_each_call(kernel_call):
+    """Descriptions of arrays are kept from call to call: another array is described anew."""
+    kernel, seen = kernel_call
+    name, scalars, offsets = "receiver_samples", seen["scalars"], seen["offsets"]
+    one, other = (zeros(seen["arrays"][name].shape, kernel.dtype) for _ in range(2))
+    kernel({**seen["arrays"], name: one}, scalars, offsets)
+    before = one.copy()
+    assert before.any()
+    kernel({**seen["arrays"], name: other}, scalars, offsets)
+    assert other.any()
+    np.testing.assert_array_equal(one, before)
+    # One step of the next call: the last row stays as it is.
+    first = scalars["time_m"]
+    one.fill(0)
+    kernel({**seen["arrays"], name: one}, {**scalars, "time_M": first}, offsets)
+    assert np.flatnonzero(one.any(axis=1)).tolist() in ([], [first])
+
+
 # ---------------------------------------------------------------- the caller's floating-point state
 
 

@@ -37,14 +37,14 @@ class Components:
                 raise ValueError(f"{what}={name!r}: this equation offers {', '.join(offered)}")
         self.ports = tuple(offered[name] for name in names)
         self.stacked = isinstance(kind, tuple)
-        self._weights = None
+        self._weights, content = None, None
         if isinstance(kind, Mapping):
             weights = [np.asarray(kind[n], np.float64) for n in names]
             if all(w.strides[0] == 0 for w in weights):  # the same in all shots
                 weights = [w[:1] for w in weights]
             self._weights = np.stack(weights, axis=1)  # (shot, port, point)
-        content = None if self._weights is None else self._weights.tobytes()
-        self._key = names, self.stacked, np.shape(self._weights), content
+            content = self._weights.shape, self._weights.tobytes()
+        self._key = names, self.stacked, content
         self._hash = hash(self._key)
 
     def __hash__(self) -> int:

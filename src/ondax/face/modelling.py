@@ -24,7 +24,7 @@ from .problem import Problem
 from .records import samples_of, traces_of
 from .rules import adjoint_of_source, differentiable
 from .sharding import unify_axes
-from .warping import unwarped, warped
+from .warping import warped
 
 
 class Given(NamedTuple):
