@@ -37,7 +37,7 @@ import ondax as ox
 from ondax.acquisition.interpolation import bends, extrapolation
 from ondax.backends.domain import Domain
 from ondax.face.modelling import source_samples
-from ondax.face.modelling import traces_of as traces_of_samples
+from ondax.face.records import traces_of as traces_of_samples
 from ondax.scheme.symbols import EVEN, ODD
 from ondax.scheme.system import Port, System, Update
 
@@ -58,7 +58,7 @@ def samples_of(F: ox.Propagator, wavelet: Float[Array, "..."]) -> Float[Array, "
 
 def traces_of(F: ox.Propagator, samples: Float[Array, "shot row sample"]) -> Float[Array, "..."]:
     """Traces, from what the points of every port have recorded."""
-    return traces_of_samples(F._problem, samples, jnp.arange(F.survey.n_shots))
+    return traces_of_samples(F._problem.records, samples, jnp.arange(F.survey.n_shots))
 
 
 @cache

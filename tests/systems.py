@@ -25,6 +25,7 @@ from ondax.boundaries.sponge import Sponge
 from ondax.calculus.program import Program
 from ondax.equations.schemes import first_order_in_time, second_order_in_time, to_half, to_node
 from ondax.histories.base import Recording
+from ondax.histories.named import named
 from ondax.scheme.symbols import Symbols
 from ondax.scheme.system import Port, System
 
@@ -207,7 +208,7 @@ class Rig:
         )
         self.names = tuple(c.name for c in system.coefficients)
         settings = settings or Settings(threads=1)
-        self.recording = Recording(self.names, settings.way)
+        self.recording = Recording(self.names, named(settings.history, settings.store_every))
         program = Program(system, keep_products=keep_products)
         self.solver = Solver(program, self.domain, self.clock, settings)
         self.coefficients = tuple(self._coefficient(name) for name in self.names)

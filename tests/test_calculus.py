@@ -416,7 +416,6 @@ def test_fields_of_first_order_are_overwritten_where_that_is_safe():
     elastic = rig("elastic-float32").solver.kernels.lowering
     for system in (elastic.system, elastic.transposed):
         assert {elastic.levels(f) for f in system.fields} == {1}
-    assert {elastic.levels(f, sparse=True) for f in elastic.system.fields} == {2}
     survey = ox.Survey([[50.0, 50.0]], [[90.0, 50.0]], ox.ricker(30.0, 100, 0.001), 0.001)
     F = ox.Propagator(
         EQUATIONS["Viscoacoustic"].make(4),

@@ -108,10 +108,11 @@ def test_nothing_is_compiled_again(counts: dict[str, tuple[int, int, int]]):
 
 
 def test_a_first_call_compiles_a_handful(counts: dict[str, tuple[int, int, int]]):
-    """Where every operation around the kernels was a program of its own, these were 27 and 52."""
+    """Of ours, a gradient's are: coefficients, run, traces, and the way back through each. Where
+    every operation around the kernels was a program of its own, these were 27 and 52."""
     print({name: first for name, (first, *_) in counts.items()})
-    assert counts["F"][0] <= 10
-    assert counts["gradient"][0] <= 20
+    assert counts["F"][0] <= 3
+    assert counts["gradient"][0] <= 10
     assert counts["jitted gradient"][0] <= 2
 
 

@@ -47,7 +47,7 @@ def small_kernels(dtype: str = "float64") -> Kernels:
 
 
 def plain_kernel(kernels: Kernels, parallel: bool = False) -> Kernel:
-    return kernels.forward(None, sparse=False, parallel=parallel)
+    return kernels.forward(None, parallel=parallel)
 
 
 # ---------------------------------------------------------------- interpolation
@@ -302,7 +302,7 @@ def test_threads_sharing_a_shot_agree(x64_everywhere: None):
 def kernel_call():
     """A kernel and a set of valid arguments, taken from a run."""
     rig = Rig(mass_form(Symbols(1, ORDER, "float64")))
-    kernel = rig.solver.kernels.forward(rig.recording, sparse=False, parallel=False)
+    kernel = rig.solver.kernels.forward(rig.recording, parallel=False)
     seen = {}
     original = type(kernel).__call__
 
@@ -354,6 +354,24 @@ def test_kernels_refuse_wrong_indices_and_missing_arguments(kernel_call):
         fewer = {**seen, what: {k: v for k, v in seen[what].items() if k != name}}
         with pytest.raises(KeyError, match=name):
             kernel(fewer["arrays"], fewer["scalars"], fewer["offsets"])
+
+
+def test_kernels_take_the_arrays_of_each_call(kernel_call):
+    """Descriptions of arrays are kept from call to call: another array is described anew."""
+    kernel, seen = kernel_call
+    name, scalars, offsets = "receiver_samples", seen["scalars"], seen["offsets"]
+    one, other = (zeros(seen["arrays"][name].shape, kernel.dtype) for _ in range(2))
+    kernel({**seen["arrays"], name: one}, scalars, offsets)
+    before = one.copy()
+    assert before.any()
+    kernel({**seen["arrays"], name: other}, scalars, offsets)
+    assert other.any()
+    np.testing.assert_array_equal(one, before)
+    # One step of the next call: the last row stays as it is.
+    first = scalars["time_m"]
+    one.fill(0)
+    kernel({**seen["arrays"], name: one}, {**scalars, "time_M": first}, offsets)
+    assert np.flatnonzero(one.any(axis=1)).tolist() in ([], [first])
 
 
 # ---------------------------------------------------------------- the caller's floating-point state

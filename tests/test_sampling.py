@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from problems import norm
 from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
-from slow import slow_but
+from slow import slow, slow_but
 
 import ondax as ox
 from ondax.acquisition.resampling import upsample
-from ondax.histories.sampled import check_sampling, smoothed, steps_beyond
+from ondax.histories.sampled import Sampling, check_sampling, smoothed
 
 PROMISED = 1e-6  # of a gradient's size: what the docstring of Settings.store_every says
 STEP = 1e-3  # s, internal
@@ -27,14 +27,16 @@ class Line:
         frequency: of the Ricker wavelet, Hz.
         store_every: steps between those kept.
         delay: of the wavelet, s.
+        history: how it is kept.
     """
 
     def __init__(
         self,
         steps_per_sample: int,
-        store_every: int,
+        store_every: int | None,
         frequency: float = 12.0,
         delay: float | None = None,
+        history: str = "auto",
     ) -> None:
         dt = steps_per_sample * STEP
         wavelet = ox.ricker(frequency, 1 + 300 // steps_per_sample, dt, delay)
@@ -46,7 +48,7 @@ class Line:
             max_velocity=3800.0,
             boundary=ox.Sponge(width=8),
             min_points_per_wavelength=0.0,
-            settings=ox.Settings(threads=1, store_every=store_every),
+            settings=ox.Settings(threads=1, store_every=store_every, history=history),
         )
         assert self.F.steps_per_sample == steps_per_sample
         self.vp = jnp.asarray(np.random.default_rng(0).uniform(1450, 1650, 31))
@@ -98,10 +100,10 @@ def test_more_than_the_wavelet_allows_is_refused(
 
 def test_wavelets_that_end_abruptly_are_refused():
     wavelet = ox.ricker(12.0, 251, STEP)
-    check_sampling(4, wavelet, STEP)
-    check_sampling(4, 0.0 * wavelet, STEP)
+    check_sampling(Sampling(4), wavelet, STEP)
+    check_sampling(Sampling(4), 0.0 * wavelet, STEP)
     with pytest.raises(ValueError, match="end abruptly"):
-        check_sampling(4, np.stack([wavelet, np.cumsum(wavelet + 0.001)]), STEP)
+        check_sampling(Sampling(4), np.stack([wavelet, np.cumsum(wavelet + 0.001)]), STEP)
 
 
 def test_wavelets_of_a_call_are_checked_too(x64: None):
@@ -109,6 +111,59 @@ def test_wavelets_of_a_call_are_checked_too(x64: None):
     noise = jnp.asarray(np.random.default_rng(0).normal(size=line.F.survey.wavelet.shape))
     with pytest.raises(Exception, match="store_every=4: the wavelets have frequencies too high"):
         jax.grad(lambda m: jnp.sum(line.F(m, wavelet=noise)))(line.vp)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "steps"),
+    [(15.0, 3), slow(20.0, 2), slow(60.0, 1)],
+)
+def test_steps_are_chosen(x64: None, frequency: float, steps: int):
+    """The most that the wavelet allows, and what runs may go on for beyond 300 steps: 18."""
+    line, every = Line(1, None, frequency, history="sampled"), Line(1, None, frequency)
+    way = line.F.cost().history
+    assert (way.every, way.sampling.beyond <= 18) == (steps, True)
+    for noise in (True, False):
+        got, expected = line.gradient(noise), every.gradient(noise)
+        assert norm(got - expected) < PROMISED * norm(expected)
+        assert np.array_equal(got, expected) == (steps == 1)
+
+
+def test_all_steps_are_kept_of_other_wavelets(x64: None):
+    """The steps were chosen for the survey's; nobody has asked for them."""
+    line, every = Line(2, None, history="sampled"), Line(2, None)
+    wavelet = line.F.survey.wavelet
+    sharp = jnp.asarray(np.random.default_rng(0).normal(size=wavelet.shape))
+    for given, same in ((jnp.asarray(1.5 * wavelet), False), (sharp, True)):
+        got, expected = (
+            np.asarray(jax.grad(lambda m, F=x.F, w=given: jnp.sum(F(m, wavelet=w) ** 2))(line.vp))
+            for x in (line, every)
+        )
+        assert norm(got - expected) < PROMISED * norm(expected)
+        assert np.array_equal(got, expected) == same
+
+
+def test_a_step_that_takes_as_much_as_all_is_not_sampled(x64: None):
+    """Two values of a field in a row are kept of a step, where every step takes one more."""
+    survey = ox.Survey([[50.0]], [[90.0]], ox.ricker(10.0, 301, STEP), STEP)
+    gradients, sizes = {}, {}
+    for every in (1, 2, 4):
+        F = ox.Propagator(
+            ox.AcousticDensity(4),
+            ox.Grid((31,), 5.0),
+            survey,
+            3800.0,
+            boundary=ox.Sponge(8),
+            min_points_per_wavelength=0.0,
+            settings=ox.Settings(threads=1, store_every=every),
+        )
+        model = {"vp": jnp.full(31, 1600.0), "rho": jnp.full(31, 1800.0)}
+        gradients[every] = jax.grad(lambda m, F=F: jnp.sum(F(m) ** 2))(model)
+        sizes[every] = F.cost().bytes_of_history
+    assert jax.tree.all(jax.tree.map(np.array_equal, gradients[1], gradients[2]))
+    assert sizes[2] == sizes[1]
+    assert sizes[4] < 0.65 * sizes[1]  # two of four, for 56 steps more than 300
+    for name, got in gradients[4].items():
+        assert 0 < norm(got - gradients[1][name]) < PROMISED * norm(got)
 
 
 @pytest.mark.slow
@@ -128,7 +183,7 @@ def test_wavelets_in_single_precision_pass():
         upsample(jnp.asarray(wavelet), 4, jnp),
         upsample(wavelet.astype(np.float64), 4, np),
     ):
-        check_sampling(18, np.asarray(samples), STEP)
+        check_sampling(Sampling(18), np.asarray(samples), STEP)
 
 
 @pytest.mark.slow
@@ -168,9 +223,9 @@ def test_hessians_and_gradients_of_the_adjoint(x64: None):
 
 
 def test_smoothing_passes_what_is_kept_and_stops_the_rest():
-    every, length = 4, 400
+    sampling, length = Sampling(4), 400
     n = np.arange(length)
-    middle = slice(2 * steps_beyond(every), -2 * steps_beyond(every))
+    middle = slice(2 * sampling.beyond, -2 * sampling.beyond)
     for cycles, gain in (
         (0.0, 1.0),
         (0.05, 1.0),
@@ -179,13 +234,13 @@ def test_smoothing_passes_what_is_kept_and_stops_the_rest():
     ):  # a step; the limit is at 1/8
         wave = np.cos(2 * np.pi * cycles * n)[None]
         assert (
-            np.abs(smoothed(wave, every)[:, :length][:, middle] - gain * wave[:, middle]).max()
+            np.abs(smoothed(wave, sampling)[:, :length][:, middle] - gain * wave[:, middle]).max()
             < PROMISED
         )
     spike = np.zeros((1, length))
     spike[0, -1] = 1.0
-    assert smoothed(spike, every).shape == (1, length + steps_beyond(every))
-    assert abs(smoothed(spike, every).sum() - 1.0) < 1e-12  # nothing is lost at the end
+    assert smoothed(spike, sampling).shape == (1, length + sampling.beyond)
+    assert abs(smoothed(spike, sampling).sum() - 1.0) < 1e-12  # nothing is lost at the end
 
 
 @pytest.mark.slow

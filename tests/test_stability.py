@@ -524,6 +524,6 @@ def test_limit_holds_and_is_tight(
             loudness(equation, model, boundary, 1.03 * limit)
         if where in ("edges", "surface"):
             with monkeypatch.context() as unchecked:
-                unchecked.setattr(StepCheck, "_known_to_hold", lambda *_: True)
+                unchecked.setattr(StepCheck, "known_to_hold", lambda *_: True)
                 _, beyond = loudness(equation, model, boundary, 1.03 * limit)
             assert beyond > 1e3 * early

@@ -135,7 +135,9 @@ def test_arrays_of_one_shape_with_other_points_do_not_take_each_others_place():
     places = (((0,), (5,), ()), ((0,), (6,), ()), ((3,), (5,), ((("z", "high"), 4),)))
     kinds = [Stored("kept", (4, 8), "float64", place=place) for place in places]
     pool = Pool()
-    pool.give(kinds[0].use, np.ones((4, 8)))
+    used = pool.take(kinds[0].use, (4, 8), "float64")
+    used.fill(1)
+    pool.give(kinds[0].use, used)
     assert pool.spare((kinds[0],)) == SIZE
     for other in kinds[1:]:
         assert pool.spare((other,)) == 0

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -111,7 +112,7 @@ def shaped(name: str, values: Any, expected: tuple[int, ...], dtype: Any) -> Arr
         ValueError: another shape.
     """
     shape(name, values, expected)
-    array = jnp.asarray(values)
+    array = values if isinstance(values, jax.Array) else jnp.asarray(values)
     return array if array.dtype == dtype else array.astype(dtype)
 
 
@@ -155,13 +156,21 @@ def least_values(positive: Mapping[str, float], constraints: Mapping[str, float]
             )
 
 
+def all_finite(values: np.ndarray) -> bool:
+    """Are there neither NaN nor infinities? Seen in the extremes, which take a fifth of the time
+    of a sum in double precision."""
+    if not values.size:
+        return True
+    return math.isfinite(values.max()) and math.isfinite(values.min())
+
+
 def finite_coefficient(name: str, values: np.ndarray) -> None:
     """Check the values of a scheme's coefficient.
 
     Raises:
         ValueError: one is not finite.
     """
-    if not np.isfinite(np.sum(values, dtype=np.float64)):
+    if not all_finite(values):
         raise ValueError(
             f"the model gives the coefficient {name} values that are not finite: look for NaN, inf "
             "or 0"

@@ -50,14 +50,14 @@ class Scarce:
         self.real = buffers._zeros
         monkeypatch.setattr(buffers, "_zeros", self.zeros)
 
-    def zeros(self, shape: tuple[int, ...], dtype: object) -> np.ndarray:
+    def zeros(self, shape: tuple[int, ...], dtype: object, halo: int = 0) -> np.ndarray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if size < self.from_size:
-            return self.real(shape, dtype)
+            return self.real(shape, dtype, halo)
         held = sum(a.nbytes for ref in self.given if (a := ref()) is not None)
         if held + size > self.limit:
             raise self.error
-        made = self.real(shape, dtype)
+        made = self.real(shape, dtype, halo)
         self.given.append(weakref.ref(made))
         return made
 

@@ -12,7 +12,8 @@ from ..survey import Kind
 
 
 class Components:
-    """Which ports the points of a survey feed or read, and with what weights.
+    """Which ports the points of a survey feed or read, and with what weights. Equal if they do the
+    same to arrays.
 
     Args:
         what: "source" or "receiver", for messages.
@@ -36,12 +37,21 @@ class Components:
                 raise ValueError(f"{what}={name!r}: this equation offers {', '.join(offered)}")
         self.ports = tuple(offered[name] for name in names)
         self.stacked = isinstance(kind, tuple)
-        self._weights = None
+        self._weights, content = None, None
         if isinstance(kind, Mapping):
             weights = [np.asarray(kind[n], np.float64) for n in names]
             if all(w.strides[0] == 0 for w in weights):  # the same in all shots
                 weights = [w[:1] for w in weights]
             self._weights = np.stack(weights, axis=1)  # (shot, port, point)
+            content = self._weights.shape, self._weights.tobytes()
+        self._key = names, self.stacked, content
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Components) and self._key == other._key)
 
     @property
     def alike(self) -> bool:

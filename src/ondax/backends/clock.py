@@ -62,6 +62,8 @@ class Clock:
         Returns:
             (port and point, step); zero at the steps that no sample is made of.
         """
+        if self.record_every == 1 and not any(self.late):
+            return rows + rows.dtype.type(0)  # as below, where -0 becomes 0
         found = np.zeros((rows.shape[0], self.steps), rows.dtype)
         for part, taps in self._parts(rows.shape[0], points):
             for weight, steps, samples in taps:

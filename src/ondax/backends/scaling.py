@@ -29,24 +29,30 @@ LOST = 10  # bits that the largest value of a result may lose where numbers get 
 def exponent(*arrays: np.ndarray) -> int | None:
     """The binary exponent e of the largest absolute value, `2**(e - 1) <= value < 2**e`; None if
     all are zero, or some are not finite."""
-    peak = max((peak_of(a) for a in arrays), default=0.0)
+    return exponent_of(max((peak_of(a) for a in arrays), default=0.0))
+
+
+def exponent_of(peak: float) -> int | None:
+    """The same of the largest absolute value itself."""
     return math.frexp(peak)[1] if 0.0 < peak < math.inf else None
 
 
 def peak_of(array: np.ndarray) -> float:
     """The largest absolute value; NaN if there is one."""
-    return max(float(np.max(array)), -float(np.min(array))) if array.size else 0.0
+    return max(float(array.max()), -float(array.min())) if array.size else 0.0
 
 
-def scaled(array: np.ndarray, power: int) -> np.ndarray:
-    """`array * 2**power`, in the array's type."""
+def scaled(array: np.ndarray, power: int, out: np.ndarray | None = None) -> np.ndarray:
+    """`array * 2**power`, in the array's type; in `out`, if it is given."""
     if power == 0:
-        return array
+        if out is not None and out is not array:
+            out[...] = array
+        return array if out is None else out
     info = np.finfo(array.dtype)
     with np.errstate(over="ignore", under="ignore"):  # see `check_range`
         if info.minexp < power < info.maxexp:
-            return array * array.dtype.type(math.ldexp(1.0, power))
-        return np.ldexp(array, power)
+            return np.multiply(array, array.dtype.type(math.ldexp(1.0, power)), out=out)
+        return np.ldexp(array, power, out=out)
 
 
 def check_range(

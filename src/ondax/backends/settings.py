@@ -66,10 +66,10 @@ class Settings(eqx.Module):
             wavefields are band-limited in time: what wavelets are too high in frequency for is
             refused, with the largest k that they allow. Of a Ricker wavelet, k internal steps may
             be a tenth of the period of its peak frequency; the wavelets must begin and end
-            smoothly. Runs go on for up to 14 k internal steps beyond the record. Of a step, up to
-            three values of a field are kept, which a gradient reads: with `Acoustic` the history
-            takes a k-th of the memory, with `Elastic` two k-ths, with `TTI` three; where that is
-            not less than everything, every step is kept. Sampled are the gradients of `F` and
+            smoothly. Runs go on for up to 14 k internal steps beyond the record. Kept of a step is
+            what its gradient reads: with `Acoustic` one array, so that the history takes a k-th of
+            the memory; with the other equations two values of each field, so that it takes two
+            k-ths, and with k = 2 every step is kept. Sampled are the gradients of `F` and
             `F.jvp`, and so `ox.hvp`, in the model; those in wavelets, positions and weights, Born
             modelling and migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every
             step.

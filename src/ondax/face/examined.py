@@ -18,7 +18,8 @@ from .lever import Lever
 
 
 class Examined(NamedTuple):
-    """What a call has to know of a model before shots are fired.
+    """What a call has to know of a model before shots are fired. All but the coefficients count as
+    constant.
 
     Attributes:
         row: the bounds and then the contrasts, as they travel to the host.
@@ -26,7 +27,7 @@ class Examined(NamedTuple):
             positive, and of what must not be negative; the largest sizes of those that have
             plausible ones; the layering, where that matters.
         contrasts: of the parameters on whose contrast the time step depends.
-        coefficients: of the scheme, on the padded grid.
+        coefficients: of the scheme, on the padded grid; the model enters them by the lever.
         lever: see there.
     """
 
@@ -46,7 +47,8 @@ def examined(
     names: tuple[str, ...],
     model: Mapping[str, Any],
 ) -> Examined:
-    """All of it in one program: outside of jit, each of its operations would be compiled alone.
+    """All of it in one program: outside of jit, each of its operations would be compiled alone; and
+    a program for the coefficients would do again what is done here.
 
     Args:
         equation: of the propagator.
@@ -56,14 +58,17 @@ def examined(
         names: of the scheme's coefficients, in order.
         model: parameters by name.
     """
-    constrained = [model[n] for n in equation.positive_parameters]
-    constrained += equation.constraints(model).values()
-    sizes = [jnp.max(jnp.abs(model[n])) for n in equation.plausible if n in model]
-    bounds = [*equation.speeds(model), *map(jnp.min, constrained), *sizes]
+    fixed = jax.lax.stop_gradient(dict(model))
+    constrained = [fixed[n] for n in equation.positive_parameters]
+    constrained += equation.constraints(fixed).values()
+    sizes = [jnp.max(jnp.abs(fixed[n])) for n in equation.plausible if n in fixed]
+    bounds = [*equation.speeds(fixed), *map(jnp.min, constrained), *sizes]
     if strata_matter:
-        bounds.append(layering(equation, boundary, ndim, model))
-    contrasts = [jnp.max(model[n]) / jnp.min(model[n]) for n in equation.contrasts or ()]
-    by_name = coefficients(equation, boundary, model, ndim)
+        bounds.append(layering(equation, boundary, ndim, fixed))
+    contrasts = [jnp.max(fixed[n]) / jnp.min(fixed[n]) for n in equation.contrasts or ()]
+    known = coefficients(equation, boundary, fixed, ndim)
+    lever = Lever.of(fixed, [known[n] for n in names])
+    by_name = coefficients(equation, boundary, lever.enter(dict(model)), ndim)
     values = tuple(by_name[n] for n in names)
     dtype = values[0].dtype
     row = jnp.stack([jnp.asarray(b, dtype) for b in (*bounds, *contrasts)])
@@ -72,5 +77,5 @@ def examined(
         row[: len(bounds)],
         row[len(bounds) :],
         values,
-        Lever.of(model, values),
+        lever,
     )

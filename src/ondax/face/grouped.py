@@ -17,8 +17,8 @@ from ..misfits import of_weighted
 from .fetching import Source, fetched
 from .host import HostModel
 from .lever import Lever
-from .modelling import traces_of
 from .operands import Operands
+from .records import traces_of
 from .rules import differentiable, perturbed_of, values_of
 
 Misfit = Callable[[Any, Any], Float[Array, ""]]
@@ -68,7 +68,7 @@ def summed(
 
     def of_group(coefficients: Any, terms: Terms, shots: Int[Array, " shot"]) -> Any:
         operands = terms.operands._replace(coefficients=coefficients, shots=shots)
-        predicted = traces_of(problem, record(operands), shots)
+        predicted = traces_of(problem.records, record(operands), shots)
         if terms.lever is not None:
             predicted = terms.lever.leave(predicted)
         if terms.scale is not None:

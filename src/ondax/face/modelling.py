@@ -15,15 +15,16 @@ from .._types import Model, Traces
 from ..backends.base import Asked
 from ..equations.media import coefficients as coefficients_of
 from . import checks, primitives
-from .examined import examined
+from .examined import Examined, examined
 from .host import HostModel, Hosts
 from .lever import Lever
 from .operands import Changes, Operands, Positions
 from .positions import as_pairs, known_to_jax
 from .problem import Problem
+from .records import samples_of, traces_of
 from .rules import adjoint_of_source, differentiable
 from .sharding import unify_axes
-from .warping import unwarped, warped
+from .warping import warped
 
 
 class Given(NamedTuple):
@@ -75,54 +76,60 @@ def background(hosts: Hosts, model: Model, dtype: Any, given: Given) -> Backgrou
         ValueError: what does not fit, or, where it is known now, cannot work.
     """
     problem = hosts.problem
-    named, bounds, lever = _model(problem, model, dtype)
+    named, found = _examined(problem, model, dtype)
+    lever = found.lever
     shots = shot_numbers(problem, given.shots)
     operands = Operands(
-        coefficients=coefficients(problem, named),
-        bounds=bounds,
+        coefficients=dict(zip(problem.coefficient_names, found.coefficients, strict=True)),
+        bounds=found.row,
         shots=shots,
-        wavelet=_wavelet(problem, given.wavelet, shots, dtype, lever),
+        wavelet=_wavelet(hosts, given.wavelet, shots, dtype, lever),
         weights=_weights(problem, given.weights, shots, dtype, lever),
         sources=_positions(problem, "sources", given.sources, shots, dtype, lever),
         receivers=_positions(problem, "receivers", given.receivers, shots, dtype, lever),
     )
-    return Background(hosts.of(dtype), unify_axes(operands), named, lever)
+    return Background(hosts.of(dtype), unify_axes(operands), lever.enter(named), lever)
 
 
-def _model(problem: Problem, model: Model, dtype: Any) -> tuple[dict[str, Any], Array, Lever]:
-    """The model by name, having gone through its lever, and what is to be checked of it."""
+def _examined(problem: Problem, model: Model, dtype: Any) -> tuple[dict[str, Any], Examined]:
+    """The model by name, and what a call has to know of it, checked if it is known now."""
     equation, ndim = problem.equation, problem.grid.ndim
     named = {
         n: _validate.shaped(n, v, problem.grid.shape, dtype)
         for n, v in equation.named(model).items()
     }
-    fixed = {n: jax.lax.stop_gradient(v) for n, v in named.items()}
     names = problem.coefficient_names
-    found = examined(equation, problem.boundary, ndim, problem.strata_matter, names, fixed)
+    found = examined(equation, problem.boundary, ndim, problem.strata_matter, names, named)
     if not isinstance(found.bounds, Tracer):
         # Known now: an exception of our own, not from a callback.
         known = list(map(float, np.asarray(found.bounds)))
         problem.check_bounds(*known)
-        by_name = dict(zip(names, found.coefficients, strict=True))
+        values = map(jax.lax.stop_gradient, found.coefficients)
+        by_name = dict(zip(names, values, strict=True))
         problem.check_step(by_name, known[1], list(map(float, np.asarray(found.contrasts))))
-    return found.lever.enter(named), found.row, found.lever
+    return named, found
 
 
 def shot_numbers(problem: Problem, shots: Any) -> Int[Array, " shot"]:
     """Shot numbers; all where none are given."""
     if shots is None:
-        return jnp.asarray(np.arange(problem.survey.n_shots, dtype=np.int32))
+        # `jnp.asarray` would compile a program for it.
+        return jax.device_put(np.arange(problem.survey.n_shots, dtype=np.int32))
     return checks.shot_numbers(shots, problem.survey.n_shots)
 
 
-def _wavelet(problem: Problem, wavelet: Any, shots: Array, dtype: Any, lever: Lever) -> Any:
+def _wavelet(hosts: Hosts, wavelet: Any, shots: Array, dtype: Any, lever: Lever) -> Any:
     if wavelet is None:
         return None
+    problem = hosts.problem
     shape = (shots.shape[0], *problem.survey.wavelet.shape[1:])
     wavelet = checks.wavelet_of_survey(wavelet, shape)
-    return source_samples(
-        problem, lever.enter(_validate.shaped("wavelet", wavelet, shape, dtype)), shots
-    )
+    wavelet = _validate.shaped("wavelet", wavelet, shape, dtype)
+
+    def fired(wavelet: Any, shots: Any, lever: Lever) -> Any:
+        return source_samples(problem, lever.enter(wavelet), shots)
+
+    return hosts.once("fired", lambda: jax.jit(fired))(wavelet, shots, lever)
 
 
 def _weights(problem: Problem, weights: Any, shots: Array, dtype: Any, lever: Lever) -> Any:
@@ -165,20 +172,6 @@ def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
     return problem.fired(problem.sources.rows(moved, shots, jnp), jnp)
 
 
-def traces_of(problem: Problem, samples: Array, shots: Array) -> Traces:
-    """Traces from what receivers record, which starts with the first step: the field is at rest
-    when the wavelets begin."""
-    traces = problem.receivers.collected(samples, shots, jnp)
-    modelled = jnp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (1, 0)])
-    return problem.recorded(unwarped(modelled, problem.warp), jnp)
-
-
-def samples_of(problem: Problem, traces: Traces, shots: Array) -> Array:
-    """The transpose of `traces_of`."""
-    modelled = warped(problem.unrecorded(traces, jnp), problem.warp)
-    return problem.receivers.rows(modelled[..., 1:], shots, jnp)
-
-
 def _recorded(hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False) -> Array:
     function = hosts.once((host, linear), lambda: differentiable(host, linear))
     return function(operands)
@@ -190,7 +183,7 @@ def traces(hosts: Hosts, model: Model, given: Given, linear: bool = False) -> Tr
     dtype = type_of(model, given.wavelet, given.weights, *known)
     at = background(hosts, model, dtype, given)
     samples = _recorded(hosts, at.host, at.operands, linear)
-    return at.lever.leave(traces_of(hosts.problem, samples, at.operands.shots))
+    return traces_of(hosts.problem.records, samples, at.operands.shots, at.lever)
 
 
 def with_changes(
@@ -211,8 +204,8 @@ def with_changes(
     operands = unify_axes(operands)
     samples = _recorded(hosts, at.host.linearized(), operands)
     plain, born = jnp.split(samples, 2, axis=-2)
-    shots = operands.shots
-    return at.lever.leave((traces_of(problem, plain, shots), traces_of(problem, born, shots)))
+    ends = operands.shots, at.lever
+    return traces_of(problem.records, plain, *ends), traces_of(problem.records, born, *ends)
 
 
 def tangents(problem: Problem, at: Background, changes: dict[str, Any]) -> dict[str, Array]:
@@ -230,7 +223,7 @@ def born(hosts: Hosts, model: Model, changes: dict[str, Any], given: Given) -> T
     at = background(hosts, model, type_of(model, given.wavelet, given.weights), given)
     operands, perturbed = unify_axes((at.operands, tangents(problem, at, changes)))
     samples = primitives.born(at.host, operands, Changes(perturbed))
-    return at.lever.leave(traces_of(problem, samples, operands.shots))
+    return traces_of(problem.records, samples, operands.shots, at.lever)
 
 
 def migrated(hosts: Hosts, model: Model, data: Any, given: Given) -> dict[str, Array]:
@@ -239,7 +232,7 @@ def migrated(hosts: Hosts, model: Model, data: Any, given: Given) -> dict[str, A
     at = background(hosts, model, type_of(model, given.wavelet, given.weights), given)
     lever = at.lever
     # The image passes through the coefficients as derivatives do on their way back: see `lever`.
-    residual = lever.up * samples_of(problem, lever.enter(data), at.operands.shots)
+    residual = lever.up * samples_of(problem.records, lever.enter(data), at.operands.shots)
     operands, residual = unify_axes((at.operands, residual))
     asked = Asked(problem.coefficient_names, exact=True, again=True)
     gradients = primitives.adjoint(at.host, operands, residual, asked)
@@ -267,7 +260,7 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
     def applied(model: Model, data: Any, wavelet: Any, which: Any) -> Any:
         nothing = jnp.zeros((which.shape[0], *problem.grid.shape), dtype) if extended else None
         at = background(hosts, model, dtype, Given(wavelet, nothing, shots=which))
-        residual = samples_of(problem, data, which)
+        residual = samples_of(problem.records, data, which)
         operands, residual = unify_axes((at.operands, residual))
         asked = Asked(wavelet=not extended, weights=extended)
         found = primitives.adjoint(at.host, operands, residual, asked)

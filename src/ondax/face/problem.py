@@ -30,6 +30,7 @@ from ..stability import layering, steps
 from ..stability.default_boundary import default_boundary
 from ..survey import Survey
 from . import checks
+from .records import Records
 from .schemes import surrounded
 
 Interpolation = Literal["sinc", "linear"]
@@ -147,6 +148,11 @@ class Problem:
         """The map along time that takes time dispersion away; None where traces stay raw."""
         return None if self.dispersion is None else warp_of(self.dispersion)
 
+    @cached_property
+    def records(self) -> Records:
+        """How traces are made of what receivers record."""
+        return Records(self.receivers, self.survey.lead, self.warp)
+
     @property
     def steps(self) -> int:
         """Internal steps of a run."""
@@ -198,20 +204,6 @@ class Problem:
         if more <= 0:
             return wavelet[..., : self.survey.modelled]
         return xp.pad(wavelet, [*[(0, 0)] * (wavelet.ndim - 1), (0, more)])
-
-    def recorded(self, modelled: Any, xp: Any) -> Any:
-        """Traces, from what is modelled since the wavelets began."""
-        lead = self.survey.lead
-        if lead >= 0:
-            return modelled[..., lead:]
-        return xp.pad(modelled, [*[(0, 0)] * (modelled.ndim - 1), (-lead, 0)])
-
-    def unrecorded(self, traces: Any, xp: Any) -> Any:
-        """The transpose of `recorded`."""
-        lead = self.survey.lead
-        if lead <= 0:
-            return traces[..., -lead:]
-        return xp.pad(traces, [*[(0, 0)] * (traces.ndim - 1), (lead, 0)])
 
     # ---------------------------------------------------------------- checks of values
 

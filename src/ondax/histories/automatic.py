@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar, final
+from functools import cache
+from typing import ClassVar, NamedTuple, final
 
 import equinox as eqx
 
@@ -34,9 +35,25 @@ class Automatic(AbstractHistory):
 
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
         """See `AbstractHistory.record`."""
-        return Whole(self.every, self.lobes).record(run, room)
+        return _ways(self.every, self.lobes).record(run, room)
 
     def replay(self, kept: Kept | None, rerun: Rerun, backward: bool) -> Iterator[Stretch]:
         """See `AbstractHistory.replay`."""
-        way = (Revolve if kept is None else Whole)(self.every, self.lobes)
-        yield from way.replay(kept, rerun, backward)
+        ways = _ways(self.every, self.lobes)
+        replay = ways.anew if kept is None else ways.replay
+        yield from replay(kept, rerun, backward)
+
+
+class _Ways(NamedTuple):
+    """What it chooses from."""
+
+    record: Callable[[Recorder, Callable[[Layout], Kept | None]], Kept | None]
+    replay: Callable[[Kept | None, Rerun, bool], Iterator[Stretch]]
+    anew: Callable[[Kept | None, Rerun, bool], Iterator[Stretch]]
+
+
+@cache
+def _ways(every: int, lobes: int) -> _Ways:
+    """Made once: modules take long to make, and to bind methods."""
+    whole = Whole(every, lobes)
+    return _Ways(whole.record, whole.replay, Revolve(every, lobes).replay)

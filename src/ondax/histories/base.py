@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -43,6 +44,7 @@ class Stretch:
     arrays: Mapping[str, np.ndarray]
 
 
+@runtime_checkable
 class Packing(Protocol):
     """Packs arrays into 16 bits a value.
 
@@ -213,12 +215,14 @@ class Recording:
     def __hash__(self) -> int:
         return self._hash  # type: ignore[attr-defined]
 
-    @property
+    # Modules take long to give an attribute, and longer to bind a method.
+
+    @cached_property
     def every(self) -> int:
         """Every `every`-th step is kept."""
         return self.history.every
 
-    @property
+    @cached_property
     def sampling(self) -> Sampling:
         """Which steps are kept."""
         return self.history.sampling
@@ -227,6 +231,16 @@ class Recording:
     def beyond(self) -> int:
         """How many steps beyond the record's end runs go on."""
         return self.sampling.beyond
+
+    @cached_property
+    def record(self) -> Callable[[Recorder, Callable[[Layout], Kept | None]], Kept | None]:
+        """See `AbstractHistory.record`."""
+        return self.history.record
+
+    @cached_property
+    def replay(self) -> Callable[[Kept | None, Rerun, bool], Iterator[Stretch]]:
+        """See `AbstractHistory.replay`."""
+        return self.history.replay
 
 
 @contextmanager

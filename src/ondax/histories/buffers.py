@@ -4,6 +4,7 @@ much as a solve."""
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -114,7 +115,7 @@ class Stored(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def row_halo(self) -> int:

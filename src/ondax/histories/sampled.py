@@ -22,14 +22,17 @@ import numpy as np
 LOBES = (4, 5, 6, 7, 8, 10, 12, 14)
 """Half the length of the smoothing, in kept steps: the runs go on for as many. A longer one leaves
 less between what it passes and what it stops."""
-SHAPE = 13.0
-"""Of the smoothing's Kaiser window: beside a transition it passes, or stops, all but 2e-7."""
+SHAPE = 14.5
+"""Of the smoothing's Kaiser window: beside a transition it passes, or stops, all but 5e-8."""
 MOST_BEYOND = 0.06
 """Steps beyond the record's end, as a part of its steps, where the sampling is chosen: more would
 cost more time than is saved."""
 LARGEST_ERROR = 5e-7
 """Of a gradient, as estimated. The measured ones are up to twice as large, for residuals that are
 noise."""
+CHOSEN_ERROR = 2.5e-7
+"""Likewise, where the sampling is chosen: with a short smoothing, noise may make it ten times as
+much."""
 ROUNDING = {
     "float64": 2 * float(np.finfo(np.float32).eps),  # they may have been given in single precision
     "float32": 16 * float(np.finfo(np.float32).eps),  # and resampled in it
@@ -99,7 +102,7 @@ def chosen(sources: np.ndarray) -> Sampling:
     most, best = MOST_BEYOND * sources.shape[-1], Sampling()
     for every in range(2, sources.shape[-1]):
         tried = (Sampling(every, n) for n in LOBES if n * every <= most)
-        found = next((s for s in tried if _error(s, spectra) <= LARGEST_ERROR), None)
+        found = next((s for s in tried if _error(s, spectra) <= CHOSEN_ERROR), None)
         if found is None:
             return best
         best = found

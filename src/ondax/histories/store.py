@@ -52,14 +52,15 @@ class Content:
             or len(self.arrays) != len(other.arrays)
         ):
             return False
-        return all(_same_bytes(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
+        return all(same_bytes(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
 
 
-def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    """Are two arrays equal to the bit, so that NaN equals itself and 0 is not -0?"""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     word = np.dtype(f"u{a.dtype.itemsize}")
-    return bool(np.array_equal(a.view(word), b.view(word)))
+    return bool((a.view(word) == b.view(word)).all())
 
 
 @dataclass(eq=False)

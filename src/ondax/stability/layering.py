@@ -42,7 +42,7 @@ class GrowthInLayers(UserWarning):
 
 def matters(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int) -> bool:
     """Can strata make waves of an equation grow in this boundary?"""
-    ones = dict.fromkeys(equation.required(ndim), jnp.ones((1,) * ndim))
+    ones = dict.fromkeys(equation.required(ndim), np.ones((1,) * ndim, np.float32))
     return ndim > 1 and any(_faces(boundary, ndim)) and bool(equation.reflecting(ones))
 
 

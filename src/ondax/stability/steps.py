@@ -182,7 +182,7 @@ class StepCheck:
             ValueError: the step is too long; names parameters, place, and the largest step that
                 holds.
         """
-        if self._known_to_hold(fastest, contrasts):
+        if self.known_to_hold(fastest, contrasts):
             return
         motion = _motion(self.equation, self.boundary.edges(), self.grid.ndim)
         values = {name: np.ascontiguousarray(coefficients[name]) for name in motion.coefficients}
@@ -198,8 +198,8 @@ class StepCheck:
         if fault is not None:
             raise ValueError(fault)
 
-    def _known_to_hold(self, fastest: float, contrasts: Sequence[float]) -> bool:
-        """Does the equation's formula vouch for the step?"""
+    def known_to_hold(self, fastest: float, contrasts: Sequence[float]) -> bool:
+        """Does the equation's formula vouch for the step, whatever else the model is?"""
         allowed = self.equation.contrasts
         if allowed is None or any(c > a for c, a in zip(contrasts, allowed.values(), strict=True)):
             return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,9 +42,10 @@ def _sizes(shape: tuple[int, ...]) -> Any:
     return (ctypes.c_int * len(shape))(*shape)
 
 
-def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
-    """The value of an argument that the generated code has named: block edges, ghost rows, widths
-    of strips.
+@cache
+def _implied(name: str) -> int | str:
+    """The value of an argument that the generated code has named, or the scalar that it is: block
+    edges, ghost rows, widths of strips.
 
     Raises:
         KeyError: there is no such argument.
@@ -52,7 +55,7 @@ def _implied(name: str, scalars: Mapping[str, float]) -> int | float:
     if (rows := ghost_rows(name)) is not None:
         return rows
     if strip := re.fullmatch(r"([xyz])_([lr])tkn\d+", name):
-        return scalars[f"{strip[1]}_{'low' if strip[2] == 'l' else 'high'}"]
+        return f"{strip[1]}_{'low' if strip[2] == 'l' else 'high'}"
     raise KeyError(name)
 
 
@@ -91,15 +94,12 @@ class Kernel:
         self._library = library
         self.function = getattr(library, ENTRY)
         self.function.restype = ctypes.c_int
-        self._real = ctypes.c_float if self.dtype == np.float32 else ctypes.c_double
+        self._spare: list[Prepared] = []
 
-    def missing(self, arrays: Mapping[str, np.ndarray], prefix: str) -> list[str]:
-        """The arrays of the signature whose names begin so and that are not given."""
-        return [
-            a.name
-            for a in self.signature.arguments
-            if a.name.startswith(prefix) and a.name not in arrays
-        ]
+    @cache  # noqa: B019 (kernels live as long as the process)
+    def named(self, prefix: str) -> tuple[str, ...]:
+        """The arguments of the signature whose names begin so."""
+        return tuple(a.name for a in self.signature.arguments if a.name.startswith(prefix))
 
     def __call__(
         self,
@@ -108,16 +108,17 @@ class Kernel:
         offsets: Mapping[str, int] | None = None,
     ) -> None:
         """Run the time loop; see `prepared` for the arguments."""
-        call = self.prepared(arrays, scalars, offsets)
-        run(lambda: self.function(call.values))
+        with self.prepared(arrays, scalars, offsets) as call:
+            run(lambda: self.function(call.values))
 
+    @contextmanager
     def prepared(
         self,
         arrays: Mapping[str, np.ndarray],
         scalars: Mapping[str, float],
         offsets: Mapping[str, int] | None = None,
-    ) -> Prepared:
-        """The arguments of a call.
+    ) -> Iterator[Prepared]:
+        """The arguments of a call, as long as the context lasts.
 
         Args:
             arrays: every array of the signature, C-contiguous, as allocated (halos
@@ -131,47 +132,69 @@ class Kernel:
                 memory.
             KeyError: an argument is missing.
         """
-        places: dict[str, Any] = {}
-        for argument in self.signature.arguments:
-            name = argument.name
-            if argument.kind == "array":
-                places[name] = self._describe(name, arrays[name], (offsets or {}).get(name, 0))
-            elif argument.kind == "timers":
-                places[name] = (ctypes.c_double * MAX_SECTIONS)()
-            else:
-                value = scalars[name] if name in scalars else _implied(name, scalars)
-                places[name] = (
-                    ctypes.c_int(int(value)) if argument.kind == "int" else self._real(value)
-                )
-        return Prepared(places)
-
-    def _describe(self, name: str, array: np.ndarray, offset: int) -> Array:
-        wanted = np.dtype(np.int32) if "_first_" in name else self.dtype
-        if array.dtype != wanted or not array.flags.c_contiguous:
-            raise TypeError(
-                f"kernel argument {name}: need contiguous {wanted}, got {array.dtype} "
-                f"{array.strides}"
-            )
-        address = array.__array_interface__["data"][0]  # a tenth of the time of array.ctypes
-        if (address % wanted.itemsize or offset % wanted.itemsize) and array.size:
-            raise TypeError(f"kernel argument {name} is not aligned to its values")
-        return Array(data=address + offset, size=_sizes(array.shape), nbytes=array.nbytes)
+        try:
+            call = self._spare.pop()  # of an earlier call; no other thread has them now
+        except IndexError:
+            call = Prepared(self.signature, self.dtype)
+        call.set(arrays, scalars, offsets or {})
+        yield call
+        self._spare.append(call)
 
 
 class Prepared:
-    """The arguments of a call, which can be made again and again with some of them changed.
+    """The arguments of one call, as C takes them. Most of those of the next call are the same, as
+    arrays come from pools: they stay as they are.
 
     Args:
-        places: where each argument stands, by name, in the order of the signature.
+        signature: of the kernel.
+        dtype: its floating-point type.
 
     Attributes:
-        values: the addresses of the arguments, as the C function takes them. They hold as long as
-            this object lives.
+        values: the addresses of all arguments, in order. They hold as long as this object lives.
     """
 
-    def __init__(self, places: Mapping[str, Any]) -> None:
-        self._places = places
-        self.values = (ctypes.c_void_p * len(places))(*map(ctypes.addressof, places.values()))
+    def __init__(self, signature: Signature, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+        self._places: dict[str, Any] = {}
+        self._arrays: list[tuple[str, Array]] = []
+        self._scalars: list[tuple[str, Any, type]] = []
+        for argument in signature.arguments:
+            name = argument.name
+            if argument.kind == "array":
+                place = Array()
+                self._arrays.append((name, place))
+            elif argument.kind == "timers":
+                place = (ctypes.c_double * MAX_SECTIONS)()
+            else:
+                number = int if argument.kind == "int" else float
+                place = ctypes.c_int() if argument.kind == "int" else real()
+                self._scalars.append((name, place, number))
+            self._places[name] = place
+        addresses = map(ctypes.addressof, self._places.values())
+        self.values = (ctypes.c_void_p * len(self._places))(*addresses)
+        # What each array was described from: weakly, as histories may be large.
+        self._described: list[tuple[Any, int]] = [(_nothing, 0)] * len(self._arrays)
+
+    def set(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        scalars: Mapping[str, float],
+        offsets: Mapping[str, int],
+    ) -> None:
+        """See `Kernel.prepared`."""
+        for n, (name, described) in enumerate(self._arrays):
+            array, offset = arrays[name], offsets.get(name, 0)
+            known, at = self._described[n]
+            if known() is not array or at != offset:
+                self._describe(described, name, array, offset)
+                self._described[n] = (weakref.ref(array), offset)
+        for name, place, number in self._scalars:
+            given = scalars.get(name)
+            if given is None:
+                implied = _implied(name)
+                given = scalars[implied] if isinstance(implied, str) else implied
+            place.value = number(given)
 
     def has(self, name: str) -> bool:
         """Is there such an argument?"""
@@ -183,8 +206,25 @@ class Prepared:
         return ctypes.addressof(self._places[name])
 
     def data(self, name: str) -> int:
-        """The address of an array's data."""
+        """The address of an array's data. Who changes it must put it back."""
         return self._places[name].data
+
+    def _describe(self, described: Array, name: str, array: np.ndarray, offset: int) -> None:
+        wanted = np.dtype(np.int32) if "_first_" in name else self._dtype
+        if array.dtype != wanted or not array.flags.c_contiguous:
+            raise TypeError(
+                f"kernel argument {name}: need contiguous {wanted}, got {array.dtype} "
+                f"{array.strides}"
+            )
+        address = array.__array_interface__["data"][0]  # a tenth of the time of array.ctypes
+        if (address % wanted.itemsize or offset % wanted.itemsize) and array.size:
+            raise TypeError(f"kernel argument {name} is not aligned to its values")
+        described.data, described.size = address + offset, _sizes(array.shape)
+        described.nbytes = array.nbytes
+
+
+def _nothing() -> None:
+    """Stands for a reference to an array that is gone."""
 
 
 def run(call: Callable[[], int]) -> None:

@@ -28,6 +28,7 @@ class Kernels:
         self.program = program
         self.lowering = Lowering(program)
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
+        self._slots: dict[Recording, list[tuple[Quantity, Slots]]] = {}
         self._lock = _forks.lock()
 
     def coupling(self, recording: Recording) -> Coupling:
@@ -37,8 +38,11 @@ class Kernels:
 
     def slots(self, recording: Recording) -> list[tuple[Quantity, Slots]]:
         """What a history holds, and where."""
-        coupling = self.coupling(recording)
-        return [(q, slots_of(q, coupling, recording.every)) for q in coupling.quantities]
+        if recording not in self._slots:
+            coupling = self.coupling(recording)
+            found = [(q, slots_of(q, coupling, recording.every)) for q in coupling.quantities]
+            self._slots[recording] = found
+        return self._slots[recording]
 
     def worth_sampling(self, recording: Recording | None) -> Recording | None:
         """The recording, or that of every step where a sampled one would hold as much: the gradient

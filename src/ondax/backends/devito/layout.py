@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ..domain import Domain
 from .kernels import Kernels
 
 
+@cache  # Devito takes long to tell, and is asked for every array of every run
 def space_halo(function: Spatial) -> tuple[int, ...]:
     """Halo points on each side of the space axes."""
     return tuple(

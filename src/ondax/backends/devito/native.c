@@ -38,10 +38,10 @@ struct history
  *   ....k k k . . . . . . k k k . . .      k: on the history   .: the others
  *       from..to          from..to
  */
-int in_turns(const struct call *on_history, const struct call *others,
-             const struct history *histories, int arrays,
-             int first, int last, int backward, int every, int from, int to, int low,
-             int width, int groups, int shift)
+static int turns(const struct call *on_history, const struct call *others,
+                 const struct history *histories, int arrays,
+                 int first, int last, int backward, int every, int from, int to, int low,
+                 int width, int groups, int shift)
 {
   int n = backward ? last : first;
   while (first <= n && n <= last)
@@ -74,6 +74,18 @@ int in_turns(const struct call *on_history, const struct call *others,
     n = backward ? begin - 1 : end + 1;
   }
   return 0;
+}
+
+/* The same; afterwards, the kernel's arguments are as they were. */
+int in_turns(const struct call *on_history, const struct call *others,
+             const struct history *histories, int arrays,
+             int first, int last, int backward, int every, int from, int to, int low,
+             int width, int groups, int shift)
+{
+  int code = turns(on_history, others, histories, arrays, first, last, backward, every, from, to,
+                   low, width, groups, shift);
+  for (int i = 0; i < arrays; i++) *histories[i].data = histories[i].base;
+  return code;
 }
 
 /* ---------------------------------------------------------------- half precision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -193,20 +194,24 @@ class Shot:
                 those of a history to slot number 0.
         """
         if turns.last > turns.first:
-            bounds = {"time_m": 0, "time_M": 0}
-            calls = []
-            for kernel in (on_history, others):
-                everything, scalars, moves = self._arguments(kernel, {**arrays, **history}, offsets)
-                calls.append(kernel.prepared(everything, {**scalars, **bounds}, moves))
-            in_turns((on_history, calls[0]), (others, calls[1]), history, turns)
+            with ExitStack() as held:
+                calls = []
+                for kernel in (on_history, others):
+                    given = self._arguments(kernel, {**arrays, **history}, offsets)
+                    everything, scalars, moves = given
+                    bounds = {"time_m": 0, "time_M": 0}
+                    call = kernel.prepared(everything, {**scalars, **bounds}, moves)
+                    calls.append((kernel, held.enter_context(call)))
+                in_turns(calls[0], calls[1], history, turns)
 
     def _arguments(
         self, kernel: Kernel, arrays: Mapping[str, np.ndarray], offsets: Mapping[str, int]
     ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, int]]:
         """All arrays that a kernel may need, all numbers but its first and last step, and offsets
         of arrays in bytes."""
-        for name in kernel.missing({**self.arrays, **self.fields, **arrays}, SCRATCH_PREFIX):
-            self._take(name, self.kernels.lowering.scratch.functions[name])
+        for name in kernel.named(SCRATCH_PREFIX):
+            if name not in self.fields:
+                self._take(name, self.kernels.lowering.scratch.functions[name])
         pairs = {name + COMPACT: array for name, array in self.fields.items()}
         single = {name + SINGLE: array[0] for name, array in self.fields.items()}
         shifts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from ...scheme.system import Port
 from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
 from ..clock import Clock
 from ..domain import Domain
-from ..scaling import LARGE, WEAK, check_range, exponent, peak_of, scaled
+from ..scaling import LARGE, WEAK, check_range, exponent, exponent_of, peak_of, scaled
 from ..settings import Settings
 from ..setups import element
 from ..workers import visits
@@ -191,11 +192,12 @@ class Solver(AbstractSolver):
             t.number: element(residual, t.batch)[t.index[-1]][t.out, : t.setup.clock.samples]
             for t in tasks
         }
-        powers = {t.number: self._power_of_residual(t, residuals[t.number]) for t in tasks}
+        sizes = {t.number: peak_of(residuals[t.number]) for t in tasks}
+        powers = {t.number: self._power_of_residual(t, sizes[t.number]) for t in tasks}
         # Shots are summed at the scale of the strongest one of each batch element.
         strongest: dict[tuple[int, ...], int] = {}
         for t in tasks:
-            if residuals[t.number].any() and t.source.any():
+            if sizes[t.number] != 0.0 and t.source.any():
                 power = t.power + powers[t.number]
                 strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
         sums = Sums(
@@ -270,12 +272,12 @@ class Solver(AbstractSolver):
                 task.company = company
         return tasks
 
-    def _power_of_residual(self, task: Task, residual: np.ndarray) -> int:
-        """The power of two that residuals are divided by, so that they change the adjoint field by
-        about one in a step."""
+    def _power_of_residual(self, task: Task, size: float) -> int:
+        """The power of two that residuals up to that size are divided by, so that they change the
+        adjoint field by about one in a step."""
         inputs = self.kernels.program.transposed.inputs
         gain = self._tasks.gain(inputs, task.setup, task.medium, back=True)
-        return (exponent(residual) or 0) + gain
+        return (exponent_of(size) or 0) + gain
 
     def _each(
         self,
@@ -286,9 +288,9 @@ class Solver(AbstractSolver):
         """Visit all shots, side by side, and take what each visit finds."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
-        self._largest = max((t.setup.domain.shape for t in tasks), key=np.prod)
+        self._largest = max((t.setup.domain.shape for t in tasks), key=math.prod)
         for task in tasks:
-            points = int(np.prod(task.setup.domain.shape))
+            points = math.prod(task.setup.domain.shape)
             task.threads = max(1, min(share, points // POINTS_PER_THREAD))
         visits().each(tasks, visit, take, min(threads, max(1, len(tasks))))
         STORE.trim(self.settings.memory_budget)
@@ -432,7 +434,7 @@ class Solver(AbstractSolver):
         try:
             with self._shot(task, receiver_slopes=slopes) as shot:
                 run = ForwardRun(self.kernels, shot, task.source, recording)
-                kept = recording.history.record(run, room)
+                kept = recording.record(run, room)
                 recorded = run.recorded
                 if kept is not None and not any(kept is buffers for buffers in held):
                     raise TypeError(

@@ -197,7 +197,7 @@ class Sums:
         known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]
         check_range(known, dtype, f"the gradients of the coefficient {c.name}", SMALL)
         for at, power in self._strongest.items():
-            gradient[at] = scaled(gradient[at], power)
+            scaled(gradient[at], power, out=gradient[at])
         return gradient
 
 

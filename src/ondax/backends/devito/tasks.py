@@ -10,12 +10,14 @@ import numpy as np
 
 from ...calculus.program import Program
 from ...histories.base import Recording
-from ...histories.store import Content
+from ...histories.store import Content, same_bytes
 from ..base import Experiment
 from ..domain import Domain
 from ..scaling import Gains, exponent, scaled
 from ..setups import Position, Setup, clipped, element
 from .layout import with_halo
+
+LASTING = 32 << 20  # bytes of coefficients; setting up more of them is nothing beside their runs
 
 
 class Medium:
@@ -39,6 +41,17 @@ class Medium:
         self.sizes = {name: size for name, size in found.items() if size is not None}
         self._whole: dict[str, np.ndarray] = {}
 
+    @property
+    def lasting(self) -> bool:
+        """May it be used again? Nobody can write into its coefficients; and they are few enough for
+        it to matter, and not to be missed."""
+        values = self._values.values()
+        return all(map(_fixed, values)) and sum(v.nbytes for v in values) <= LASTING
+
+    def holds(self, values: Mapping[str, np.ndarray]) -> bool:
+        """Are these its coefficients, to the bit?"""
+        return all(same_bytes(v, values[name]) for name, v in self._values.items())
+
     def prepare(self, setup: Setup) -> None:
         """Make, once, what all shots share that are run on all of the domain."""
         if setup.domain is self._domain and not self._whole:
@@ -56,6 +69,14 @@ class Medium:
             c.name: with_halo(c, self._values[c.name][inside], self._symbols, domain)
             for c in self._chosen
         }
+
+
+def _fixed(array: np.ndarray) -> bool:
+    """Can nobody write into an array, nor into what it is a view of? So come those from JAX."""
+    base = array.base
+    if array.flags.writeable:
+        return False
+    return base is None or (isinstance(base, np.ndarray) and _fixed(base))
 
 
 def part(start: Position, shape: Position) -> tuple[slice, ...]:
@@ -147,6 +168,7 @@ class Tasks:
     def __init__(self, program: Program, domain: Domain) -> None:
         self._program, self._domain = program, domain
         self._gains: dict[tuple[bool, float], Gains] = {}
+        self._last: Medium | None = None
 
     def of(self, batch: Position, e: Experiment) -> Iterator[Task]:
         """One task for each shot of every batch element.
@@ -161,13 +183,22 @@ class Tasks:
             given = {c.name: e.coefficients[c.name] for c in system.coefficients}
             shared = tuple(clipped(position, c.shape) for c in given.values())
             if shared not in media:
-                values = {name: element(c, position) for name, c in given.items()}
-                media[shared] = Medium(self._program, self._domain, values)
+                media[shared] = self._medium({n: element(c, position) for n, c in given.items()})
             samples = element(e.source, position)
             for shot in range(e.setups.shots):
                 setup, medium = e.setups.of(position, shot), media[shared]
                 yield self._task(number, (*position, shot), e, setup, medium, samples)
                 number += 1
+
+    def _medium(self, values: Mapping[str, np.ndarray]) -> Medium:
+        """The medium of these coefficients: the last one, if they are the same again, as they are
+        in the adjoint run of a gradient."""
+        last = self._last
+        if last is not None and last.holds(values):
+            return last
+        medium = Medium(self._program, self._domain, values)
+        self._last = medium if medium.lasting else None
+        return medium
 
     def _task(
         self,

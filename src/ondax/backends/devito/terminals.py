@@ -27,13 +27,16 @@ class Terminals:
 
     def fill(self, rows: np.ndarray) -> None:
         """Set the samples of the points, (group and point, step)."""
-        for view, part in zip(self._views, np.split(rows, len(self._views)), strict=True):
-            view[:, : self.points] = part.T
+        count = len(rows) // len(self._views)
+        for n, view in enumerate(self._views):
+            view[:, : self.points] = rows[n * count : (n + 1) * count].T
 
     def columns(self) -> np.ndarray:
         """A copy of the samples, (step, column), without the rows before step 0. The columns are
         ordered by copy, group and point: all points first, then as many columns for the slopes
         along each axis."""
+        if len(self._views) == 1 and not self.slopes:
+            return self._views[0][:, : self.points].copy()
         copies = range(1 + self.slopes)
         return np.concatenate(
             [v[:, c * self.points : (c + 1) * self.points] for c in copies for v in self._views],
