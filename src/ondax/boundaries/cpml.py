@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 
 from ..calculus.layers import KEEP, TAKE, stretched
-from ..calculus.regions import reach
+from ..calculus.regions import crowded
 from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
 from .base import AbstractBoundary, Conditions, End, Fit, Profile
@@ -93,12 +93,7 @@ class CPML(AbstractAbsorbingLayer):
         self, surrounded: System, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """The axes along which few points lie between two layers."""
-        felt = 2 * reach(surrounded)
-        return frozenset(
-            axis
-            for axis, points in zip(surrounded.symbols.axes, shape, strict=True)
-            if {(axis, "low"), (axis, "high")} <= set(ends) and points < felt
-        )
+        return crowded(surrounded, ends, shape)
 
     def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
         """Check that the equation has no growing solutions in it.
@@ -107,9 +102,10 @@ class CPML(AbstractAbsorbingLayer):
             ValueError: it has.
         """
         if fit.stretchable is False:
+            instead = "ox.JointPML()" if fit.joint_flux else "ox.Sponge()"
             raise ValueError(
-                f"boundary={boundary!r}: {fit.equation} is unstable in perfectly matched layers, "
-                "use ox.Sponge()"
+                f"boundary={boundary!r}: {fit.equation} is unstable in perfectly matched layers of "
+                f"its derivatives, use {instead}"
             )
 
     def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:

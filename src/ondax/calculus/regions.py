@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import sympy
 from devito.finite_differences import Derivative
 
@@ -61,6 +63,40 @@ def reach(system: System) -> int:
     side, then derivatives reach half a point less far there.
     """
     return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
+
+
+def crowded(
+    system: System, ends: Collection[tuple[str, str]], shape: Sequence[int]
+) -> frozenset[str]:
+    """The axes along which few points lie between two layers, so that what they remember is felt at
+    common points.
+
+    Args:
+        system: the scheme, with the layers.
+        ends: axis name, and "low" or "high", of each layer.
+        shape: points of the grid between them.
+    """
+    felt = 2 * reach(system)
+    return frozenset(
+        axis
+        for axis, points in zip(system.symbols.axes, shape, strict=True)
+        if {(axis, "low"), (axis, "high")} <= set(ends) and points < felt
+    )
+
+
+def strips(
+    axis: str, ends: Collection[tuple[str, str]], whole: Collection[str]
+) -> list[Region]:
+    """The regions in which memory variables of what happens along an axis are stored.
+
+    Args:
+        axis: its name.
+        ends: axis name, and "low" or "high", of each layer.
+        whole: names of the axes along which one memory on the whole grid serves both layers.
+    """
+    if axis in whole and any(axis == name for name, _ in ends):
+        return [EVERYWHERE]
+    return [frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in ends]
 
 
 def _nesting(expr: Expr) -> int:
