@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 
 import sympy
 from devito.finite_differences import Derivative
@@ -57,12 +58,25 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
 
 
 def reach(system: System) -> int:
-    """How far, in grid points, one step spreads a field that is zero outside of a layer.
+    """How far, in grid points, one step spreads a field that is zero outside of a layer, or, in the
+    transpose, what such a field is made of.
 
     Staggering makes no difference: if fields at half points lie half a point further out on one
     side, then derivatives reach half a point less far there.
     """
-    return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
+    symbols = system.symbols
+
+    def stored_in_a_strip(access: Expr) -> bool:
+        return bool(symbols.traits_of(access.function).region)
+
+    def anything(access: Expr) -> bool:
+        return True
+
+    deepest = max(
+        _nesting(u.rhs, anything if stored_in_a_strip(u.field) else stored_in_a_strip)
+        for u in system.updates
+    )
+    return int(max(deepest, 0)) * symbols.space_order // 2
 
 
 def crowded(
@@ -99,11 +113,13 @@ def strips(
     return [frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in ends]
 
 
-def _nesting(expr: Expr) -> int:
-    """How deep derivatives are nested in an expression."""
-    if is_access(expr) or not expr.args:
-        return 0
-    return max(map(_nesting, expr.args)) + isinstance(expr, Derivative)
+def _nesting(expr: Expr, counts: Callable[[Expr], bool]) -> float:
+    """How many derivatives are nested around the accesses that count; minus infinity without
+    any."""
+    if is_access(expr):
+        return 0 if counts(expr) else -math.inf
+    deepest = max((_nesting(arg, counts) for arg in expr.args), default=-math.inf)
+    return deepest + isinstance(expr, Derivative)
 
 
 def _rank(region: Region) -> tuple[bool, list[tuple[int, str]]]:
