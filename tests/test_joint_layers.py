@@ -1,7 +1,6 @@
-"""Perfectly matched layers of the flux of tilted anisotropy: nothing grows in them, and little comes
-back."""
+"""Perfectly matched layers of the flux of tilted anisotropy: nothing grows in them, and little
+comes back."""
 
-import itertools
 from typing import Any
 
 import jax
@@ -72,9 +71,7 @@ def step_matrix(boundary: ox.AbstractBoundary, shape: tuple[int, ...], courant: 
     dt = courant * equation.largest_step((H,) * ndim, fastest)
     points = np.full((1, ndim), H)
     survey = ox.Survey(points, points, np.ones(9), dt)
-    F = ox.Propagator(
-        equation, ox.Grid(shape, H), survey, fastest, boundary=boundary, **OPTIONS
-    )
+    F = ox.Propagator(equation, ox.Grid(shape, H), survey, fastest, boundary=boundary, **OPTIONS)
     assert F.steps_per_sample == 1
     scheme = SchemeInJAX(F)
     names = [c.name for c in scheme.system.coefficients]
@@ -268,24 +265,34 @@ def echoes(
 
 
 def test_it_returns_a_tenth_of_a_sponge():
+    """Measured: 1.1 %."""
     sponge, joint = echoes((ox.Sponge(20), ox.JointPML(20)), 30.0)
     assert joint < 0.1 * sponge
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("theta", [0.0, 45.0, 90.0])
 @pytest.mark.parametrize("top", [None, SURFACE], ids=["enclosed", "surface"])
-def test_what_comes_back(top: Any):
-    """Of 20 cells a tenth of what a sponge returns, with eta 0.7 a fiftieth; of 40 a twentieth."""
-    layers = (ox.Sponge(20), ox.JointPML(20), ox.JointPML(20, eta=0.7))
-    wide = (ox.Sponge(40), ox.JointPML(40), ox.JointPML(40, eta=0.7))
-    for theta in THETAS:
-        s20, j20, e20, s40, j40, e40 = echoes((*layers, *wide), theta, top=top)
+def test_what_comes_back(theta: float, top: Any):
+    """Measured, of what a sponge of the same width returns: 0.4 to 2 % (20 cells), with eta 0.7 0.05
+    to 0.4 %; below 1 % (40 cells). Below a free surface, where more travels along the layers: 5 to
+    11 %, 0.6 to 1.7 %, and 0.4 %."""
+    ratio = {}
+    for width in (20, 40):
+        layers = ox.JointPML(width), ox.JointPML(width, eta=0.7)
+        sponge, joint, eta = echoes((ox.Sponge(width), *layers), theta, top=top)
+        ratio |= {width: joint / sponge, (width, "eta"): eta / sponge}
+    assert ratio[20] < (0.15 if top else 0.03)
+    assert ratio[20, "eta"] < (0.025 if top else 0.01)
+    assert ratio[40] < 0.015
+    assert ratio[40, "eta"] < 0.01
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("top", [None, SURFACE], ids=["enclosed", "surface"])
-def test_what_comes_back_in_3d(top: Any):
-    for theta in (0.0, 45.0):
-        s10, j10, s20, j20 = echoes(
-            (ox.Sponge(10), ox.JointPML(10), ox.Sponge(20), ox.JointPML(20)), theta, 3, top
-        )
+@pytest.mark.parametrize("theta", [0.0, 45.0])
+def test_what_comes_back_in_3d(theta: float):
+    """Measured: 1 and 0.2 % of what a sponge of the same width returns (10 cells), 0.2 and 0.07 %
+    (20)."""
+    for width, most in ((10, 0.02), (20, 0.004)):
+        sponge, joint = echoes((ox.Sponge(width), ox.JointPML(width)), theta, 3)
+        assert joint < most * sponge

@@ -42,7 +42,9 @@ class JointPML(AbstractAbsorbingLayer):
     Measured with `TTI`, as the worst of several traces' errors in a homogeneous box of 50 x 50
     points, 12 points a wavelength of a Ricker's dominant frequency, the source one cell from a
     face: 16 % (20 cells), 4 % (30), 1.4 % (40), 0.7 % (50, the default), where a `Sponge` leaves 50
-    % (20), 11 % (40), 0.7 % (120). @3D@ Twice the wavelength asks for twice the width.
+    % (20), 11 % (40), 0.7 % (120). In a box of 26 x 26 x 26 points: 9 % (20),
+    1.6 % (30, the default of a propagator in 3-D), where a `Sponge` leaves 58 % (20), 7 % (40), 1.6
+    % (60). Twice the wavelength asks for twice the width.
 
     With `eta` above 0, `eta g_e f_d` is fed to phi_d in the layers of each other axis e too, which
     makes the layer better matched to waves along it: 7 % (20 cells) and 0.6 % (40) with `eta =

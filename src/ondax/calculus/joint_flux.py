@@ -24,8 +24,8 @@ from .images import image_of
 from .regions import strips
 
 KEEP, TAKE = "joint_keep", "joint_take"
-"""Names of a layer's profiles: what a memory of the flux across the layer keeps of itself in a step,
-and takes up of the flux."""
+"""Names of a layer's profiles: what a memory of the flux across it keeps of itself in a step, and
+takes up of the flux."""
 GAIN, WITHIN, CROSS = "joint_gain", "joint_within", "joint_cross"
 REST, FAR = "joint_rest", "joint_far"
 """Names of the profiles that memories of the flux along a layer need, if eta is not zero: how much
@@ -75,9 +75,7 @@ def damped(
             ]
             for field, force in system.flux.forces(axis, mean.forward).items():
                 forces.setdefault(field, []).append(force)
-    updates = (
-        replace(u, rhs=total((u.rhs, *forces.get(u.field, ())))) for u in system.updates
-    )
+    updates = (replace(u, rhs=total((u.rhs, *forces.get(u.field, ())))) for u in system.updates)
     return replace(system, updates=(*memories, *updates))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 
 import sympy
@@ -72,11 +71,11 @@ def reach(system: System) -> int:
     def anything(access: Expr) -> bool:
         return True
 
-    deepest = max(
+    found = (
         _nesting(u.rhs, anything if stored_in_a_strip(u.field) else stored_in_a_strip)
         for u in system.updates
     )
-    return int(max(deepest, 0)) * symbols.space_order // 2
+    return max((n for n in found if n is not None), default=0) * symbols.space_order // 2
 
 
 def crowded(
@@ -98,9 +97,7 @@ def crowded(
     )
 
 
-def strips(
-    axis: str, ends: Collection[tuple[str, str]], whole: Collection[str]
-) -> list[Region]:
+def strips(axis: str, ends: Collection[tuple[str, str]], whole: Collection[str]) -> list[Region]:
     """The regions in which memory variables of what happens along an axis are stored.
 
     Args:
@@ -113,13 +110,12 @@ def strips(
     return [frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in ends]
 
 
-def _nesting(expr: Expr, counts: Callable[[Expr], bool]) -> float:
-    """How many derivatives are nested around the accesses that count; minus infinity without
-    any."""
+def _nesting(expr: Expr, counts: Callable[[Expr], bool]) -> int | None:
+    """How many derivatives are nested around the accesses that count; None without any."""
     if is_access(expr):
-        return 0 if counts(expr) else -math.inf
-    deepest = max((_nesting(arg, counts) for arg in expr.args), default=-math.inf)
-    return deepest + isinstance(expr, Derivative)
+        return 0 if counts(expr) else None
+    inner = [n for arg in expr.args if (n := _nesting(arg, counts)) is not None]
+    return max(inner) + isinstance(expr, Derivative) if inner else None
 
 
 def _rank(region: Region) -> tuple[bool, list[tuple[int, str]]]:

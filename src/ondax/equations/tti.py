@@ -41,8 +41,11 @@ class TTI(AbstractWaveEquation):
     Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and theta, the angle
     between the axis and the vertical, in radians, positive towards x; in 3-D also phi, the azimuth
     of the tilt, in radians from x towards y. Sources and receivers are those of `VTI`, and so are
-    the fields that are stepped in time, p and `q = p - s r`. Perfectly matched layers have growing
-    solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
+    the fields that are stepped in time, p and `q = p - s r`. Perfectly matched layers of
+    derivatives have growing solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are
+    refused.
+    `JointPML`, the default, damps the flux of both stresses instead, `f = grad(p) - n (n . grad(p -
+    r))`, whose parts across n and along it have the second derivatives above as divergences.
 
     A free surface is as for `VTI`; mirrored at it, the horizontal part of the axis changes its
     sign.
@@ -82,7 +85,9 @@ class TTI(AbstractWaveEquation):
             return divergence + LAPLACIAN_SHARE * laplacian(u)
 
         def flux(p: Any, r: Any) -> dict[str, Any]:
-            slope = sum(n * (Derivative(r, (d, 1)) - Derivative(p, (d, 1))) for d, n in axis.items())
+            slope = sum(
+                n * (Derivative(r, (d, 1)) - Derivative(p, (d, 1))) for d, n in axis.items()
+            )
             return {d.name: Derivative(p, (d, 1)) + n * slope for d, n in axis.items()}
 
         def divergences(name: str, f: Any) -> tuple[Any, Any]:
