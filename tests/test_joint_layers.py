@@ -193,10 +193,10 @@ def parts(
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 @pytest.mark.parametrize("kind", ["uniform", "contrast", "rough"])
 def test_nothing_grows_in_20000_steps(kind: str, eta: float, dtype: str):
-    """Of what rough models trap, some never leaves the model, in any layer."""
+    """What is left is slow waves between the layers, and what rough models trap."""
     for theta in THETAS:
         found = parts(ox.JointPML(20, eta=eta), kind, theta, (20, 20), 20_000, dtype)
-        assert found[4] <= found[2] <= found[1] < (1.0 if kind == "rough" else 0.1)
+        assert found[4] <= found[2] <= found[1] < 0.05
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_nothing_grows_beside_a_free_surface(kind: str):
     boundary = ox.Faces(ox.JointPML(20), top=SURFACE)
     for theta in THETAS:
         found = parts(boundary, kind, theta, (20, 20), 20_000, "float32")
-        assert found[4] <= found[2] <= found[1] < (1.0 if kind == "rough" else 0.1)
+        assert found[4] <= found[2] <= found[1] < 0.05
 
 
 @pytest.mark.slow
@@ -274,9 +274,9 @@ def test_it_returns_a_tenth_of_a_sponge():
 @pytest.mark.parametrize("theta", [0.0, 45.0, 90.0])
 @pytest.mark.parametrize("top", [None, SURFACE], ids=["enclosed", "surface"])
 def test_what_comes_back(theta: float, top: Any):
-    """Measured, of what a sponge of the same width returns: 0.4 to 2 % (20 cells), with eta 0.7 0.05
-    to 0.4 %; below 1 % (40 cells). Below a free surface, where more travels along the layers: 5 to
-    11 %, 0.6 to 1.7 %, and 0.4 %."""
+    """Measured, of what a sponge of the same width returns: 0.4 to 2 % (20 cells), with eta 0.7
+    0.05 to 0.4 %; below 1 % (40 cells). Below a free surface, where more travels along the layers:
+    5 to 11 %, 0.6 to 1.7 %, and 0.4 %."""
     ratio = {}
     for width in (20, 40):
         layers = ox.JointPML(width), ox.JointPML(width, eta=0.7)

@@ -41,12 +41,12 @@ class CPML(AbstractAbsorbingLayer):
     Waves whose energy and crests go opposite ways along a layer grow in it. `TTI` is refused for
     them, which it has in media that vary from cell to cell; take `JointPML` for it. `Elastic` media
     carry them where several beds of unlike stiffness meet the face, thin or thick: five beds of two
-    cells, 1600 and 3200 m/s, grow by 1e20 in 6,000 steps; six of eight cells, 1600 and 2080 m/s, by 1e5. A call
-    with such a model warns, `ox.GrowthInLayers`; take `Sponge()` for it. Media that are smooth, or
-    only get stiffer with depth, a sea floor included, do not grow, and are not warned of. The lower
-    `frequency`, the weaker are the contrasts that grow; the warning was measured down to waves of
-    100 cells. Models of the other equations did not grow in 20,000 steps, rough in every cell or in
-    layers of two cells.
+    cells, 1600 and 3200 m/s, grow by 1e20 in 6,000 steps; six of eight cells, 1600 and 2080 m/s, by
+    1e5. A call with such a model warns, `ox.GrowthInLayers`; take `Sponge()` for it. Media that are
+    smooth, or only get stiffer with depth, a sea floor included, do not grow, and are not warned
+    of. The lower `frequency`, the weaker are the contrasts that grow; the warning was measured down
+    to waves of 100 cells. Models of the other equations did not grow in 20,000 steps, rough in
+    every cell or in layers of two cells.
 
     Attributes:
         width: cells added on every side.
