@@ -3,7 +3,7 @@ the tests of the cache."""
 
 import sys
 
-from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
+from registry import EQUATIONS, SPONGE, enclosed, mixed
 
 from ondax.backends.devito.build import key_of
 from ondax.backends.devito.compiler import toolchain
@@ -32,8 +32,8 @@ def keys(name: str, boundary: object, ndim: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    for name, entry in EQUATIONS.items():
+    for name in EQUATIONS:
         if name not in (sys.argv[2:] or EQUATIONS):
             continue
-        for boundary in (SPONGE, *((ENCLOSED,) if entry.layers else ()), mixed(name)):
+        for boundary in (SPONGE, enclosed(name), mixed(name)):
             print(name, type(boundary).__name__, *keys(name, boundary, int(sys.argv[1])))

@@ -23,7 +23,8 @@ class Entry:
         order: of accuracy; the lowest that it takes compiles fastest.
         components: kinds of sources and receivers, as for `ox.Survey`.
         in_3d: further parameters in 3-D.
-        layers: whether it takes perfectly matched layers.
+        layers: whether it takes perfectly matched layers of its derivatives.
+        flux: whether it takes those of its flux.
     """
 
     make: Callable[[int], ox.AbstractWaveEquation]
@@ -32,6 +33,7 @@ class Entry:
     components: tuple[Any, Any] = (None, None)
     in_3d: tuple[tuple[str, tuple[float, float]], ...] = ()
     layers: bool = True
+    flux: bool = False
 
     def model(self, shape: tuple[int, ...], dtype: str) -> dict[str, jnp.ndarray]:
         """Rough in every cell."""
@@ -61,6 +63,7 @@ EQUATIONS = {
         order=4,
         in_3d=(("phi", (-0.5, 0.5)),),
         layers=False,
+        flux=True,
     ),
     "Viscoacoustic": Entry(
         lambda order: ox.Viscoacoustic(order, frequency=15.0),
@@ -70,13 +73,17 @@ EQUATIONS = {
 
 SPONGE = ox.Sponge(width=4, reflection=1e-2)
 ENCLOSED = ox.CPML(width=4)
+JOINT = ox.JointPML(width=4)
+
+
+def enclosed(name: str, width: int = 4) -> ox.CPML | ox.JointPML:
+    """The perfectly matched layers that an equation takes."""
+    return ox.CPML(width) if EQUATIONS[name].layers else ox.JointPML(width)
 
 
 def mixed(name: str) -> ox.Faces:
-    """A free surface, a perfectly matched layer if the equation takes one, and sponges."""
-    return ox.Faces(
-        SPONGE, top=ox.FreeSurface(), right=ENCLOSED if EQUATIONS[name].layers else None
-    )
+    """A free surface, a perfectly matched layer, and sponges."""
+    return ox.Faces(SPONGE, top=ox.FreeSurface(), right=enclosed(name))
 
 
 OUTCOMES = Path(__file__).with_name("outcomes.json")
@@ -90,6 +97,7 @@ COLUMNS = {
     "Hessian": ("test_hessian",),
     "sponge": ("test_2d", "test_3d"),
     "CPML": ("test_2d_enclosed_by_perfectly_matched_layers",),
+    "JointPML": ("test_2d_enclosed_by_joint_layers", "test_3d_enclosed_by_joint_layers"),
     "free surface": ("test_2d_below_a_free_surface", "test_3d_below_a_free_surface"),
 }
 CONFORMANCE = {test for tests in COLUMNS.values() for test in tests}
@@ -124,6 +132,8 @@ def support_table(outcomes: dict[str, str]) -> str:
         cells["gradients, Born, adjoint in"] = ", ".join(parameters)
         if not entry.layers:  # then the test is that such layers are refused
             cells["CPML"] = verdict(name, COLUMNS["CPML"], passed="unstable")
+        if not entry.flux:
+            cells["JointPML"] = verdict(name, COLUMNS["JointPML"], passed="no flux")
         rows.append([f"`{name}`", *cells.values()])
     head, *lines = ("| " + " | ".join(row) + " |" for row in rows)
     return "\n".join([head, "|---" * (1 + len(COLUMNS)) + "|", *lines])

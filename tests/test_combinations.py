@@ -49,7 +49,7 @@ SCHEMES = [
     ("VTI", 2, 4, "cpml"),
     ("VTI", 2, 8, "surface"),
     ("VTI", 3, 2, "sponge"),
-    ("TTI", 2, 4, "sponge"),
+    ("TTI", 2, 4, "joint"),
     ("TTI", 2, 4, "surface"),
     ("Viscoacoustic", 1, 4, "cpml"),
     ("Viscoacoustic", 2, 4, "surface"),
@@ -61,6 +61,7 @@ BOUNDARIES = {
     "sponge": ox.Sponge(5, reflection=1e-2),
     "reflecting": ox.Sponge(0),
     "cpml": ox.CPML(5, frequency=15.0),
+    "joint": ox.JointPML(5),
     "surface": ox.Faces(ox.Sponge(5, reflection=1e-2), top=ox.FreeSurface()),
     "mixed": ox.Faces(ox.Sponge(4), top=ox.FreeSurface(), right=ox.CPML(6, frequency=15.0)),
 }
@@ -513,7 +514,7 @@ def _company(d: Draw) -> None:
 def _larger(d: Draw) -> None:
     """A larger grid, before any echo of an edge can be heard."""
     points, margin = 70, 20
-    boundary = d.boundary if d.boundary in ("sponge", "cpml", "reflecting") else "sponge"
+    boundary = d.boundary if d.boundary in ("sponge", "cpml", "joint", "reflecting") else "sponge"
     frequency = 0.06 * 1700.0 / max(d.spacing)
     # To an edge and back at the largest velocity, after the wavelet has begun.
     duration = 0.6 / frequency + 0.8 * points * min(d.spacing) / 2300.0

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import difference, dot, norm
-from registry import ENCLOSED, EQUATIONS, SPONGE, mixed
+from registry import ENCLOSED, EQUATIONS, JOINT, SPONGE, enclosed, mixed
 from slow import slow_but
 
 import ondax as ox
@@ -173,6 +173,50 @@ def test_2d_enclosed_by_perfectly_matched_layers(x64: None, name: str):
     assert_taylor(case)
 
 
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, *set(EQUATIONS) - {"TTI"}))
+def test_2d_enclosed_by_joint_layers(x64: None, name: str):
+    if not EQUATIONS[name].flux:
+        with pytest.raises(ValueError, match=r"does not state the flux.*use ox\.CPML\(\)"):
+            Case(name, 2, JOINT)
+        return
+    case = Case(name, 2, JOINT)
+    assert_dots(case)
+    assert_taylor(case)
+    assert_public_adjoints(case)
+
+
+@pytest.mark.parametrize("name", slow_but(EQUATIONS, *set(EQUATIONS) - {"TTI"}))
+def test_3d_enclosed_by_joint_layers(x64: None, name: str):
+    if not EQUATIONS[name].flux:
+        with pytest.raises(ValueError, match="does not state the flux"):
+            Case(name, 3, JOINT)
+        return
+    case = Case(name, 3, JOINT)
+    assert_dots(case)
+    assert_taylor(case)
+
+
+def test_joint_layers_in_single_precision():
+    assert_dots(Case("TTI", 2, JOINT, "float32"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        ox.JointPML(width=4, eta=0.7),
+        ox.Faces(ox.JointPML(width=4, eta=0.7), top=ox.FreeSurface()),
+        ox.Faces(JOINT, top=ox.FreeSurface()),
+        ox.Faces(JOINT, right=ox.JointPML(width=6, alpha=3.0), bottom=SPONGE),
+    ],
+    ids=str,
+)
+def test_joint_layers_of_other_kinds(x64: None, boundary: ox.AbstractBoundary):
+    case = Case("TTI", 2, boundary)
+    assert_dots(case)
+    assert_taylor(case)
+
+
 @pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
 def test_3d(x64: None, name: str):
     case = Case(name, 3, SPONGE)
@@ -190,16 +234,15 @@ def test_3d_below_a_free_surface(x64: None, name: str):
 
 BOUNDARIES = {
     "sponge": lambda name: SPONGE,
-    "layers": lambda name: ENCLOSED,
+    "layers": enclosed,
     "surface": lambda name: ox.Faces(SPONGE, top=ox.FreeSurface()),
-    "surface and layers": lambda name: ox.Faces(ENCLOSED, top=ox.FreeSurface()),
+    "surface and layers": lambda name: ox.Faces(enclosed(name), top=ox.FreeSurface()),
 }
 STRETCHES = [
     (name, boundary, ndim, order)
     for name, entry in EQUATIONS.items()
     for boundary in BOUNDARIES
     for ndim, order in ((2, entry.order), (2, 8), (3, entry.order))
-    if entry.layers or "layers" not in boundary
     if boundary == "surface" or (ndim, order) == (2, entry.order)
 ]
 

@@ -31,6 +31,9 @@ BOUNDARIES = {
     "layers": LAYERS,
     "surface": ox.Faces(SPONGE, top=ox.FreeSurface()),
     "surface and layers": ox.Faces(LAYERS, top=ox.FreeSurface()),
+    "flux": ox.JointPML(6),
+    "flux, eta": ox.JointPML(6, eta=0.7),
+    "surface and flux": ox.Faces(ox.JointPML(6), top=ox.FreeSurface()),
     "mixed": ox.Faces(SPONGE, top=ox.FreeSurface(), right=LAYERS),
 }
 
@@ -176,7 +179,7 @@ def errors(case: Case) -> dict[str, float]:
 
 def complete(name: str) -> str:
     """The boundary with most in it that an equation takes."""
-    return "surface and layers" if EQUATIONS[name].layers else "surface"
+    return "surface and layers" if EQUATIONS[name].layers else "surface and flux"
 
 
 # Sources and receivers near a free surface between layers try most of what there is: they are what
@@ -192,6 +195,7 @@ SLOW = [
         for name, entry in EQUATIONS.items()
         for boundary in BOUNDARIES
         if (entry.layers or "layer" not in boundary) and boundary != "mixed"
+        if entry.flux or "flux" not in boundary
     ),
     *(Case(name, complete(name), dtype="float32") for name in EQUATIONS),
     *(Case(name, "sponge", dtype="float32") for name in EQUATIONS),

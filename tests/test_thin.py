@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from problems import difference, dot, norm
-from registry import EQUATIONS
+from registry import EQUATIONS, enclosed
 
 import ondax as ox
 from ondax.backends.devito import build, fusion
@@ -85,6 +85,11 @@ def test_a_line_of_few_points(x64: None, points: int):
     Box("Acoustic", 8, (points,), ox.CPML(width=8)).assert_exact()
 
 
+@pytest.mark.parametrize("boundary", [ox.JointPML(width=5), ox.JointPML(width=5, eta=0.7)], ids=str)
+def test_a_few_points_between_joint_layers(x64: None, boundary: ox.AbstractBoundary):
+    Box("TTI", 4, (3, 2), boundary).assert_exact()
+
+
 def test_a_grid_has_a_point():
     ox.Grid((1, 1, 1), 10.0)
     with pytest.raises(ValueError, match="at least 1"):
@@ -149,8 +154,7 @@ def test_loops_that_devito_fuses_too_far_are_kept_apart(
 
 
 def _boundaries(draw: st.DrawFn, name: str, shape: tuple[int, ...], order: int) -> Any:
-    width = draw(st.integers(1, 10))
-    absorbing = ox.CPML(width=width) if EQUATIONS[name].layers else ox.Sponge(width=width)
+    absorbing = enclosed(name, draw(st.integers(1, 10)))
     kinds = ["alike", "mixed"] + (["surface"] if shape[-1] > order else [])
     kind = draw(st.sampled_from(kinds))
     if kind == "alike":

@@ -21,6 +21,7 @@ from .backends.settings import Settings as Settings
 from .boundaries.base import AbstractBoundary as AbstractBoundary
 from .boundaries.cpml import CPML as CPML
 from .boundaries.faces import Faces as Faces
+from .boundaries.joint import JointPML as JointPML
 from .boundaries.sponge import Sponge as Sponge
 from .boundaries.surface import FreeSurface as FreeSurface
 from .equations.acoustic import Acoustic as Acoustic

@@ -52,9 +52,11 @@ class Propagator(eqx.Module):
             call says so. Or a model, an array or a dict of arrays of SI units: its fastest speed,
             with the largest step that holds for it (see `ox.stability.limit`).
         boundary: what surrounds the model. Default: `CPML()`, perfectly matched layers of 20 cells,
-            where the equation is stable in them; else a sponge, `Sponge()`, or `Sponge(60)` in 3-D,
-            whose echo is at most 1 %. For an equation that does not say whether it is, 5,000 steps
-            in such layers are tried, once a process, and a sponge is taken with a warning.
+            where the equation is stable in them. Else, for `TTI` and equations that state their
+            flux, `JointPML()`, or `JointPML(30)` in 3-D; for others a sponge, `Sponge()`, or
+            `Sponge(60)` in 3-D. Their echo is about 1 % at most. For an equation that does not say
+            whether it is stable, 5,000 steps in such layers are tried, once a process, and `CPML()`
+            is not taken with a warning.
         interpolation: how points between grid points are reached: "sinc" (Kaiser-windowed, Hicks
             2002) or "linear".
         settings: threads, memory, sampling of the history.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
@@ -43,12 +44,14 @@ class Fit(NamedTuple):
         space_order: of the equation.
         stretchable: whether the equation is stable in perfectly matched layers; None if unknown.
         equation: its name.
+        joint_flux: whether it states a flux for layers to damp.
     """
 
     shape: tuple[int, ...]
     space_order: int
     stretchable: bool | None
     equation: str
+    joint_flux: bool
 
 
 class AbstractBoundary(eqx.Module):
@@ -113,14 +116,34 @@ class AbstractBoundary(eqx.Module):
             yield layer, sorted(found, key=lambda end: (axes.index(end[0]), end[1] == "high"))
 
     def damping(self, symbols: Symbols, field: Any) -> Expr:
-        """The symbol of the damping rate of sponges, 1/s, at the points where `field` lives."""
-        total = sympy.S.Zero
+        """The symbol of the damping rate of layers, 1/s, at the points where `field` lives: the
+        sum over axes."""
+        rates = self._rates(symbols, field, lambda layer: layer.rate)
+        return sum(rates, sympy.S.Zero)
+
+    def pull(self, symbols: Symbols, field: Any) -> Expr:
+        """The symbol of the factor with which layers pull a field back, 1/s^2, at the points where
+        it lives: the sum over pairs of axes of the product of two rates. It is the last term of
+        `(d/dt + a) (d/dt + b)`, and zero but for layers that have one."""
+        rates = self._rates(symbols, field, lambda layer: layer.rate if layer.pulls else None)
+        return sum((a * b for a, b in combinations(rates, 2)), sympy.S.Zero)
+
+    def _rates(
+        self, symbols: Symbols, field: Any, rate_of: Callable[[AbstractLayer], str | None]
+    ) -> list[Expr]:
+        """The rates of the layers of each axis that has any, at the points where a field lives."""
+        found = []
         for dimension in symbols.dimensions:
-            layers = (self.face(dimension.name, side) for side in ("low", "high"))
-            for name in dict.fromkeys(layer.rate for layer in layers if layer.rate is not None):
-                index = field.indices[field.dimensions.index(dimension)]
-                total += symbols.profile(name, dimension, staggered=index != dimension)
-        return total
+            rates = (rate_of(self.face(dimension.name, side)) for side in ("low", "high"))
+            index = field.indices[field.dimensions.index(dimension)]
+            profiles = [
+                symbols.profile(name, dimension, staggered=index != dimension)
+                for name in dict.fromkeys(rates)
+                if name is not None
+            ]
+            if profiles:
+                found.append(sum(profiles[1:], start=profiles[0]))
+        return found
 
     def profiles(
         self,
@@ -180,6 +203,7 @@ class AbstractLayer(AbstractBoundary):
     Attributes:
         width: cells that it adds.
         rate: the name of the profile by which it damps fields in time; None if it does not.
+        pulls: whether it pulls fields back too, where two such layers meet; see `pull`.
         guides: whether waves guided by strata along its face can grow in it (see
             `ondax.stability.layering`).
         returns: whether all that meets it comes back.
@@ -188,6 +212,7 @@ class AbstractLayer(AbstractBoundary):
 
     width: eqx.AbstractVar[int]
     rate: eqx.AbstractClassVar[str | None]
+    pulls: ClassVar[bool] = False
     guides: eqx.AbstractClassVar[bool]
     returns: eqx.AbstractClassVar[bool]
     top_only: eqx.AbstractClassVar[bool]

@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 
 from ..calculus.layers import KEEP, TAKE, stretched
-from ..calculus.regions import reach
+from ..calculus.regions import crowded
 from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
 from .base import AbstractBoundary, Conditions, End, Fit, Profile
@@ -39,14 +39,14 @@ class CPML(AbstractAbsorbingLayer):
     elsewhere.
 
     Waves whose energy and crests go opposite ways along a layer grow in it. `TTI` is refused for
-    them, which it has in media that vary from cell to cell. `Elastic` media carry them where
-    several beds of unlike stiffness meet the face, thin or thick: five beds of two cells, 1600 and
-    3200 m/s, grow by 1e20 in 6,000 steps; six of eight cells, 1600 and 2080 m/s, by 1e5. A call
-    with such a model warns, `ox.GrowthInLayers`; take `Sponge()` for it. Media that are smooth, or
-    only get stiffer with depth, a sea floor included, do not grow, and are not warned of. The lower
-    `frequency`, the weaker are the contrasts that grow; the warning was measured down to waves of
-    100 cells. Models of the other equations did not grow in 20,000 steps, rough in every cell or in
-    layers of two cells.
+    them, which it has in media that vary from cell to cell; take `JointPML` for it. `Elastic` media
+    carry them where several beds of unlike stiffness meet the face, thin or thick: five beds of two
+    cells, 1600 and 3200 m/s, grow by 1e20 in 6,000 steps; six of eight cells, 1600 and 2080 m/s, by
+    1e5. A call with such a model warns, `ox.GrowthInLayers`; take `Sponge()` for it. Media that are
+    smooth, or only get stiffer with depth, a sea floor included, do not grow, and are not warned
+    of. The lower `frequency`, the weaker are the contrasts that grow; the warning was measured down
+    to waves of 100 cells. Models of the other equations did not grow in 20,000 steps, rough in
+    every cell or in layers of two cells.
 
     Attributes:
         width: cells added on every side.
@@ -93,12 +93,7 @@ class CPML(AbstractAbsorbingLayer):
         self, surrounded: System, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """The axes along which few points lie between two layers."""
-        felt = 2 * reach(surrounded)
-        return frozenset(
-            axis
-            for axis, points in zip(surrounded.symbols.axes, shape, strict=True)
-            if {(axis, "low"), (axis, "high")} <= set(ends) and points < felt
-        )
+        return crowded(surrounded, ends, shape)
 
     def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
         """Check that the equation has no growing solutions in it.
@@ -107,9 +102,10 @@ class CPML(AbstractAbsorbingLayer):
             ValueError: it has.
         """
         if fit.stretchable is False:
+            instead = "ox.JointPML()" if fit.joint_flux else "ox.Sponge()"
             raise ValueError(
-                f"boundary={boundary!r}: {fit.equation} is unstable in perfectly matched layers, "
-                "use ox.Sponge()"
+                f"boundary={boundary!r}: {fit.equation} is unstable in perfectly matched layers of "
+                f"its derivatives, use {instead}"
             )
 
     def values(self, kind: str, depth: Profile, conditions: Conditions) -> Profile:

@@ -26,9 +26,9 @@ class Sponge(AbstractAbsorbingLayer):
     Measured, as the worst of several traces' errors in a homogeneous box of 50 x 50 points, 12
     points a wavelength of a Ricker's dominant frequency, the source one cell from a face: 5.7 % (40
     cells), 2.5 % (60), 1.3 % (80), 1.0 % (100) with `Acoustic`; with `TTI` 1.2 % (100) and 0.7 %
-    (120, the default). In a box of 26 x 26 x 26 points: 2.6 % (40), 0.7 % (60, the default of a
-    propagator in 3-D). Twice the wavelength asks for twice the width. `CPML(20)` returns less than
-    0.1 %.
+    (120, the default). In a box of 26 x 26 x 26 points: 2.6 % (40), 0.7 % (60, what a propagator
+    takes in 3-D where it takes a sponge). Twice the wavelength asks for twice the width. `CPML(20)`
+    returns less than 0.1 %, `JointPML(50)` with `TTI` as little as 120 cells of a sponge.
 
     Attributes:
         width: cells added on every side; 0 gives reflecting edges.

@@ -10,11 +10,12 @@ from typing import Any
 import sympy
 from devito.finite_differences import Derivative
 
-from ..scheme.symbols import EVERYWHERE, Expr, Field, Region, Symbols
+from ..scheme.symbols import Expr, Field, Symbols
 from ..scheme.system import System, Update, text
 from ..scheme.terms import EquationError, is_access, location, point, summands, total, with_operand
 from .check import checked
 from .images import image_of
+from .regions import strips
 
 KEEP, TAKE = "pml_keep", "pml_take"  # names of a perfectly matched layer's profiles
 SHARE_OF_ORDER_4 = 0.92
@@ -126,7 +127,7 @@ class _Stretch:
         memories = []
         halves = [d for d, half in location(derivative).items() if half]
         keep, take = (self.symbols.profile(n, dimension, dimension in halves) for n in (KEEP, TAKE))
-        for region in self._strips(dimension.name):
+        for region in strips(dimension.name, self.layers, self.whole):
             memory: Field = self.symbols.field(
                 f"memory{self.count}",
                 time_order=1,
@@ -138,14 +139,6 @@ class _Stretch:
             self.new.append(Update(memory, sympy.S.One, derivative, keep, take))
             memories.append(memory.forward)
         return total(memories)
-
-    def _strips(self, axis: str) -> list[Region]:
-        """The regions in which memory variables of derivatives along an axis are stored."""
-        if axis in self.whole:
-            return [EVERYWHERE]
-        return [
-            frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in self.layers
-        ]
 
 
 def _slopes(order: int) -> dict[int, float]:

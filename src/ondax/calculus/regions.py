@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
+
 import sympy
 from devito.finite_differences import Derivative
 
@@ -55,19 +57,65 @@ def by_region(expr: Expr, symbols: Symbols) -> dict[Region, Expr]:
 
 
 def reach(system: System) -> int:
-    """How far, in grid points, one step spreads a field that is zero outside of a layer.
+    """How far, in grid points, one step spreads a field that is zero outside of a layer, or, in the
+    transpose, what such a field is made of.
 
     Staggering makes no difference: if fields at half points lie half a point further out on one
     side, then derivatives reach half a point less far there.
     """
-    return max(_nesting(update.rhs) for update in system.updates) * system.symbols.space_order // 2
+    symbols = system.symbols
+
+    def stored_in_a_strip(access: Expr) -> bool:
+        return bool(symbols.traits_of(access.function).region)
+
+    def anything(access: Expr) -> bool:
+        return True
+
+    found = (
+        _nesting(u.rhs, anything if stored_in_a_strip(u.field) else stored_in_a_strip)
+        for u in system.updates
+    )
+    return max((n for n in found if n is not None), default=0) * symbols.space_order // 2
 
 
-def _nesting(expr: Expr) -> int:
-    """How deep derivatives are nested in an expression."""
-    if is_access(expr) or not expr.args:
-        return 0
-    return max(map(_nesting, expr.args)) + isinstance(expr, Derivative)
+def crowded(
+    system: System, ends: Collection[tuple[str, str]], shape: Sequence[int]
+) -> frozenset[str]:
+    """The axes along which few points lie between two layers, so that what they remember is felt at
+    common points.
+
+    Args:
+        system: the scheme, with the layers.
+        ends: axis name, and "low" or "high", of each layer.
+        shape: points of the grid between them.
+    """
+    felt = 2 * reach(system)
+    return frozenset(
+        axis
+        for axis, points in zip(system.symbols.axes, shape, strict=True)
+        if {(axis, "low"), (axis, "high")} <= set(ends) and points < felt
+    )
+
+
+def strips(axis: str, ends: Collection[tuple[str, str]], whole: Collection[str]) -> list[Region]:
+    """The regions in which memory variables of what happens along an axis are stored.
+
+    Args:
+        axis: its name.
+        ends: axis name, and "low" or "high", of each layer.
+        whole: names of the axes along which one memory on the whole grid serves both layers.
+    """
+    if axis in whole and any(axis == name for name, _ in ends):
+        return [EVERYWHERE]
+    return [frozenset({(axis, side)}) for side in ("low", "high") if (axis, side) in ends]
+
+
+def _nesting(expr: Expr, counts: Callable[[Expr], bool]) -> int | None:
+    """How many derivatives are nested around the accesses that count; None without any."""
+    if is_access(expr):
+        return 0 if counts(expr) else None
+    inner = [n for arg in expr.args if (n := _nesting(arg, counts)) is not None]
+    return max(inner) + isinstance(expr, Derivative) if inner else None
 
 
 def _rank(region: Region) -> tuple[bool, list[tuple[int, str]]]:

@@ -48,6 +48,7 @@ class AbstractWaveEquation(eqx.Module):
     - `stretchable`: whether it is stable in perfectly matched layers. True: they are the default
       boundary. False: they are refused. None (the default): a trial decides (see
       `ondax.stability.layer_trial`);
+    - `joint_flux`: whether `system` states its flux, so that a `JointPML` can damp it;
     - `reflecting`: quantities that must not vary strongly along a perfectly matched layer (see
       `ondax.stability.layering`);
     - `at_surface`: what a free surface changes in the coefficients.
@@ -62,6 +63,7 @@ class AbstractWaveEquation(eqx.Module):
     plausible: ClassVar[Mapping[str, Plausible]] = {}
     time_stepping: ClassVar[TimeStepping | None] = None
     stretchable: ClassVar[bool | None] = None
+    joint_flux: ClassVar[bool] = False
     space_order: eqx.AbstractVar[int]
 
     @abstractmethod

@@ -15,20 +15,26 @@ from ..scheme.system import Update
 def second_order_in_time(
     symbols: Symbols, boundary: AbstractBoundary, field: Any, density: Expr, forces: Expr
 ) -> Update:
-    """The update for `density (d2/dt2 + gamma d/dt) field = forces`, by centred differences of
-    second order.
+    """The update for `density (d2/dt2 + gamma d/dt + pull) field = forces`, by centred differences
+    of second order.
 
     Args:
         symbols: of the scheme.
-        boundary: gives gamma, the damping rate of its sponges.
+        boundary: gives gamma, the damping rate of its layers, and the pull of theirs (see
+            `AbstractBoundary.pull`), whose factor is averaged in time, so that the step's limit is
+            the undamped scheme's.
         field: the field; it must be of time order 2.
         density: pointwise; of coefficients.
         forces: linear in the fields.
     """
     dt, gamma = symbols.dt, boundary.damping(symbols, field)
+    pull = boundary.pull(symbols, field)
     after, before = 1 / dt**2 + gamma / (2 * dt), 1 / dt**2 - gamma / (2 * dt)
+    if pull != 0:
+        after, before = after + pull / 4, before + pull / 4
+    now = 2 / dt**2 - pull / 2
     return Update(
-        field, density * after, forces + density * (2 / dt**2 * field - before * field.backward)
+        field, density * after, forces + density * (now * field - before * field.backward)
     )
 
 

@@ -16,7 +16,7 @@ from . import stability
 from .base import AbstractWaveEquation
 from .plausible import ANGLE, THOMSEN, Plausible
 from .time_stepping import LEAPFROG, TimeStepping
-from .vti import thomsen_constraints, thomsen_speeds, transverse, transverse_system
+from .vti import Joint, thomsen_constraints, thomsen_speeds, transverse, transverse_system
 
 LAPLACIAN_SHARE = 0.5  # of the Laplacian's part that centred first differences miss, in H
 
@@ -41,8 +41,11 @@ class TTI(AbstractWaveEquation):
     Model: a dict of vp, m/s, the Thomsen (1986) parameters epsilon and delta, and theta, the angle
     between the axis and the vertical, in radians, positive towards x; in 3-D also phi, the azimuth
     of the tilt, in radians from x towards y. Sources and receivers are those of `VTI`, and so are
-    the fields that are stepped in time, p and `q = p - s r`. Perfectly matched layers have growing
-    solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are refused: use `Sponge`.
+    the fields that are stepped in time, p and `q = p - s r`. Perfectly matched layers of
+    derivatives have growing solutions in a tilted medium (Becache, Fauqueux and Joly, 2003) and are
+    refused.
+    `JointPML`, the default, damps the flux of both stresses instead, `f = grad(p) - n (n . grad(p -
+    r))`, whose parts across n and along it have the second derivatives above as divergences.
 
     A free surface is as for `VTI`; mirrored at it, the horizontal part of the axis changes its
     sign.
@@ -60,6 +63,7 @@ class TTI(AbstractWaveEquation):
     contrasts: ClassVar[Mapping[str, float] | None] = {}
     time_stepping: ClassVar[TimeStepping | None] = LEAPFROG
     stretchable: ClassVar[bool | None] = False
+    joint_flux: ClassVar[bool] = True
     space_order: int = eqx.field(static=True, default=8)
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
@@ -80,12 +84,24 @@ class TTI(AbstractWaveEquation):
             divergence = sum(Derivative(f, (d, 1)) for d, f in flux.items())
             return divergence + LAPLACIAN_SHARE * laplacian(u)
 
+        def flux(p: Any, r: Any) -> dict[str, Any]:
+            slope = sum(
+                n * (Derivative(r, (d, 1)) - Derivative(p, (d, 1))) for d, n in axis.items()
+            )
+            return {d.name: Derivative(p, (d, 1)) + n * slope for d, n in axis.items()}
+
+        def divergences(name: str, f: Any) -> tuple[Any, Any]:
+            own = next(d for d in axis if d.name == name)
+            part_along = sum(Derivative(n * axis[own] * f, (d, 1)) for d, n in axis.items())
+            return Derivative(f, (own, 1)) - part_along, part_along
+
         return transverse_system(
             symbols,
             boundary,
             across=lambda p: laplacian(p) - along(p),
             along=along,
             axis=tuple(axis.values()),
+            joint=Joint(flux, divergences),
         )
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

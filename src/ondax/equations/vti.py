@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from devito import Derivative
 
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import ODD, Symbols
-from ..scheme.system import Port, System
+from ..scheme.system import Flux, Port, System
 from . import stability
 from .base import AbstractWaveEquation
 from .plausible import THOMSEN, Plausible
@@ -78,12 +78,28 @@ class VTI(AbstractWaveEquation):
         return stability.largest_step(bound, spacing, max_velocity)
 
 
+class Joint(NamedTuple):
+    """The flux of transverse isotropy, `f = (I - n n') grad p + n n' grad r` with the axis n. The
+    second derivatives of p across the axis are the divergence of its part across the axis, those of
+    r along the axis that of its part along it.
+
+    Attributes:
+        flux: of p and r: its component along each axis of the grid, by name.
+        divergences: of the name of an axis of the grid, and a flux along it: the divergences of the
+            two parts of it, across n and along n.
+    """
+
+    flux: Callable[[Any, Any], Mapping[str, Any]]
+    divergences: Callable[[str, Any], tuple[Any, Any]]
+
+
 def transverse_system(
     symbols: Symbols,
     boundary: AbstractBoundary,
     across: Callable[[Any], Any],
     along: Callable[[Any], Any],
     axis: Sequence[Any] = (),
+    joint: Joint | None = None,
 ) -> System:
     """The scheme of transverse isotropy about any axis, for p and `q = p - s r`.
 
@@ -93,19 +109,25 @@ def transverse_system(
         across: the second derivatives of p across the axis, as an expression.
         along: the second derivative of r along the axis, as an expression.
         axis: further coefficients, which occur in these expressions.
+        joint: the flux that both second derivatives are made of, if layers may damp it.
     """
     p, q = symbols.field("p", image=ODD), symbols.field("q", image=ODD)
     m, s, inverse, excess = (symbols.coefficient(n) for n in ("m", "mixed", "inverse", "excess"))
-    stretched = across(p)
-    of_q = excess * stretched
-    of_p = of_q + s * (s * stretched + along(inverse * (p - q)))
-    updates = (
-        second_order_in_time(symbols, boundary, q, m, of_q),
-        second_order_in_time(symbols, boundary, p, m, of_p),
+    r = inverse * (p - q)
+
+    def forces(of_p: Any, of_r: Any) -> dict[Any, Any]:
+        """What drives q and p, of the second derivatives of p and of r."""
+        common = excess * of_p
+        return {q: common, p: common + s * (s * of_p + of_r)}
+
+    updates = tuple(
+        second_order_in_time(symbols, boundary, field, m, force)
+        for field, force in forces(across(p), along(r)).items()
     )
     inputs = (Port("source", ((p, 1.0),)),)
     outputs = (Port("receiver", ((p, 1.0),)), Port("vertical", ((p, 1.0), (q, -1.0))))
-    return System(symbols, (m, s, inverse, excess, *axis), updates, inputs, outputs)
+    flux = joint and Flux(joint.flux(p, r), lambda name, f: forces(*joint.divergences(name, f)))
+    return System(symbols, (m, s, inverse, excess, *axis), updates, inputs, outputs, flux)
 
 
 def transverse(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def kinds(equation: Any, grid: Any, survey: Any, boundary: Any, settings: Any) -
         "boundary": (
             boundary,
             AbstractBoundary,
-            "ox.CPML(), ox.Sponge() or ox.Faces(ox.CPML(), top=ox.FreeSurface())",
+            "ox.CPML(), ox.JointPML(), ox.Sponge() or ox.Faces(ox.CPML(), top=ox.FreeSurface())",
         ),
         "settings": (settings, Settings, "ox.Settings(threads=4)"),
     }

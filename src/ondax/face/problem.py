@@ -359,9 +359,7 @@ def posed(
         if min_points_per_wavelength is None
         else _validate.not_negative("min_points_per_wavelength", min_points_per_wavelength)
     )
-    name = type(equation).__name__
-    fit = Fit(grid.shape, equation.space_order, equation.stretchable, name)
-    boundary.check(fit, AXIS_NAMES[grid.ndim])
+    boundary.check(_fit(equation, grid.shape), AXIS_NAMES[grid.ndim])
     velocity, largest_step = steps.pace(equation, grid, boundary, max_velocity)
     _validate.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
     if time_dispersion == "corrected" and without_relation(type(equation)):
@@ -393,6 +391,17 @@ def posed(
     return problem
 
 
+def _fit(equation: AbstractWaveEquation, shape: tuple[int, ...]) -> Fit:
+    """What a boundary of an equation must fit, on a grid of so many points."""
+    return Fit(
+        shape=shape,
+        space_order=equation.space_order,
+        stretchable=equation.stretchable,
+        equation=type(equation).__name__,
+        joint_flux=equation.joint_flux,
+    )
+
+
 def _examine(problem: Problem) -> None:
     """Check what can be known before any call."""
     survey = problem.survey
@@ -400,9 +409,7 @@ def _examine(problem: Problem) -> None:
         problem.check_positions(name, points.rows, warn=True)
     silence.check_units_of_positions(survey, problem.grid)
     if problem.windows is not None:
-        name = type(problem.equation).__name__
-        order, stretchable = problem.equation.space_order, problem.equation.stretchable
-        fit = Fit(problem.windows.shape, order, stretchable, name)
+        fit = _fit(problem.equation, problem.windows.shape)
         problem.boundary.check(fit, AXIS_NAMES[problem.grid.ndim])
     problem.check_speeds(problem.max_velocity, problem.max_velocity)
     if problem.dispersion is not None and problem.highest_frequency > 0.0:

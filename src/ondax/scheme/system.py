@@ -6,7 +6,7 @@ no data, no grid size, no boundary values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sympy
@@ -76,6 +76,23 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Flux:
+    """A vector field of which all forces of a scheme are made, so that a layer may damp it.
+
+    With F the operator that makes the flux of the fields, the forces are `-F' F` of the fields, but
+    for parts that waves hardly feel, such as what centred first differences miss of second ones.
+
+    Attributes:
+        along: its component along each axis, by name, as an expression in the fields.
+        forces: what another flux along an axis adds to the right-hand sides of updates, by field:
+            `-F'` of it.
+    """
+
+    along: Mapping[str, Expr]
+    forces: Callable[[str, Expr], Mapping[Field, Expr]]
+
+
+@dataclass(frozen=True)
 class System:
     """An explicit scheme: the updates of one time step, in order, with its inputs and outputs.
 
@@ -85,6 +102,7 @@ class System:
         updates: the step, in order of execution.
         inputs: where sources enter.
         outputs: what receivers read.
+        flux: what layers may damp instead of single derivatives; None where the scheme has none.
     """
 
     symbols: Symbols
@@ -92,6 +110,7 @@ class System:
     updates: tuple[Update, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    flux: Flux | None = None
 
     @property
     def fields(self) -> tuple[Field, ...]:
