@@ -20,7 +20,7 @@ def keys(name: str, boundary: object, ndim: int) -> list[str]:
     scheme = Lowering(
         Program(boundary.surround(EQUATIONS[name].make(order).system(symbols, boundary)))
     )
-    kept = scheme.coupling(tuple(c.name for c in scheme.system.coefficients))
+    kept = scheme.program.coupling(tuple(c.name for c in scheme.system.coefficients))
     runs = (
         scheme.forward(),
         scheme.forward(kept),

@@ -23,7 +23,7 @@ def test_each_strip_has_two_loops_forward_and_three_backward() -> None:
     """Forward: a memory that a derivative reads, then all else. Backward: the field, then each of
     its memories."""
     scheme = Lowering(Program(layered(Symbols(2, 8))))
-    kept = scheme.coupling(("m",))
+    kept = scheme.program.coupling(("m",))
     for equations, loops in ((scheme.forward(kept), 2), (scheme.adjoint(kept), 3)):
         parts = {e.subdomain.name for e in equations if e.subdomain is not None}
         for strip in ("xlow", "xhigh", "zlow", "zhigh"):

@@ -164,7 +164,7 @@ def test_stencils_are_where_the_calculus_says(way: str, order: int):
     """One step forward, of Born modelling and backward, with gradients."""
     symbols = Symbols(1, order, np.float64)
     scheme = Lowering(Program(Way(way=way, space_order=order).system(symbols, UNDAMPED)))
-    kept = scheme.coupling(("m", "c"))
+    kept = scheme.program.coupling(("m", "c"))
     rng = np.random.default_rng(order)
     u, before, a, later, m, c, dc, k = rng.uniform(0.5, 1.0, (8, POINTS))
     one = np.ones(POINTS)

@@ -46,7 +46,7 @@ class Kernels:
 
     def worth_sampling(self, recording: Recording | None) -> Recording | None:
         """The recording, or that of every step where a sampled one would hold as much: the gradient
-        of a step may read up to three values of a field in a row."""
+        of a step may read two values of a field in a row."""
         if recording is None or recording.every == 1:
             return recording
         low, high = window(self.coupling(recording))
