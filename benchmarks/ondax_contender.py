@@ -87,7 +87,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     clock = KernelClock() if options.get("clock") else None
     settings = ox.Settings(
         threads=options["threads"],
-        store_every=options.get("store_every", 1),
+        store_every=options.get("store_every"),
         history=options.get("history", "auto"),
     )
     model, velocity = propagator(

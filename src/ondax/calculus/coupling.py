@@ -254,7 +254,7 @@ class _Products:
     def _stored(self, expr: Expr, field: Field) -> Field:
         """The symbol for a product of fields; a new one, unless the product is known already."""
         for known in self.quantities:
-            if known.field is field and known.expr == expr:
+            if known.expr == expr:  # for an update before this one, perhaps
                 return known.symbol
         name = f"kept{len(self.quantities)}"
         symbol = stored_symbol(self.system, name, [d for d, half in location(expr).items() if half])
