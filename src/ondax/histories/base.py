@@ -182,8 +182,8 @@ class AbstractHistory(eqx.Module):
         time. Each is valid until the next is asked for.
 
         Arrays that did not come from `room` or `borrowed` must have the shapes and types that
-        `Recorder.layout` says, be C-contiguous and start at multiples of 64 bytes, as `zeros` of
-        `ondax.histories` makes them.
+        `Recorder.layout` says and be C-contiguous. Kernels are fastest with those that
+        `zeros(shape, dtype, row_halo)` of `ondax.histories` makes.
 
         Args:
             kept: what was recorded; None for nothing.
