@@ -50,6 +50,16 @@ def test_a_survey_counts_by_its_contents(other):
     )
 
 
+def test_a_history_counts_if_it_loses_something():
+    def of(**settings):
+        return fingerprint(propagator(settings=ox.Settings(**settings)))
+
+    plain = of()
+    assert of(history="revolve") == of(history="whole") == of(store_every=1) == plain
+    lossy = [of(history=name) for name in ("half", "sampled", "sampled half")]
+    assert len({plain, *lossy, of(store_every=2)}) == 5
+
+
 def test_what_a_propagator_has_made_for_itself_does_not_count():
     F = propagator()
     before = fingerprint(F)

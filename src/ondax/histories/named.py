@@ -18,6 +18,7 @@ WAYS = {
     "revolve": Revolve,
 }
 SAMPLED = ("sampled", "sampled half")  # those whose steps are chosen, unless they are given
+EXACT = ("auto", "whole", "revolve")  # those that lose nothing
 
 
 def named(

@@ -29,6 +29,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..backends.settings import Settings
+from ..histories.named import EXACT
 from ..propagator import ATTRIBUTES, Propagator
 
 Part = tuple[str, Any]  # how a part is reached, in words, and the part
@@ -290,8 +291,8 @@ def _parts(thing: Any, path: str) -> Iterator[Part]:
             yield "tags", thing.tags
             yield "product", jax.tree.leaves(thing.mv(_random_vector(thing)))
         case Settings():  # threads and memory change nothing that is found
-            yield "attribute store_every", thing.store_every
-            if not isinstance(thing.history, str):  # which of the exact ways changes nothing
+            yield "attribute store_every", thing.store_every or 1
+            if thing.history not in EXACT:  # which of these changes nothing
                 yield "attribute history", thing.history
         case types.FunctionType():
             yield from _of_function(thing, path)
