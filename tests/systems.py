@@ -27,7 +27,7 @@ from ondax.equations.schemes import first_order_in_time, second_order_in_time, t
 from ondax.histories.base import Recording
 from ondax.histories.named import named
 from ondax.scheme.symbols import Symbols
-from ondax.scheme.system import Port, System
+from ondax.scheme.system import Port, System, Update
 
 
 @contextmanager
@@ -146,6 +146,24 @@ def second_order(symbols: Symbols) -> System:
     )
     reads = Port("receiver", ((u, 0.3), (w, 1.0)))
     return System(symbols, (m, eta, b), updates, (Port("source", ((u, 1.0), (w, 0.5))),), (reads,))
+
+
+def measured(symbols: Symbols) -> System:
+    """A wave `u`, and fields of first order in time that are made of it and act on nothing: `q` of
+    `u` at three times, whose adjoint is therefore read at three times; `s`, its sum over time; and
+    `w` of `s` alone, whose update reads no field at several times."""
+    u = symbols.field("u")
+    q, s, w = (symbols.field(name, time_order=1) for name in ("q", "s", "w"))
+    m, eta, b = (symbols.coefficient(name) for name in ("m", "eta", "b"))
+    dt = symbols.dt
+    updates = (
+        second_order_in_time(symbols, SPONGE, u, m, u.laplace),
+        Update(q, 1 / dt, q / dt + b * (u.forward - 3 * u + u.backward)),
+        Update(s, 1 / dt, s / dt + u.forward),
+        Update(w, 1 / dt, w / dt + eta * s.forward),
+    )
+    reads = Port("receiver", ((u, 0.3), (q, 1.0), (w, 2.0)))
+    return System(symbols, (m, eta, b), updates, (Port("source", ((u, 1.0),)),), (reads,))
 
 
 RANGES = {

@@ -11,7 +11,7 @@ from devito.finite_differences import Derivative
 from problems import difference, dot, norm
 from registry import EQUATIONS
 from slow import slow_but
-from systems import ORDER, Rig, between, elastic, mass_form, right_hand_form, second_order
+from systems import ORDER, Rig, between, elastic, mass_form, measured, right_hand_form, second_order
 
 import ondax as ox
 from ondax.calculus.check import checked
@@ -281,6 +281,15 @@ def test_a_field_updated_twice_is_refused():
         checked(s.system(update, update))
 
 
+def test_more_times_than_a_field_has_are_refused():
+    """Kernels would find the newest value where that of the previous step is asked for."""
+    s = Alphabet()
+    q = s.symbols.field("q", time_order=1)
+    system = s.system(Update(s.u, 1 / s.dt, s.u), Update(q, 1 / s.dt, q.backward + s.u))
+    with pytest.raises(EquationError, match=r"q\(t - dt, z\).*first order.*time_order=2"):
+        checked(system)
+
+
 def test_a_port_of_an_unknown_field_is_refused():
     s = Alphabet()
     system = s.system(Update(s.u, 1 / s.dt, s.u))
@@ -314,6 +323,8 @@ RIGS: dict[str, tuple[Callable[[Symbols], System], int, str, bool | None]] = {
     "right-hand-1d-fields": (right_hand_form, 1, "float64", False),
     "second-order-products": (second_order, 1, "float64", True),
     "second-order-fields": (second_order, 1, "float64", False),
+    "measured-products": (measured, 1, "float64", True),
+    "measured-fields": (measured, 1, "float64", False),
     "elastic-products": (elastic, 2, "float64", True),
     "elastic-fields": (elastic, 2, "float64", False),
     "elastic-float32": (elastic, 2, "float32", None),
@@ -354,7 +365,13 @@ def assert_dots(r: Rig) -> None:
     ) * norm(y)
 
 
-QUICK = ("mass-2d", "right-hand-1d-products", "second-order-products")
+QUICK = (
+    "mass-2d",
+    "measured-fields",
+    "measured-products",
+    "right-hand-1d-products",
+    "second-order-products",
+)
 FLOAT64 = [name for name, (_, _, dtype, _) in RIGS.items() if dtype == "float64"]
 
 

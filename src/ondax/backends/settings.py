@@ -34,8 +34,8 @@ def _whole(name: str, value: Any) -> Any:
 
 class Settings(eqx.Module):
     """How wave equations are run. None of it changes what is calculated, but histories that are not
-    kept whole: "sampled" changes gradients by 1e-6 of their size, "half" by some 1e-5, and ways of
-    your own by what they lose.
+    kept whole: "sampled" changes gradients by 1e-6 of their size, "half" by some 1e-5 (below is
+    when by more), and ways of your own by what they lose.
 
     Attributes:
         threads: worker threads; default: the cores this process may use. Shots run side by side,
@@ -55,10 +55,12 @@ class Settings(eqx.Module):
               have all of their steps kept.
             - "half": as "auto", but in 16 bits a value: half of the memory. Each step has a power
               of two of its own, and values keep 11 significant bits. Errors of many values
-              average out: gradients change by some 1e-5 of their size. Born modelling and migration
+              average out: gradients change by some 1e-5 of their size, by 1e-4 where the traces'
+              cotangents are noise, and by up to 5e-3 if little of that noise is in the wavelet's
+              band, or the wavelet ends abruptly. Born modelling and migration
               (`F.jacobian`) read the same rounded values, so that they are each other's transpose
               to rounding.
-            - "sampled half": both.
+            - "sampled half": both; what "half" loses is up to ten times as much.
             - an object of your own, an `AbstractHistory`.
 
         store_every: keep every k-th step of the history, k = `store_every`. Gradients are the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from devito import Function
 from devito.finite_differences import Derivative
@@ -134,8 +135,16 @@ def _check_memory(update: Update, profiles: set[Spatial]) -> None:
 
 
 def _check_order(update: Update, advanced: set[Field], fields: set[Field]) -> None:
-    """Only fields that have been updated earlier in the step may be read at the next time."""
+    """Only fields that have been updated earlier in the step may be read at the next time, and only
+    those of second order in time at the previous one."""
     for access in accesses(update.rhs):
+        field: Any = access.function
+        if field in fields and time_offset(access) == -1 and field.time_order < 2:
+            raise EquationError(
+                f"the update of {update.field.name} reads {access}, but {field.name} is of first "
+                "order in time, whose values before the present are not kept: make it with "
+                "time_order=2"
+            )
         if (
             access.function in fields
             and time_offset(access) == 1

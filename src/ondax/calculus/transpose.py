@@ -19,7 +19,7 @@ import sympy
 from devito.finite_differences import Derivative
 
 from ..scheme.symbols import Field, Spatial
-from ..scheme.system import System, text
+from ..scheme.system import System, Update, text
 from ..scheme.terms import (
     EquationError,
     Expr,
@@ -107,6 +107,14 @@ def _transposed_derivative(derivative: Derivative, cotangent: Expr) -> Expr:
     return sympy.Integer(sign) * with_operand(derivative, cotangent, x0)
 
 
+def _adjoint(system: System, update: Update, prefix: str) -> Field:
+    """The adjoint of a field. It is read at as many times as the field's update reads others at:
+    one of first order in time that is made of values before the present has an adjoint of second
+    order."""
+    before = any(time_offset(a) == -1 for a in accesses(update.rhs) if a.function in system.fields)
+    return system.symbols.like(update.field, prefix, 2 if before else None)
+
+
 def transpose(system: System, prefix: str = "a") -> System:
     """The adjoint scheme, which steps backward in time, as a system of its own.
 
@@ -123,7 +131,7 @@ def transpose(system: System, prefix: str = "a") -> System:
     """
     system = checked(system)
     prefix = distinct(system, prefix)
-    adjoints: dict[Field, Field] = {f: system.symbols.like(f, prefix) for f in system.fields}
+    adjoints = {u.field: _adjoint(system, u, prefix) for u in system.updates}
     contributions: dict[Field, list[Expr]] = {f: [] for f in system.fields}
     for offset in (-1, 0, 1):
         pairs = [(u.rhs, at_offset(adjoints[u.field], offset)) for u in system.updates]

@@ -165,10 +165,16 @@ class Symbols:
             name=name, grid=self.grid, space_order=self.space_order, staggered=staggered
         )
 
-    def like(self, function: Spatial, prefix: str) -> Spatial:
-        """A new symbol of the same kind, at the same points, its name lengthened by a prefix."""
+    def like(self, function: Spatial, prefix: str, time_order: int | None = None) -> Spatial:
+        """A new symbol of the same kind, at the same points, its name lengthened by a prefix; of
+        another order in time, if one is given."""
         self.traits[prefix + function.name] = self.traits_of(function)
-        return function._rebuild(name=prefix + function.name)
+        other: dict[str, Any] = {}
+        if time_order not in (None, getattr(function, "time_order", None)):
+            # Devito has as many buffers as the shape says, whatever the order.
+            shape = (time_order + 1, *function.shape[1:])
+            other = {"time_order": time_order, "shape": shape}
+        return function._rebuild(name=prefix + function.name, **other)
 
     def part(self, region: Region, of: str) -> SubDomain:
         """The region as Devito knows it, for the loops that compute one function. Its thickness is

@@ -30,7 +30,15 @@ from ...calculus.program import Program
 from ...calculus.regions import by_region, exists
 from ...scheme.symbols import SURFACE_GAIN, Equation, Expr, Field, Region, Spatial
 from ...scheme.system import Port, System, Update
-from ...scheme.terms import accesses, at_offset, location, map_accesses, summands, time_offset
+from ...scheme.terms import (
+    accesses,
+    at_offset,
+    is_access,
+    location,
+    map_accesses,
+    summands,
+    time_offset,
+)
 from .extended import Extended, halves
 from .loops import in_few_loops
 from .mirror import mirrored
@@ -209,7 +217,9 @@ class Lowering:
         if not equation.implicit_dims:
             return equation
         part = equation.subdomain
-        if not set(self.symbols.dimensions) <= set(equation.lhs.free_symbols):
+        number = not is_access(equation.lhs)
+        visited = (equation.rhs if number else equation.lhs).free_symbols
+        if not set(self.symbols.dimensions) <= set(visited):
             return equation  # points, or rows above a surface
         own = self.symbols.dimensions if part is None else part.dimensions
         dims = (self.symbols.grid.stepping_dim, *own)
@@ -508,11 +518,15 @@ def _rewritten(
         return other if all(a == b for a, b in space.items()) else other.subs(space)
 
     lhs, rhs = map_accesses(equation.lhs, rewrite), map_accesses(equation.rhs, rewrite)
-    written = equation.lhs.function
     implicit = equation.implicit_dims
-    if written in fields and not isinstance(fields[written], TimeFunction) and not implicit:
+    if not implicit and not any(d.is_Time for e in (lhs, rhs) for d in _dimensions(e)):
         implicit = every_step
     return equation.func(lhs, rhs, subdomain=equation.subdomain, implicit_dims=implicit)
+
+
+def _dimensions(expr: Expr) -> set[Any]:
+    """The dimensions that an expression names."""
+    return {s for s in expr.free_symbols if getattr(s, "is_Dimension", False)}
 
 
 def overwritten(system: System, others: Iterable[Expr]) -> set[Field]:
