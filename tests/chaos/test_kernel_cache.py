@@ -42,9 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kernel() -> Kernel:
     """The smallest there is, by a process that knows none."""
-    return Kernels(Program(mass_form(Symbols(1, ORDER, "float64")))).forward(
-        None, parallel=False
-    )
+    return Kernels(Program(mass_form(Symbols(1, ORDER, "float64")))).forward(None, parallel=False)
 
 
 def traces() -> np.ndarray:

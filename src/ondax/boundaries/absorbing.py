@@ -62,7 +62,8 @@ class AbstractAbsorbingLayer(AbstractLayer):
         Raises:
             ValueError: a value out of its range; names it.
         """
-        if not isinstance(self.width, int) or self.width < 0:
+        whole = isinstance(self.width, int | np.integer) and not isinstance(self.width, bool)
+        if not whole or self.width < 0:
             raise ValueError(
                 f"width={self.width!r}: give the layer's width as a number of cells, 0 or more"
             )

@@ -84,11 +84,12 @@ class JointPML(AbstractAbsorbingLayer):
                 "width=0: a JointPML needs cells to absorb in; Sponge(width=0) gives reflecting "
                 "edges"
             )
-        if not 0.0 <= self.eta <= 1.0:
+        if not isinstance(self.eta, int | float) or not 0.0 <= self.eta <= 1.0:
             raise ValueError(
                 f"eta={self.eta!r} must lie between 0 and 1: beyond 1, waves grow in the layer"
             )
-        if self.alpha is not None and not 0.0 <= self.alpha < math.inf:
+        number = isinstance(self.alpha, int | float | None)
+        if not number or (self.alpha is not None and not 0.0 <= self.alpha < math.inf):
             raise ValueError(f"alpha={self.alpha!r} must be 0 or a positive number, in 1/s")
 
     @property
