@@ -37,6 +37,7 @@ EMITTERS = (
     "lower",
     "mirror",
     "points",
+    "schedule",
     "scratch",
 )
 WEIGHT_DIGITS = 20

@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from devito import Function
+from devito import Function, TimeFunction
 from devito.finite_differences import Derivative
+from devito.types import Symbol
 
 from ...scheme.symbols import Equation, Expr, Region, Symbols
-from ...scheme.terms import is_access
+from ...scheme.terms import is_access, time_offset
 
 Cell = tuple[str, str]  # of an array: its name and its index in time
 
 
 @dataclass
-class _Loop:
+class Loop:
     """Equations that share a loop, in order; `region` is None where others must not join."""
 
     region: Region | None
@@ -30,23 +31,28 @@ class _Loop:
     reads: set[Cell] = field(default_factory=set)
     around: set[Cell] = field(default_factory=set)
 
-    def precedes(self, other: _Loop) -> bool:
+    @property
+    def cells(self) -> set[Cell]:
+        """All that it reads or writes."""
+        return self.writes | self.reads | self.around
+
+    def precedes(self, other: Loop) -> bool:
         """Must it come before the other, which it stands before?"""
         return bool(
             self.writes & (other.reads | other.around | other.writes)
             or (self.reads | self.around) & other.writes
         )
 
-    def admits(self, other: _Loop) -> bool:
+    def admits(self, other: Loop) -> bool:
         """May another loop over the same strip be made part of this one, before what it does
         already?"""
-        return (
-            self.region is not None
-            and self.region == other.region
-            and not (other.writes & self.around or other.around & self.writes)
-        )
+        return self.region is not None and self.region == other.region and not self.clashes(other)
 
-    def prepend(self, other: _Loop) -> None:
+    def clashes(self, other: Loop) -> bool:
+        """Does one read around a point what the other computes?"""
+        return bool(other.writes & self.around or other.around & self.writes)
+
+    def prepend(self, other: Loop) -> None:
         self.equations[:0] = other.equations
         self.writes |= other.writes
         self.reads |= other.reads
@@ -56,9 +62,9 @@ class _Loop:
 def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
     """The equations of one step, reordered without changing what they compute, on as few subdomains
     as possible."""
-    loops: list[_Loop] = []
+    loops: list[Loop] = []
     for equation in reversed(equations):
-        loop = _loop(equation)
+        loop = loop_of(equation)
         for later in loops:
             if later.admits(loop):
                 later.prepend(loop)
@@ -83,12 +89,14 @@ def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
     return ordered
 
 
-def _loop(equation: Equation) -> _Loop:
-    plain = (
-        is_access(equation.lhs) and equation.lhs.indices[-1] == equation.lhs.function.indices[-1]
+def loop_of(equation: Equation) -> Loop:
+    """A loop of one equation."""
+    written = equation.lhs
+    plain = isinstance(written, Symbol) or (
+        is_access(written) and written.indices[-1] == written.function.indices[-1]
     )
     region = getattr(equation.subdomain, "region", None) if plain else None
-    loop = _Loop(frozenset(region.items()) if region else None, [equation], {_cell(equation.lhs)})
+    loop = Loop(frozenset(region.items()) if region else None, [equation], {_cell(equation.lhs)})
     for cell, differentiated in _read(equation.rhs):
         (loop.around if differentiated else loop.reads).add(cell)
     if not plain:
@@ -109,5 +117,8 @@ def _cell(access: Any) -> Cell:
     if not isinstance(access, Function):
         return str(access), ""
     function: Any = access.function
+    if isinstance(access, TimeFunction) and function.indices[0].is_Stepping:
+        # What is kept at two times has the value before the present and the next in one place.
+        return function.name, str(time_offset(access) % function.shape_allocated[0])
     indices = zip(function.dimensions, access.indices, strict=True)
     return function.name, str([i for d, i in indices if d.is_Time])

@@ -43,7 +43,8 @@ from .extended import Extended, halves
 from .loops import in_few_loops
 from .mirror import mirrored
 from .points import Points
-from .scratch import Scratch, check_places
+from .schedule import by_levels
+from .scratch import Computed, Scratch, check_places
 
 COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
 CLOCK = "clock"  # the kernel argument that stands for time where no field does
@@ -130,7 +131,7 @@ class Lowering:
         equations: list[Equation] = []
         inputs = [(port, self._entry(port)) for port in self.system.inputs]
         compact = self.in_place
-        computed: set[str] = set()
+        computed: Computed = {}
         waiting = _Waiting()
         for update in self.system.updates:
             equations += waiting.read_by(update)
@@ -207,7 +208,8 @@ class Lowering:
         stored = [_rewritten(e, fields, every_step, backward) for e in equations]
         for equation in stored:
             check_places(equation)
-        ordered = [self._time_first(e) for e in in_few_loops(stored, self.symbols)]
+        leveled = by_levels(stored, self.symbols)
+        ordered = [self._time_first(e) for e in in_few_loops(leveled, self.symbols)]
         steps = any(isinstance(f, TimeFunction) for f in fields.values())
         return ordered if steps or not backward else [*ordered, self._backward()]
 
@@ -259,7 +261,7 @@ class Lowering:
             if self.extended
             else [(port.between(tangents), self._entry(port)) for port in self.system.inputs]
         )
-        computed: set[str] = set()
+        computed: Computed = {}
         waiting = _Waiting()
         for update in self.system.updates:
             rhs = tangent_of(update.rhs, tangents) + kept.born[update.field]
@@ -293,7 +295,7 @@ class Lowering:
         residuals: list[tuple[Port, Points | Extended]] = [
             (port, Points(self.symbols, port.name)) for port in self.transposed.inputs
         ]
-        computed: set[str] = set()
+        computed: Computed = {}
         # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it
         # with them.
         equations = [] if kept is None else self._accumulated(kept, computed)
@@ -318,7 +320,7 @@ class Lowering:
         fields = {f: self._stored(f, f in compact) for f in self.transposed.fields}
         return self._finished(equations, fields, backward=True)
 
-    def _accumulated(self, kept: Coupling, computed: set[str]) -> list[Equation]:
+    def _accumulated(self, kept: Coupling, computed: Computed) -> list[Equation]:
         """Add the contribution of the step done before to each gradient."""
         equations: list[Equation] = []
         for coefficient, term in kept.gradients.items():
@@ -345,7 +347,7 @@ class Lowering:
         return parts, region
 
     def _change(
-        self, update: Update, rhs: Expr, computed: set[str]
+        self, update: Update, rhs: Expr, computed: Computed
     ) -> tuple[Change, list[Equation]]:
         """The new value that the right-hand side where the field lives gives it, and what has to be
         computed first."""
@@ -358,7 +360,7 @@ class Lowering:
         now = made.update.field.forward
         return Eq(now, made.unforced + made.force, subdomain=self._subdomain(region, now))
 
-    def _updated(self, update: Update, computed: set[str]) -> list[Equation]:
+    def _updated(self, update: Update, computed: Computed) -> list[Equation]:
         """One update. `computed` are the products that this step has computed already."""
         parts, region = self._parts(update)
         made, first = self._change(update, parts.pop(region), computed)
@@ -369,7 +371,7 @@ class Lowering:
             equations += [*before, Eq(now, now + part, subdomain=self._subdomain(where, now))]
         return [*first, *equations]
 
-    def _assigned(self, target: Expr, expr: Expr, computed: set[str]) -> list[Equation]:
+    def _assigned(self, target: Expr, expr: Expr, computed: Computed) -> list[Equation]:
         """Set what is kept to its value. `computed` are the products that this step has computed
         already."""
         region = self.symbols.traits_of(target.function).region

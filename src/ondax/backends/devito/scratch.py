@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import sympy
 from devito import Eq, TimeFunction
 from devito.finite_differences import Derivative
 
@@ -26,16 +27,22 @@ from ...scheme.system import text
 from ...scheme.terms import (
     EquationError,
     accesses,
+    factors,
     is_access,
     location,
     point,
     product,
+    summands,
     with_operand,
 )
 from .extended import halves
 from .mirror import mirrored
 
 SCRATCH_PREFIX = "work_"
+
+Computed = dict[str, Expr]
+"""The arrays that a step has computed so far, by name, and the number before the first term of
+each."""
 
 
 def _is_costly(operand: Expr) -> bool:
@@ -103,6 +110,40 @@ def check_places(equation: Equation) -> None:
             )
 
 
+def _multiplied_out(expr: Expr) -> dict[tuple[str, ...], Expr]:
+    """The terms of an expression multiplied out: the number before each product, by the texts of
+    its factors."""
+    found: dict[tuple[str, ...], Expr] = {}
+    for term in summands(expr):
+        terms: dict[tuple[str, ...], Expr] = {(): sympy.S.One}
+        for factor in factors(term):
+            if factor.is_Number:
+                inner = {(): factor}
+            elif factor.is_Add:
+                inner = _multiplied_out(factor)
+            elif factor.is_Pow and factor.exp.is_Integer and factor.exp > 0:
+                inner = {(text(factor.base),) * int(factor.exp): sympy.S.One}
+            else:
+                inner = {(text(factor),): sympy.S.One}
+            products: dict[tuple[str, ...], Expr] = {}
+            for names, number in terms.items():
+                for others, another in inner.items():
+                    both = tuple(sorted((*names, *others)))
+                    products[both] = products.get(both, sympy.S.Zero) + number * another
+            terms = products
+        for names, number in terms.items():
+            found[names] = found.get(names, sympy.S.Zero) + number
+    return found
+
+
+def without_number(expr: Expr) -> tuple[Expr, str]:
+    """A number, and a text that is the same for all multiples of an expression by numbers, however
+    they are written; divided by their numbers they are equal."""
+    terms = sorted((names, number) for names, number in _multiplied_out(expr).items() if number)
+    first = terms[0][1]
+    return first, str([(names, float(number / first)) for names, number in terms])
+
+
 class Scratch:
     """The arrays of one scheme that hold such products, by name.
 
@@ -114,12 +155,12 @@ class Scratch:
         self.symbols = symbols
         self.functions: dict[str, Spatial] = {}
 
-    def lifted(self, expr: Expr, done: set[str]) -> tuple[list[Equation], Expr]:
+    def lifted(self, expr: Expr, done: Computed) -> tuple[list[Equation], Expr]:
         """The expression with what is costly inside derivatives replaced by arrays.
 
         Args:
             expr: a right-hand side.
-            done: names of the arrays that this step has computed already; grows.
+            done: the arrays that this step has computed already; grows.
 
         Returns:
             Equations that compute the arrays first needed here, and the expression that reads them.
@@ -142,17 +183,16 @@ class Scratch:
         return [*before, *first], with_operand(expr, made)
 
     def _computed(
-        self, operand: Expr, within: Derivative, done: set[str]
-    ) -> tuple[list[Equation], Spatial]:
+        self, operand: Expr, within: Derivative, done: Computed
+    ) -> tuple[list[Equation], Expr]:
         """An array, and the equations that compute it unless that has been done."""
-        if operand.could_extract_minus_sign():  # one array for both signs
-            first, made = self._computed(-operand, within, done)
-            return first, -made
         upward = self.symbols.ghosts and self.symbols.dimensions[-1] in within.dims
-        made = self._array(operand, "up" if upward else "")
+        number, described = without_number(operand)
+        made = self._array(operand, described, "up" if upward else "")
         if made.name in done:
-            return [], made
-        done.add(made.name)
+            ratio = number / done[made.name]
+            return [], (sympy.Integer(ratio) if ratio == int(ratio) else ratio) * made
+        done[made.name] = number
         region = self.symbols.traits_of(made).region
         part = self.symbols.part(region, made.name) if region else None
         # What is made of other such arrays does not name a time: say that it belongs to every step.
@@ -161,8 +201,8 @@ class Scratch:
             first += mirrored(made, image_of(operand, self.symbols), self.symbols, part=part)
         return first, made
 
-    def _array(self, operand: Expr, suffix: str) -> Spatial:
-        name = f"{SCRATCH_PREFIX}{zlib.crc32(text(operand).encode()):08x}{suffix}"
+    def _array(self, operand: Expr, described: str, suffix: str) -> Spatial:
+        name = f"{SCRATCH_PREFIX}{zlib.crc32(described.encode()):08x}{suffix}"
         if name not in self.functions:
             self.functions[name] = self.symbols.coefficient(
                 name, staggered=halves(location(operand))

@@ -1,0 +1,81 @@
+"""A step computes what it needs in few loops, and nothing twice."""
+
+import pytest
+import sympy
+from devito import Operator
+from devito.finite_differences import Derivative
+from devito.ir.iet import FindNodes, Iteration
+
+import ondax as ox
+from ondax._devito_settings import our_devito
+from ondax.backends.devito.lower import Lowering
+from ondax.backends.devito.scratch import SCRATCH_PREFIX, without_number
+from ondax.calculus.program import Program
+from ondax.scheme.symbols import Equation, Symbols
+
+PARAMETERS = ("m", "mixed", "inverse", "excess", "axis_x", "axis_z")
+
+
+@pytest.fixture(scope="module")
+def tilted() -> Lowering:
+    return Lowering(Program(ox.TTI(space_order=4).system(Symbols(2, 4), ox.Sponge())))
+
+
+def loops_over_the_grid(equations: list[Equation]) -> int:
+    """Loops over all x that do not stand in one another."""
+    with our_devito():
+        operator = Operator(equations)
+    return sum(loop.dim.name == "x" for loop in FindNodes(Iteration).visit(operator))
+
+
+def test_a_tilted_medium_takes_three_loops(tilted: Lowering) -> None:
+    """Products of fields with coefficients; the fluxes made of their slopes; divergences of these,
+    with which fields are advanced and gradients summed. Derivatives of derivatives allow no
+    fewer."""
+    kept = tilted.program.coupling(PARAMETERS)
+    for equations in (tilted.forward(kept), tilted.adjoint(kept)):
+        assert loops_over_the_grid(equations) == 3
+
+
+def test_no_derivative_is_taken_in_two_loops(tilted: Lowering) -> None:
+    """An equation stands apart from those before it that compute what it differentiates; no
+    derivative may stand on both sides of such a step."""
+    equations = tilted.adjoint(tilted.program.coupling(PARAMETERS))
+    taken: dict[sympy.Expr, set[int]] = {}
+    loop, written = 0, set()
+    for equation in equations:
+        derivatives = equation.rhs.find(Derivative)
+        if {d.expr.function for d in derivatives} & written:
+            loop, written = loop + 1, set()
+        written.add(equation.lhs.function)
+        for derivative in derivatives:
+            taken.setdefault(derivative, set()).add(loop)
+    assert taken
+    assert all(len(loops) == 1 for loops in taken.values())
+
+
+@pytest.mark.parametrize("boundary", [ox.Sponge(), ox.JointPML()])
+def test_no_scratch_is_a_multiple_of_another(boundary: ox.Sponge | ox.JointPML) -> None:
+    symbols = Symbols(2, 4)
+    system = ox.TTI(space_order=4).system(symbols, boundary)
+    ends = [(axis, side) for axis in symbols.axes for side in ("low", "high")]
+    scheme = Lowering(Program(boundary.act(system, ends, frozenset())))
+    for equations in (scheme.forward(), scheme.adjoint(scheme.program.coupling(PARAMETERS))):
+        computed = [
+            without_number(e.rhs)[1]
+            for e in equations
+            if e.lhs.function.name.startswith(SCRATCH_PREFIX)
+        ]
+        assert computed
+        assert len(set(computed)) == len(computed)
+
+
+def test_multiples_are_told_however_they_are_written() -> None:
+    symbols = Symbols(2, 4)
+    u, v = symbols.field("u", time_order=2), symbols.field("v", time_order=2)
+    a, b = symbols.coefficient("a"), symbols.coefficient("b")
+    number, described = without_number(a * (u + v) * a + b**2 * u)
+    other, same = without_number(-0.5 * a**2 * u - u * b * b / 2 - a * a * v / 2)
+    assert described == same
+    assert other / number == -0.5
+    assert without_number(a * (u - v))[1] != without_number(a * (u + v))[1]
