@@ -33,6 +33,7 @@ EMITTERS = (
     "build",
     "extended",
     "fusion",
+    "lagged",
     "loops",
     "lower",
     "mirror",
