@@ -62,9 +62,7 @@ def _last(system: System) -> int:
         bad = [
             n
             for n, u in enumerate(reversed(system.updates[-count:]))
-            if any(
-                a.function in fields - moved and time_offset(a) != 1 for a in accesses(u.rhs)
-            )
+            if any(a.function in fields - moved and time_offset(a) != 1 for a in accesses(u.rhs))
         ]
         if not bad:
             break

@@ -108,7 +108,9 @@ def _blocks(loops: list[_Loop]) -> list[list[_Loop]]:
     """The loops in order, in blocks that must stay together: a symbol lives within one loop, so
     nothing may come between its value and who reads that."""
     last = {
-        cell: max(n for n, loop in enumerate(loops) if cell in loop.reads | loop.around | loop.writes)
+        cell: max(
+            n for n, loop in enumerate(loops) if cell in loop.reads | loop.around | loop.writes
+        )
         for made in loops
         for cell in made.writes
         if not cell[1] and all(not is_access(e.lhs) for e in made.equations)

@@ -328,7 +328,9 @@ class Lowering:
         equations: list[Equation] = []
         for coefficient, term in kept.gradients.items():
             gradient = self.symbols.like(coefficient, GRADIENT)
-            for region, part in by_region(_one_step_later(term, self._lagged[1]), self.symbols).items():
+            for region, part in by_region(
+                _one_step_later(term, self._lagged[1]), self.symbols
+            ).items():
                 first, part = self.scratch.lifted(part, computed)
                 equations += [
                     *first,
