@@ -3,7 +3,7 @@
 A transposed step ends with the memories that no one reads before the next step. Left there, they
 make a pass over the grid of their own, as they read around a point what sources have just entered.
 Put at the beginning of the next step, they are stepped in the pass that reads them, while its rows
-are in cache: a third of the adjoint of a 3-D run in layers. It changes no value: the first step
+are in cache: a fifth of the adjoint of a 3-D run in layers. It changes no value: the first step
 finds zeros, and no one misses what the last one would have made.
 """
 
