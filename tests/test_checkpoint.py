@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from ondax.backends.devito.native import Halves
 from ondax.histories import revolve as checkpoint
 from ondax.histories.base import Stretch
 from ondax.histories.buffers import Stored
@@ -43,6 +44,7 @@ class Walker:
     """A run whose state is the number of the step it has reached."""
 
     state_bytes = 8
+    packing = Halves()
 
     def __init__(self, steps: int) -> None:
         self.steps, self.at, self.work = steps, 0, 0

@@ -4,14 +4,16 @@ import pytest
 from devito.finite_differences import Derivative
 
 import ondax as ox
+from ondax.backends.devito.lagged import lagged
 from ondax.backends.devito.lower import Lowering
 from ondax.calculus.check import checked
 from ondax.calculus.layers import stretched
 from ondax.calculus.program import Program
 from ondax.calculus.regions import reach
+from ondax.calculus.transpose import transpose
 from ondax.scheme.symbols import Symbols
 from ondax.scheme.system import Port, System, Update
-from ondax.scheme.terms import EquationError, accesses
+from ondax.scheme.terms import EquationError, accesses, time_offset
 
 
 def layered(symbols: Symbols) -> System:
@@ -28,6 +30,35 @@ def test_each_strip_has_two_loops_forward_and_three_backward() -> None:
         parts = {e.subdomain.name for e in equations if e.subdomain is not None}
         for strip in ("xlow", "xhigh", "zlow", "zhigh"):
             assert sum(name.startswith(strip) for name in parts) == loops, parts
+
+
+def test_memories_at_the_end_of_an_adjoint_step_begin_the_next_one() -> None:
+    """They then read what the step before has left, and the field reads what they have become."""
+    before = transpose(layered(Symbols(2, 8)))
+    after, late = lagged(before)
+    (field,) = {f for f in before.fields if f not in late}
+    assert [u.field for u in before.updates] == [field, *[u.field for u in after.updates[:-1]]]
+    *memories, last = after.updates
+    assert len(memories) == 8
+    for update in memories:
+        assert {time_offset(a) for a in accesses(update.rhs) if a.function is field} <= {0}
+    assert {time_offset(a) for a in accesses(last.rhs) if a.function in late} == {1}
+
+
+def test_an_adjoint_whose_steps_end_with_a_field_is_left_as_it_is() -> None:
+    before = transpose(ox.Acoustic(space_order=8).system(Symbols(2, 8), ox.Sponge()))
+    assert lagged(before) == (before, frozenset())
+
+
+def test_strips_at_the_ends_of_rows_share_the_loop_over_rows() -> None:
+    """So no loop over strips along another axis stands between them."""
+    scheme = Lowering(Program(layered(Symbols(2, 8))))
+    kept = scheme.program.coupling(("m",))
+    for equations in (scheme.forward(kept), scheme.adjoint(kept)):
+        names = [getattr(e.subdomain, "name", "") for e in equations]
+        rows = [n for n, name in enumerate(names) if name.startswith("z")]
+        assert rows
+        assert not any(name.startswith("x") for name in names[: rows[-1]])
 
 
 def test_no_loop_over_a_strip_reads_around_a_point_what_it_computes() -> None:

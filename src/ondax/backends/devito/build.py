@@ -25,7 +25,7 @@ from ..._devito_settings import our_devito
 from ...scheme.system import text
 from .compiled import compiled
 from .compiler import Toolchain, processor, toolchain
-from .fusion import FusedTooFar, check_loops, in_order
+from .fusion import FusedTooFar, check_loops, in_order, side_by_side
 from .kernel import Argument, Kernel, Signature, callable_from_values
 
 FORMAT = "8"  # of the files in the cache: raise it when they change
@@ -33,6 +33,7 @@ EMITTERS = (
     "build",
     "extended",
     "fusion",
+    "lagged",
     "loops",
     "lower",
     "mirror",
@@ -162,7 +163,8 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
 
 def _lowered(equations: list[Any], options: dict[str, Any]) -> Any:
     """Devito's operator; without fusing loops where it would fuse too many."""
-    operator = Operator(equations, **options)
+    with side_by_side():
+        operator = Operator(equations, **options)
     try:
         check_loops(operator)
     except FusedTooFar:

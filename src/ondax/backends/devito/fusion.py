@@ -21,6 +21,23 @@ from devito.symbolics import retrieve_indexed
 
 
 @contextmanager
+def side_by_side() -> Iterator[None]:
+    """Within it, loops over the same rows become parts of one also where Devito, which thinks of
+    grids shared out among processes, would have exchanged halos between them."""
+
+    def fuse(clusters: Any, toposort: Any = False, options: Any = None) -> Any:
+        inside = [c for c in clusters if not c.is_halo_touch]
+        return fusing(inside, toposort=toposort, options=options)
+
+    fusing = cpu.fuse
+    cpu.fuse = fuse
+    try:
+        yield
+    finally:
+        cpu.fuse = fusing
+
+
+@contextmanager
 def in_order() -> Iterator[None]:
     """Within it, Devito leaves equations in the order in which they are given, and fuses fewer
     loops."""

@@ -3,6 +3,9 @@
 What is computed on one strip, point by point, shares a loop. Devito fuses equations on one
 subdomain, rightly or not (see `Symbols.part`): here they are put on one only where no equation
 reads around a point what another computes.
+
+Loops over whole rows come next to each other, so that strips at the ends of rows are visited while
+the row is in cache; what happens in strips along other axes waits until it is needed.
 """
 
 from __future__ import annotations
@@ -74,6 +77,8 @@ def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
                 break
         else:
             loops.insert(0, loop)
+    for axis in reversed(symbols.axes[:-1]):
+        loops = _strips_last(loops, axis)
     ordered: list[Equation] = []
     for loop in loops:
         if loop.region is None:
@@ -87,6 +92,43 @@ def in_few_loops(equations: list[Equation], symbols: Symbols) -> list[Equation]:
             for e in loop.equations
         ]
     return ordered
+
+
+def _strips_last(loops: list[Loop], axis: str) -> list[Loop]:
+    """The loops with those over strips along an axis put off until another loop needs them."""
+    ordered: list[Loop] = []
+    held: list[Loop] = []
+    for block in _blocks(loops):
+        if all(loop.region and axis in dict(loop.region) for loop in block):
+            held += block
+            continue
+        needed = [n for n, h in enumerate(held) if any(h.precedes(loop) for loop in block)]
+        if needed:  # with those before them, which they may need
+            ordered += held[: needed[-1] + 1]
+            held = held[needed[-1] + 1 :]
+        ordered += block
+    return ordered + held
+
+
+def _blocks(loops: list[Loop]) -> list[list[Loop]]:
+    """The loops in order, in blocks that must stay together: a symbol lives within one loop, so
+    nothing may come between its value and who reads that."""
+    last = {
+        cell: max(
+            n for n, loop in enumerate(loops) if cell in loop.reads | loop.around | loop.writes
+        )
+        for made in loops
+        for cell in made.writes
+        if not cell[1] and all(not is_access(e.lhs) for e in made.equations)
+    }
+    blocks: list[list[Loop]] = []
+    until = -1
+    for n, loop in enumerate(loops):
+        if n > until:
+            blocks.append([])
+        blocks[-1].append(loop)
+        until = max([until, *(last[cell] for cell in loop.writes if cell in last)])
+    return blocks
 
 
 def loop_of(equation: Equation) -> Loop:

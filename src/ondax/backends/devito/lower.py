@@ -6,7 +6,7 @@ history, `adjoint` the transpose, backward in time, with the gradients asked for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,7 @@ from ...scheme.terms import (
     time_offset,
 )
 from .extended import Extended, halves
+from .lagged import lagged
 from .loops import in_few_loops
 from .mirror import mirrored
 from .points import Points
@@ -74,10 +75,14 @@ class Lowering:
         self._compact: dict[str, Spatial] = {}
         self.scratch = Scratch(self.symbols)
 
+    @cached_property
+    def _lagged(self) -> tuple[System, frozenset[Field]]:
+        return lagged(self.program.transposed)
+
     @property
     def transposed(self) -> System:
-        """The adjoint scheme."""
-        return self.program.transposed
+        """The adjoint scheme, as its steps are run."""
+        return self._lagged[0]
 
     @cached_property
     def in_place(self) -> set[Field]:
@@ -296,17 +301,27 @@ class Lowering:
             (port, Points(self.symbols, port.name)) for port in self.transposed.inputs
         ]
         computed: Computed = {}
-        # Lagged accumulation reads what the updates read, so it stands first and Devito fuses it
-        # with them.
-        equations = [] if kept is None else self._accumulated(kept, computed)
+        equations: list[Equation] = []
+        waiting = _Waiting()
+
+        def step(updates: Iterable[Update]) -> None:
+            nonlocal equations
+            for update in updates:
+                equations += waiting.read_by(update)
+                equations += self._updated(update, computed)
+                after = [*self._fed(residuals, update, []), *self._mirrored(update.field)]
+                waiting.add(update, after)
+            equations += waiting.all()
+
+        late = self._lagged[1]
+        step(u for u in self.transposed.updates if u.field in late)
+        # Lagged accumulation reads what the updates read, so it stands before them and Devito fuses
+        # it with them.
+        if kept is not None:
+            equations += self._accumulated(kept, computed)
         if weights and kept is not None:
             equations += self._correlated(later=True)
-        waiting = _Waiting()
-        for update in self.transposed.updates:
-            equations += waiting.read_by(update)
-            equations += self._updated(update, computed)
-            waiting.add(update, [*self._fed(residuals, update, []), *self._mirrored(update.field)])
-        equations += waiting.all()
+        step(u for u in self.transposed.updates if u.field not in late)
         if weights and kept is None:
             equations += self._correlated(later=False)
         if inputs:
@@ -325,7 +340,9 @@ class Lowering:
         equations: list[Equation] = []
         for coefficient, term in kept.gradients.items():
             gradient = self.symbols.like(coefficient, GRADIENT)
-            for region, part in by_region(_one_step_later(term), self.symbols).items():
+            for region, part in by_region(
+                _one_step_later(term, self._lagged[1]), self.symbols
+            ).items():
                 first, part = self.scratch.lifted(part, computed)
                 equations += [
                     *first,
@@ -595,12 +612,12 @@ def in_place(system: System) -> set[Field]:
     return chosen
 
 
-def _one_step_later(term: Expr) -> Expr:
+def _one_step_later(term: Expr, late: Collection[Field]) -> Expr:
     """The same gradient contribution for the step done before: newest adjoint values become current
-    ones."""
+    ones, but for fields that are `late` themselves, and have just been stepped."""
 
     def shift(access: Spatial) -> Expr:
-        if not isinstance(access, TimeFunction):
+        if not isinstance(access, TimeFunction) or access.function in late:
             return access
         function: Field = access.function
         if not function.indices[0].is_Stepping:  # the history
