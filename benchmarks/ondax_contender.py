@@ -70,7 +70,7 @@ class KernelClock:
 
         def timed_initialise(kernel: Kernel, *args: Any) -> None:
             initialise(kernel, *args)
-            function = kernel._function
+            function = kernel.function
 
             def timed(*values: Any) -> int:
                 begin = time.perf_counter()
@@ -78,7 +78,7 @@ class KernelClock:
                 self.seconds += time.perf_counter() - begin
                 return code
 
-            kernel._function = timed
+            kernel.function = timed
 
         Kernel.__init__ = timed_initialise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import ondax.backends.devito.kernels as backend
 from ondax.backends.devito import kernel_cache
 from ondax.backends.devito.build import key_of
 from ondax.backends.devito.compiler import toolchain
-from ondax.backends.devito.kernel import Kernel
+from ondax.backends.devito.kernel import Array, Kernel
 
 from . import ondax_media
 from .counting import Nest, nests
@@ -32,26 +33,32 @@ class Watched:
     kernel: Kernel
     code: str
     seconds: float = math.inf
-    values: tuple[Any, ...] = ()
+    addresses: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        function = self.kernel._function
+        function = self.kernel.function
 
-        def timed(*values: Any) -> int:
+        def timed(addresses: Any) -> int:
             begin = time.thread_time()  # what else the machine does, does not count
-            result = function(*values)
+            result = function(addresses)
             self.seconds = min(self.seconds, time.thread_time() - begin)
-            self.values = values
+            self.addresses = tuple(addresses)  # of the arguments, which outlive the call
             return result
 
-        self.kernel._function = timed
+        self.kernel.function = timed
 
     def described(self) -> dict[str, Any]:
         """The shortest call, and what it did, in plain values."""
         arguments = self.kernel.signature.arguments
-        given = dict(zip(arguments, self.values, strict=True))
-        scalars = {a.name: v.value for a, v in given.items() if a.kind == "int"}
-        begins = {a.name: v._obj.data for a, v in given.items() if a.kind == "array"}
+        given = dict(zip(arguments, self.addresses, strict=True))
+        scalars = {
+            a.name: ctypes.c_int.from_address(at).value
+            for a, at in given.items()
+            if a.kind == "int"
+        }
+        begins = {
+            a.name: Array.from_address(at).data for a, at in given.items() if a.kind == "array"
+        }
         axes = [d for d in "xyz" if f"{d}_M" in scalars]
         all_nests = nests(self.code, scalars)
         references = set().union(*(nest.loads | nest.stores for nest in all_nests))

@@ -43,3 +43,5 @@ DEEPWAVE = {
 }
 # Peak memory of a gradient over its history of every step in float32.
 MEMORY = {"auto": at_most(1.05), HALF: at_most(0.55), SAMPLED: at_most(0.3)}
+# Milliseconds of a call of case C outside of compiled kernels.
+OUTSIDE = {"forward": at_most(0.6), "gradient": at_most(1.5)}
