@@ -58,6 +58,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     return gradients(tmp_path_factory.mktemp("plain"), threads=1, flags="-O0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILERS)
 def test_gradients_do_not_depend_on_the_compiler(
     name: str, plain: dict[str, np.ndarray], tmp_path: Path

@@ -264,6 +264,7 @@ def echoes(
     return found
 
 
+@pytest.mark.slow
 def test_it_returns_a_tenth_of_a_sponge():
     """Measured: 1.1 %."""
     sponge, joint = echoes((ox.Sponge(20), ox.JointPML(20)), 30.0)

@@ -5,6 +5,7 @@ import sympy
 from devito import Operator
 from devito.finite_differences import Derivative
 from devito.ir.iet import FindNodes, Iteration
+from slow import slow
 
 import ondax as ox
 from ondax._devito_settings import our_devito
@@ -54,7 +55,7 @@ def test_no_derivative_is_taken_in_two_loops(tilted: Lowering) -> None:
     assert all(len(loops) == 1 for loops in taken.values())
 
 
-@pytest.mark.parametrize("boundary", [ox.Sponge(), ox.JointPML()])
+@pytest.mark.parametrize("boundary", [ox.Sponge(), slow(ox.JointPML())])
 def test_no_scratch_is_a_multiple_of_another(boundary: ox.Sponge | ox.JointPML) -> None:
     symbols = Symbols(2, 4)
     system = ox.TTI(space_order=4).system(symbols, boundary)
