@@ -4,6 +4,7 @@ These names are what a way of your own to keep histories is written with; see `A
 """
 
 from .base import AbstractHistory as AbstractHistory
+from .base import Packing as Packing
 from .base import Recorder as Recorder
 from .base import Rerun as Rerun
 from .base import Stretch as Stretch
