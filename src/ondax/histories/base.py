@@ -13,9 +13,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -195,6 +195,23 @@ class AbstractHistory(eqx.Module):
         """
 
 
+class AbstractSampledHistory(AbstractHistory):
+    """A way of ours, which can keep every step or some.
+
+    Attributes:
+        every: every `every`-th step is kept.
+        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
+    """
+
+    keeps: ClassVar[bool] = True
+    every: int = eqx.field(static=True, default=1)
+    lobes: int = eqx.field(static=True, default=LOBES[-1])
+
+    def every_step(self) -> AbstractHistory:
+        """See `AbstractHistory.every_step`."""
+        return replace(self, every=1, lobes=LOBES[-1])
+
+
 @dataclass(frozen=True)
 class Recording:
     """What a run keeps, and for which coefficients.
@@ -244,15 +261,21 @@ class Recording:
 
 
 @contextmanager
-def borrowed(run: Recorder, first: int, last: int) -> Iterator[Stretch]:
-    """A stretch in memory that is given back afterwards; the run stands at its first step."""
-    layout = run.layout(first, last)
+def lent(layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays in memory that is given back afterwards."""
     arrays = {s.name: POOL.take(s.use, s.shape, s.dtype, s.row_halo) for s in layout}
     try:
-        yield run.begin(first, last, arrays)
+        yield arrays
     finally:
         for stored in layout:
             POOL.give(stored.use, arrays[stored.name])
+
+
+@contextmanager
+def borrowed(run: Recorder, first: int, last: int) -> Iterator[Stretch]:
+    """A stretch in memory that is given back afterwards; the run stands at its first step."""
+    with lent(run.layout(first, last)) as arrays:
+        yield run.begin(first, last, arrays)
 
 
 def step_bytes(layout: LayoutOf, every: int) -> int:

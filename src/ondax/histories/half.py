@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, NamedTuple, final
+from typing import NamedTuple, final
 
-import equinox as eqx
 import numpy as np
 
-from .base import AbstractHistory, LayoutOf, Recorder, Rerun, Stretch, borrowed, short_stretches
-from .buffers import POOL, Layout, Stored
+from .base import (
+    AbstractSampledHistory,
+    LayoutOf,
+    Recorder,
+    Rerun,
+    Stretch,
+    borrowed,
+    lent,
+    short_stretches,
+)
+from .buffers import Layout, Stored
 from .revolve import Revolve
-from .sampled import LOBES
 from .store import Kept
 
 PIECE = 32  # steps packed together, of those that are kept, at least: each piece has slots to spare
@@ -36,23 +43,11 @@ class _Piece(NamedTuple):
 
 
 @final
-class Half(AbstractHistory):
+class Half(AbstractSampledHistory):
     """All of it, or every k-th step of it, in 16 bits a value (see `Packing`): runs write a short
     stretch, which is packed before the next. A history that does not fit alone is computed anew
     instead, as it is without packing.
-
-    Attributes:
-        every: every `every`-th step is kept.
-        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
     """
-
-    keeps: ClassVar[bool] = True
-    every: int = eqx.field(static=True, default=1)
-    lobes: int = eqx.field(static=True, default=LOBES[-1])
-
-    def every_step(self) -> AbstractHistory:
-        """See `AbstractHistory.every_step`."""
-        return Half()
 
     def held(self, steps: int, layout: LayoutOf) -> Layout:
         """See `AbstractHistory.held`."""
@@ -84,16 +79,11 @@ class Half(AbstractHistory):
             yield from Revolve(self.every, self.lobes).replay(None, rerun, backward)
             return
         for piece in reversed(kept.note) if backward else kept.note:
-            layout = piece.layout
-            arrays = {s.name: POOL.take(s.use, s.shape, s.dtype, s.row_halo) for s in layout}
-            try:
+            with lent(piece.layout) as arrays:
                 for name, slots in piece.slots.items():
                     packed = kept.arrays[name][slots]
                     rerun.packing.unpack(packed, piece.exponents[name], arrays[name])
                 yield Stretch(piece.first, piece.last, arrays)
-            finally:
-                for stored in layout:
-                    POOL.give(stored.use, arrays[stored.name])
 
     def _pieces(self, steps: int, layout: LayoutOf) -> list[_Piece]:
         """A run, cut up."""

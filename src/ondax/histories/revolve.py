@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import equinox as eqx
 from checkpoint_schedules import (
     Copy,
     EndReverse,
@@ -17,9 +16,17 @@ from checkpoint_schedules import (
     Reverse,
 )
 
-from .base import AbstractHistory, Recorder, Rerun, State, Stretch, borrowed, step_bytes, unkept
+from .base import (
+    AbstractSampledHistory,
+    Recorder,
+    Rerun,
+    State,
+    Stretch,
+    borrowed,
+    step_bytes,
+    unkept,
+)
 from .buffers import Layout
-from .sampled import LOBES
 from .store import Kept
 
 
@@ -73,22 +80,12 @@ def plan(
 
 
 @final
-class Revolve(AbstractHistory):
+class Revolve(AbstractSampledHistory):
     """Nothing is kept: a gradient runs forward again, from states saved on the way, after a
     binomial schedule (Griewank and Walther, 2000).
-
-    Attributes:
-        every: every `every`-th step of a stretch is kept.
-        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
     """
 
     keeps: ClassVar[bool] = False
-    every: int = eqx.field(static=True, default=1)
-    lobes: int = eqx.field(static=True, default=LOBES[-1])
-
-    def every_step(self) -> AbstractHistory:
-        """See `AbstractHistory.every_step`."""
-        return Revolve()
 
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
         """See `AbstractHistory.record`."""

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar, final
+from typing import final
 
-import equinox as eqx
-
-from .base import AbstractHistory, Recorder, Rerun, Stretch, unkept
+from .base import AbstractSampledHistory, Recorder, Rerun, Stretch, unkept
 from .buffers import Layout
-from .sampled import LOBES
 from .store import Kept
 
 
 @final
-class Whole(AbstractHistory):
-    """All of it in memory, or every k-th step of it.
-
-    Attributes:
-        every: every `every`-th step is kept.
-        lobes: half the length of the smoothing of residuals, in kept steps; see `sampled`.
-    """
-
-    keeps: ClassVar[bool] = True
-    every: int = eqx.field(static=True, default=1)
-    lobes: int = eqx.field(static=True, default=LOBES[-1])
-
-    def every_step(self) -> AbstractHistory:
-        """See `AbstractHistory.every_step`."""
-        return Whole()
+class Whole(AbstractSampledHistory):
+    """All of it in memory, or every k-th step of it."""
 
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
         """See `AbstractHistory.record`."""

@@ -56,16 +56,14 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
         CompilerError: there is no C compiler, or it failed.
     """
     tools = toolchain()
-    made: list[Signature] = []
 
     def generate() -> tuple[str, dict[str, Any]]:
         code, signature = _generate(equations, dtype, parallel)
-        made.append(signature)
         return code, asdict(signature)
 
     key = key_of(equations, dtype, parallel, tools)
     library, described = compiled(key, generate, tools, parallel)
-    return Kernel(library, made[0] if made else _signature(described))
+    return Kernel(library, _signature(described))
 
 
 def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> str:

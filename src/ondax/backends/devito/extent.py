@@ -16,7 +16,7 @@ from ...scheme.system import Port
 from ...scheme.terms import location
 from ..domain import Domain
 from .extended import OF_WEIGHTS, WEIGHTS, halves, named
-from .layout import allocated, interior, space_halo, with_halo
+from .layout import interior, pooled, with_halo
 
 
 class Extent:
@@ -68,13 +68,7 @@ class Extent:
         """Zeroed arrays for the gradient of the weights, from the pool."""
         arrays = {}
         for name, (c, _) in self._functions(OF_WEIGHTS).items():
-            arrays[name] = POOL.take(
-                "gradient",
-                allocated(c, self._domain.shape, self._domain.dtype),
-                self._domain.dtype,
-                space_halo(c)[-1],
-            )
-            arrays[name].fill(0)
+            arrays[name] = pooled("gradient", c, self._domain.shape, self._domain.dtype)
         return arrays
 
     def collected(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

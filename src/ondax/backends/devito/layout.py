@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from ...histories.base import Recording
-from ...histories.buffers import Layout, Stored, row_length, zeros
+from ...histories.buffers import POOL, Layout, Stored, row_length, zeros
 from ...scheme.symbols import Spatial, Symbols
 from ...scheme.terms import location
 from ..domain import Domain
@@ -62,6 +62,17 @@ def on_grid(function: Spatial, shape: Sequence[int], dtype: str) -> np.ndarray:
     """A zeroed array for a function stored at so many points, in which the first point of every
     row, behind the halo, stands aligned."""
     return zeros(allocated(function, shape, dtype), dtype, space_halo(function)[-1])
+
+
+def pooled(
+    use: str, function: Spatial, shape: Sequence[int], dtype: str, times: tuple[int, ...] = ()
+) -> np.ndarray:
+    """An array as `on_grid` makes it, at so many times, out of the pool; to be given back for the
+    same use."""
+    whole = (*times, *allocated(function, shape, dtype))
+    array = POOL.take(use, whole, dtype, space_halo(function)[-1])
+    array.fill(0)
+    return array
 
 
 def shift(function: Spatial, symbols: Symbols, domain: Domain, array: np.ndarray) -> int:

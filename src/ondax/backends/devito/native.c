@@ -127,6 +127,7 @@ static inline float of_bits(uint32_t bits)
  * power of two of every CHUNK points. A chunk with a difference that is no finite number is BROKEN:
  * all of it, and what follows in time, comes back as NaN. */
 enum { CHUNK = 1024 };
+const int64_t chunk = CHUNK; /* for who makes `exponents` */
 
 #define HALVES(REAL, BITS, FRACTION, MIDDLE, NOT_FINITE)                                       \
 static REAL power_of_two_##REAL(int32_t exponent)                                              \

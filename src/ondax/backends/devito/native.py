@@ -18,9 +18,9 @@ import numpy as np
 from .compiled import compiled
 from .compiler import processor, toolchain
 from .kernel import Kernel, Prepared, run
+from .slots import Slots
 
 SOURCE = "native.c"
-CHUNK = 1024  # points that have an exponent together, as native.c says
 
 
 class _Call(ctypes.Structure):
@@ -49,11 +49,9 @@ class Turns:
         first: first step.
         last: one past the last step.
         backward: in time.
-        every: steps between two groups.
+        slots: of the arrays of the history, which all have groups alike.
         reach: first and last of a group's steps, counted from the multiple of `every` that the
             group belongs to.
-        low: the first of the time indices that a group holds, counted likewise.
-        width: slots of a group.
         groups: one past the last group that has slots.
         shift: what kernels' step numbers are larger by.
     """
@@ -61,10 +59,8 @@ class Turns:
     first: int
     last: int
     backward: bool
-    every: int
+    slots: Slots
     reach: tuple[int, int]
-    low: int
-    width: int
     groups: int
     shift: int = 0
 
@@ -99,14 +95,14 @@ def in_turns(
         )
         for k, c in ((kernel, call), others)
     ]
-    t = turns
+    t, slots = turns, turns.slots
     run(
         lambda: _native().in_turns(
             *map(ctypes.byref, calls),
             (_History * len(moved))(*moved),
             len(moved),
-            *(t.first, t.last - 1, int(t.backward), t.every, *t.reach, t.low, t.width),
-            *(t.groups, t.shift),
+            *(t.first, t.last - 1, int(t.backward), slots.every),
+            *(*t.reach, slots.low, slots.width, t.groups, t.shift),
         )
     )
 
@@ -116,7 +112,8 @@ class Halves:
 
     def pack(self, values: np.ndarray, packed: np.ndarray) -> np.ndarray:
         """See `Packing.pack`."""
-        exponents = np.empty((len(packed), -(-values[0].size // CHUNK)), np.int32)
+        chunk = ctypes.c_int64.in_dll(_native(), "chunk").value
+        exponents = np.empty((len(packed), -(-values[0].size // chunk)), np.int32)
         self._call("pack", values, packed, (values, packed, exponents))
         return exponents
 

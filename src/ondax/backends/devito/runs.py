@@ -10,18 +10,17 @@ import numpy as np
 
 from ...calculus.coupling import GRADIENT
 from ...histories.base import Recording, Stretch
-from ...histories.buffers import POOL, Layout
+from ...histories.buffers import Layout
 from ...histories.sampled import smoothed
 from .extended import SUMS
 from .kernels import Kernels
 from .layout import (
-    allocated,
     box,
     history_layout,
     history_offsets,
     interior,
+    pooled,
     reflect,
-    space_halo,
 )
 from .native import Halves, Turns
 from .shot import Shot
@@ -103,10 +102,8 @@ class ForwardRun:
             first=first,
             last=last,
             backward=False,
-            every=kept.every,
+            slots=kept,
             reach=(kept.low - late, kept.high - late),
-            low=kept.low,
-            width=kept.width,
             groups=kept.groups(last),
         )
         shot.run_in_turns(keeping, plain(), turns, self.samples, held, offsets)
@@ -184,13 +181,7 @@ class AdjointRun:
         self.parts: dict[str, np.ndarray] = {}
         for c in kernels.program.system.coefficients:
             if recording and c.name in recording.coefficients:
-                part = POOL.take(
-                    "gradient",
-                    allocated(c, shot.domain.shape, shot.domain.dtype),
-                    shot.domain.dtype,
-                    space_halo(c)[-1],
-                )
-                part.fill(0)
+                part = pooled("gradient", c, shot.domain.shape, shot.domain.dtype)
                 self.parts[GRADIENT + c.name] = part
         shot.start(kernels.program.transposed.fields)
 
@@ -258,10 +249,8 @@ class AdjointRun:
             first=first,
             last=last,
             backward=True,
-            every=kept.every,
+            slots=kept,
             reach=(-1, -1),
-            low=kept.low,
-            width=kept.width,
             groups=(stretch.last - 1) // kept.every + 1,
             shift=SHIFT,
         )

@@ -15,7 +15,7 @@ from .extended import SUMS
 from .extent import Extent
 from .kernel import Kernel
 from .kernels import Kernels
-from .layout import allocated, box, shift, space_halo
+from .layout import box, pooled, shift
 from .lower import CLOCK, COMPACT, SINGLE
 from .native import Turns, in_turns
 from .placement import Placement
@@ -145,9 +145,7 @@ class Shot:
     def _take(self, name: str, function: Spatial, times: tuple[int, ...] = ()) -> None:
         """A zeroed array for a function, at so many times, where it is stored."""
         stored = box(function, self.symbols, self.domain)
-        shape = (*times, *allocated(function, stored.shape, self.domain.dtype))
-        array = POOL.take("field", shape, self.domain.dtype, space_halo(function)[-1])
-        array.fill(0)
+        array = pooled("field", function, stored.shape, self.domain.dtype, times)
         self.fields[name] = array
         self._shifts[name] = shift(function, self.symbols, self.domain, array)
 

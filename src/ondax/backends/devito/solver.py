@@ -488,16 +488,15 @@ class Solver(AbstractSolver):
             backward: from the last step to the first.
             again: it is likely to be read again.
         """
-        history = recording.history
         kept = self._find(task, recording)
-        if kept is None and history.keeps:
+        if kept is None and recording.history.keeps:
             with suppress(_NoRoom):
                 kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
         steps = task.setup.clock.steps + recording.beyond
         memory, shots = self.settings.memory_budget, self.settings.worker_threads
         rerun = Rerun(steps, partial(self._running, task, recording), memory, shots, Halves())
         try:
-            yield from history.replay(kept, rerun, backward)
+            yield from recording.replay(kept, rerun, backward)
         finally:
             if kept is not None:
                 STORE.release(kept, used=not again)
