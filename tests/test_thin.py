@@ -18,7 +18,7 @@ from problems import difference, dot, norm
 from registry import EQUATIONS, enclosed
 
 import ondax as ox
-from ondax.backends.devito import build, fusion
+from ondax.backends.devito import build, fusion, lower
 from ondax.face import schemes
 
 DOT = 1e-12
@@ -134,9 +134,10 @@ def test_one_memory_for_both_layers_changes_nothing(
 def test_loops_that_devito_fuses_too_far_are_kept_apart(
     x64: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """Here Devito fuses a loop that computes an array with one that reads the next point of it:
-    traces would be off by a few per cent. If no kernel is refused any more, Devito has been mended,
-    and `backends/devito/fusion.py` can go."""
+    """Given these equations in the order in which they are derived, Devito fuses a loop that
+    computes an array with one that reads the next point of it: traces would be off by a few per
+    cent. If no kernel is refused any more, Devito has been mended, and `check_loops` and `in_order`
+    of `backends/devito/fusion.py` can go."""
     refused = []
 
     def check(operator: Any) -> None:
@@ -148,6 +149,7 @@ def test_loops_that_devito_fuses_too_far_are_kept_apart(
 
     check_loops = fusion.check_loops
     monkeypatch.setattr(build, "check_loops", check)
+    monkeypatch.setattr(lower, "by_levels", lambda equations, symbols: equations)
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))  # kernels are made here, not found
     Box("VTI", 2, (1, 9), ox.CPML(width=9)).assert_exact()
     assert refused
