@@ -5,8 +5,7 @@ This is the public interface; modules not re-exported here are private.
 
 from typing import TYPE_CHECKING, Any
 
-# These two act when they are imported: the one before Devito is, the other before JAX starts.
-from . import _devito_settings as _devito_settings
+# It acts when it is imported, before JAX starts.
 from .face import transport as _transport  # noqa: F401
 
 # isort: split
@@ -38,13 +37,13 @@ from .histories.base import AbstractHistory as AbstractHistory
 from .histories.buffers import release_memory as release_memory
 from .points import Extended as Extended
 from .propagator import Propagator as Propagator
+from .scheme.errors import EquationError as EquationError
 from .scheme.symbols import EVEN as EVEN
 from .scheme.symbols import ODD as ODD
 from .scheme.symbols import Symbols as Symbols
 from .scheme.system import Port as Port
 from .scheme.system import System as System
 from .scheme.system import Update as Update
-from .scheme.terms import EquationError as EquationError
 from .second_order import hvp as hvp
 from .spreads import carpet as carpet
 from .spreads import line as line

@@ -5,8 +5,9 @@ variables when it is first imported. Some change the code that it generates, and
 `DEVITO_MPI=1` needs a package of its own, and `DEVITO_PLATFORM=nvidiaX` makes code for another
 machine. It also asks the C compiler for its version whenever it generates code, and would wait for
 ever for one that does not answer. Kernels of ondax are kept from run to run, so they must not
-depend on any of this. Import this module before `devito`: it hides those variables while Devito is
-imported. For what else a program does with Devito, set `devito.configuration`.
+depend on any of this. This module is imported before `devito` (see `_symbolic`): it hides those
+variables while Devito is imported. For what else a program does with Devito, set
+`devito.configuration`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import _forks
-
-DEVITO_LOCK = (
-    _forks.lock()
-)  # Devito cannot build from several threads, and has one set of settings for all
+from ._symbolic import DEVITO_LOCK
 
 
 @contextmanager

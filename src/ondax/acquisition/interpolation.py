@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..calculus.images import Above
 from ..equations.stability import staggered_weights
+from ..scheme.plan import Above
 
 HALF_WIDTH = {"sinc": 4, "linear": 1}
 # of the Kaiser window, the optimum for half-width 4 and wavenumbers up to 2/3 of Nyquist (Hicks,

@@ -11,9 +11,8 @@ from contextvars import ContextVar
 import numpy as np
 
 from .._frames import levels_to_the_user
-from ..calculus.images import vanishes_at_surface
 from ..grid import Grid
-from ..scheme.symbols import Symbols
+from ..scheme.plan import Plan
 from ..scheme.system import Port
 from ..survey import Survey
 
@@ -48,7 +47,7 @@ def _on_surface(points: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def check(
-    what: str, points: np.ndarray, ports: Sequence[Port], symbols: Symbols, grid: Grid, warn: bool
+    what: str, points: np.ndarray, ports: Sequence[Port], plan: Plan, grid: Grid, warn: bool
 ) -> None:
     """Refuse sources that cannot radiate and surveys that can only record zeros; warn of single
     receivers that do.
@@ -57,14 +56,14 @@ def check(
         what: "sources" or "receivers".
         points: positions, metres, (point, axis).
         ports: what they feed or read.
-        symbols: of the scheme.
+        plan: the scheme's.
         grid: the model's grid, whose first row is the free surface.
         warn: of single receivers.
 
     Raises:
         ValueError: a source on the surface that radiates nothing there, or no receiver elsewhere.
     """
-    if _EXPECTED.get() or not all(vanishes_at_surface(port, symbols) for port in ports):
+    if _EXPECTED.get() or not all(map(plan.vanishes_at_surface, ports)):
         return
     silent, surface, spacing = _on_surface(points, grid), grid.extent[-1][0], grid.spacing[-1]
     names = " and ".join(repr(port.name) for port in ports)

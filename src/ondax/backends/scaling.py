@@ -9,14 +9,13 @@ long as they themselves can be represented.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import sympy
 
-from ..scheme.system import Port, System
-from ..scheme.terms import accesses
+from ..scheme.plan import Plan
+from ..scheme.system import Port
 
 # binary exponent of what a run of size one may record before any wave arrives: stencils run ahead
 # of waves
@@ -95,12 +94,12 @@ class Gains:
     """How much a sample changes the fields that it is fed to, as binary exponents.
 
     Args:
-        system: the scheme.
+        plan: the scheme.
         dt: time step, s.
     """
 
-    def __init__(self, system: System, dt: float) -> None:
-        self._system, self._dt = system, dt
+    def __init__(self, plan: Plan, dt: float) -> None:
+        self._plan, self._dt = plan, dt
         self._known: dict[Any, int] = {}
 
     def of(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
@@ -117,30 +116,26 @@ class Gains:
 
     def _found(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
         found = []
-        for update in self._system.updates:
+        for name, mass in self._plan.masses.items():
             factors = [
-                abs(float(factor))
-                for p in ports
-                for field, factor in p.terms
-                if field is update.field
+                abs(factor) for p in ports for field, factor in p.terms if field.name == name
             ]
             if factors and max(factors) > 0.0:
-                mass = _value(
-                    update.mass,
-                    lambda name: math.ldexp(0.75, sizes[name]) if name in sizes else 0.0,
-                    self,
-                )
-                if 0.0 < mass < math.inf:
-                    found.append(math.frexp(max(factors) / mass)[1])
+                value = self._value(mass, sizes)
+                if 0.0 < value < math.inf:
+                    found.append(math.frexp(max(factors) / value)[1])
         return max(found, default=0)
 
-
-def _value(expr: Any, of: Callable[[str], float], gains: Gains) -> float:
-    """The size of an expression of coefficients, profiles and the time step."""
-    expr = sympy.sympify(expr)
-    values: dict[Any, Any] = {a: sympy.Float(of(a.function.name)) for a in accesses(expr)}
-    values[gains._system.symbols.dt] = sympy.Float(gains._dt)
-    try:
-        return abs(float(expr.xreplace(values)))
-    except TypeError:  # it holds something else: leave the samples at size one
-        return 0.0
+    def _value(self, mass: str, sizes: Mapping[str, int]) -> float:
+        """The size of a mass where every coefficient has its own, and profiles are zero."""
+        values = dict.fromkeys(self._plan.kinds, 0.0)
+        values |= {c.name: 0.0 for c in self._plan.coefficients}
+        values |= {name: math.ldexp(0.75, size) for name, size in sizes.items()}
+        try:
+            return abs(float(eval(mass, {"__builtins__": {}}, {**values, "dt": self._dt})))
+        except (
+            NameError,
+            TypeError,
+            ArithmeticError,
+        ):  # it holds something else: leave samples at size one
+            return 0.0

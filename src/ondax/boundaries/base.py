@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import numpy as np
-import sympy
 
-from ..calculus.images import check_images
+from .._symbolic import sympy
+from ..scheme.plan import Plan
 from ..scheme.symbols import Expr, Symbols
 from ..scheme.system import System
 
@@ -84,6 +84,8 @@ class AbstractBoundary(eqx.Module):
         Raises:
             EquationError: the scheme does not say what the boundary needs to know.
         """
+        from ..calculus.images import check_images
+
         for layer, ends in self._layers(system.symbols.axes):
             system = layer.act(system, ends, crowded)
         if system.symbols.ghosts:
@@ -91,16 +93,16 @@ class AbstractBoundary(eqx.Module):
                 check_images(update.rhs, system.symbols)
         return system
 
-    def crowded(self, surrounded: System, shape: Sequence[int]) -> frozenset[str]:
+    def crowded(self, plan: Plan, shape: Sequence[int]) -> frozenset[str]:
         """The axes along which two layers are so close that some points feel both.
 
         Args:
-            surrounded: the scheme with this boundary.
+            plan: the scheme with this boundary.
             shape: of the grid.
         """
         found = NONE
-        for layer, ends in self._layers(surrounded.symbols.axes):
-            found |= layer.crowded_between(surrounded, ends, shape)
+        for layer, ends in self._layers(plan.axes):
+            found |= layer.crowded_between(plan, ends, shape)
         return found
 
     def _layers(self, axes: Sequence[str]) -> Iterator[tuple[AbstractLayer, list[End]]]:
@@ -146,27 +148,21 @@ class AbstractBoundary(eqx.Module):
         return found
 
     def profiles(
-        self,
-        symbols: Symbols,
-        shape: Sequence[int],
-        spacing: Sequence[float],
-        conditions: Conditions,
+        self, plan: Plan, shape: Sequence[int], spacing: Sequence[float], conditions: Conditions
     ) -> dict[str, Profile]:
-        """Values of every profile symbol of a scheme, by name; `conditions.spacing` is ignored and
-        set for each axis."""
+        """Values of every profile of a scheme, by name; `conditions.spacing` is ignored and set
+        for each axis."""
         made = {}
-        for symbol in symbols.profiles:
-            (dimension,) = symbol.dimensions
-            axis = symbols.dimensions.index(dimension)
+        for profile in plan.profiles:
+            (name,), (half,) = profile.axes, profile.halves
+            axis = plan.axes.index(name)
             here, points = conditions._replace(spacing=spacing[axis]), shape[axis]
-            index: Profile = np.arange(points, dtype=np.float64) + (
-                0.5 if symbol.indices[0] != dimension else 0.0
-            )
+            index: Profile = np.arange(points, dtype=np.float64) + (0.5 if half else 0.0)
             values = np.zeros(points)
             for side, cells in (("low", index), ("high", points - 1.0 - index)):
-                layer = self.face(dimension.name, side)
-                values = layer.shaped(symbols.kind_of(symbol), cells, here, values)
-            made[symbol.name] = values
+                layer = self.face(name, side)
+                values = layer.shaped(plan.kinds[profile.name], cells, here, values)
+            made[profile.name] = values
         return made
 
     def changed(
@@ -232,7 +228,7 @@ class AbstractLayer(AbstractBoundary):
 
     @abstractmethod
     def crowded_between(
-        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """The axes at both of whose ends layers of this kind stand, so close that some points feel
         both; see `crowded`. Like `act`, it is called once for each class of layers."""
@@ -284,7 +280,7 @@ class Edge(AbstractLayer):
         return system
 
     def crowded_between(
-        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """Nowhere."""
         return NONE

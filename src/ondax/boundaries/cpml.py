@@ -9,8 +9,8 @@ from typing import ClassVar, final
 import equinox as eqx
 import numpy as np
 
-from ..calculus.layers import KEEP, TAKE, stretched
-from ..calculus.regions import crowded
+from ..scheme.names import PML_KEEP, PML_TAKE
+from ..scheme.plan import Plan, crowded
 from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
 from .base import AbstractBoundary, Conditions, End, Fit, Profile
@@ -83,17 +83,19 @@ class CPML(AbstractAbsorbingLayer):
     @property
     def kinds(self) -> tuple[str, ...]:
         """What memories keep of themselves in a step, and what they take up."""
-        return (KEEP, TAKE)
+        return (PML_KEEP, PML_TAKE)
 
     def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
         """The scheme with memories of its derivatives along the axes of the layers."""
+        from ..calculus.layers import stretched
+
         return stretched(system, ends, crowded)
 
     def crowded_between(
-        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """The axes along which few points lie between two layers."""
-        return crowded(surrounded, ends, shape)
+        return crowded(plan, ends, shape)
 
     def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
         """Check that the equation has no growing solutions in it.
@@ -117,6 +119,6 @@ class CPML(AbstractAbsorbingLayer):
         # which they do not here.
         alpha = math.pi * frequency * (1.0 - depth)
         keep = np.exp(-(d + alpha) * conditions.dt)
-        if kind == KEEP:
+        if kind == PML_KEEP:
             return keep
         return np.where(d > 0.0, d * (keep - 1.0) / np.where(d > 0.0, d + alpha, 1.0), 0.0)

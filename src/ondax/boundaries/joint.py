@@ -9,8 +9,16 @@ from typing import ClassVar, final
 import equinox as eqx
 import numpy as np
 
-from ..calculus.joint_flux import CROSS, FAR, GAIN, KEEP, REST, TAKE, WITHIN, damped
-from ..calculus.regions import crowded as crowded_axes
+from ..scheme.names import (
+    JOINT_CROSS,
+    JOINT_FAR,
+    JOINT_GAIN,
+    JOINT_KEEP,
+    JOINT_REST,
+    JOINT_TAKE,
+    JOINT_WITHIN,
+)
+from ..scheme.plan import Plan, crowded
 from ..scheme.symbols import AXIS_NAMES
 from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
@@ -95,19 +103,22 @@ class JointPML(AbstractAbsorbingLayer):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The rate of damping; and what memories keep of themselves in a step, and take up."""
-        across = (RATE, KEEP, TAKE)
-        return (*across, GAIN, WITHIN, CROSS, REST, FAR) if self.eta > 0.0 else across
+        across = (RATE, JOINT_KEEP, JOINT_TAKE)
+        along = (JOINT_GAIN, JOINT_WITHIN, JOINT_CROSS, JOINT_REST, JOINT_FAR)
+        return (*across, *along) if self.eta > 0.0 else across
 
     def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
         """The scheme with memories of its flux; whether eta is zero is the same for all layers (see
         `check_face`)."""
+        from ..calculus.joint_flux import damped
+
         return damped(system, ends, crowded, along=self.eta > 0.0)
 
     def crowded_between(
-        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """The axes along which few points lie between two layers."""
-        return crowded_axes(surrounded, ends, shape)
+        return crowded(plan, ends, shape)
 
     def check_face(self, end: End, fit: Fit, boundary: AbstractBoundary) -> None:
         """Check that the equation has a flux, and that eta suits the grid and the other layers.
@@ -144,12 +155,12 @@ class JointPML(AbstractAbsorbingLayer):
         gain_far = 1.0 / (1.0 / dt + alpha / 2.0)
         made = {
             RATE: rate,
-            KEEP: (1.0 / dt - (alpha + rate) / 2.0) * gain,
-            TAKE: -rate * gain,
-            GAIN: gain,
-            WITHIN: np.ones_like(depth),
-            CROSS: self.eta * rate,
-            REST: np.full_like(depth, (1.0 / dt - alpha / 2.0) * gain_far),
-            FAR: self.eta * rate * gain_far,
+            JOINT_KEEP: (1.0 / dt - (alpha + rate) / 2.0) * gain,
+            JOINT_TAKE: -rate * gain,
+            JOINT_GAIN: gain,
+            JOINT_WITHIN: np.ones_like(depth),
+            JOINT_CROSS: self.eta * rate,
+            JOINT_REST: np.full_like(depth, (1.0 / dt - alpha / 2.0) * gain_far),
+            JOINT_FAR: self.eta * rate * gain_far,
         }
         return made[kind]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import equinox as eqx
 import numpy as np
 
-from ..calculus.images import with_images
+from ..scheme.plan import Plan
 from ..scheme.symbols import SURFACE_GAIN
 from ..scheme.system import System
 from .base import NONE, AbstractBoundary, AbstractLayer, Conditions, End, Fit, Profile
@@ -42,10 +42,12 @@ class FreeSurface(AbstractLayer):
 
     def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
         """The scheme with mirror images."""
+        from ..calculus.images import with_images
+
         return with_images(system)
 
     def crowded_between(
-        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """Nowhere."""
         return NONE

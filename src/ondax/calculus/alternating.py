@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sympy
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative
 from ..scheme.symbols import Expr, Field
 from ..scheme.system import System, Update
 from ..scheme.terms import accesses, at_offset, is_access, map_accesses, product, time_offset, total

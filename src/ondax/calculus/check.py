@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from devito import Function
-from devito.finite_differences import Derivative
-
+from .._devito import Derivative, Function
 from ..scheme.symbols import Field, Spatial
 from ..scheme.system import System, Update
 from ..scheme.terms import (

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sympy
-from devito import TimeFunction
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative, TimeFunction
+from ..scheme.names import PERTURBED
 from ..scheme.symbols import Field, Spatial
 from ..scheme.system import System, text
 from ..scheme.terms import (
@@ -38,8 +38,6 @@ from .increments import by_parts, in_differences
 from .linearize import scattering
 from .transpose import pull
 
-PERTURBED = "born_"  # before the names of perturbed coefficients and of the fields they scatter
-GRADIENT = "grad_"  # before the names of gradients
 STRIP = 0.15  # typical share of a grid that lies in the absorbing layer along one edge
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Enum
-from typing import Any
 
-import numpy as np
-from devito.finite_differences import Derivative
-
-from ..scheme.symbols import EVEN, ODD, SURFACE_GAIN, Expr, Spatial, Symbols
+from .._devito import Derivative
+from ..scheme.plan import Above
+from ..scheme.symbols import EVEN, SURFACE_GAIN, Expr, Region, Spatial, Symbols
 from ..scheme.system import Port, System
 from ..scheme.terms import (
     EquationError,
@@ -17,25 +14,6 @@ from ..scheme.terms import (
     is_access,
     location,
 )
-
-
-class Above(Enum):
-    """How a field that a window reaches continues above a free surface through the first node. The
-    value is the end of the name of the window's weights.
-
-    - ODD: it vanishes at the surface, and has the opposite sign above it.
-    - SMOOTH: it neither vanishes at the surface nor has a slope of zero there. Below the surface,
-      what the scheme does to such fields (see `bends`) is undone; to the rows above, they are
-      extrapolated.
-    - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated
-      too.
-    - NOTHING: there is no free surface.
-    """
-
-    ODD = "o"
-    SMOOTH = "s"
-    LOST = "l"
-    NOTHING = ""
 
 
 def image_of(expr: Expr, symbols: Symbols) -> int | None:
@@ -82,29 +60,32 @@ def with_images(system: System, reverse: bool = False) -> System:
     return system
 
 
-def cell_shares(function: Spatial, symbols: Symbols, points: int) -> Any:
-    """How much of a cell belongs to each point of a function along a column of so many points: half
-    of one to a topmost node that has images above it."""
-    column = np.ones(points, symbols.dtype)
-    if symbols.ghosts and not location(function)[symbols.dimensions[-1]]:
-        column[0] = 0.5
-    return column
-
-
 def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
     """How what a port reads or feeds continues above a free surface, at the points of one of its
     fields."""
     if not symbols.ghosts:
         return Above.NOTHING
-    if symbols.traits_of(field).image != ODD:
-        return Above.SMOOTH
     half = location(field)[symbols.dimensions[-1]]
-    return Above.LOST if port.strains and not half else Above.ODD
+    return Above.of(port, symbols.traits_of(field).image, half)
 
 
-def vanishes_at_surface(port: Port, symbols: Symbols) -> bool:
-    """Is all that a port reads or feeds zero on a free surface?"""
-    return all(continued(port, field, symbols) is Above.ODD for field, _ in port.terms)
+def image_kept(symbol: Spatial, expr: Expr, symbols: Symbols) -> int | None:
+    """How what a history keeps continues above a free surface, in its halo; None where it has no
+    image there.
+
+    Args:
+        symbol: what is stored.
+        expr: its value.
+        symbols: the scheme's.
+    """
+    if not symbols.ghosts or below_surface(symbols.traits_of(symbol).region, symbols):
+        return None
+    return image_of(expr, symbols)
+
+
+def below_surface(region: Region, symbols: Symbols) -> bool:
+    """Is a region away from the surface?"""
+    return any(axis == symbols.axes[-1] for axis, _ in region)
 
 
 def check_images(expr: Expr, symbols: Symbols) -> None:

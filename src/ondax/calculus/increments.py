@@ -16,8 +16,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import sympy
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative
 from ..scheme.symbols import Expr, Field, Spatial
 from ..scheme.system import Update
 from ..scheme.terms import accesses, is_access, product, time_offset, total

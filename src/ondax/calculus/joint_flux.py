@@ -17,20 +17,20 @@ from typing import Any
 
 import sympy
 
+from ..scheme.names import (
+    JOINT_CROSS,
+    JOINT_FAR,
+    JOINT_GAIN,
+    JOINT_KEEP,
+    JOINT_REST,
+    JOINT_TAKE,
+    JOINT_WITHIN,
+)
 from ..scheme.symbols import Expr, Field, Region
 from ..scheme.system import System, Update
 from ..scheme.terms import EquationError, total
 from .images import image_of
 from .regions import strips
-
-KEEP, TAKE = "joint_keep", "joint_take"
-"""Names of a layer's profiles: what a memory of the flux across it keeps of itself in a step, and
-takes up of the flux."""
-GAIN, WITHIN, CROSS = "joint_gain", "joint_within", "joint_cross"
-REST, FAR = "joint_rest", "joint_far"
-"""Names of the profiles that memories of the flux along a layer need, if eta is not zero: how much
-of what is fed to it a memory takes up, in its own layer; 1 in a layer; what a layer feeds to the
-memories of other axes; and what these keep and take up where no layer of their own is."""
 
 
 def damped(
@@ -91,15 +91,15 @@ def _places(
     others = [d for d in system.symbols.dimensions if d is not dimension]
     layered = [d for d in others if any(d.name == name for name, _ in ends)]
     for region in strips(axis, ends, whole):
-        take = profile(TAKE, dimension)
+        take = profile(JOINT_TAKE, dimension)
         if along and layered:
-            fed = total(profile(CROSS, d) for d in layered)
-            take = take + profile(GAIN, dimension) * fed
-        yield region, profile(KEEP, dimension), take
+            fed = total(profile(JOINT_CROSS, d) for d in layered)
+            take = take + profile(JOINT_GAIN, dimension) * fed
+        yield region, profile(JOINT_KEEP, dimension), take
     if not along:
         return
     own = any(axis == name for name, _ in ends)
-    outside = 1 - profile(WITHIN, dimension) if own else sympy.S.One
+    outside = 1 - profile(JOINT_WITHIN, dimension) if own else sympy.S.One
     for other in layered:
         for region in strips(other.name, ends, whole):
-            yield region, profile(REST, other), outside * profile(FAR, other)
+            yield region, profile(JOINT_REST, other), outside * profile(JOINT_FAR, other)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import sympy
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative
+from ..scheme.names import PML_KEEP, PML_TAKE
 from ..scheme.symbols import Expr, Field, Symbols
 from ..scheme.system import System, Update, text
 from ..scheme.terms import EquationError, is_access, location, point, summands, total, with_operand
@@ -17,7 +18,6 @@ from .check import checked
 from .images import image_of
 from .regions import strips
 
-KEEP, TAKE = "pml_keep", "pml_take"  # names of a perfectly matched layer's profiles
 SHARE_OF_ORDER_4 = 0.92
 
 
@@ -126,7 +126,9 @@ class _Stretch:
         `new`."""
         memories = []
         halves = [d for d, half in location(derivative).items() if half]
-        keep, take = (self.symbols.profile(n, dimension, dimension in halves) for n in (KEEP, TAKE))
+        keep, take = (
+            self.symbols.profile(n, dimension, dimension in halves) for n in (PML_KEEP, PML_TAKE)
+        )
         for region in strips(dimension.name, self.layers, self.whole):
             memory: Field = self.symbols.field(
                 f"memory{self.count}",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import sympy
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative
 from ..scheme.symbols import Field, Spatial
 from ..scheme.system import Port, System, Update
 from ..scheme.terms import (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from ..scheme.plan import Keeping, Plan
 from ..scheme.symbols import Field, Symbols
 from ..scheme.system import System
 from .check import checked
 from .coupling import Coupling, couple
-from .regions import reach
+from .planning import keeping, planned
 from .transpose import transpose
 
 
@@ -50,9 +51,14 @@ class Program:
         return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
 
     @cached_property
-    def felt(self) -> int:
-        """How many points a step carries what it finds in one of them."""
-        return reach(self.system)
+    def plan(self) -> Plan:
+        """What runs need to know of the scheme."""
+        return planned(self.system, self.extended)
+
+    @cached_property
+    def transposed_plan(self) -> Plan:
+        """What they need to know of the adjoint scheme."""
+        return planned(self.transposed, self.extended)
 
     def coupling(self, coefficients: tuple[str, ...]) -> Coupling:
         """What to keep of a run for the perturbations of the named coefficients, and how it is
@@ -62,3 +68,7 @@ class Program:
             made = couple(self.system, chosen, self.adjoints, self.keep_products)
             self._couplings[coefficients] = made
         return self._couplings[coefficients]
+
+    def keeping(self, coefficients: tuple[str, ...]) -> Keeping:
+        """What runs need to know of that."""
+        return keeping(self.coupling(coefficients), self.symbols)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import sympy
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative
 from ..scheme.symbols import EVERYWHERE, Expr, Region, Symbols
 from ..scheme.system import System
 from ..scheme.terms import is_access, total, with_operand
@@ -76,25 +76,6 @@ def reach(system: System) -> int:
         for u in system.updates
     )
     return max((n for n in found if n is not None), default=0) * symbols.space_order // 2
-
-
-def crowded(
-    system: System, ends: Collection[tuple[str, str]], shape: Sequence[int]
-) -> frozenset[str]:
-    """The axes along which few points lie between two layers, so that what they remember is felt at
-    common points.
-
-    Args:
-        system: the scheme, with the layers.
-        ends: axis name, and "low" or "high", of each layer.
-        shape: points of the grid between them.
-    """
-    felt = 2 * reach(system)
-    return frozenset(
-        axis
-        for axis, points in zip(system.symbols.axes, shape, strict=True)
-        if {(axis, "low"), (axis, "high")} <= set(ends) and points < felt
-    )
 
 
 def strips(axis: str, ends: Collection[tuple[str, str]], whole: Collection[str]) -> list[Region]:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import sympy
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative
 from ..scheme.symbols import Field, Spatial
 from ..scheme.system import System, Update, text
 from ..scheme.terms import (

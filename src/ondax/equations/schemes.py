@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devito import Derivative
-
+from .._symbolic import devito
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import Expr, Symbols
 from ..scheme.system import Update
@@ -60,10 +59,12 @@ def first_order_in_time(
 def to_half(expr: Expr, dimension: Any) -> Expr:
     """The first derivative along a dimension of what lives at nodes, at the points half a cell
     beyond them."""
-    return Derivative(expr, (dimension, 1), x0={dimension: dimension + dimension.spacing / 2})
+    return devito.Derivative(
+        expr, (dimension, 1), x0={dimension: dimension + dimension.spacing / 2}
+    )
 
 
 def to_node(expr: Expr, dimension: Any) -> Expr:
     """The first derivative along a dimension of what lives half a cell beyond the nodes, at the
     nodes."""
-    return Derivative(expr, (dimension, 1), x0={dimension: dimension})
+    return devito.Derivative(expr, (dimension, 1), x0={dimension: dimension})

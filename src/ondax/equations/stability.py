@@ -3,13 +3,9 @@ are stable (von Neumann analysis)."""
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from functools import cache
-from typing import Any
-
-from sympy import Rational
-from sympy.calculus.finite_diff import finite_diff_weights
-
-_ZERO: Any = 0
 
 
 @cache
@@ -17,7 +13,7 @@ def second_derivative_weights(space_order: int) -> tuple[float, ...]:
     """The weights of the centred second difference, times h^2, from the lowest point to the
     highest."""
     half = space_order // 2
-    return tuple(map(float, finite_diff_weights(2, list(range(-half, half + 1)), _ZERO)[2][-1]))
+    return _weights(2, tuple(Fraction(i) for i in range(-half, half + 1)))
 
 
 def second_derivative_bound(space_order: int) -> float:
@@ -38,8 +34,23 @@ def staggered_weights(space_order: int) -> tuple[float, ...]:
     """The weights of the staggered first difference, times h, from the lowest point to the
     highest."""
     half = space_order // 2
-    points = [Rational(2 * i + 1, 2) for i in range(-half, half)]
-    return tuple(map(float, finite_diff_weights(1, points, _ZERO)[1][-1]))
+    return _weights(1, tuple(Fraction(2 * i + 1, 2) for i in range(-half, half)))
+
+
+def _weights(derivative: int, points: tuple[Fraction, ...]) -> tuple[float, ...]:
+    """The weights of a derivative at zero, exact for polynomials through values at some points:
+    that derivative of each Lagrange polynomial, worked out in fractions."""
+    found = []
+    for p in points:
+        # The polynomial that is one at p and zero at the others, by rising powers.
+        powers = [Fraction(1)]
+        for q in points:
+            if q != p:
+                shifted = [Fraction(0), *powers]
+                lower = [-q * c for c in powers] + [Fraction(0)]
+                powers = [(a + b) / (p - q) for a, b in zip(shifted, lower, strict=True)]
+        found.append(float(math.factorial(derivative) * powers[derivative]))
+    return tuple(found)
 
 
 CONTRAST_MARGIN = 0.98

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, final
 
 import equinox as eqx
 import jax.numpy as jnp
-from devito import Derivative
 
+from .._symbolic import devito
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import EVEN, ODD, Symbols
 from ..scheme.system import System
@@ -75,25 +75,29 @@ class TTI(AbstractWaveEquation):
         }
 
         def laplacian(u: Any) -> Any:
-            return sum(Derivative(u, (d, 2)) for d in symbols.dimensions)
+            return sum(devito.Derivative(u, (d, 2)) for d in symbols.dimensions)
 
         def along(u: Any) -> Any:
             """`H u`, as in the docstring of the class."""
-            slope = sum(n * Derivative(u, (d, 1)) for d, n in axis.items())
-            flux = {d: n * slope - LAPLACIAN_SHARE * Derivative(u, (d, 1)) for d, n in axis.items()}
-            divergence = sum(Derivative(f, (d, 1)) for d, f in flux.items())
+            slope = sum(n * devito.Derivative(u, (d, 1)) for d, n in axis.items())
+            flux = {
+                d: n * slope - LAPLACIAN_SHARE * devito.Derivative(u, (d, 1))
+                for d, n in axis.items()
+            }
+            divergence = sum(devito.Derivative(f, (d, 1)) for d, f in flux.items())
             return divergence + LAPLACIAN_SHARE * laplacian(u)
 
         def flux(p: Any, r: Any) -> dict[str, Any]:
             slope = sum(
-                n * (Derivative(r, (d, 1)) - Derivative(p, (d, 1))) for d, n in axis.items()
+                n * (devito.Derivative(r, (d, 1)) - devito.Derivative(p, (d, 1)))
+                for d, n in axis.items()
             )
-            return {d.name: Derivative(p, (d, 1)) + n * slope for d, n in axis.items()}
+            return {d.name: devito.Derivative(p, (d, 1)) + n * slope for d, n in axis.items()}
 
         def divergences(name: str, f: Any) -> tuple[Any, Any]:
             own = next(d for d in axis if d.name == name)
-            part_along = sum(Derivative(n * axis[own] * f, (d, 1)) for d, n in axis.items())
-            return Derivative(f, (own, 1)) - part_along, part_along
+            part_along = sum(devito.Derivative(n * axis[own] * f, (d, 1)) for d, n in axis.items())
+            return devito.Derivative(f, (own, 1)) - part_along, part_along
 
         return transverse_system(
             symbols,

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
-from devito import Derivative
 
+from .._symbolic import devito
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import ODD, Symbols
 from ..scheme.system import Flux, Port, System
@@ -60,8 +60,8 @@ class VTI(AbstractWaveEquation):
         return transverse_system(
             symbols,
             boundary,
-            across=lambda p: sum(Derivative(p, (d, 2)) for d in across),
-            along=lambda r: Derivative(r, (depth, 2)),
+            across=lambda p: sum(devito.Derivative(p, (d, 2)) for d in across),
+            along=lambda r: devito.Derivative(r, (depth, 2)),
         )
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

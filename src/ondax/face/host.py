@@ -14,14 +14,15 @@ from .._once import Once
 from .._resolution import check_resolution
 from ..backends.base import AbstractSolver, Asked, Experiment, Memory
 from ..backends.clock import Clock
+from ..backends.devito.plans import Planned
 from ..backends.devito.solver import Solver
 from ..backends.domain import Domain
 from ..backends.scaling import check_range, peak_of
 from ..boundaries.base import Conditions
-from ..calculus.program import Program
 from ..histories.base import Recording
 from ..histories.buffers import OutOfMemory
 from ..histories.sampled import check_sampling, holds
+from ..scheme.plan import Plan
 from . import checks, schemes
 from .operands import Changes, Operands, Positions
 from .positions import from_pairs
@@ -49,18 +50,18 @@ class HostModel:
         self.sources, self.receivers = problem.sources, problem.receivers
         survey = problem.survey
         self.points = survey.n_sources, survey.n_receivers
-        program = self._program()
-        system = program.system
-        self.coefficient_names = tuple(c.name for c in system.coefficients)
-        domain, clock = self._domain(program, problem.grid.shape), self._clock()
+        planned = self._planned()
+        plan = planned.plan
+        self.coefficient_names = tuple(c.name for c in plan.coefficients)
+        domain, clock = self._domain(plan, problem.grid.shape), self._clock()
         self.domain, self.clock = domain, clock
         self._of_shots = domain
         if problem.windows is not None:
-            self._of_shots = self._domain(program, problem.windows.shape)
+            self._of_shots = self._domain(plan, problem.windows.shape)
         self.shape, self.steps, self.samples = domain.shape, clock.steps, clock.samples
-        self.n_sources = len(system.inputs) * (1 if survey.extended else survey.n_sources)
-        self.n_receivers = len(system.outputs) * survey.n_receivers
-        self.solver: AbstractSolver = Solver(program, domain, clock, problem.settings)
+        self.n_sources = len(plan.inputs) * (1 if survey.extended else survey.n_sources)
+        self.n_receivers = len(plan.outputs) * survey.n_receivers
+        self.solver: AbstractSolver = Solver(planned, domain, clock, problem.settings)
         source = problem.source_samples
         what = "the wavelets of the survey (over the volume of a cell)"
         check_range([(peak_of(source), 0)], self.dtype, what)
@@ -73,7 +74,7 @@ class HostModel:
         self._linearized: HostModel | None = None
         self._lock = _forks.lock()
 
-    def _program(self) -> Program:
+    def _planned(self) -> Planned:
         p = self.problem
         return schemes.program(
             p.equation,
@@ -87,14 +88,14 @@ class HostModel:
             schemes.crowded_axes(p.equation, p.boundary, p.shape_of_shots),
         )
 
-    def _domain(self, program: Program, inside: tuple[int, ...]) -> Domain:
+    def _domain(self, plan: Plan, inside: tuple[int, ...]) -> Domain:
         """The domain of so many points of the model, from its first one on."""
-        p, symbols = self.problem, program.symbols
+        p = self.problem
         grid, widths = p.grid, p.widths
         shape = tuple(n + low + high for n, (low, high) in zip(inside, widths, strict=True))
         strips = {
-            (axis, side): min(width + program.felt, n)
-            for axis, n, (low, high) in zip(symbols.axes, shape, widths, strict=True)
+            (axis, side): min(width + plan.felt, n)
+            for axis, n, (low, high) in zip(plan.axes, shape, widths, strict=True)
             for side, width in (("low", low), ("high", high))
         }
         conditions = Conditions(0.0, p.max_velocity, p.dominant_frequency, p.dt)
@@ -107,7 +108,7 @@ class HostModel:
             ),
             interpolation=p.interpolation,
             dtype=self.dtype.name,
-            profiles=p.boundary.profiles(symbols, shape, grid.spacing, conditions),
+            profiles=p.boundary.profiles(plan, shape, grid.spacing, conditions),
             strips=strips,
         )
 

@@ -24,14 +24,14 @@ from ..grid import Grid
 from ..histories.base import AbstractHistory
 from ..histories.named import SAMPLED, named
 from ..histories.sampled import check_sampling, chosen
-from ..scheme.symbols import AXIS_NAMES, Symbols
-from ..scheme.system import System
+from ..scheme.plan import Plan
+from ..scheme.symbols import AXIS_NAMES, check_space_order
 from ..stability import layering, steps
 from ..stability.default_boundary import default_boundary
 from ..survey import Survey
 from . import checks
 from .records import Records
-from .schemes import surrounded
+from .schemes import plan
 
 Interpolation = Literal["sinc", "linear"]
 TimeDispersion = Literal["corrected", "raw"]
@@ -74,14 +74,14 @@ class Problem:
     # ---------------------------------------------------------------- sizes
 
     @cached_property
-    def system(self) -> System:
-        """The scheme with its boundary, in symbols."""
-        return surrounded(self.equation, self.boundary, self.grid.ndim, "float32")
+    def plan(self) -> Plan:
+        """What is to be known of the scheme with its boundary."""
+        return plan(self.equation, self.boundary, self.grid.ndim)
 
     @cached_property
     def coefficient_names(self) -> tuple[str, ...]:
         """Of the scheme, in its order."""
-        return tuple(c.name for c in self.system.coefficients)
+        return tuple(c.name for c in self.plan.coefficients)
 
     @cached_property
     def widths(self) -> tuple[tuple[int, int], ...]:
@@ -115,12 +115,12 @@ class Problem:
     @cached_property
     def sources(self) -> Components:
         """What the survey's sources feed."""
-        return Components("source", self.survey.source, self.system.inputs)
+        return Components("source", self.survey.source, self.plan.inputs)
 
     @cached_property
     def receivers(self) -> Components:
         """What the survey's receivers read."""
-        return Components("receiver", self.survey.receiver, self.system.outputs)
+        return Components("receiver", self.survey.receiver, self.plan.outputs)
 
     @property
     def recorded_at(self) -> float:
@@ -321,9 +321,9 @@ class Problem:
             ValueError: points outside of the grid, or silent ones on a free surface.
         """
         checks.positions(name, positions, self.grid, self._open_layer)
-        if self.system.symbols.ghosts and silence.any_on_surface(positions, self.grid):
+        if self.plan.ghosts and silence.any_on_surface(positions, self.grid):
             ends = self.sources if name == "sources" else self.receivers
-            silence.check(name, positions, ends.ports, self.system.symbols, self.grid, warn)
+            silence.check(name, positions, ends.ports, self.plan, self.grid, warn)
 
 
 def posed(
@@ -347,7 +347,7 @@ def posed(
         ValueError: anything that cannot work; see `Propagator`.
     """
     checks.kinds(equation, grid, survey, boundary, settings)
-    Symbols(grid.ndim, equation.space_order)  # refuses a space order that does not exist
+    check_space_order(equation.space_order)
     settings = Settings() if settings is None else settings
     if boundary is None or (isinstance(boundary, Faces) and boundary.others is None):
         fastest = steps.fastest_speed(equation, grid, max_velocity)

@@ -1,17 +1,19 @@
-"""The scheme of an equation in its boundary, and its programs; made once a process."""
+"""The scheme of an equation in its boundary, and its programs; made once a process, and derived
+only where no earlier process has left what is needed of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
+from ..backends.devito.plans import Planned, Program
 from ..boundaries.base import NONE, AbstractBoundary
-from ..calculus.check import checked
-from ..calculus.linearize import linearize
-from ..calculus.program import Program
 from ..equations.base import AbstractWaveEquation
+from ..scheme.plan import Plan
 from ..scheme.symbols import Symbols
 from ..scheme.system import System
+from .reached import content, content_now
 
 
 @cache
@@ -23,8 +25,38 @@ def surrounded(
     crowded: frozenset[str] = NONE,
 ) -> System:
     """The scheme of an equation with its boundary; see `AbstractBoundary.surround`."""
+    from ..calculus.check import checked
+
     system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
     return boundary.surround(checked(system), crowded)
+
+
+@cache
+def plan(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int) -> Plan:
+    """What is to be known of that scheme with all its ports."""
+
+    def derive() -> Program:
+        from ..calculus import program
+
+        return program.Program(surrounded(equation, boundary, ndim, "float32"))
+
+    return _planned(equation, boundary, f"{ndim} whole", derive).plan
+
+
+def _planned(
+    equation: AbstractWaveEquation,
+    boundary: AbstractBoundary,
+    what: str,
+    derive: Callable[[], Program],
+) -> Planned:
+    """What is derived of an equation in a boundary, under a name that says what of it."""
+
+    def still_known() -> str | None:
+        # Between two calls a program may have changed what an equation reaches.
+        now = content_now(equation, boundary)
+        return None if now is None or now != content(equation, boundary) else f"{now}\n{what}"
+
+    return Planned(derive, still_known)
 
 
 @cache
@@ -32,7 +64,7 @@ def crowded_axes(
     equation: AbstractWaveEquation, boundary: AbstractBoundary, shape: tuple[int, ...]
 ) -> frozenset[str]:
     """The axes along which layers are close to each other; see `AbstractBoundary.crowded`."""
-    return boundary.crowded(surrounded(equation, boundary, len(shape), "float32"), shape)
+    return boundary.crowded(plan(equation, boundary, len(shape)), shape)
 
 
 @cache
@@ -46,9 +78,28 @@ def program(
     linearized: bool,
     extended: bool,
     crowded: frozenset[str],
-) -> Program:
+) -> Planned:
     """What a step computes between the named ports, of a scheme or of the scheme together with its
     tangent."""
+    what = ndim, dtype, inputs, outputs, linearized, extended, crowded
+    derive = partial(_derived, equation, boundary, *what)
+    return _planned(equation, boundary, f"{(*what[:-1], sorted(crowded))}", derive)
+
+
+def _derived(
+    equation: AbstractWaveEquation,
+    boundary: AbstractBoundary,
+    ndim: int,
+    dtype: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    linearized: bool,
+    extended: bool,
+    crowded: frozenset[str],
+) -> Program:
+    from ..calculus import program
+    from ..calculus.linearize import linearize
+
     system = surrounded(equation, boundary, ndim, dtype, crowded)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
     system = replace(
@@ -58,4 +109,4 @@ def program(
     )
     if linearized:  # sources feed the scheme, not its tangent
         system = replace(linearize(system), inputs=system.inputs)
-    return Program(system, extended)
+    return program.Program(system, extended)

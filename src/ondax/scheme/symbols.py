@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from devito import Function, Grid, SpaceDimension, SubDomain, TimeFunction
-from devito.types import Scalar
 
-from .._devito_settings import our_devito
+from .._symbolic import devito
 
 # Devito's symbols are typed dynamically: these names say what is meant, a type checker sees Any.
 Expr = Any  # a Devito (SymPy) expression
@@ -58,25 +56,16 @@ class Traits:
     region: Region = EVERYWHERE
 
 
-class _Part(SubDomain):
-    """Strips along edges of the grid."""
+def check_space_order(space_order: int) -> None:
+    """Check an accuracy order in space.
 
-    def __init__(self, region: Region, of: str, thickness: int, grid: Grid) -> None:
-        self.region, self.thickness = dict(region), thickness
-        self.name = "_".join([*(f"{axis}{side}" for axis, side in sorted(region)), of])
-        super().__init__(grid=grid)
-
-    def __subdomain_finalize__(self) -> None:
-        """Devito's own also shares the strip out among MPI processes, point by point: in schemes
-        with many strips, that is an eighth of the time that deriving a kernel takes."""
-        self.__subdomain_finalize_legacy__(self.grid)
-        self._shape_local = self._shape
-
-    def define(self, dimensions: Any) -> dict[Any, Any]:
-        # Kernels are told the real thickness. This one only has to differ from that of others, or
-        # they would be one to Devito.
-        sides = {"low": ("left", self.thickness), "high": ("right", self.thickness)}
-        return {d: sides[self.region[d.name]] if d.name in self.region else d for d in dimensions}
+    Raises:
+        ValueError: it is not an even number from 2 to 16.
+    """
+    if space_order not in range(2, 17, 2):
+        raise ValueError(
+            f"space_order={space_order} is not supported: use an even number from 2 to 16"
+        )
 
 
 class Symbols:
@@ -92,25 +81,25 @@ class Symbols:
     """
 
     def __init__(self, ndim: int, space_order: int, dtype: Any = np.float32) -> None:
+        from .._devito_settings import our_devito
+
         if ndim not in AXIS_NAMES:
             raise ValueError(f"a grid has 1, 2 or 3 axes, not {ndim}")
-        if space_order not in range(2, 17, 2):
-            raise ValueError(
-                f"space_order={space_order} is not supported: use an even number from 2 to 16"
-            )
+        check_space_order(space_order)
         self.ndim = ndim
         self.space_order = space_order
         self.dtype = np.dtype(dtype)
         self.dimensions = tuple(
-            SpaceDimension(
-                name=n, spacing=Scalar(name=f"h_{n}", dtype=self.dtype.type, is_const=True)
+            devito.SpaceDimension(
+                name=n,
+                spacing=devito.types.Scalar(name=f"h_{n}", dtype=self.dtype.type, is_const=True),
             )
             for n in AXIS_NAMES[ndim]
         )
         # Larger than any order or strip needs; nothing of this size is allocated: real shapes
         # arrive when a kernel is called.
         with our_devito():
-            self.grid = Grid(
+            self.grid = devito.Grid(
                 shape=(SYMBOLIC,) * ndim, dimensions=self.dimensions, dtype=self.dtype.type
             )
         self.dt = self.grid.stepping_dim.spacing
@@ -118,7 +107,7 @@ class Symbols:
         self.profiles: list[Spatial] = []
         self.ghosts = False  # whether fields have mirror images above the topmost nodes
         self._kinds: dict[str, str] = {}
-        self._parts: dict[tuple[Region, str], SubDomain] = {}
+        self._parts: dict[tuple[Region, str], Any] = {}
         self.traits: dict[str, Traits] = {}
 
     def traits_of(self, function: Spatial) -> Traits:
@@ -147,7 +136,7 @@ class Symbols:
             region: part of the grid outside which the field is zero.
         """
         self.traits[name] = Traits(image, region)
-        return TimeFunction(
+        return devito.TimeFunction(
             name=name,
             grid=self.grid,
             time_order=time_order,
@@ -161,7 +150,7 @@ class Symbols:
         dimensions; `image` as for
         fields: the sine of a dip is ODD."""
         self.traits[name] = Traits(image)
-        return Function(
+        return devito.Function(
             name=name, grid=self.grid, space_order=self.space_order, staggered=staggered
         )
 
@@ -176,7 +165,7 @@ class Symbols:
             other = {"time_order": time_order, "shape": shape}
         return function._rebuild(name=prefix + function.name, **other)
 
-    def part(self, region: Region, of: str) -> SubDomain:
+    def part(self, region: Region, of: str) -> Any:
         """The region as Devito knows it, for the loops that compute one function. Its thickness is
         an argument of kernels.
 
@@ -184,8 +173,10 @@ class Symbols:
         what the first has yet to compute at the next point (seen in 4.8.23, with two strips along
         an axis).
         """
+        from .parts import Part
+
         if (region, of) not in self._parts:
-            self._parts[region, of] = _Part(region, of, len(self._parts) + 1, self.grid)
+            self._parts[region, of] = Part(region, of, len(self._parts) + 1, self.grid)
         return self._parts[region, of]
 
     def profile(self, name: str, dimension: Any, staggered: bool = False) -> Spatial:
@@ -196,7 +187,7 @@ class Symbols:
         for known in self.profiles:
             if known.name == name:
                 return known
-        made = Function(
+        made = devito.Function(
             name=name,
             dimensions=(dimension,),
             shape=(self.grid.shape[0],),

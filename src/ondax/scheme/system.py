@@ -6,13 +6,11 @@ no data, no grid size, no boundary values.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import sympy
-from devito import Function, TimeFunction
-from devito.finite_differences import Derivative
-
+from .._symbolic import devito, sympy
 from .symbols import Expr, Field, Spatial, Symbols
 
 
@@ -35,8 +33,8 @@ class Update:
     field: Field
     mass: Expr
     rhs: Expr
-    keep: Expr = sympy.S.Zero
-    take: Expr = sympy.S.One
+    keep: Expr = dataclasses.field(default_factory=lambda: sympy.S.Zero)
+    take: Expr = dataclasses.field(default_factory=lambda: sympy.S.One)
 
     def new_value(self, part: Expr) -> Expr:
         """What a part of the right-hand side adds to the field's new value."""
@@ -120,7 +118,7 @@ class System:
         """The whole scheme as text; two schemes with the same text generate the same kernels."""
         lines = [f"{self.symbols.ndim}-D, space order {self.symbols.space_order}"]
         for function in (*self.coefficients, *self.symbols.profiles, *self.fields):
-            order = function.time_order if isinstance(function, TimeFunction) else ""
+            order = function.time_order if isinstance(function, devito.TimeFunction) else ""
             lines.append(f"{function} {order} {self.symbols.traits_of(function)}")
         for u in self.updates:
             memory = f" keep {text(u.keep)} take {text(u.take)}" if u.keep != 0 else ""
@@ -135,11 +133,11 @@ class System:
 def text(expr: Expr) -> str:
     """An unambiguous text of an expression: unlike SymPy's, it states where and how derivatives are
     evaluated."""
-    if isinstance(expr, Derivative):
+    if isinstance(expr, devito.Derivative):
         where = ", ".join(
             f"{d}^{n}@{expr.x0.get(d)}" for d, n in zip(expr.dims, expr.deriv_order, strict=True)
         )
         return f"D[{where}; {tuple(expr.fd_order)}]({text(expr.expr)})"
-    if isinstance(expr, Function) or not expr.args:
+    if isinstance(expr, devito.Function) or not expr.args:
         return str(expr)
     return f"{expr.func.__name__}({', '.join(sorted(text(arg) for arg in expr.args))})"

@@ -12,18 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import sympy
-from devito import Function, TimeFunction
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative, Function, TimeFunction
+from .errors import EquationError as EquationError
 from .symbols import Expr, Field, Spatial
 
 Location = Mapping[Any, bool]
 """Where something lives, by dimension: False on a node, True half a cell beyond it. Dimensions
 along which it is constant are missing."""
-
-
-class EquationError(ValueError):
-    """A wave equation that the calculus cannot transform; the message names the offending term."""
 
 
 def is_access(expr: Expr) -> bool:

@@ -12,7 +12,6 @@ from ..boundaries.joint import JointPML
 from ..boundaries.sponge import Sponge
 from ..equations.base import AbstractWaveEquation
 from ..grid import Grid
-from .layer_trial import objection
 
 IN_3D = {Sponge: 60, JointPML: 30}
 """Cells; waves spread more in 3-D, so that an echo of at most 1 % takes fewer than in 2-D."""
@@ -33,6 +32,8 @@ def default_boundary(
     kind = JointPML if equation.joint_flux else Sponge
     other = kind(IN_3D[kind]) if grid.ndim == 3 else kind()
     if equation.stretchable is None:
+        from .layer_trial import objection
+
         name, reason = type(equation).__name__, objection(equation, grid.spacing, max_velocity)
         if reason is None:
             return CPML()

@@ -21,16 +21,16 @@ import numpy as np
 
 from ..backends.base import Experiment
 from ..backends.clock import Clock
+from ..backends.devito.plans import Planned
 from ..backends.devito.solver import Solver
 from ..backends.domain import Domain
 from ..backends.settings import Settings
 from ..backends.setups import Alike
 from ..boundaries.base import Conditions
 from ..boundaries.cpml import CPML
-from ..calculus.layers import TAKE
 from ..calculus.program import Program
-from ..calculus.regions import reach
 from ..equations.base import AbstractWaveEquation
+from ..scheme.names import PML_TAKE
 from ..scheme.symbols import AXIS_NAMES, Symbols
 from ..scheme.terms import EquationError
 
@@ -80,7 +80,7 @@ def objection(
         system = LAYERS[ndim].surround(system)
     except EquationError as error:
         return str(error)
-    program = Program(system)
+    planned = Planned.of(Program(system))
     rng = np.random.default_rng(0)
     told = False
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
@@ -88,7 +88,7 @@ def objection(
             models = admitted(equation, ndim, max_velocity, signs, rng)
             if not models:
                 continue
-            trial = _Trial(equation, program, _best(models, ndim), spacing, max_velocity)
+            trial = _Trial(equation, planned, _best(models, ndim), spacing, max_velocity)
             fair = trial.growth(layers=False) <= OWN_GROWTH
             told = told or bool(np.any(fair))
             if np.any(trial.growth(layers=True)[fair] > GROWTH):
@@ -164,16 +164,16 @@ class _Trial:
     def __init__(
         self,
         equation: AbstractWaveEquation,
-        program: Program,
+        planned: Planned,
         models: Models,
         spacing: tuple[float, ...],
         max_velocity: float,
     ) -> None:
-        self.program, self.spacing, self.max_velocity = program, spacing, max_velocity
+        self.planned, self.spacing, self.max_velocity = planned, spacing, max_velocity
         by_name = jax.vmap(equation.coefficients)(models)
         self.coefficients = {
             c.name: np.ascontiguousarray(by_name[c.name], dtype="float64")
-            for c in program.system.coefficients
+            for c in planned.plan.coefficients
         }
         self.count, *shape = next(iter(self.coefficients.values())).shape
         self.shape = tuple(shape)
@@ -182,25 +182,25 @@ class _Trial:
     def growth(self, layers: bool) -> np.ndarray:
         """How much louder the last thousand steps are than the second, at the worst output, by
         model."""
-        system = self.program.system
+        plan = self.planned.plan
         ndim, rng = len(self.shape), np.random.default_rng(1)
         # Twice integrated in time they leave nothing, so that modes which nothing pulls back come
         # to rest.
-        bursts = np.zeros((1, 1, len(system.inputs) * SOURCES, STEPS))
+        bursts = np.zeros((1, 1, len(plan.inputs) * SOURCES, STEPS))
         bursts[..., :16] = np.diff(rng.normal(size=(*bursts.shape[:-1], 18)), 2)
         receivers = rng.integers(self.shape, size=(1, 1, RECEIVERS, ndim)) * np.array(self.spacing)
         sources = receivers[
             ..., :SOURCES, :
         ]  # heard where they are: elsewhere, what spreads slowly is louder later
         domain = self._domain(layers)
-        clock = Clock(self.dt, STEPS, late=(False,) * len(system.outputs))
-        solver = Solver(self.program, domain, clock, Settings())
+        clock = Clock(self.dt, STEPS, late=(False,) * len(plan.outputs))
+        solver = Solver(self.planned, domain, clock, Settings())
         setups = Alike(domain, clock, sources, receivers)
         experiment = Experiment(self.coefficients, bursts, setups)
         (traces,) = solver.forward((self.count,), experiment, None, False)
         # Second differences leave out what rests or drifts, such as checkerboards that a centred
         # difference does not see.
-        traces = traces.reshape(self.count, len(system.outputs), RECEIVERS, STEPS)
+        traces = traces.reshape(self.count, len(plan.outputs), RECEIVERS, STEPS)
         with np.errstate(over="ignore", invalid="ignore"):
             changes = np.abs(np.diff(traces, 2, prepend=np.zeros((*traces.shape[:-1], 2))))
         loudest = changes.reshape(*traces.shape[:-1], PARTS, STEPS // PARTS).max(axis=(2, 4))
@@ -211,15 +211,14 @@ class _Trial:
         return np.where(np.isnan(ratios), np.inf, ratios).max(axis=-1)
 
     def _domain(self, layers: bool) -> Domain:
-        ndim, layer, system = len(self.shape), LAYERS[len(self.shape)], self.program.system
+        ndim, layer, plan = len(self.shape), LAYERS[len(self.shape)], self.planned.plan
         wavelength = 10.0 * max(self.spacing)
         conditions = Conditions(0.0, self.max_velocity, self.max_velocity / wavelength, self.dt)
-        profiles = layer.profiles(system.symbols, self.shape, self.spacing, conditions)
+        profiles = layer.profiles(plan, self.shape, self.spacing, conditions)
         if not layers:
-            symbols = system.symbols
-            taking = {p.name for p in symbols.profiles if symbols.kind_of(p) == TAKE}
+            taking = {name for name, kind in plan.kinds.items() if kind == PML_TAKE}
             profiles = {n: v * (n not in taking) for n, v in profiles.items()}
-        strip = min(layer.width + reach(system), min(self.shape))
+        strip = min(layer.width + plan.felt, min(self.shape))
         return Domain(
             shape=self.shape,
             spacing=self.spacing,

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import sympy
-from devito import Function
-from devito.finite_differences import Derivative
 
+from .._devito import Derivative, Function
 from ..calculus.images import image_of
 from ..scheme.symbols import Expr, Symbols
 from ..scheme.system import text

@@ -20,8 +20,8 @@ from ..equations.base import AbstractWaveEquation
 from ..equations.media import coefficients
 from ..grid import Grid
 from ..scheme.symbols import AXIS_NAMES, Symbols
-from .step_limit import Motion
 
+Motion = Any  # a `step_limit.Motion`, whose module is imported where one is derived
 REMEMBERED = 64  # models whose verdict a propagator remembers
 VELOCITY_ROUNDING = 2e-5  # of float32 models; as much as `max_velocity` may be exceeded by
 
@@ -77,8 +77,10 @@ def limit(
 @cache
 def _motion(equation: AbstractWaveEquation, edges: AbstractBoundary, ndim: int) -> Motion:
     """The alternating motion of an equation's scheme, in which no layer absorbs."""
+    from . import step_limit
+
     symbols = Symbols(ndim, equation.space_order, np.float64)
-    return Motion(edges.surround(equation.system(symbols, edges)))
+    return step_limit.Motion(edges.surround(equation.system(symbols, edges)))
 
 
 def _examined(

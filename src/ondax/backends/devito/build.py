@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-from devito import Function, Operator
-from devito.finite_differences import finite_difference
-from devito.types import Timer
-
+from ..._devito import Function, Operator, Timer, finite_difference
 from ..._devito_settings import our_devito
 from ...scheme.system import text
 from .compiled import compiled
 from .compiler import Toolchain, processor, toolchain
 from .fusion import FusedTooFar, check_loops, in_order, side_by_side
-from .kernel import Argument, Kernel, Signature, callable_from_values
+from .kernel import Argument, Kernel, Signature, callable_from_values, kernel_of
 
 FORMAT = "8"  # of the files in the cache: raise it when they change
 EMITTERS = (
@@ -44,13 +41,19 @@ EMITTERS = (
 WEIGHT_DIGITS = 20
 
 
-def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
-    """A kernel, compiled now or taken from the cache.
+def build(
+    equations: Sequence[Any],
+    dtype: str,
+    parallel: bool,
+    meanwhile: Callable[[], object] | None = None,
+) -> tuple[str, Kernel]:
+    """A kernel, compiled now or taken from the cache, and its key there.
 
     Args:
         equations: Devito equations of one time step.
         dtype: "float32" or "float64".
         parallel: with OpenMP inside the kernel.
+        meanwhile: called if it has to be compiled, before the compiler starts.
 
     Raises:
         CompilerError: there is no C compiler, or it failed.
@@ -59,11 +62,13 @@ def build(equations: Sequence[Any], dtype: str, parallel: bool) -> Kernel:
 
     def generate() -> tuple[str, dict[str, Any]]:
         code, signature = _generate(equations, dtype, parallel)
+        if meanwhile is not None:
+            meanwhile()
         return code, asdict(signature)
 
     key = key_of(equations, dtype, parallel, tools)
     library, described = compiled(key, generate, tools, parallel)
-    return Kernel(library, _signature(described))
+    return key, kernel_of(library, described)
 
 
 def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchain) -> str:
@@ -79,10 +84,6 @@ def key_of(equations: Sequence[Any], dtype: str, parallel: bool, tools: Toolchai
     ]
     parts += [tools.identity, processor(), *(_identity(e) for e in equations)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _signature(described: Mapping[str, Any]) -> Signature:
-    return Signature(tuple(Argument(**a) for a in described["arguments"]), described["dtype"])
 
 
 @cache

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._devito_settings import DEVITO_LOCK
+from ... import _forks
 from . import kernel_cache
 from .compiler import CompilerError, Toolchain
+from .kernel import Kernel, kernel_of
 from .kernel_cache import Damaged, KernelCacheWarning, Unusable
 from .library import load
 
@@ -19,6 +21,8 @@ Generate = Callable[[], tuple[str, Mapping[str, Any]]]
 _failed: dict[str, tuple[float, CompilerError]] = {}
 """By key, when a library could not be made, and why: shots that have waited for it need not try
 again."""
+_locks: dict[str, Any] = defaultdict(_forks.lock)
+_lock = _forks.lock()
 
 
 def compiled(
@@ -40,7 +44,9 @@ def compiled(
     found = _found(folder, key, warn=False)
     if found is not None:
         return found
-    with DEVITO_LOCK:
+    with _lock:
+        lock = _locks[key]
+    with lock:
         folder = kernel_cache.writable(folder)
         found = _found(folder, key, warn=True)
         if found is not None:
@@ -53,6 +59,12 @@ def compiled(
         except CompilerError as error:
             _failed[key] = time.monotonic(), error
             raise
+
+
+def known(key: str) -> Kernel | None:
+    """A kernel that is in the cache, whole; None if there is none."""
+    found = _found(kernel_cache.readable(), key, warn=False)
+    return None if found is None else kernel_of(*found)
 
 
 def _found(folder: Path, key: str, warn: bool) -> tuple[Any, Mapping[str, Any]] | None:

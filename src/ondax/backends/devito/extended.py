@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from devito import Dimension, Eq, Function, Inc
-
-from ...calculus.images import Above
+from ..._devito import Dimension, Eq, Function, Inc
+from ...scheme.plan import Above
 from ...scheme.symbols import Equation, Expr, Spatial, Symbols
 from ...scheme.terms import at_offset, location, time_offset
-
-WEIGHTS = "weights"
-SUMS = {False: "sums", True: "sumsh"}  # ends of names, of sums over nodes and over half points
-OF_WEIGHTS = "of_weights"  # the beginning of the names of gradients
+from .names import OF_WEIGHTS, SUMS, WEIGHTS, of_extent
 
 
 class Extended:
@@ -56,7 +52,7 @@ class Extended:
 
     def _everywhere(self, name: str, where: Mapping[Any, bool], above: Above) -> Spatial:
         """A function on the grid, at the points of a field."""
-        name = named(name, where, above)
+        name = of_extent(name, [d.name for d, half in where.items() if half], above)
         if name not in self._known:
             self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
         return self._known[name]
@@ -93,10 +89,3 @@ class Extended:
 
 def halves(where: Mapping[Any, bool]) -> tuple[Any, ...] | None:
     return tuple(d for d, half in where.items() if half) or None
-
-
-def named(name: str, where: Mapping[Any, bool], above: Above) -> str:
-    """The name of what an extended source has at the points of a field: its weights differ where a
-    row of them is lost."""
-    lost = [above.name.lower()] if above is Above.LOST else []
-    return "_".join([name, *(d.name for d, half in where.items() if half), *lost])

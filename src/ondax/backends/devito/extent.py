@@ -9,21 +9,19 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ...acquisition.interpolation import HALF_WIDTH, place, window_below, window_weights
-from ...calculus.images import Above, cell_shares, continued
 from ...histories.buffers import POOL
-from ...scheme.symbols import Spatial, Symbols
+from ...scheme.plan import Above, Plan, Variable
 from ...scheme.system import Port
-from ...scheme.terms import location
 from ..domain import Domain
-from .extended import OF_WEIGHTS, WEIGHTS, halves, named
 from .layout import interior, pooled, with_halo
+from .names import OF_WEIGHTS, WEIGHTS, of_extent
 
 
 class Extent:
     """Kernel arrays of an extended source, shared by all ports: the same attributes as `Placement`.
 
     Args:
-        symbols: the scheme's.
+        plan: the scheme's.
         domain: the domain.
         ports: what the source feeds.
         weights: on the grid, the layer included.
@@ -32,37 +30,41 @@ class Extent:
     points = copies = count = 1
 
     def __init__(
-        self, symbols: Symbols, domain: Domain, ports: Sequence[Port], weights: np.ndarray
+        self, plan: Plan, domain: Domain, ports: Sequence[Port], weights: np.ndarray
     ) -> None:
-        self._symbols, self._domain, self._weights = symbols, domain, weights
+        self._plan, self._domain, self._weights = plan, domain, weights
         self.bounds: dict[str, int] = {}
         terms = [(port, field) for port in ports for field, _ in port.terms]
-        self._places = [(location(field), continued(port, field, symbols)) for port, field in terms]
+        self._places = [(field.halves, plan.continued(port, field)) for port, field in terms]
         self.arrays = {
-            name: with_halo(c, self._moved(weights, c, above), symbols, domain)
+            name: self._with_halo(c, self._moved(weights, c, above))
             for name, (c, above) in self._functions(WEIGHTS).items()
         }
 
-    def _functions(self, name: str) -> dict[str, tuple[Spatial, Above]]:
+    def _with_halo(self, c: Variable, values: np.ndarray) -> np.ndarray:
+        return with_halo(c, values, self._domain, self._plan.ghosts)
+
+    def _functions(self, name: str) -> dict[str, tuple[Variable, Above]]:
         """A function at each place where a field is fed, by name, and how what is fed there
         continues above the surface."""
-        made = (
-            (self._symbols.coefficient(named(name, where, above), staggered=halves(where)), above)
-            for where, above in self._places
-        )
-        return {c.name: (c, above) for c, above in made}
+        found = {}
+        for halves, above in self._places:
+            axes = [axis for axis, half in zip(self._plan.axes, halves, strict=True) if half]
+            known_as = of_extent(name, axes, above)
+            found[known_as] = self._plan.variable(known_as, halves), above
+        return found
 
     def by_cell(self) -> dict[str, np.ndarray]:
         """The weights times how much of a cell belongs to each point."""
         parts = {}
         for name, (c, above) in self._functions(WEIGHTS).items():
             values = self._moved(self._weights, c, above) * self._shares(c)
-            parts[name] = with_halo(c, values, self._symbols, self._domain)
+            parts[name] = self._with_halo(c, values)
         return parts
 
-    def _shares(self, c: Spatial) -> np.ndarray:
+    def _shares(self, c: Variable) -> np.ndarray:
         """How much of a cell belongs to each point of a column."""
-        return cell_shares(c, self._symbols, self._domain.shape[-1])
+        return self._plan.cell_shares(c, self._domain.shape[-1])
 
     def gradients(self) -> dict[str, np.ndarray]:
         """Zeroed arrays for the gradient of the weights, from the pool."""
@@ -80,7 +82,7 @@ class Extent:
             POOL.give("gradient", arrays[name])
         return total
 
-    def _moved(self, weights: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
+    def _moved(self, weights: np.ndarray, c: Variable, above: Above) -> np.ndarray:
         """The weights as they are fed at the points of a function, as point sources in all nodes
         would be.
 
@@ -93,7 +95,7 @@ class Extent:
             weights = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
         return np.ascontiguousarray(weights)
 
-    def _moved_back(self, gradient: np.ndarray, c: Spatial, above: Above) -> np.ndarray:
+    def _moved_back(self, gradient: np.ndarray, c: Variable, above: Above) -> np.ndarray:
         """The transpose of `_moved`."""
         for axis, matrix in self._matrices(c, above):
             moved = np.moveaxis(gradient, axis, -1)
@@ -101,18 +103,16 @@ class Extent:
             gradient = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
         return gradient
 
-    def _matrices(self, c: Spatial, above: Above) -> list[tuple[int, csr_array]]:
+    def _matrices(self, c: Variable, above: Above) -> list[tuple[int, csr_array]]:
         """By axis, from nodes to the points of a function, where these are others, or near a free
         surface."""
-        where, kind = location(c), self._domain.interpolation
-        order, dtype = self._symbols.space_order, self._domain.dtype
+        domain, order = self._domain, self._plan.space_order
         found = []
-        for axis, (d, points) in enumerate(
-            zip(self._symbols.dimensions, self._domain.shape, strict=True)
-        ):
-            half, upright = bool(where[d]), axis == len(self._domain.shape) - 1
+        for axis, (half, points) in enumerate(zip(c.halves, domain.shape, strict=True)):
+            upright = axis == len(domain.shape) - 1
             below = above if upright else Above.NOTHING
             if half or below is not Above.NOTHING:
+                kind, dtype = domain.interpolation, domain.dtype
                 found.append((axis, _from_nodes(points, kind, half, below, order, dtype)))
         return found
 

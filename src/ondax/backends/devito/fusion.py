@@ -13,11 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from devito.core import cpu
-from devito.ir.iet import Expression, FindNodes, Iteration
-from devito.ir.support import Backward
-from devito.passes.clusters import fusion
-from devito.symbolics import retrieve_indexed
+from ..._devito import Backward, Expression, FindNodes, Iteration, cpu, fusion, retrieve_indexed
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .library import ENTRY, FLOAT_STATE
-from .mirror import ghost_rows
+from .names import ghost_rows
 
 BLOCK = 8  # edge of the cache blocks of 3-D loops; others up to 32 are within 3 %
 MAX_SECTIONS = 256  # timed sections in one kernel: far more than any has
@@ -139,6 +139,12 @@ class Kernel:
         call.set(arrays, scalars, offsets or {})
         yield call
         self._spare.append(call)
+
+
+def kernel_of(library: Any, described: Mapping[str, Any]) -> Kernel:
+    """A kernel from its shared object and what describes it in the cache, its signature."""
+    arguments = tuple(Argument(**a) for a in described["arguments"])
+    return Kernel(library, Signature(arguments, described["dtype"]))
 
 
 class Prepared:

@@ -5,6 +5,7 @@
             kernel.c               as generated, to be read by people
             kernel.so              what is loaded
             kernel.json            its arguments, and a digest of every file
+        plan-<key>/                what runs need to know of a program: a description, no files
         building-*/                being made; litter, once it is an hour old
 
 Nothing is loaded whose digest is not right: a cut library kills the process, and one flipped bit
@@ -24,7 +25,7 @@ import stat
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -50,8 +51,8 @@ class Unusable(Exception):
 
 
 def read(folder: Path, key: str) -> dict[str, Any] | None:
-    """The description of a kernel whose files are all as they were written; None if there is no
-    such kernel.
+    """The description of an entry whose files are all as they were written; None if there is no
+    such entry.
 
     Raises:
         Damaged: there is, but something is wrong with it.
@@ -76,13 +77,19 @@ def read(folder: Path, key: str) -> dict[str, Any] | None:
         raise Damaged(f"{DESCRIPTION} cannot be read") from error
 
 
-def write(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> None:
-    """Make a kernel in a folder of its own and rename it into place, whatever lies there.
+def write(
+    folder: Path,
+    key: str,
+    make: Callable[[Path], Mapping[str, Any]],
+    files: Sequence[str] = FILES,
+) -> None:
+    """Make an entry in a folder of its own and rename it into place, whatever lies there.
 
     Args:
         folder: the cache.
-        key: of the kernel.
-        make: writes FILES into a folder and returns what describes them.
+        key: of the entry.
+        make: writes files into a folder and returns what describes them.
+        files: which; by default those of a kernel.
     """
     for attempt in range(TRIES):
         try:
@@ -92,23 +99,23 @@ def write(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> 
             ) as scratch:
                 work = Path(scratch)
                 content = make(work)
-                _publish(work, folder / key, content)
+                _publish(work, folder / key, content, files)
                 return
         except FileNotFoundError:
             if attempt + 1 == TRIES:
                 raise  # it was there and has vanished, again and again
 
 
-def _publish(work: Path, entry: Path, content: Mapping[str, Any]) -> None:
+def _publish(work: Path, entry: Path, content: Mapping[str, Any], files: Sequence[str]) -> None:
     made = work / "made"
     made.mkdir()
-    for name in FILES:
+    for name in files:
         (work / name).replace(made / name)
-    digests = {name: _digest((made / name).read_bytes()) for name in FILES}
+    digests = {name: _digest((made / name).read_bytes()) for name in files}
     described = {"key": entry.name, "content": dict(content), "files": digests}
     sealed = {**described, "digest": _digest(_canonical(described))}
     (made / DESCRIPTION).write_text(json.dumps(sealed))
-    for name in (*FILES, DESCRIPTION):
+    for name in (*files, DESCRIPTION):
         _to_disk(made / name)
     _to_disk(made)
     for _ in range(TRIES):

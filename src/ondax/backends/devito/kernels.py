@@ -3,44 +3,82 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from functools import cache
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from threading import Thread
 from typing import Any
 
 from ... import _forks
-from ...calculus.coupling import Coupling, Quantity
-from ...calculus.program import Program
 from ...histories.base import Recording
-from .build import build
+from ...scheme.plan import Keeping, Kept, Variable
+from .compiled import known
+from .compiler import processor, toolchain
 from .kernel import Kernel
-from .lower import Lowering
-from .slots import Slots, slots_of, window
+from .names import SCRATCH_PREFIX
+from .plans import Planned
+from .slots import Slots, slots_of
 
 
 class Kernels:
     """The kernels of a program.
 
     Args:
-        program: what they compute.
+        planned: what they compute.
+
+    Attributes:
+        scratch: the arrays that kernels compute and use within a step, by name, of all kernels so
+            far.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.lowering = Lowering(program)
+    def __init__(self, planned: Planned) -> None:
+        self.planned = planned
+        self.scratch: dict[str, Variable] = {}
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
-        self._slots: dict[Recording, list[tuple[Quantity, Slots]]] = {}
+        self._slots: dict[Recording, list[tuple[Kept, Slots]]] = {}
+        self._locks: dict[tuple[Any, ...], Any] = defaultdict(_forks.lock)
         self._lock = _forks.lock()
+        self._known_lowering: Any = None
 
-    def coupling(self, recording: Recording) -> Coupling:
-        """What a step keeps, and how that is read."""
+    def _lowering(self) -> Any:
+        """What makes equations of the program. Used by one thread at a time, within the lock."""
+        from .lower import Lowering
+
+        if self._known_lowering is None:
+            self._known_lowering = Lowering(self.planned.program)
+        return self._known_lowering
+
+    @cached_property
+    def levels(self) -> Mapping[str, int]:
+        """At how many times each field is kept while running, by name."""
+        return self.planned.piece("levels", self._levels_of_fields)
+
+    @cached_property
+    def levels_back(self) -> Mapping[str, int]:
+        """The same of the fields of the adjoint."""
+        return self.planned.piece("levels back", self._levels_of_adjoints)
+
+    def _levels_of_fields(self) -> dict[str, int]:
         with self._lock:
-            return self.program.coupling(recording.coefficients)
+            lowering = self._lowering()
+            return {f.name: lowering.levels(f) for f in lowering.system.fields}
 
-    def slots(self, recording: Recording) -> list[tuple[Quantity, Slots]]:
+    def _levels_of_adjoints(self) -> dict[str, int]:
+        with self._lock:
+            lowering = self._lowering()
+            return {f.name: lowering.levels(f) for f in lowering.transposed.fields}
+
+    def keeping(self, recording: Recording) -> Keeping:
+        """What a step keeps."""
+        return self.planned.keeping(recording.coefficients)
+
+    def slots(self, recording: Recording) -> list[tuple[Kept, Slots]]:
         """What a history holds, and where."""
         if recording not in self._slots:
-            coupling = self.coupling(recording)
-            found = [(q, slots_of(q, coupling, recording.every)) for q in coupling.quantities]
+            keeping = self.keeping(recording)
+            found = [(k, slots_of(k, keeping.window, recording.every)) for k in keeping.kept]
             self._slots[recording] = found
         return self._slots[recording]
 
@@ -49,7 +87,7 @@ class Kernels:
         of a step may read two values of a field in a row."""
         if recording is None or recording.every == 1:
             return recording
-        low, high = window(self.coupling(recording))
+        low, high = self.keeping(recording).window
         if high - low + 1 < recording.every:
             return recording
         return Recording(recording.coefficients, recording.history.every_step())
@@ -58,15 +96,22 @@ class Kernels:
         """The forward kernel, which keeps a history or, without a recording, none."""
 
         def equations() -> list[Any]:
-            return self.lowering.forward(None if recording is None else self.coupling(recording))
+            kept = None if recording is None else self._coupling(recording)
+            return self._lowering().forward(kept)
 
-        return self._kernel(("forward", _names(recording)), equations, parallel)
+        def then() -> None:
+            # Whoever keeps a history is likely to want a gradient: its kernel is derived while the
+            # compiler is busy with this one.
+            if recording is not None and not self.planned.plan.extended:
+                self.adjoint(recording, inputs=False, weights=False, parallel=parallel)
+
+        return self._kernel(("forward", _names(recording)), equations, parallel, then)
 
     def born(self, recording: Recording, parallel: bool) -> Kernel:
         """The kernel of Born modelling."""
 
         def equations() -> list[Any]:
-            return self.lowering.born(self.coupling(recording))
+            return self._lowering().born(self._coupling(recording))
 
         return self._kernel(("born", _names(recording)), equations, parallel)
 
@@ -76,24 +121,97 @@ class Kernels:
         """The kernel of the adjoint; see `Lowering.adjoint`."""
 
         def equations() -> list[Any]:
-            kept = None if recording is None else self.coupling(recording)
-            return self.lowering.adjoint(kept, inputs, weights)
+            kept = None if recording is None else self._coupling(recording)
+            return self._lowering().adjoint(kept, inputs, weights)
 
         return self._kernel(("adjoint", _names(recording), inputs, weights), equations, parallel)
 
+    def _coupling(self, recording: Recording) -> Any:
+        return self.planned.program.coupling(recording.coefficients)
+
     def _kernel(
-        self, key: tuple[Any, ...], equations: Callable[[], list[Any]], parallel: bool
+        self,
+        which: tuple[Any, ...],
+        equations: Callable[[], list[Any]],
+        parallel: bool,
+        then: Callable[[], object] | None = None,
     ) -> Kernel:
-        key = (*key, parallel)
+        """A kernel, if need be built now.
+
+        Args:
+            which: of the kernels of this program.
+            equations: derives its equations.
+            parallel: with OpenMP inside the kernel.
+            then: what to do while the compiler is busy, if it is to be compiled.
+        """
+        key = (*which, parallel)
         kernel = self._kernels.get(key)
-        if kernel is None:
-            with self._lock:
-                kernel = self._kernels.get(key)
-                if kernel is None:
-                    with _FEW_COLLECTIONS:
-                        kernel = build(equations(), self.program.symbols.dtype.name, parallel)
-                    self._kernels[key] = kernel
+        if kernel is not None:
+            return kernel
+        with self._lock:
+            lock = self._locks[key]
+        with lock:
+            if key not in self._kernels:
+                self._kernels[key] = self._found(key) or self._built(key, equations, then)
+            return self._kernels[key]
+
+    def _found(self, key: tuple[Any, ...]) -> Kernel | None:
+        """A kernel that has been built before, by its plan; None if there is none."""
+        note = self.planned.kept(self._name(key))
+        if note is None:
+            return None
+        kernel = known(note.library)
+        if kernel is not None:
+            self.scratch |= note.scratch
         return kernel
+
+    def _built(
+        self,
+        key: tuple[Any, ...],
+        equations: Callable[[], list[Any]],
+        then: Callable[[], object] | None,
+    ) -> Kernel:
+        from ...calculus.planning import variable
+        from .build import build
+
+        with self._lock, _FEW_COLLECTIONS:
+            derived = equations()
+            functions = dict(self._lowering().scratch.functions)
+        symbols = self.planned.program.symbols
+        meanwhile = None if then is None else partial(_aside, then)
+        library, kernel = build(derived, symbols.dtype.name, key[-1], meanwhile)
+        scratch = {n: variable(functions[n], symbols) for n in kernel.named(SCRATCH_PREFIX)}
+        self.scratch |= scratch
+        self.planned.keep(self._name(key), _Note(library, scratch))
+        return kernel
+
+    def _name(self, key: tuple[Any, ...]) -> str:
+        """The name of a kernel's plan, which changes with the compiler and the processor too."""
+        return f"kernel {key} {toolchain().identity} {processor()}"
+
+
+@dataclass(frozen=True)
+class _Note:
+    """The plan of a kernel.
+
+    Attributes:
+        library: its key in the cache.
+        scratch: see `Kernels.scratch`.
+    """
+
+    library: str
+    scratch: dict[str, Variable]
+
+
+def _aside(action: Callable[[], object]) -> None:
+    """Do something in a thread of its own. What it fails at is met again where it is needed."""
+
+    def attempt() -> None:
+        with suppress(Exception):
+            action()
+
+    with suppress(RuntimeError):  # no thread can be started: it is done when it is needed
+        Thread(target=attempt, name="ondax-kernel", daemon=True).start()
 
 
 def _names(recording: Recording | None) -> tuple[str, ...] | None:
@@ -131,6 +249,6 @@ _FEW_COLLECTIONS = _FewCollections()
 
 
 @cache
-def kernels_of(program: Program) -> Kernels:
+def kernels_of(planned: Planned) -> Kernels:
     """The kernels of a program, as long as the process lives."""
-    return Kernels(program)
+    return Kernels(planned)

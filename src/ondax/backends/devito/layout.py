@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from ...histories.base import Recording
 from ...histories.buffers import POOL, Layout, Stored, row_length, zeros
-from ...scheme.symbols import Spatial, Symbols
-from ...scheme.terms import location
+from ...scheme.plan import Variable
 from ..domain import Domain
 from .kernels import Kernels
-
-
-@cache  # Devito takes long to tell, and is asked for every array of every run
-def space_halo(function: Spatial) -> tuple[int, ...]:
-    """Halo points on each side of the space axes."""
-    return tuple(
-        h[0] for d, h in zip(function.dimensions, function.halo, strict=True) if d.is_Space
-    )
 
 
 @dataclass(frozen=True)
@@ -37,11 +27,11 @@ class Box:
     shape: tuple[int, ...]
 
 
-def box(function: Spatial, symbols: Symbols, domain: Domain) -> Box:
+def box(function: Variable, domain: Domain) -> Box:
     """Where a function is stored: everywhere, or in the strips that it is confined to."""
     starts, shape = [0] * len(domain.shape), list(domain.shape)
-    for axis, side in symbols.traits_of(function).region:
-        i = symbols.axes.index(axis)
+    for axis, side in function.region:
+        i = function.axes.index(axis)
         if side == "high":
             # Rows must start aligned, counted from the domain's first point.
             per_line = row_length(1, domain.dtype)
@@ -52,39 +42,39 @@ def box(function: Spatial, symbols: Symbols, domain: Domain) -> Box:
     return Box(tuple(starts), tuple(shape))
 
 
-def allocated(function: Spatial, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
+def allocated(function: Variable, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
     """Shape of a function stored at so many points, halo included, rows aligned."""
-    padded = [n + 2 * h for n, h in zip(shape, space_halo(function), strict=True)]
+    padded = [n + 2 * h for n, h in zip(shape, function.halo, strict=True)]
     return (*padded[:-1], row_length(padded[-1], dtype))
 
 
-def on_grid(function: Spatial, shape: Sequence[int], dtype: str) -> np.ndarray:
+def on_grid(function: Variable, shape: Sequence[int], dtype: str) -> np.ndarray:
     """A zeroed array for a function stored at so many points, in which the first point of every
     row, behind the halo, stands aligned."""
-    return zeros(allocated(function, shape, dtype), dtype, space_halo(function)[-1])
+    return zeros(allocated(function, shape, dtype), dtype, function.halo[-1])
 
 
 def pooled(
-    use: str, function: Spatial, shape: Sequence[int], dtype: str, times: tuple[int, ...] = ()
+    use: str, function: Variable, shape: Sequence[int], dtype: str, times: tuple[int, ...] = ()
 ) -> np.ndarray:
     """An array as `on_grid` makes it, at so many times, out of the pool; to be given back for the
     same use."""
     whole = (*times, *allocated(function, shape, dtype))
-    array = POOL.take(use, whole, dtype, space_halo(function)[-1])
+    array = POOL.take(use, whole, dtype, function.halo[-1])
     array.fill(0)
     return array
 
 
-def shift(function: Spatial, symbols: Symbols, domain: Domain, array: np.ndarray) -> int:
+def shift(function: Variable, domain: Domain, array: np.ndarray) -> int:
     """Bytes from a stored array's first element to where the whole domain's first point would
     stand; zero or negative. It is zero for what is stored on the whole domain."""
-    starts = box(function, symbols, domain).starts
+    starts = box(function, domain).starts
     return -sum(
         start * stride for start, stride in zip(starts, array.strides[-len(starts) :], strict=True)
     )
 
 
-def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
+def interior(function: Variable, shape: Sequence[int]) -> tuple[slice, ...]:
     """Where the points of a function stand in its array: all but the halo, and what rows are
     rounded up by.
 
@@ -95,22 +85,20 @@ def interior(function: Spatial, shape: Sequence[int]) -> tuple[slice, ...]:
     Returns:
         One slice for each space axis.
     """
-    return tuple(slice(h, h + n) for n, h in zip(shape, space_halo(function), strict=True))
+    return tuple(slice(h, h + n) for n, h in zip(shape, function.halo, strict=True))
 
 
-def with_halo(
-    function: Spatial, values: np.ndarray, symbols: Symbols, domain: Domain
-) -> np.ndarray:
+def with_halo(function: Variable, values: np.ndarray, domain: Domain, ghosts: bool) -> np.ndarray:
     """A coefficient as kernels take it: zero in its halo, but for mirror images above a free
-    surface."""
+    surface, where there are `ghosts`."""
     array = on_grid(function, values.shape, domain.dtype)
     array[interior(function, values.shape)] = values
-    if symbols.ghosts:
-        reflect(function, array, symbols.traits_of(function).image, symbols)
+    if ghosts:
+        reflect(function, array, function.image)
     return array
 
 
-def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Symbols) -> None:
+def reflect(function: Variable, array: np.ndarray, image: int | None) -> None:
     """Fill the rows above a free surface with mirror images, as kernels do with what they compute
     (see `mirror.mirrored`). Kernels also set an odd field to zero in the surface's own row; this
     leaves that row as it is.
@@ -119,9 +107,8 @@ def reflect(function: Spatial, array: np.ndarray, image: int | None, symbols: Sy
         function: what is stored.
         array: its values, halo included; changed in place.
         image: how it continues above the surface, EVEN or ODD; None leaves the array as it is.
-        symbols: the scheme's.
     """
-    (*_, rows), half = space_halo(function), location(function)[symbols.dimensions[-1]]
+    rows, half = function.halo[-1], function.halves[-1]
     if image is not None and rows:
         first = rows if half else rows + 1
         array[..., :rows] = image * array[..., first : first + rows][..., ::-1]
@@ -133,20 +120,20 @@ def history_layout(
     """Arrays that hold the history of the steps `first <= n < last`, with the neighbours that
     gradients read."""
     layout = []
-    symbols = kernels.program.symbols
+    ghosts = kernels.planned.plan.ghosts
     for quantity, slots in kernels.slots(recording):
         name = quantity.symbol.name
-        stored = box(quantity.symbol, symbols, domain)
+        stored = box(quantity.symbol, domain)
         shape = (
             slots.count(first, last),
             *allocated(quantity.symbol, stored.shape, domain.dtype),
         )
-        halo = space_halo(quantity.symbol)
-        region = sorted(symbols.traits_of(quantity.symbol).region)
+        halo = quantity.symbol.halo
+        region = sorted(quantity.symbol.region)
         strips = tuple((end, domain.strips[end]) for end in region)
         place = (stored.starts, stored.shape, strips)
         number = slots.number(first)
-        layout.append(Stored(name, shape, domain.dtype, halo, symbols.ghosts, place, number))
+        layout.append(Stored(name, shape, domain.dtype, halo, ghosts, place, number))
     return tuple(layout)
 
 
@@ -161,6 +148,6 @@ def history_offsets(
     offsets = {}
     for quantity, slots in kernels.slots(recording):
         array = arrays[quantity.symbol.name]
-        back = shift(quantity.symbol, kernels.program.symbols, domain, array)
+        back = shift(quantity.symbol, domain, array)
         offsets[quantity.symbol.name] = back - slots.number(first) * array[0].nbytes
     return offsets

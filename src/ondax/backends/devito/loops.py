@@ -14,10 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from devito import Function, TimeFunction
-from devito.finite_differences import Derivative
-from devito.types import Symbol
-
+from ..._devito import Derivative, Function, Symbol, TimeFunction
 from ...scheme.symbols import Equation, Expr, Region, Symbols
 from ...scheme.terms import is_access, time_offset
 

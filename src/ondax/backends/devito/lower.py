@@ -12,22 +12,20 @@ from functools import cached_property
 from typing import Any
 
 import sympy
-from devito import Eq, TimeFunction
-from devito.finite_differences import Derivative
-from devito.types import Buffer, Symbol
 
+from ..._devito import Buffer, Derivative, Eq, Symbol, TimeFunction
 from ...calculus.coupling import (
-    GRADIENT,
-    PERTURBED,
     Coupling,
     Quantity,
     injected_amount,
 )
-from ...calculus.images import Above, continued, image_of
+from ...calculus.images import below_surface, continued, image_kept
 from ...calculus.increments import Change, change
 from ...calculus.linearize import tangent_of
 from ...calculus.program import Program
 from ...calculus.regions import by_region, exists
+from ...scheme.names import GRADIENT, PERTURBED
+from ...scheme.plan import Above
 from ...scheme.symbols import SURFACE_GAIN, Equation, Expr, Field, Region, Spatial
 from ...scheme.system import Port, System, Update
 from ...scheme.terms import (
@@ -43,13 +41,10 @@ from .extended import Extended, halves
 from .lagged import lagged
 from .loops import in_few_loops
 from .mirror import mirrored
+from .names import CLOCK, COMPACT, SINGLE
 from .points import Points
 from .schedule import by_levels
 from .scratch import Computed, Scratch, check_places
-
-COMPACT = "_pair"  # suffix of the kernel argument that stores a field at two times only
-CLOCK = "clock"  # the kernel argument that stands for time where no field does
-SINGLE = "_single"  # likewise, of one that holds the present value only, until it is overwritten
 
 
 class Lowering:
@@ -406,25 +401,18 @@ class Lowering:
     def _mirrored(self, field: Field) -> list[Equation]:
         """The image of a field's new value above a free surface."""
         traits = self.symbols.traits_of(field)
-        if not self.symbols.ghosts or traits.image is None or self._below(traits.region):
+        if (
+            not self.symbols.ghosts
+            or traits.image is None
+            or below_surface(traits.region, self.symbols)
+        ):
             return []
         return mirrored(
             field.forward, traits.image, self.symbols, part=self._subdomain(traits.region, field)
         )
 
-    def _below(self, region: Region) -> bool:
-        """Is a region away from the surface?"""
-        return any(axis == self.symbols.axes[-1] for axis, _ in region)
-
-    def image_kept(self, quantity: Quantity) -> int | None:
-        """How what is kept continues above the surface, in its halo; None where it has no image
-        there."""
-        if not self.symbols.ghosts or self._below(self.symbols.traits_of(quantity.symbol).region):
-            return None
-        return image_of(quantity.expr, self.symbols)
-
     def _mirrored_kept(self, quantity: Quantity) -> list[Equation]:
-        image = self.image_kept(quantity)
+        image = image_kept(quantity.symbol, quantity.expr, self.symbols)
         if image is None:
             return []
         region = self.symbols.traits_of(quantity.symbol).region

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from devito import Dimension, Eq
-
+from ..._devito import Dimension, Eq
 from ...scheme.symbols import ODD, Equation, Spatial, Symbols
 from ...scheme.terms import EquationError, location
+from .names import GHOST
 
-GHOST = "ghost"  # the beginning of the names of loops over rows above the surface
 _GHOSTS: dict[int, Any] = {}
-
-
-def ghost_rows(name: str) -> int | None:
-    """The value of a kernel argument that bounds a loop over ghost rows; None for other
-    arguments."""
-    match: Any = re.fullmatch(rf"{GHOST}(\d+)_([mM])", name)
-    if match is None:
-        return None
-    return int(match[1]) if match[2] == "M" else 1
 
 
 def mirrored(

@@ -15,11 +15,9 @@ from ...acquisition.interpolation import (
     window_slopes,
     window_weights,
 )
-from ...calculus.images import Above, continued
 from ...histories.buffers import zeros
-from ...scheme.symbols import Symbols
+from ...scheme.plan import Above, Plan
 from ...scheme.system import Port
-from ...scheme.terms import location
 from ..domain import Domain
 
 
@@ -27,7 +25,7 @@ class Placement:
     """Kernel arrays of one set of points, derived from their positions.
 
     Args:
-        symbols: the scheme's symbols.
+        plan: the scheme's.
         domain: the domain.
         port: the fields that the points read or feed.
         positions: metres, (point, axis), in double precision.
@@ -37,13 +35,13 @@ class Placement:
 
     def __init__(
         self,
-        symbols: Symbols,
+        plan: Plan,
         domain: Domain,
         port: Port,
         positions: np.ndarray,
         slopes: bool = False,
     ) -> None:
-        self.points, self.copies = positions.shape[0], 1 + symbols.ndim if slopes else 1
+        self.points, self.copies = positions.shape[0], 1 + plan.ndim if slopes else 1
         copies = self.copies
         self.count = self.points * copies
         self.arrays: dict[str, np.ndarray] = {}
@@ -52,13 +50,13 @@ class Placement:
         cells = (positions - origin) / spacing
         largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
         rounding = np.finfo(np.float64).eps * largest / spacing
-        for axis, dimension in enumerate(symbols.dimensions):
-            halves = sorted({location(field)[dimension] for field, _ in port.terms})
-            reflects = symbols.ghosts and axis == symbols.ndim - 1
+        for axis, name in enumerate(plan.axes):
+            halves = sorted({field.is_half(name) for field, _ in port.terms})
+            reflects = plan.ghosts and axis == plan.ndim - 1
             ways: dict[bool, set[Above]] = {half: set() for half in halves}
             for field, _ in port.terms:
-                above = continued(port, field, symbols) if reflects else Above.NOTHING
-                ways[location(field)[dimension]].add(above)
+                above = plan.continued(port, field) if reflects else Above.NOTHING
+                ways[field.is_half(name)].add(above)
             # All windows of a port share one loop over taps, so a single tap must suit every field
             # it touches.
             on_grid = (
@@ -71,7 +69,7 @@ class Placement:
                 first, offset = place(
                     cells[:, axis], domain.shape[axis], domain.interpolation, on_grid, half
                 )
-                suffix = dimension.name + ("h" if half else "")
+                suffix = name + ("h" if half else "")
                 self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
                 for way in ways[half]:
                     window = (
@@ -81,7 +79,7 @@ class Placement:
                         offset,
                         half,
                         domain.interpolation,
-                        symbols.space_order,
+                        plan.space_order,
                     )
                     parts = [_windows(window_weights, *window)] * copies
                     if slopes:
@@ -91,7 +89,7 @@ class Placement:
                         np.concatenate(parts),
                         domain.dtype,
                     )
-                tap = f"{port.name}_tap_{dimension.name}"
+                tap = f"{port.name}_tap_{name}"
                 self.bounds |= {f"{tap}_m": 0, f"{tap}_M": offset.shape[1] - 1}
 
     def _set(self, name: str, values: np.ndarray, dtype: Any) -> None:

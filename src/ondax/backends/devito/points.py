@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from devito import Dimension, Function, Inc
 
-from ...calculus.images import Above
+from ..._devito import Dimension, Function, Inc
+from ...scheme.plan import Above
 from ...scheme.symbols import Equation, Expr, Spatial, Symbols
 from ...scheme.terms import location, product
 

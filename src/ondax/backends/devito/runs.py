@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...calculus.coupling import GRADIENT
 from ...histories.base import Recording, Stretch
 from ...histories.buffers import Layout
 from ...histories.sampled import smoothed
-from .extended import SUMS
+from ...scheme.names import GRADIENT
 from .kernels import Kernels
 from .layout import (
     box,
@@ -22,6 +21,7 @@ from .layout import (
     pooled,
     reflect,
 )
+from .names import SUMS
 from .native import Halves, Turns
 from .shot import Shot
 
@@ -45,7 +45,7 @@ class ForwardRun:
         self, kernels: Kernels, shot: Shot, source: np.ndarray, recording: Recording | None
     ) -> None:
         self.kernels, self.recording, self.shot = kernels, recording, shot
-        self.fields = kernels.program.system.fields
+        self.fields = kernels.planned.plan.fields
         beyond = recording.beyond if recording else 0
         self.steps = shot.clock.steps + beyond
         inputs, self._outputs = (
@@ -53,7 +53,7 @@ class ForwardRun:
         )
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
-        shot.start(self.fields)
+        shot.start(self.fields, kernels.levels)
 
     @property
     def recorded(self) -> np.ndarray:
@@ -125,7 +125,7 @@ class ForwardRun:
                 continue
             field = self.shot.fields[quantity.field.name]
             levels = field.shape[0]
-            stored = box(quantity.field, self.shot.symbols, self.shot.domain).shape
+            stored = box(quantity.field, self.shot.domain).shape
             target, source = interior(quantity.symbol, stored), interior(quantity.field, stored)
             for step in (first - 1, first):
                 slot = step - first - slots.low
@@ -136,8 +136,7 @@ class ForwardRun:
                     kept[(slot, *target)] = field[(step % levels, *source)]
                     # Kernels fill the rows above a surface of the values that they compute, not of
                     # these.
-                    image = self.kernels.lowering.image_kept(quantity)
-                    reflect(quantity.symbol, kept[slot], image, self.shot.symbols)
+                    reflect(quantity.symbol, kept[slot], quantity.image)
         return Stretch(first, last, arrays)
 
 
@@ -171,19 +170,20 @@ class AdjointRun:
         self.steps = shot.clock.steps + beyond
         self.kernel = kernels.adjoint(recording, at_source, weights, shot.parallel)
         self._residual = shot.terminals(shot.receiver, LEAD, more=beyond)
-        read = shot.sums if kernels.program.extended else partial(shot.terminals, shot.source)
+        extended = kernels.planned.plan.extended
+        read = shot.sums if extended else partial(shot.terminals, shot.source)
         self._read = read(lead=LEAD, tail=beyond)
         self.samples = {**self._residual.arrays, **self._read.arrays}
-        self._extent: Any = next(iter(shot.source.values())) if kernels.program.extended else None
+        self._extent: Any = next(iter(shot.source.values())) if extended else None
         self._weights_parts: dict[str, np.ndarray] = {}
         if self._extent is not None and at_source:
             self.samples |= self._extent.by_cell()
         self.parts: dict[str, np.ndarray] = {}
-        for c in kernels.program.system.coefficients:
+        for c in kernels.planned.plan.coefficients:
             if recording and c.name in recording.coefficients:
                 part = pooled("gradient", c, shot.domain.shape, shot.domain.dtype)
                 self.parts[GRADIENT + c.name] = part
-        shot.start(kernels.program.transposed.fields)
+        shot.start(kernels.planned.transposed.fields, kernels.levels_back)
 
     @property
     def gradients(self) -> list[np.ndarray]:

@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from devito.finite_differences import Derivative
-from devito.types import Symbol
-
+from ..._devito import Derivative, Symbol
 from ...scheme.symbols import Equation, Expr, Symbols
 from ...scheme.terms import is_access
 from .loops import Cell, Loop, loop_of

@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sympy
-from devito import Eq, TimeFunction
-from devito.finite_differences import Derivative
 
+from ..._devito import Derivative, Eq, TimeFunction
 from ...calculus.images import image_of
 from ...calculus.regions import by_region
 from ...scheme.symbols import Equation, Expr, Spatial, Symbols, Traits
@@ -37,8 +36,7 @@ from ...scheme.terms import (
 )
 from .extended import halves
 from .mirror import mirrored
-
-SCRATCH_PREFIX = "work_"
+from .names import SCRATCH_PREFIX
 
 Computed = dict[str, Expr]
 """The arrays that a step has computed so far, by name, and the number before the first term of

@@ -8,18 +8,16 @@ from contextlib import ExitStack
 import numpy as np
 
 from ...histories.buffers import POOL, row_length
-from ...scheme.symbols import Field, Spatial
+from ...scheme.plan import Variable
 from ..clock import Clock
 from ..domain import Domain
-from .extended import SUMS
 from .extent import Extent
 from .kernel import Kernel
 from .kernels import Kernels
 from .layout import box, pooled, shift
-from .lower import CLOCK, COMPACT, SINGLE
+from .names import CLOCK, COMPACT, SCRATCH_PREFIX, SINGLE, SUMS
 from .native import Turns, in_turns
 from .placement import Placement
-from .scratch import SCRATCH_PREFIX
 from .terminals import Terminals
 
 
@@ -51,7 +49,6 @@ class Shot:
     ) -> None:
         self.kernels = kernels
         self.domain, self.clock = domain, clock
-        self.symbols = kernels.program.symbols
         self.source = source
         self.receiver = receiver
         self.threads = threads
@@ -64,10 +61,8 @@ class Shot:
         for placement in (*source.values(), *receiver.values()):
             self.arrays |= placement.arrays
             self.scalars |= placement.bounds
-        for dimension, points, spacing in zip(
-            self.symbols.dimensions, domain.shape, domain.spacing, strict=True
-        ):
-            n = dimension.name
+        axes = kernels.planned.plan.axes
+        for n, points, spacing in zip(axes, domain.shape, domain.spacing, strict=True):
             self.scalars |= {
                 f"{n}_m": 0,
                 f"{n}_M": points - 1,
@@ -137,17 +132,19 @@ class Shot:
         self._samples.append(array)
         return array
 
-    def start(self, fields: Sequence[Field], prefix: str = "") -> None:
-        """Fields at rest."""
+    def start(
+        self, fields: Sequence[Variable], levels: Mapping[str, int], prefix: str = ""
+    ) -> None:
+        """Fields at rest, each at as many times as kernels keep it."""
         for f in fields:
-            self._take(prefix + f.name, f, (self.kernels.lowering.levels(f),))
+            self._take(prefix + f.name, f, (levels[f.name],))
 
-    def _take(self, name: str, function: Spatial, times: tuple[int, ...] = ()) -> None:
+    def _take(self, name: str, function: Variable, times: tuple[int, ...] = ()) -> None:
         """A zeroed array for a function, at so many times, where it is stored."""
-        stored = box(function, self.symbols, self.domain)
+        stored = box(function, self.domain)
         array = pooled("field", function, stored.shape, self.domain.dtype, times)
         self.fields[name] = array
-        self._shifts[name] = shift(function, self.symbols, self.domain, array)
+        self._shifts[name] = shift(function, self.domain, array)
 
     def run(
         self,
@@ -209,7 +206,7 @@ class Shot:
         of arrays in bytes."""
         for name in kernel.named(SCRATCH_PREFIX):
             if name not in self.fields:
-                self._take(name, self.kernels.lowering.scratch.functions[name])
+                self._take(name, self.kernels.scratch[name])
         pairs = {name + COMPACT: array for name, array in self.fields.items()}
         single = {name + SINGLE: array[0] for name, array in self.fields.items()}
         shifts = {

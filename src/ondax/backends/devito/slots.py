@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...calculus.coupling import Coupling, Quantity
-from ...scheme.terms import accesses, time_offset
+from ...scheme.plan import Kept
 
 FIELD = (-1, 1)  # time indices of a field that gradients of a step may read, counted from the step
 
@@ -53,21 +52,14 @@ class Slots:
         return self.width * (self.groups(last) - first // self.every)
 
 
-def slots_of(quantity: Quantity, coupling: Coupling, every: int) -> Slots:
-    """The slots of what is kept."""
+def slots_of(kept: Kept, window: tuple[int, int], every: int) -> Slots:
+    """The slots of what is kept.
+
+    Args:
+        kept: what.
+        window: see `Keeping`.
+        every: every `every`-th step is kept.
+    """
     if every > 1:
-        return Slots(every, *window(coupling))
-    return Slots(1, *(FIELD if quantity.at_next else (0, 0)))
-
-
-def window(coupling: Coupling) -> tuple[int, int]:
-    """The first and the last time index of a history that the gradient of a step reads, counted
-    from that step."""
-    kept = {q.symbol for q in coupling.quantities}
-    offsets = [
-        time_offset(access)
-        for term in coupling.gradients.values()
-        for access in accesses(term)
-        if access.function in kept
-    ]
-    return min(offsets, default=0), max(offsets, default=0)
+        return Slots(every, *window)
+    return Slots(1, *(FIELD if kept.at_next else (0, 0)))

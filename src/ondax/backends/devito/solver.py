@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...calculus.coupling import PERTURBED
-from ...calculus.program import Program
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, layout_bytes
 from ...histories.store import STORE, Kept
+from ...scheme.names import PERTURBED
 from ...scheme.system import Port
 from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
 from ..clock import Clock
@@ -29,6 +28,7 @@ from .kernels import kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
 from .native import Halves
 from .placement import Placement
+from .plans import Planned
 from .runs import AdjointRun, ForwardRun
 from .shot import Shot
 from .sums import Found, Sums, by_axis
@@ -43,20 +43,21 @@ class Solver(AbstractSolver):
     """Runs one program in C kernels, shots side by side.
 
     Args:
-        program: what is run.
+        planned: what is run.
         domain: that coefficients are given on; those of shots are parts of it.
         clock: that results are sized for.
         settings: threads and memory.
     """
 
-    def __init__(self, program: Program, domain: Domain, clock: Clock, settings: Settings) -> None:
-        self.kernels = kernels_of(program)
+    def __init__(self, planned: Planned, domain: Domain, clock: Clock, settings: Settings) -> None:
+        self.kernels = kernels_of(planned)
         self.domain, self.clock = domain, clock
         self.settings = settings
-        system = program.system
-        self.coefficients = system.coefficients
-        self.inputs, self.outputs = system.inputs, system.outputs
-        self._tasks = Tasks(program, domain)
+        plan = planned.plan
+        self.plan = plan
+        self.coefficients = plan.coefficients
+        self.inputs, self.outputs = plan.inputs, plan.outputs
+        self._tasks = Tasks(planned, domain)
         self._placements: dict[Hashable, Placement] = {}
         self._placed = 0  # points in them
         self._largest = domain.shape  # of the shots of the last call
@@ -131,14 +132,14 @@ class Solver(AbstractSolver):
                 for c in chosen:
                     values = scaled(of_task[c.name], -more)
                     shot.arrays[PERTURBED + c.name] = with_halo(
-                        c, values, shot.symbols, setup.domain
+                        c, values, setup.domain, self.plan.ghosts
                     )
                 into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
                 if fired is not None:
                     into.fill(scaled(fired, -task.power - more))
                 arrays = {**into.arrays, **out.arrays}
                 kernel = self.kernels.born(recording, shot.parallel)
-                shot.start(self.kernels.program.system.fields, prefix=PERTURBED)
+                shot.start(self.plan.fields, self.kernels.levels, prefix=PERTURBED)
                 with closing(self._replayed(task, recording, False, True)) as stretches:
                     for stretch in stretches:
                         offsets = history_offsets(
@@ -201,7 +202,7 @@ class Solver(AbstractSolver):
                 power = t.power + powers[t.number]
                 strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
         sums = Sums(
-            self.kernels.program,
+            self.plan,
             self.domain,
             self.clock,
             batch,
@@ -275,7 +276,7 @@ class Solver(AbstractSolver):
     def _power_of_residual(self, task: Task, size: float) -> int:
         """The power of two that residuals up to that size are divided by, so that they change the
         adjoint field by about one in a step."""
-        inputs = self.kernels.program.transposed.inputs
+        inputs = self.kernels.planned.transposed.inputs
         gain = self._tasks.gain(inputs, task.setup, task.medium, back=True)
         return (exponent_of(size) or 0) + gain
 
@@ -315,9 +316,9 @@ class Solver(AbstractSolver):
 
     def _bytes_of_fields(self, shape: tuple[int, ...]) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
-        system, itemsize = self.kernels.program.system, np.dtype(self.domain.dtype).itemsize
-        buffers = sum(f.time_order + 1 for f in system.fields) + len(system.coefficients)
-        points = int(np.prod([n + 2 * system.symbols.space_order for n in shape]))
+        plan, itemsize = self.plan, np.dtype(self.domain.dtype).itemsize
+        buffers = sum(f.time_order + 1 for f in plan.fields) + len(plan.coefficients)
+        points = int(np.prod([n + 2 * plan.space_order for n in shape]))
         return buffers * points * itemsize
 
     def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
@@ -342,7 +343,7 @@ class Solver(AbstractSolver):
         key = domain.boundary_key
         if key not in self._profiles:
             made = {}
-            for symbol in self.kernels.program.symbols.profiles:
+            for symbol in self.plan.profiles:
                 values = domain.profiles[symbol.name]
                 array = on_grid(symbol, values.shape, domain.dtype)
                 array[interior(symbol, values.shape)] = values
@@ -355,7 +356,7 @@ class Solver(AbstractSolver):
         domain, sources = task.setup.domain, task.setup.sources
         if task.weights is None:
             return {p.name: self._placement(p, domain, sources, slopes) for p in self.inputs}
-        extent = Extent(self.kernels.program.symbols, domain, self.inputs, task.weights)
+        extent = Extent(self.plan, domain, self.inputs, task.weights)
         return {p.name: extent for p in self.inputs}
 
     def _placement(
@@ -369,8 +370,7 @@ class Solver(AbstractSolver):
             if self._placed > PLACED:
                 self._placements.clear()
                 self._placed = 0
-            symbols = self.kernels.program.symbols
-            placement = Placement(symbols, domain, port, positions, slopes)
+            placement = Placement(self.plan, domain, port, positions, slopes)
             self._placements[key] = placement
             self._placed += placement.count
         return placement

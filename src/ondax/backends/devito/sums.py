@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...calculus.images import cell_shares
-from ...calculus.program import Program
 from ...histories.base import Recording
 from ...histories.buffers import POOL
-from ...scheme.symbols import Spatial
+from ...scheme.plan import Plan, Variable
 from ..base import Asked, Experiment, Gradients
 from ..clock import Clock
 from ..domain import Domain
@@ -98,7 +96,7 @@ class Sums:
     """The results of an adjoint call.
 
     Args:
-        program: what is run.
+        plan: of what is run.
         domain: that coefficients are given on.
         clock: of the longest shot.
         batch: the shape of the batch.
@@ -110,7 +108,7 @@ class Sums:
 
     def __init__(
         self,
-        program: Program,
+        plan: Plan,
         domain: Domain,
         clock: Clock,
         batch: Position,
@@ -119,13 +117,13 @@ class Sums:
         asked: Asked,
         strongest: Mapping[Position, int],
     ) -> None:
-        self._symbols, self._domain, self._strongest = program.symbols, domain, strongest
+        self._plan, self._domain, self._strongest = plan, domain, strongest
         names = recording.coefficients if recording else ()
-        self._chosen = [c for c in program.system.coefficients if c.name in names]
+        self._chosen = [c for c in plan.coefficients if c.name in names]
         self._batch = batch
         shots = e.setups.shots
         self._trees = {p: TreeSum(shots, Patch.plus) for p in np.ndindex(*batch)}
-        rows = (*batch, shots, len(program.system.inputs) * e.setups.sources)
+        rows = (*batch, shots, len(plan.inputs) * e.setups.sources)
         dtype, axes = domain.dtype, len(domain.shape)
         self._weights = self._wavelet = self._moved = None
         if asked.weights:
@@ -184,7 +182,7 @@ class Sums:
         check_range(self._peaks["weights"].values(), dtype, what, SMALL)
         return Gradients(gradients, self._wavelet, self._weights, self._moved)
 
-    def _gradient(self, number: int, c: Spatial) -> np.ndarray:
+    def _gradient(self, number: int, c: Variable) -> np.ndarray:
         """That of one coefficient."""
         shape, dtype = self._domain.shape, self._domain.dtype
         gradient = np.zeros((*self._batch, *shape), dtype)
@@ -192,8 +190,8 @@ class Sums:
             if tree.total is not None:
                 values = tree.total.parts[number]
                 gradient[position][part(tree.total.start, values.shape)] = values
-        if self._symbols.ghosts:
-            gradient *= cell_shares(c, self._symbols, shape[-1])
+        if self._plan.ghosts:
+            gradient *= self._plan.cell_shares(c, shape[-1])
         known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]
         check_range(known, dtype, f"the gradients of the coefficient {c.name}", SMALL)
         for at, power in self._strongest.items():

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ...calculus.program import Program
 from ...histories.base import Recording
 from ...histories.store import Content, same_bytes
+from ...scheme.plan import Plan
 from ..base import Experiment
 from ..domain import Domain
 from ..scaling import Gains, exponent, scaled
 from ..setups import Position, Setup, clipped, element
 from .layout import with_halo
+from .plans import Planned
 
 LASTING = 32 << 20  # bytes of coefficients; setting up more of them is nothing beside their runs
 
@@ -24,7 +25,7 @@ class Medium:
     """The coefficients of one batch element, which all its shots share.
 
     Args:
-        program: what is run.
+        plan: of what is run.
         domain: that the coefficients are given on.
         values: of each coefficient, by name, on that domain.
 
@@ -33,9 +34,8 @@ class Medium:
         sizes: the binary exponent of each coefficient that is not zero, by name.
     """
 
-    def __init__(self, program: Program, domain: Domain, values: Mapping[str, np.ndarray]) -> None:
-        self._symbols, self._domain, self._values = program.symbols, domain, values
-        self._chosen = program.system.coefficients
+    def __init__(self, plan: Plan, domain: Domain, values: Mapping[str, np.ndarray]) -> None:
+        self._plan, self._domain, self._values = plan, domain, values
         self.content = Content(list(values.values()))
         found = {name: exponent(v) for name, v in values.items()}
         self.sizes = {name: size for name, size in found.items() if size is not None}
@@ -66,8 +66,8 @@ class Medium:
     def _with_halos(self, domain: Domain, start: Position) -> dict[str, np.ndarray]:
         inside = part(start, domain.shape)
         return {
-            c.name: with_halo(c, self._values[c.name][inside], self._symbols, domain)
-            for c in self._chosen
+            c.name: with_halo(c, self._values[c.name][inside], domain, self._plan.ghosts)
+            for c in self._plan.coefficients
         }
 
 
@@ -161,12 +161,12 @@ class Tasks:
     """What makes tasks of an experiment.
 
     Args:
-        program: what is run.
+        planned: what is run.
         domain: that coefficients are given on.
     """
 
-    def __init__(self, program: Program, domain: Domain) -> None:
-        self._program, self._domain = program, domain
+    def __init__(self, planned: Planned, domain: Domain) -> None:
+        self._planned, self._domain = planned, domain
         self._gains: dict[tuple[bool, float], Gains] = {}
         self._last: Medium | None = None
 
@@ -176,11 +176,11 @@ class Tasks:
         Two elements share their medium only if every coefficient is shared between them: it has
         length 1 along each batch axis in which they differ. Equal values do not count.
         """
-        system = self._program.system
+        coefficients = self._planned.plan.coefficients
         media: dict[Any, Medium] = {}
         number = 0
         for position in np.ndindex(*batch):
-            given = {c.name: e.coefficients[c.name] for c in system.coefficients}
+            given = {c.name: e.coefficients[c.name] for c in coefficients}
             shared = tuple(clipped(position, c.shape) for c in given.values())
             if shared not in media:
                 media[shared] = self._medium({n: element(c, position) for n, c in given.items()})
@@ -196,7 +196,7 @@ class Tasks:
         last = self._last
         if last is not None and last.holds(values):
             return last
-        medium = Medium(self._program, self._domain, values)
+        medium = Medium(self._planned.plan, self._domain, values)
         self._last = medium if medium.lasting else None
         return medium
 
@@ -209,16 +209,16 @@ class Tasks:
         medium: Medium,
         samples: np.ndarray,
     ) -> Task:
-        system, (*position, shot) = self._program.system, index
+        plan, (*position, shot) = self._planned.plan, index
         medium.prepare(setup)
         weights = None if e.weights is None else element(e.weights, tuple(position))[shot]
         sources = len(setup.sources) if weights is None else 1
-        into = live(len(system.inputs), e.setups.sources, sources)
-        out = live(len(system.outputs), e.setups.receivers, len(setup.receivers))
+        into = live(len(plan.inputs), e.setups.sources, sources)
+        out = live(len(plan.outputs), e.setups.receivers, len(setup.receivers))
         source = samples[min(shot, len(samples) - 1)][into, : setup.clock.steps]
         of_samples = exponent(source) or 0
         of_weights = 0 if weights is None else exponent(weights) or 0
-        gain = self.gain(system.inputs, setup, medium)
+        gain = self.gain(plan.inputs, setup, medium)
         if weights is None:
             of_samples += gain
         else:
@@ -248,6 +248,6 @@ class Tasks:
         """
         key = (back, setup.clock.dt)
         if key not in self._gains:
-            system = self._program.transposed if back else self._program.system
-            self._gains[key] = Gains(system, setup.clock.dt)
+            plan = self._planned.transposed if back else self._planned.plan
+            self._gains[key] = Gains(plan, setup.clock.dt)
         return self._gains[key].of(ports, medium.sizes)
