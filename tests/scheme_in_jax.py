@@ -48,7 +48,7 @@ def stated_by(F: ox.Propagator) -> tuple[System, Domain]:
     """The scheme of a propagator with its boundary, and the domain that it is run on: padded shape
     and origin, profiles."""
     solver = F._hosts.of("float64").solver
-    return solver.kernels.program.system, solver.domain
+    return solver.kernels.planned.program.system, solver.domain
 
 
 def samples_of(F: ox.Propagator, wavelet: Float[Array, "..."]) -> Float[Array, "shot row step"]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ondax.backends.base import Asked, Experiment
 from ondax.backends.clock import Clock
+from ondax.backends.devito.plans import Planned
 from ondax.backends.devito.solver import Solver
 from ondax.backends.domain import Domain
 from ondax.backends.settings import Settings
@@ -213,6 +214,8 @@ class Rig:
         self.system = system
         symbols = system.symbols
         ndim = symbols.ndim
+        planned = Planned.of(Program(system, keep_products=keep_products))
+        plan = planned.plan
         shape, spacing = {1: ((31,), (1.1,)), 2: ((17, 15), (1.0, 1.1))}[ndim]
         dt = 0.95 / (FASTEST * sum(h**-2 for h in spacing) ** 0.5)  # of the limit of order 2
         self.clock = Clock(dt, self.steps, record_every)
@@ -222,13 +225,12 @@ class Rig:
             origin=(-3.0, 2.0)[-ndim:],
             interpolation="sinc",
             dtype=symbols.dtype.name,
-            profiles=SPONGE.profiles(symbols, shape, spacing, Conditions(0.0, FASTEST, 1.0, 1.0)),
+            profiles=SPONGE.profiles(plan, shape, spacing, Conditions(0.0, FASTEST, 1.0, 1.0)),
         )
         self.names = tuple(c.name for c in system.coefficients)
         settings = settings or Settings(threads=1)
         self.recording = Recording(self.names, named(settings.history, settings.store_every))
-        program = Program(system, keep_products=keep_products)
-        self.solver = Solver(program, self.domain, self.clock, settings)
+        self.solver = Solver(planned, self.domain, self.clock, settings)
         self.coefficients = tuple(self._coefficient(name) for name in self.names)
         self.source = self.random("source", 1, 2, self.steps)
         fractions = np.array([[0.45, 0.4], [0.07, 0.62], [0.61, 0.55], [0.33, 0.71], [0.95, 0.08]])[

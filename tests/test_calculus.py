@@ -410,8 +410,7 @@ def test_both_forms_of_history_agree(system: str):
     operations."""
     products, fields = rig(f"{system}-products"), rig(f"{system}-fields")
     kept = [
-        [q.at_next for q in r.solver.kernels.coupling(r.recording).quantities]
-        for r in (products, fields)
+        [q.at_next for q in r.solver.kernels.keeping(r.recording).kept] for r in (products, fields)
     ]
     assert not any(kept[0])
     assert all(kept[1])
@@ -423,16 +422,15 @@ def test_both_forms_of_history_agree(system: str):
 def test_fields_are_overwritten_where_that_is_safe():
     """A field of second order needs two times only, unless something else reads the older one, or
     at other points."""
-    scheme = rig("second-order-products").solver.kernels.lowering
-    assert {f.name: scheme.levels(f) for f in scheme.system.fields} == {"u": 3, "w": 2}
+    assert rig("second-order-products").solver.kernels.levels == {"u": 3, "w": 2}
 
 
 def test_fields_of_first_order_are_overwritten_where_that_is_safe():
     """They need one time only, unless what comes later reads the old value: the pressure does that
     of what attenuation remembers, in the forward scheme."""
-    elastic = rig("elastic-float32").solver.kernels.lowering
-    for system in (elastic.system, elastic.transposed):
-        assert {elastic.levels(f) for f in system.fields} == {1}
+    elastic = rig("elastic-float32").solver.kernels
+    for levels in (elastic.levels, elastic.levels_back):
+        assert set(levels.values()) == {1}
     survey = ox.Survey([[50.0, 50.0]], [[90.0, 50.0]], ox.ricker(30.0, 100, 0.001), 0.001)
     F = ox.Propagator(
         EQUATIONS["Viscoacoustic"].make(4),
@@ -441,25 +439,15 @@ def test_fields_of_first_order_are_overwritten_where_that_is_safe():
         3000.0,
         boundary=ox.Sponge(6),
     )
-    attenuating = F._hosts.of("float32").solver.kernels.lowering
-    assert {f.name: attenuating.levels(f) for f in attenuating.system.fields} == {"g": 2, "p": 2}
-    assert {f.name: attenuating.levels(f) for f in attenuating.transposed.fields} == {
-        "ag": 1,
-        "ap": 2,
-    }
+    attenuating = F._hosts.of("float32").solver.kernels
+    assert attenuating.levels == {"g": 2, "p": 2}
+    assert attenuating.levels_back == {"ag": 1, "ap": 2}
 
 
 def test_the_calculus_keeps_the_smaller_history():
-    # fields
-    assert (
-        len(
-            rig("elastic-float32")
-            .solver.kernels.coupling(rig("elastic-float32").recording)
-            .quantities
-        )
-        == 5
-    )
-    assert len(rig("mass-2d").solver.kernels.coupling(rig("mass-2d").recording).quantities) == 3
+    for name, count in (("elastic-float32", 5), ("mass-2d", 3)):  # fields, products
+        r = rig(name)
+        assert len(r.solver.kernels.keeping(r.recording).kept) == count
 
 
 # ---------------------------------------------------------------- compositions, run as systems of

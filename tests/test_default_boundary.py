@@ -14,6 +14,7 @@ from registry import EQUATIONS
 import ondax as ox
 from ondax.boundaries.base import Conditions
 from ondax.calculus.layers import stretched
+from ondax.calculus.planning import planned
 from ondax.equations.schemes import to_half, to_node
 from ondax.scheme.symbols import Symbols
 
@@ -161,9 +162,9 @@ def test_what_rests_in_a_layer_is_not_amplified(frequency: float):
     than 1, and not negative, at the half point beyond the last node neither. There it was, and a
     mode at zero frequency grew."""
     system = ox.AcousticDensity(2).system(Symbols(1, 2, "float64"), ox.CPML(6))
-    symbols = stretched(system, [("z", "low"), ("z", "high")]).symbols
+    plan = planned(stretched(system, [("z", "low"), ("z", "high")]))
     conditions = Conditions(10.0, 2000.0, frequency, 1e-3)
-    profiles = ox.CPML(6).profiles(symbols, (20,), (10.0,), conditions)
+    profiles = ox.CPML(6).profiles(plan, (20,), (10.0,), conditions)
     assert len(profiles) == 4
     for half in ("", "h"):
         keep, take = profiles[f"pml_keep_z{half}"], profiles[f"pml_take_z{half}"]

@@ -32,6 +32,7 @@ from ondax.backends.devito import build as building
 from ondax.backends.devito.compiler import CompilerError
 from ondax.backends.devito.kernel import Kernel
 from ondax.backends.devito.kernels import Kernels
+from ondax.backends.devito.plans import Planned
 from ondax.backends.workers import TreeSum, each
 from ondax.calculus.program import Program
 from ondax.histories.buffers import ALIGNMENT, Pool, row_length, zeros
@@ -43,7 +44,7 @@ KINDS = sorted(HALF_WIDTH)
 def small_kernels(dtype: str = "float64") -> Kernels:
     """One-dimensional kernels, quick to build; their text is that of the rigs, so they share the
     cache."""
-    return Kernels(Program(mass_form(Symbols(1, ORDER, dtype))))
+    return Kernels(Planned.of(Program(mass_form(Symbols(1, ORDER, dtype)))))
 
 
 def plain_kernel(kernels: Kernels, parallel: bool = False) -> Kernel:

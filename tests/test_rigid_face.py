@@ -15,6 +15,7 @@ from slow import slow_but
 import ondax as ox
 from ondax.boundaries.base import NONE, AbstractLayer, Conditions, End, Fit, Profile
 from ondax.calculus.images import with_images
+from ondax.scheme.plan import Plan
 from ondax.scheme.symbols import SURFACE_GAIN
 
 
@@ -36,7 +37,7 @@ class RigidFace(AbstractLayer):
         return with_images(system, reverse=True)
 
     def crowded_between(
-        self, surrounded: ox.System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         return NONE
 

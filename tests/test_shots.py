@@ -13,6 +13,7 @@ from systems import FASTEST, SPONGE, Rig, mass_form
 import ondax as ox
 from ondax.backends.base import Asked, Experiment
 from ondax.backends.clock import Clock
+from ondax.backends.devito.plans import Planned
 from ondax.backends.devito.solver import Solver
 from ondax.backends.setups import AbstractSetups, Alike, Setup
 from ondax.boundaries.base import Conditions
@@ -32,9 +33,9 @@ class Apart(AbstractSetups):
     shots, sources, receivers = 4, max(SOURCES), max(RECEIVERS)
 
     def __init__(self, rig: Rig) -> None:
-        self.rig, symbols = rig, rig.system.symbols
+        self.rig, plan = rig, rig.solver.plan
         spacing, conditions = rig.domain.spacing, Conditions(0.0, FASTEST, 1.0, 1.0)
-        profiles = SPONGE.profiles(symbols, SHAPE, spacing, conditions)
+        profiles = SPONGE.profiles(plan, SHAPE, spacing, conditions)
         self.domain = replace(rig.domain, shape=SHAPE, profiles=profiles)
 
     def of(self, position: tuple[int, ...], shot: int) -> Setup:
@@ -63,7 +64,7 @@ class Alone:
         self.inside = tuple(
             slice(i, i + n) for i, n in zip(setup.start, setup.domain.shape, strict=True)
         )
-        self.solver = Solver(Program(rig.system), setup.domain, setup.clock, settings)
+        self.solver = Solver(Planned.of(Program(rig.system)), setup.domain, setup.clock, settings)
         coefficients = zip(rig.names, rig.coefficients, strict=True)
         self.coefficients = {n: c[self.inside] for n, c in coefficients}
 

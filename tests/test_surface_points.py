@@ -15,9 +15,10 @@ from ondax.acquisition.interpolation import (
     window_slopes,
     window_weights,
 )
-from ondax.calculus.images import Above, continued
+from ondax.calculus.images import continued
 from ondax.calculus.transpose import transpose
 from ondax.equations.stability import staggered_weights
+from ondax.scheme.plan import Above
 from ondax.scheme.symbols import Symbols
 
 SURFACE = ox.Faces(ox.Sponge(4), top=ox.FreeSurface())

@@ -25,6 +25,7 @@ from ondax.backends.devito.compiler import CompilerError
 from ondax.backends.devito.kernel import Kernel
 from ondax.backends.devito.kernel_cache import KernelCacheWarning
 from ondax.backends.devito.kernels import Kernels
+from ondax.backends.devito.plans import Planned
 from ondax.calculus.program import Program
 from ondax.scheme.symbols import Symbols
 
@@ -42,7 +43,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kernel() -> Kernel:
     """The smallest there is, by a process that knows none."""
-    return Kernels(Program(mass_form(Symbols(1, ORDER, "float64")))).forward(None, parallel=False)
+    program = Program(mass_form(Symbols(1, ORDER, "float64")))
+    return Kernels(Planned.of(program)).forward(None, parallel=False)
 
 
 def traces() -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 import equinox as eqx
 
+from ..scheme.plan import Plan
 from ..scheme.system import System
 from .absorbing import AbstractAbsorbingLayer
 from .base import NONE, AbstractBoundary, Conditions, End, Fit, Profile
@@ -60,7 +61,7 @@ class Sponge(AbstractAbsorbingLayer):
         return system
 
     def crowded_between(
-        self, surrounded: System, ends: Collection[End], shape: Sequence[int]
+        self, plan: Plan, ends: Collection[End], shape: Sequence[int]
     ) -> frozenset[str]:
         """Nowhere: rates of damping add up."""
         return NONE

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -125,18 +126,11 @@ def _layout(equation: Any) -> str:
 
 def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str, Signature]:
     options = {"name": "kernel", "language": "openmp" if parallel else "C"}
-    digits = finite_difference._PRECISION
-    # Devito rounds finite-difference weights to 9 digits, in float64 too: its schemes would be off
-    # by 1e-10.
-    finite_difference._PRECISION = WEIGHT_DIGITS
-    try:
-        with our_devito():
-            operator = _lowered(list(equations), options)
-            parameters: Any = operator.parameters
-            # Interior points stand aligned, not arrays: nothing is said of these.
-            code = re.sub(r" aligned\([^)]*\)", "", str(operator.ccode))
-    finally:
-        finite_difference._PRECISION = digits
+    with our_devito(), _exact_weights():
+        operator = _lowered(list(equations), options)
+        parameters: Any = operator.parameters
+        # Interior points stand aligned, not arrays: nothing is said of these.
+        code = re.sub(r" aligned\([^)]*\)", "", str(operator.ccode))
     arguments = []
     for parameter in parameters:
         if isinstance(parameter, Function):
@@ -158,6 +152,19 @@ def _generate(equations: Sequence[Any], dtype: str, parallel: bool) -> tuple[str
         code = code.replace("schedule(dynamic,1)", "schedule(static)")
     signature = Signature(tuple(arguments), dtype)
     return code + callable_from_values(signature), signature
+
+
+@contextmanager
+def _exact_weights() -> Iterator[None]:
+    """Within it, Devito keeps the weights of finite differences to the last digit. It rounds them
+    to 9 digits otherwise, in float64 too: its schemes would be off by 1e-10. One thread at a time
+    may be in it."""
+    digits = finite_difference._PRECISION
+    finite_difference._PRECISION = WEIGHT_DIGITS
+    try:
+        yield
+    finally:
+        finite_difference._PRECISION = digits
 
 
 def _lowered(equations: list[Any], options: dict[str, Any]) -> Any:
