@@ -9,6 +9,7 @@ whose damping is centred. Damping, and the memory variables of attenuation, canc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..scheme.symbols import Expr, Field
@@ -37,12 +38,26 @@ class Balance:
 
 
 def alternating(system: System) -> tuple[Balance, ...]:
-    """The balances of a scheme, in the order of its updates.
+    """The balances of a scheme, in the order of its updates: of the fields that act on others or on
+    themselves, which memories of attenuation do not.
 
     Raises:
         EquationError: the scheme is not linear, not explicit, or inconsistently staggered.
     """
-    return tuple(map(_balance, checked(system).updates))
+    return _acting(tuple(map(_balance, checked(system).updates)))
+
+
+def carried(balances: Sequence[Balance]) -> tuple[str, ...]:
+    """The names of the fields of whose amplitudes all others are made in one sweep through the
+    balances."""
+    read = {(a.function.name, time_offset(a)) for b in balances for a in accesses(b.forces)}
+    return tuple(b.field.name for b in balances if (b.field.name, 0) in read)
+
+
+def _acting(balances: tuple[Balance, ...]) -> tuple[Balance, ...]:
+    acting = {a.function.name for b in balances for a in accesses(b.forces)}
+    needed = tuple(b for b in balances if b.field.name in acting)
+    return needed if len(needed) == len(balances) else _acting(needed)
 
 
 def _balance(update: Update) -> Balance:

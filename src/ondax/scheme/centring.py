@@ -43,13 +43,13 @@ def centred(equations: Iterable[tuple[Field, Pde | None]]) -> Iterator[Pde | Non
     open_reads: list[tuple[Pde, Field]] = []
     advanced: set[Field] = set()
     for field, pde in known:
-        for other, offsets in _reads(pde).items() if pde else ():
-            if offsets == {0} and other in advanced:
+        for other, offsets in _reads(pde).items():
+            if pde and offsets == {0} and other in advanced:
                 open_reads.append((pde, other))
             else:
                 middle = Fraction(min(offsets) + max(offsets), 2)
-                if not instants.settle(pde.field, other, _middle(pde.field) - middle):
-                    raise _not_centred(pde.field, other)
+                if not instants.settle(field, other, _middle(field) - middle):
+                    raise _not_centred(field, other)
         advanced.add(field)
     chosen: dict[tuple[Field, Field], Fraction] = {}
     for pde, other in open_reads:
@@ -72,12 +72,15 @@ def centred(equations: Iterable[tuple[Field, Pde | None]]) -> Iterator[Pde | Non
     return (pde and read(pde) for _, pde in known)
 
 
-def _reads(pde: Pde) -> Mapping[Field, set[int]]:
+def _reads(pde: Pde | None) -> Mapping[Field, set[int]]:
     """The other fields that an equation reads, each with the times at which it does, in steps."""
     found: dict[Field, set[int]] = {}
+    if pde is None:
+        return found
     for access in accesses(pde.forces):
-        if isinstance(access, TimeFunction) and access.function is not pde.field:
-            found.setdefault(access.function, set()).add(time_offset(access))
+        other: Field = access.function
+        if isinstance(access, TimeFunction) and other is not pde.field:
+            found.setdefault(other, set()).add(time_offset(access))
     return found
 
 

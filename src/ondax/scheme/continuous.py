@@ -132,9 +132,10 @@ def _by_order(expr: Expr, field: Field, n: int) -> dict[int, Expr]:
     if not varies(expr):
         return {} if n else {0: expr}
     if is_access(expr):
-        if expr.function is not field:
+        function: Field = expr.function
+        if function is not field:
             raise EquationError(
-                f"the equation of {field.name} has a derivative of {expr.function.name} in time: "
+                f"the equation of {field.name} has a derivative of {function.name} in time: "
                 "put what the equation of that field says in its place, or a difference of its "
                 "values, such as (q.forward - q) / symbols.dt for a field q of first order that "
                 "is updated earlier in the step"
