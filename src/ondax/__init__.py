@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import plotting as plotting
     from . import stability as stability
+    from .equations import averages as averages
+    from .equations import schemes as schemes
     from .inversion import FWIResult as FWIResult
     from .inversion import GaussNewton as GaussNewton
     from .inversion import Interrupted as Interrupted
@@ -113,6 +115,8 @@ _LATER = {
     "nn": "nn",
     "plotting": "plotting",
     "stability": "stability",
+    "averages": "equations.averages",
+    "schemes": "equations.schemes",
     "Jacobian": "jacobian",
     "Objective": "objective",
 }

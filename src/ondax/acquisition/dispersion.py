@@ -26,8 +26,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from ..boundaries.base import Edge
 from ..equations.base import AbstractWaveEquation
-from ..equations.time_stepping import TimeStepping
+from ..equations.time_stepping import LEAPFROG, TimeStepping
+from ..scheme.symbols import Symbols
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -245,20 +247,36 @@ def warp_of(dispersion: Dispersion) -> TimeWarp:
 
 
 @cache
+def time_stepping_of(equation: AbstractWaveEquation, ndim: int) -> TimeStepping | None:
+    """What an equation declares of its time steps; if it declares nothing, `LEAPFROG` where
+    `Update.of` has made all of its updates, which are centred then; else None.
+
+    Args:
+        equation: the equation.
+        ndim: axes of the grid.
+    """
+    if equation.time_stepping is not None:
+        return equation.time_stepping
+    system = equation.system(Symbols(ndim, equation.space_order), Edge())
+    return LEAPFROG if all(update.pde for update in system.updates) else None
+
+
+@cache
 def _say_raw(equation: type[AbstractWaveEquation]) -> None:
     warnings.warn(
         f"{equation.__name__} does not declare what its time stepping does to frequencies, so its "
         "time dispersion stays "
-        "in the traces. If it steps by centred differences in time (leapfrog), write time_stepping "
-        "= ox.LEAPFROG in the "
-        'class; else give an ox.TimeStepping, or say Propagator(..., time_dispersion="raw")',
+        "in the traces. State its updates by ox.Update.of, which declares it; or, if they are "
+        "centred differences in time (leapfrog), write time_stepping = ox.LEAPFROG in the class; "
+        'else give an ox.TimeStepping, or say Propagator(..., time_dispersion="raw")',
         stacklevel=4,
     )
 
 
-def without_relation(equation: type[AbstractWaveEquation]) -> bool:
+def without_relation(equation: AbstractWaveEquation, ndim: int) -> bool:
     """Is an equation without a declared relation between true and modelled frequency? The first
     time, says so."""
-    if equation.time_stepping is None:
-        _say_raw(equation)
-    return equation.time_stepping is None
+    unknown = time_stepping_of(equation, ndim) is None
+    if unknown:
+        _say_raw(type(equation))
+    return unknown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, ClassVar, NamedTuple, final
 
@@ -13,7 +14,7 @@ import numpy as np
 from .._symbolic import sympy
 from ..scheme.plan import Plan
 from ..scheme.symbols import Expr, Symbols
-from ..scheme.system import System
+from ..scheme.system import System, Update
 
 Profile = np.ndarray[Any, np.dtype[np.float64]]
 End = tuple[str, str]  # name of an axis, and "low" or "high"
@@ -57,8 +58,9 @@ class Fit(NamedTuple):
 class AbstractBoundary(eqx.Module):
     """What surrounds the model.
 
-    An equation asks the boundary for damping. Everything else the boundary does to the scheme
-    itself, in `surround`, so no other code asks what kind it is.
+    An equation asks the boundary for damping, or leaves it to the boundary, by `Update.of`.
+    Everything else the boundary does to the scheme itself, in `surround`, so no other code asks
+    what kind it is.
     """
 
     @abstractmethod
@@ -84,14 +86,34 @@ class AbstractBoundary(eqx.Module):
         Raises:
             EquationError: the scheme does not say what the boundary needs to know.
         """
+        from ..calculus.check import checked
         from ..calculus.images import check_images
 
+        system = checked(self._damped(system))
         for layer, ends in self._layers(system.symbols.axes):
             system = layer.act(system, ends, crowded)
         if system.symbols.ghosts:
             for update in system.updates:
                 check_images(update.rhs, system.symbols)
         return system
+
+    def _damped(self, system: System) -> System:
+        """The scheme with damping in the updates that were made by `Update.of`, but for those that
+        state it themselves."""
+        from ..scheme.terms import depends_on
+
+        symbols = system.symbols
+        layers = [layer for layer, _ in self._layers(symbols.axes)]
+        rates = {p for p in symbols.profiles if symbols.kind_of(p) in {x.rate for x in layers}}
+
+        def damped(update: Update) -> Update:
+            stated = depends_on(update.mass, rates) or depends_on(update.rhs, rates)
+            if update.pde is None or stated:
+                return replace(update, pde=None)
+            field = update.field
+            return update.damped(self.damping(symbols, field), self.pull(symbols, field))
+
+        return replace(system, updates=tuple(map(damped, system.updates)))
 
     def crowded(self, plan: Plan, shape: Sequence[int]) -> frozenset[str]:
         """The axes along which two layers are so close that some points feel both.

@@ -9,14 +9,12 @@ whose damping is centred. Damping, and the memory variables of attenuation, canc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sympy
-
-from .._devito import Derivative
 from ..scheme.symbols import Expr, Field
 from ..scheme.system import System, Update
-from ..scheme.terms import accesses, at_offset, is_access, map_accesses, product, time_offset, total
+from ..scheme.terms import accesses, at_offset, map_accesses, pointwise, time_offset
 from .check import checked
 
 
@@ -40,12 +38,26 @@ class Balance:
 
 
 def alternating(system: System) -> tuple[Balance, ...]:
-    """The balances of a scheme, in the order of its updates.
+    """The balances of a scheme, in the order of its updates: of the fields that act on others or on
+    themselves, which memories of attenuation do not.
 
     Raises:
         EquationError: the scheme is not linear, not explicit, or inconsistently staggered.
     """
-    return tuple(map(_balance, checked(system).updates))
+    return _acting(tuple(map(_balance, checked(system).updates)))
+
+
+def carried(balances: Sequence[Balance]) -> tuple[str, ...]:
+    """The names of the fields of whose amplitudes all others are made in one sweep through the
+    balances."""
+    read = {(a.function.name, time_offset(a)) for b in balances for a in accesses(b.forces)}
+    return tuple(b.field.name for b in balances if (b.field.name, 0) in read)
+
+
+def _acting(balances: tuple[Balance, ...]) -> tuple[Balance, ...]:
+    acting = {a.function.name for b in balances for a in accesses(b.forces)}
+    needed = tuple(b for b in balances if b.field.name in acting)
+    return needed if len(needed) == len(balances) else _acting(needed)
 
 
 def _balance(update: Update) -> Balance:
@@ -61,36 +73,7 @@ def _balance(update: Update) -> Balance:
         return sign * at_offset(function, 1 if function in known else 0)
 
     rhs = map_accesses(update.rhs, amplitude)
-    own = _pointwise(rhs, update.field)
-    forces = _without(rhs, update.field)
+    own, forces = pointwise(rhs, update.field)
     # mass * new == rhs, and new = keep * old + take * rhs / mass, both with new = -old.
     inertia = update.mass * (1 + update.keep) + update.take * own
     return Balance(update.field, inertia, update.take, forces)
-
-
-def _pointwise(expr: Expr, field: Field) -> Expr:
-    """The factor of a field in the terms of an expression that do not differentiate it."""
-    if is_access(expr):
-        return sympy.S.One if expr.function is field else sympy.S.Zero
-    if isinstance(expr, Derivative) or not _holds(expr, field):
-        return sympy.S.Zero
-    if expr.is_Add:
-        return total(_pointwise(arg, field) for arg in expr.args)
-    (varying,) = (arg for arg in expr.args if _holds(arg, field))
-    return product((*(arg for arg in expr.args if arg is not varying), _pointwise(varying, field)))
-
-
-def _without(expr: Expr, field: Field) -> Expr:
-    """The expression without the terms whose factors `_pointwise` adds up."""
-    if is_access(expr):
-        return sympy.S.Zero if expr.function is field else expr
-    if isinstance(expr, Derivative) or not _holds(expr, field):
-        return expr
-    if expr.is_Add:
-        return total(_without(arg, field) for arg in expr.args)
-    return product(_without(arg, field) if _holds(arg, field) else arg for arg in expr.args)
-
-
-def _holds(expr: Expr, field: Field) -> bool:
-    """Whether a field stands anywhere in an expression."""
-    return any(access.function is field for access in accesses(expr))

@@ -97,7 +97,7 @@ def linearize(system: System, prefix: str = "d") -> System:
     field_tangents: dict[Field, Field] = {f: system.symbols.like(f, prefix) for f in system.fields}
     coefficient_tangents = {c: system.symbols.like(c, prefix) for c in system.coefficients}
     updates = []
-    for update in system.updates:
+    for update in (replace(u, pde=None) for u in system.updates):
         updates.append(update)
         rhs = tangent_of(update.rhs, field_tangents) + scattering(update, coefficient_tangents)
         updates.append(replace(update, field=field_tangents[update.field], rhs=rhs))

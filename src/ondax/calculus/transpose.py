@@ -146,7 +146,7 @@ def transpose(system: System, prefix: str = "a") -> System:
         symbols=system.symbols,
         coefficients=system.coefficients,
         updates=tuple(
-            replace(u, field=adjoints[u.field], rhs=total(contributions[u.field]))
+            replace(u, field=adjoints[u.field], rhs=total(contributions[u.field]), pde=None)
             for u in reversed(system.updates)
         ),
         inputs=tuple(port.between(adjoints) for port in system.outputs),

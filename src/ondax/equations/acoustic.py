@@ -10,10 +10,9 @@ import jax.numpy as jnp
 
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import ODD, Symbols
-from ..scheme.system import Port, System
+from ..scheme.system import Port, System, Update
 from . import stability
 from .base import AbstractWaveEquation
-from .schemes import second_order_in_time
 from .time_stepping import LEAPFROG, TimeStepping
 
 
@@ -45,7 +44,7 @@ class Acoustic(AbstractWaveEquation):
         return System(
             symbols=symbols,
             coefficients=(m,),
-            updates=(second_order_in_time(symbols, boundary, u, m, u.laplace),),
+            updates=(Update.of(m * u.dt2 - u.laplace, u),),
             inputs=(Port("source", ((u, 1.0),)),),
             outputs=(Port("receiver", ((u, 1.0),)),),
         )

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import ODD, Symbols
-from ..scheme.system import Port, System
+from ..scheme.system import Port, System, Update
 from . import stability
 from .averages import half_points
 from .base import AbstractWaveEquation
 from .plausible import DENSITY, Plausible
-from .schemes import second_order_in_time, to_half, to_node
+from .schemes import to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
@@ -57,7 +57,7 @@ class AcousticDensity(AbstractWaveEquation):
         return System(
             symbols=symbols,
             coefficients=(compressibility, *buoyancies),
-            updates=(second_order_in_time(symbols, boundary, p, compressibility, sum(fluxes)),),
+            updates=(Update.of(compressibility * p.dt2 - sum(fluxes), p),),
             inputs=(Port("source", ((p, 1.0),)),),
             outputs=(Port("receiver", ((p, 1.0),)),),
         )

@@ -27,10 +27,16 @@ class AbstractWaveEquation(eqx.Module):
     - `parameter_names`: the physical parameters, in order;
     - `space_order`: the even accuracy order in space, a static field;
     - `system`: the scheme, in Devito symbols;
-    - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX;
-    - `speeds`: the slowest and fastest wave speed of a model, in m/s.
+    - `coefficients`: from parameters on the padded grid to the scheme's coefficients, in JAX.
 
     They may define:
+
+    - `speeds`: the slowest and fastest wave speed of a model, in m/s; by default, those of the
+      symbols (see there);
+    - `extreme`: parameters of a uniform medium of a given fastest velocity. Without it, that medium
+      is found where one parameter sets the speed;
+    - `largest_step`: the largest stable time step for a fastest velocity; by default, that of the
+      symbols in this uniform medium;
 
     - `required(ndim)`: the parameters of a model of `ndim` axes, if they depend on that number; by
       default, all of `parameter_names`;
@@ -38,13 +44,11 @@ class AbstractWaveEquation(eqx.Module):
     - `constraints`: combinations of parameters that must not be negative;
     - `plausible`: the range in which the largest absolute value of a parameter must lie; a value
       outside suggests another unit;
-    - `largest_step`: the largest stable time step for a fastest velocity. Without it, propagators
-      take the step from a model, `max_velocity=model`;
     - `contrasts`: up to which contrasts that step holds. Without them, it is checked for every
       model;
     - `time_stepping`: what its time steps do to frequencies, so that the error can be taken out of
-      the traces: `ox.LEAPFROG` for centred differences in time. Without it, traces are as the
-      scheme makes them;
+      the traces: `ox.LEAPFROG` for centred differences in time, which is the default if
+      `ox.Update.of` states all updates. Without it, traces are as the scheme makes them;
     - `stretchable`: whether it is stable in perfectly matched layers. True: they are the default
       boundary. False: they are refused. None (the default): a trial decides (see
       `ondax.stability.layer_trial`);
@@ -94,22 +98,37 @@ class AbstractWaveEquation(eqx.Module):
         not at all."""
         return dict(coefficients)
 
-    @abstractmethod
     def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
-        """The slowest and the fastest wave speed of a model, m/s."""
+        """The slowest and the fastest wave speed of a model, m/s, in JAX.
 
-    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
+        Unless overridden, they are those of plane waves in the principal part of the equation, that
+        is its terms of highest order: at every point, and in 16 (2-D) or 49 (3-D) directions if
+        they differ. Each call of a propagator computes them. That costs little where one or two
+        kinds of waves exist, and as much as many time steps where there are more, as in 3-D elastic
+        media. What attenuation or restoring forces do to speeds is left out.
+        """
+        from .principal import principal_speeds
+
+        return principal_speeds(self, dict(parameters))
+
+    def extreme(self, max_velocity: float) -> Mapping[str, float] | None:
+        """The parameters, by name, of a uniform medium in which the fastest waves travel at
+        `max_velocity`, m/s. The largest time step of a propagator is the one for this medium, where
+        `largest_step` is not defined.
+
+        Unless overridden, None: if the speed depends on one parameter alone, that one is solved
+        for; of the others, positive ones are 1, and the rest 0.
+        """
+        return None
+
+    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float | None:
         """The largest stable time step, s, of models whose fastest speed is `max_velocity`, m/s, on
         a grid of so many metres between points.
 
-        Raises:
-            ValueError: unless overridden: the equation does not say.
+        Unless overridden, None: it is found from the symbols, in a uniform medium (see `extreme`),
+        and every model that is not uniform is checked by itself.
         """
-        raise ValueError(
-            f"{type(self).__name__} does not say its largest step for a velocity: take the step "
-            "from a model, "
-            "Propagator(..., max_velocity=model), or define largest_step"
-        )
+        return None
 
     def named(self, model: Parameters) -> dict[str, Any]:
         """The model as a dict of its parameters.

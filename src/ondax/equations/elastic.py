@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import EVEN, ODD, Symbols
-from ..scheme.system import Port, System
+from ..scheme.system import Port, System, Update
 from . import stability
 from .averages import half_points, harmonic_mean
 from .base import AbstractWaveEquation
 from .plausible import DENSITY, Plausible
-from .schemes import first_order_in_time, to_half, to_node
+from .schemes import to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
@@ -101,17 +101,16 @@ class Elastic(AbstractWaveEquation):
             )
 
         updates = [
-            first_order_in_time(symbols, boundary, v[d], rho[d], sum(traction(d, e) for e in axes))
-            for d in axes
+            Update.of(rho[d] * v[d].dt - sum(traction(d, e) for e in axes), v[d]) for d in axes
         ]
-        strain = {d: to_node(v[d].forward, d) for d in axes}
+        strain = {d: to_node(v[d], d) for d in axes}
         divergence = sum(strain.values())
         for d in axes:
             rate = lam * divergence + 2 * mu * strain[d]
-            updates.append(first_order_in_time(symbols, boundary, normal[d], 1, rate))
+            updates.append(Update.of(normal[d].dt - rate, normal[d]))
         for d, e in pairs:
-            rate = mu_at[d, e] * (to_half(v[d].forward, e) + to_half(v[e].forward, d))
-            updates.append(first_order_in_time(symbols, boundary, shear[d, e], 1, rate))
+            rate = mu_at[d, e] * (to_half(v[d], e) + to_half(v[e], d))
+            updates.append(Update.of(shear[d, e].dt - rate, shear[d, e]))
 
         stresses = {f"{d.name}{d.name}": f for d, f in normal.items()} | {
             f"{d.name}{e.name}": f for (d, e), f in shear.items()

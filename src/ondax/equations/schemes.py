@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._symbolic import devito
+from .._symbolic import devito, sympy
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import Expr, Symbols
 from ..scheme.system import Update
@@ -26,15 +26,10 @@ def second_order_in_time(
         density: pointwise; of coefficients.
         forces: linear in the fields.
     """
-    dt, gamma = symbols.dt, boundary.damping(symbols, field)
-    pull = boundary.pull(symbols, field)
-    after, before = 1 / dt**2 + gamma / (2 * dt), 1 / dt**2 - gamma / (2 * dt)
-    if pull != 0:
-        after, before = after + pull / 4, before + pull / 4
-    now = 2 / dt**2 - pull / 2
-    return Update(
-        field, density * after, forces + density * (now * field - before * field.backward)
-    )
+    damping, pull = boundary.damping(symbols, field), boundary.pull(symbols, field)
+    from ..scheme.continuous import Pde
+
+    return Update(field, *Pde(field, density, sympy.S.Zero, forces).discretised(damping, pull))
 
 
 def first_order_in_time(
@@ -50,10 +45,10 @@ def first_order_in_time(
         density: pointwise; of coefficients.
         forces: linear in the fields, half a step later than `field`.
     """
-    dt, gamma = symbols.dt, boundary.damping(symbols, field)
-    return Update(
-        field, density * (1 / dt + gamma / 2), forces + density * (1 / dt - gamma / 2) * field
-    )
+    damping = boundary.damping(symbols, field)
+    from ..scheme.continuous import Pde
+
+    return Update(field, *Pde(field, density, sympy.S.Zero, forces).discretised(damping))
 
 
 def to_half(expr: Expr, dimension: Any) -> Expr:

@@ -101,7 +101,6 @@ class TTI(AbstractWaveEquation):
 
         return transverse_system(
             symbols,
-            boundary,
             across=lambda p: laplacian(p) - along(p),
             along=along,
             axis=tuple(axis.values()),

@@ -16,7 +16,7 @@ from . import stability
 from .averages import half_points
 from .base import AbstractWaveEquation
 from .plausible import DENSITY, QUALITY, Plausible
-from .schemes import second_order_in_time, to_half, to_node
+from .schemes import to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
@@ -65,7 +65,6 @@ class Viscoacoustic(AbstractWaveEquation):
         positive("frequency", self.frequency, "Hz")
 
     def system(self, symbols: Symbols, boundary: AbstractBoundary) -> System:
-        dt = symbols.dt
         p, g = symbols.field("p", image=ODD), symbols.field("g", time_order=1, image=ODD)
         compressibility, loss, rate = (
             symbols.coefficient(n) for n in ("compressibility", "loss", "rate")
@@ -79,11 +78,8 @@ class Viscoacoustic(AbstractWaveEquation):
         )
         # The memory variable is half a step off the pressure, so that each of the two is centred in
         # time in the equation of the other.
-        half = (boundary.damping(symbols, g) + rate) / 2
-        memory = Update(g, 1 / dt + half, (1 / dt - half) * g + rate * f)
-        pressure = second_order_in_time(
-            symbols, boundary, p, compressibility, f - loss * (g.forward + g) / 2
-        )
+        memory = Update.of(g.dt + rate * g - rate * f, g)
+        pressure = Update.of(compressibility * p.dt2 - f + loss * (g.forward + g) / 2, p)
         return System(
             symbols=symbols,
             coefficients=(compressibility, loss, rate, *buoyancies),

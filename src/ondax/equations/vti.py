@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from .._symbolic import devito
 from ..boundaries.base import AbstractBoundary
 from ..scheme.symbols import ODD, Symbols
-from ..scheme.system import Flux, Port, System
+from ..scheme.system import Flux, Port, System, Update
 from . import stability
 from .base import AbstractWaveEquation
 from .plausible import THOMSEN, Plausible
-from .schemes import second_order_in_time
 from .time_stepping import LEAPFROG, TimeStepping
 
 
@@ -59,7 +58,6 @@ class VTI(AbstractWaveEquation):
         *across, depth = symbols.dimensions
         return transverse_system(
             symbols,
-            boundary,
             across=lambda p: sum(devito.Derivative(p, (d, 2)) for d in across),
             along=lambda r: devito.Derivative(r, (depth, 2)),
         )
@@ -95,7 +93,6 @@ class Joint(NamedTuple):
 
 def transverse_system(
     symbols: Symbols,
-    boundary: AbstractBoundary,
     across: Callable[[Any], Any],
     along: Callable[[Any], Any],
     axis: Sequence[Any] = (),
@@ -105,7 +102,6 @@ def transverse_system(
 
     Args:
         symbols: of the scheme.
-        boundary: what surrounds the model.
         across: the second derivatives of p across the axis, as an expression.
         along: the second derivative of r along the axis, as an expression.
         axis: further coefficients, which occur in these expressions.
@@ -121,7 +117,7 @@ def transverse_system(
         return {q: common, p: common + s * (s * of_p + of_r)}
 
     updates = tuple(
-        second_order_in_time(symbols, boundary, field, m, force)
+        Update.of(m * field.dt2 - force, field)
         for field, force in forces(across(p), along(r)).items()
     )
     inputs = (Port("source", ((p, 1.0),)),)

@@ -14,7 +14,14 @@ from .. import _validate
 from ..acquisition import coarse_sampling, silence, spectra
 from ..acquisition.apertures import Windows, windows
 from ..acquisition.components import Components
-from ..acquisition.dispersion import MARGIN, Dispersion, TimeWarp, warp_of, without_relation
+from ..acquisition.dispersion import (
+    MARGIN,
+    Dispersion,
+    TimeWarp,
+    time_stepping_of,
+    warp_of,
+    without_relation,
+)
 from ..acquisition.resampling import upsample
 from ..backends.settings import Settings
 from ..boundaries.base import AbstractBoundary, Fit
@@ -135,7 +142,7 @@ class Problem:
     @cached_property
     def dispersion(self) -> Dispersion | None:
         """How the scheme shifts frequencies; None where traces stay raw."""
-        stepping = self.equation.time_stepping
+        stepping = time_stepping_of(self.equation, self.grid.ndim)
         if self.time_dispersion == "raw" or stepping is None:
             return None
         # Of a survey of zeros nothing is known: its wavelets will come with the calls.
@@ -362,7 +369,7 @@ def posed(
     boundary.check(_fit(equation, grid.shape), AXIS_NAMES[grid.ndim])
     velocity, largest_step = steps.pace(equation, grid, boundary, max_velocity)
     _validate.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
-    if time_dispersion == "corrected" and without_relation(type(equation)):
+    if time_dispersion == "corrected" and without_relation(equation, grid.ndim):
         time_dispersion = "raw"
     courant = _validate.fraction("courant", courant)
     if aperture is not None:

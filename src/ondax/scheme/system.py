@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .._symbolic import devito, sympy
 from .symbols import Expr, Field, Spatial, Symbols
+
+Pde = Any  # a `continuous.Pde`, whose module is imported where one is stated
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Update:
         keep: what a memory keeps of itself: of profiles only.
         take: how much of the rest it takes up: of profiles only. The multiplier of the adjoint
             scheme is scaled by it, so that it stands outside of all derivatives there too.
+        pde: the equation in continuous time that `Update.of` made it from, until a boundary has
+            added its damping; None of any other update.
     """
 
     field: Field
@@ -35,6 +40,50 @@ class Update:
     rhs: Expr
     keep: Expr = dataclasses.field(default_factory=lambda: sympy.S.Zero)
     take: Expr = dataclasses.field(default_factory=lambda: sympy.S.One)
+    pde: Pde | None = None
+
+    @classmethod
+    def of(cls, expression: Expr, field: Field) -> Update:
+        """The update of a field by its own equation, `expression == 0`, as it is written down.
+
+            ox.Update.of(m * u.dt2 + s * u.dt - u.laplace, u)
+            ox.Update.of(rho * v.dt - p.dx, v)
+
+        Derivatives of the field in time become centred differences: of second order for a field of
+        time order 2, from one step to the next for one of time order 1. The equation is then solved
+        for `field.forward`. What is undifferentiated in time is taken in the middle of the
+        difference; of a field of first order itself, that is the mean of its two values.
+
+        What samples of a source feed to it is added to the right-hand side, `expression == sample`.
+
+        The damping of absorbing layers is added to derivatives in time, without being mentioned.
+        If the expression holds `boundary.damping(symbols, field)`, nothing is added.
+
+        Other fields need no time: in `ox.System`, each is read when it is centred, at the next step
+        if an earlier update has advanced it. So velocities from pressures come first, and then
+        pressures from velocities. A time that is written, such as `v.forward`, is kept; one that is
+        not centred is refused.
+
+        Args:
+            expression: linear in the fields, with `field.dt2` for a field of time order 2, and
+                `field.dt` for any; what multiplies them is pointwise and of coefficients.
+            field: whose equation it is.
+
+        Raises:
+            EquationError: it cannot be discretised so; says why, and the remedy.
+        """
+        from .continuous import pde
+
+        equation = pde(expression, field)
+        return cls(field, *equation.discretised(), pde=equation)
+
+    def damped(self, damping: Expr, pull: Expr) -> Update:
+        """The update with damping in its derivatives in time, see `Pde.discretised`, if it was made
+        by `Update.of`; else as it is."""
+        if self.pde is None:
+            return self
+        mass, rhs = self.pde.discretised(damping, pull)
+        return replace(self, mass=mass, rhs=rhs, pde=None)
 
     def new_value(self, part: Expr) -> Expr:
         """What a part of the right-hand side adds to the field's new value."""
@@ -110,6 +159,16 @@ class System:
     outputs: tuple[Port, ...]
     flux: Flux | None = None
 
+    def __post_init__(self) -> None:
+        """Read every field when it holds, in the equations of `Update.of`."""
+        if any(update.pde for update in self.updates):
+            from .centring import centred
+
+            equations = centred((update.field, update.pde) for update in self.updates)
+            pairs = zip(self.updates, equations, strict=True)
+            settled = tuple(_with_pde(update, equation) for update, equation in pairs)
+            object.__setattr__(self, "updates", settled)
+
     @property
     def fields(self) -> tuple[Field, ...]:
         return tuple(update.field for update in self.updates)
@@ -128,6 +187,14 @@ class System:
                 f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]} {p.strains}" for p in ports
             ]
         return "\n".join(lines)
+
+
+def _with_pde(update: Update, equation: Pde | None) -> Update:
+    """The update, made anew if its equation has changed."""
+    if equation is None or equation is update.pde:
+        return update
+    mass, rhs = equation.discretised()
+    return replace(update, mass=mass, rhs=rhs, pde=equation)
 
 
 def text(expr: Expr) -> str:

@@ -41,6 +41,29 @@ def depends_on(expr: Expr, functions: Mapping[Spatial, Any] | set[Spatial]) -> b
     return any(access.function in functions for access in accesses(expr))
 
 
+def pointwise(expr: Expr, field: Field) -> tuple[Expr, Expr]:
+    """The factor of a field in the terms of an expression that do not differentiate it, and the
+    expression without those terms.
+
+    Raises:
+        EquationError: such a term is not linear in the field.
+    """
+    if is_access(expr):
+        own = expr.function is field
+        return (sympy.S.One, sympy.S.Zero) if own else (sympy.S.Zero, expr)
+    if isinstance(expr, Derivative) or not depends_on(expr, {field}):
+        return sympy.S.Zero, expr
+    if expr.is_Add:
+        found = [pointwise(arg, field) for arg in expr.args]
+        return total(factor for factor, _ in found), total(rest for _, rest in found)
+    varying = [arg for arg in expr.args if depends_on(arg, {field})]
+    if not expr.is_Mul or len(varying) > 1:
+        raise EquationError(f"the term {expr} is not linear in {field.name}")
+    others = product(arg for arg in expr.args if arg is not varying[0])
+    factor, rest = pointwise(varying[0], field)
+    return product((others, factor)), product((others, rest))
+
+
 def time_offset(access: Spatial) -> int:
     """The time of an access in steps: 0 for the current one, 1 for `field.forward`, -1 for
     `field.backward`.

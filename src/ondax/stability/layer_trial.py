@@ -33,6 +33,7 @@ from ..equations.base import AbstractWaveEquation
 from ..scheme.names import PML_TAKE
 from ..scheme.symbols import AXIS_NAMES, Symbols
 from ..scheme.terms import EquationError
+from .uniform import step_in
 
 LAYERS = {1: CPML(10, 1e-8), 2: CPML(10, 1e-8), 3: CPML(8, 1e-8)}
 """By number of axes. Growth is as fast as the layer is strong, and these are twice as strong as the
@@ -158,6 +159,18 @@ def _best(models: Models, ndim: int) -> Models:
     return {n: np.broadcast_to(v, (len(v), *shape)) for n, v in first.items()}
 
 
+def _least_step(
+    equation: AbstractWaveEquation, models: Models, spacing: tuple[float, ...], max_velocity: float
+) -> float:
+    """The largest step that is stable in each of some uniform models."""
+    numbers = {n: v.reshape(len(v), -1)[:, 0] for n, v in models.items()}
+    media = (
+        {n: float(v[i]) for n, v in numbers.items()}
+        for i in range(len(next(iter(numbers.values()))))
+    )
+    return min(step_in(equation, spacing, medium, max_velocity) for medium in media)
+
+
 class _Trial:
     """An equation in several models, with or without layers."""
 
@@ -177,7 +190,8 @@ class _Trial:
         }
         self.count, *shape = next(iter(self.coefficients.values())).shape
         self.shape = tuple(shape)
-        self.dt = COURANT * equation.largest_step(spacing, max_velocity)
+        formula = equation.largest_step(spacing, max_velocity)
+        self.dt = COURANT * (formula or _least_step(equation, models, spacing, max_velocity))
 
     def growth(self, layers: bool) -> np.ndarray:
         """How much louder the last thousand steps are than the second, at the worst output, by

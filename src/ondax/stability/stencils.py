@@ -40,6 +40,8 @@ class Setting:
         scalars: values of the time step and of the spacings, by name.
         absolute: every weight, and every factor of a field, is replaced by its absolute value.
         repeated: texts of the derivatives that are needed more than once.
+        phases: of plane waves in an unbounded uniform medium, which arrays then hold in place of
+            points: by axis, how much their phases grow from a point to the next, in radians.
     """
 
     symbols: Symbols
@@ -47,6 +49,7 @@ class Setting:
     scalars: Mapping[str, float]
     absolute: bool
     repeated: frozenset[str]
+    phases: Sequence[Array] | None = None
 
 
 def fixed(expr: Expr, setting: Setting) -> Any:
@@ -55,8 +58,8 @@ def fixed(expr: Expr, setting: Setting) -> Any:
         return setting.values.get(expr.function.name, 0.0)
     if isinstance(expr, Derivative):
         values = fixed(expr.expr, setting)
-        if np.ndim(values) == 0:  # made of absent profiles only
-            return 0.0
+        if np.ndim(values) == 0 or setting.phases is not None:
+            return 0.0  # made of absent profiles only, or of a uniform medium
         return Stencil(expr, setting.symbols).prepared(replace(setting, absolute=False))(values)
     if expr.is_Number:
         return float(expr)
@@ -215,6 +218,9 @@ class Stencil:
 
     def prepared(self, setting: Setting) -> Callable[[Array], Array]:
         """A function that differentiates an array."""
+        if setting.phases is not None:
+            factor = self._of_waves(setting)
+            return lambda values: factor * values
         steps = []
         for axis, weights, spacing, order, half in self.shifts:
             scale = setting.scalars[spacing] ** -order
@@ -232,6 +238,18 @@ class Stencil:
             return values
 
         return differentiate
+
+    def _of_waves(self, setting: Setting) -> Array:
+        """What plane waves are multiplied with; the most that any are, if weights are absolute."""
+        assert setting.phases is not None
+        factor = np.ones(1)
+        for axis, weights, spacing, order, _ in self.shifts:
+            found = sum(
+                abs(w) if setting.absolute else w * np.exp(1j * offset * setting.phases[axis])
+                for offset, w in weights
+            )
+            factor = factor * found * setting.scalars[spacing] ** -order
+        return factor
 
 
 @cache

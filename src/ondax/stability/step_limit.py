@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calculus.alternating import Balance, alternating
+from ..calculus.alternating import alternating, carried
 from ..scheme.symbols import ODD, Symbols
 from ..scheme.system import System
 from ..scheme.terms import accesses, location, time_offset
@@ -35,6 +35,9 @@ TIGHT = 1.02  # a bound that exceeds the estimate by less is as good as it
 POWERS, STAGES, STAGE = 6, 3, 12  # iterations of an estimate
 LEAST = 1e-6  # v, over its largest value
 ROUNDING = 1e-5  # of float32 sums
+UNIFORM_MARGIN = 1.002  # over a tight bound: 0.1 % of the step, so that models as fast pass
+UNIFORM_TRIALS = 100  # of steps; mostly the second is the last
+WAVENUMBERS = {1: 65, 2: 25, 3: 13}  # from zero to that of a checkerboard, by number of axes
 
 Amplitudes = Mapping[str, Array]
 
@@ -69,14 +72,11 @@ class Motion:
     def __init__(self, system: System) -> None:
         self.symbols: Symbols = system.symbols
         self.coefficients = tuple(c.name for c in system.coefficients)
-        self.balances = _needed(alternating(system))
+        self.balances = alternating(system)
         self.forms = [Form(balance.forces, self.symbols) for balance in self.balances]
         self.repeated = repeated(self.forms)
         self.locations = {b.field.name: tuple(location(b.field).values()) for b in self.balances}
-        read = {
-            (a.function.name, time_offset(a)) for b in self.balances for a in accesses(b.forces)
-        }
-        self.carried = [b.field.name for b in self.balances if (b.field.name, 0) in read]
+        self.carried = carried(self.balances)
         self.following = {
             b.field.name
             for b in self.balances
@@ -138,6 +138,56 @@ class Motion:
         signed = Sweep(self, coefficients, spacing, dt, absolute=False)
         return dt * _refined(Judgement(1.0, bound.amplitudes), signed, MARGIN).ratio ** -0.5
 
+    def uniform_step(
+        self, coefficients: Mapping[str, float], spacing: Sequence[float], first: float
+    ) -> float:
+        """The largest step known to hold in an unbounded uniform medium, s; infinity where nothing
+        moves.
+
+        There G is a small matrix for each wavenumber. Its largest eigenvalue is that of |G| where
+        weights alternate in sign, and found by trying wavenumbers elsewhere.
+
+        Args:
+            coefficients: by name.
+            spacing: metres, per axis.
+            first: a step not far from it, s.
+        """
+        ndim = self.symbols.ndim
+        up = np.linspace(0.0, math.pi, WAVENUMBERS[ndim])
+        every = np.concatenate([-up[:0:-1], up])
+        phases = [a.ravel() for a in np.meshgrid(up, *[every] * (ndim - 1), indexing="ij")]
+        dt, change, tried = first, 0.0, 0
+        while abs(change - 1.0) > 1e-6 and tried < UNIFORM_TRIALS:
+            bound = self._of_waves(coefficients, spacing, dt, [np.zeros(1)] * ndim, absolute=True)
+            found = self._of_waves(coefficients, spacing, dt, phases, absolute=False)
+            safe = bound * UNIFORM_MARGIN
+            ratio = safe if bound <= TIGHT * found else min(safe, MARGIN * found)
+            if ratio == 0.0:
+                return math.inf
+            change, tried = (ratio**-0.5 if math.isfinite(ratio) else 0.5), tried + 1
+            dt *= change
+        return dt
+
+    def _of_waves(
+        self,
+        coefficients: Mapping[str, float],
+        spacing: Sequence[float],
+        dt: float,
+        phases: Sequence[Array],
+        absolute: bool,
+    ) -> float:
+        """The largest eigenvalue of G, or of |G|, for any of some plane waves."""
+        arrays = {name: np.full(phases[0].shape, value) for name, value in coefficients.items()}
+        sweep = Sweep(self, arrays, spacing, dt, absolute, phases)
+        if not sweep.possible:
+            return math.inf
+        columns = []
+        for column in self.carried:
+            made = sweep({n: np.full(phases[0].shape, float(n == column)) for n in self.carried})
+            columns.append([made[n] for n in self.carried])
+        matrices = np.moveaxis(np.array(columns), (0, 1, 2), (2, 1, 0))
+        return float(np.abs(np.linalg.eigvals(matrices)).max()) if columns else 0.0
+
 
 class Sweep:
     """G or |G| in one model, at one time step.
@@ -148,6 +198,7 @@ class Sweep:
         spacing: metres, per axis.
         dt: s.
         absolute: |G|.
+        phases: of plane waves, which arrays then hold in place of points; see `Setting`.
 
     Attributes:
         possible: False where a field's own pointwise forces are too strong for the step, so that
@@ -161,11 +212,12 @@ class Sweep:
         spacing: Sequence[float],
         dt: float,
         absolute: bool,
+        phases: Sequence[Array] | None = None,
     ) -> None:
         self.motion, symbols = motion, motion.symbols
         scalars = {symbols.dt.name: dt}
         scalars |= {d.spacing.name: h for d, h in zip(symbols.dimensions, spacing, strict=True)}
-        setting = Setting(symbols, coefficients, scalars, absolute, motion.repeated)
+        setting = Setting(symbols, coefficients, scalars, absolute, motion.repeated, phases)
         example = next(iter(coefficients.values()))
         self.shape, self.dtype = example.shape, example.dtype
         self.possible = True
@@ -221,13 +273,6 @@ class Sweep:
         for name, form in self.forms.items():
             amplitudes[name, True] = self.gains[name] * form(amplitudes, known)
         return {name: amplitudes[name, True] for name in self.motion.carried}
-
-
-def _needed(balances: Sequence[Balance]) -> tuple[Balance, ...]:
-    """Those whose fields act on others or on themselves; the memories of attenuation do not."""
-    acting = {a.function.name for b in balances for a in accesses(b.forces)}
-    needed = tuple(b for b in balances if b.field.name in acting)
-    return needed if len(needed) == len(balances) else _needed(needed)
 
 
 def _raised(values: Array) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from ..boundaries.sponge import Sponge
 from ..equations.base import AbstractWaveEquation
 from ..equations.media import coefficients
 from ..grid import Grid
-from ..scheme.symbols import AXIS_NAMES, Symbols
+from ..scheme.symbols import AXIS_NAMES
 
 Motion = Any  # a `step_limit.Motion`, whose module is imported where one is derived
 REMEMBERED = 64  # models whose verdict a propagator remembers
@@ -51,7 +50,8 @@ def limit(
         equation: the wave equation.
         grid: the model's grid.
         model: the equation's parameters in SI units, as for `Propagator.__call__`: arrays of the
-            grid's shape, known now.
+            grid's shape, known now. Or a number, m/s: the step in an unbounded uniform medium whose
+            fastest waves have that velocity, less 0.1 %.
         boundary: what surrounds the model; default: the model, continued by its edges. A free
             surface matters.
 
@@ -61,26 +61,25 @@ def limit(
 
     Raises:
         ValueError: a model that is no model of this equation, or not finite, or not known yet
-            (inside `jax.jit`).
+            (inside `jax.jit`); a velocity for which no medium is known (see
+            `AbstractWaveEquation.extreme`).
         TypeError: a model that is not real and floating.
     """
+    if not _is_model(model):
+        velocity = _validate.positive("max_velocity", model, "m/s")
+        from .uniform import uniform_step
+
+        return uniform_step(equation, grid.spacing, velocity)
     surrounds = Sponge(width=2 * equation.space_order) if boundary is None else boundary
     values, fastest = _examined(equation, grid, surrounds, model)
     first = 0.1 * min(grid.spacing) / fastest
-    motion = _motion(equation, surrounds.edges(), grid.ndim)
+    from .uniform import motion_of
+
+    motion = motion_of(equation, surrounds.edges(), grid.ndim)
     step = motion.largest_step(values, grid.spacing, first)
     if math.isinf(step):
         raise ValueError("nothing moves in this model: every force is zero")
     return step
-
-
-@cache
-def _motion(equation: AbstractWaveEquation, edges: AbstractBoundary, ndim: int) -> Motion:
-    """The alternating motion of an equation's scheme, in which no layer absorbs."""
-    from . import step_limit
-
-    symbols = Symbols(ndim, equation.space_order, np.float64)
-    return step_limit.Motion(edges.surround(equation.system(symbols, edges)))
 
 
 def _examined(
@@ -143,15 +142,20 @@ def pace(
     """The pace for a fastest velocity, in m/s, or for a model; one that is given stays.
 
     Raises:
-        ValueError: a velocity that is not positive, or that does not tell the step; a model as for
-            `limit`.
+        ValueError: a velocity that is not positive, or that does not tell the step (see
+            `uniform_medium`); a model as for `limit`.
     """
     if isinstance(fastest, Pace):
         return fastest
     velocity = fastest_speed(equation, grid, fastest)
     if _is_model(fastest):
         return Pace(velocity, limit(equation, grid, fastest, boundary))
-    return Pace(velocity, equation.largest_step(grid.spacing, velocity))
+    formula = equation.largest_step(grid.spacing, velocity)
+    if formula is None:
+        from .uniform import uniform_step
+
+        formula = uniform_step(equation, grid.spacing, velocity)
+    return Pace(velocity, formula)
 
 
 class StepCheck:
@@ -186,7 +190,9 @@ class StepCheck:
         """
         if self.known_to_hold(fastest, contrasts):
             return
-        motion = _motion(self.equation, self.boundary.edges(), self.grid.ndim)
+        from .uniform import motion_of
+
+        motion = motion_of(self.equation, self.boundary.edges(), self.grid.ndim)
         values = {name: np.ascontiguousarray(coefficients[name]) for name in motion.coefficients}
         digest = hashlib.blake2b(digest_size=16)
         for array in values.values():
@@ -205,9 +211,8 @@ class StepCheck:
         allowed = self.equation.contrasts
         if allowed is None or any(c > a for c, a in zip(contrasts, allowed.values(), strict=True)):
             return False
-        return self.dt <= self.equation.largest_step(self.grid.spacing, fastest) * (
-            1.0 + VELOCITY_ROUNDING
-        )
+        formula = self.equation.largest_step(self.grid.spacing, fastest)
+        return formula is not None and self.dt <= formula * (1.0 + VELOCITY_ROUNDING)
 
     def _fault(
         self, motion: Motion, coefficients: Mapping[str, np.ndarray], contrasts: Sequence[float]
