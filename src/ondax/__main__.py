@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 
@@ -46,9 +47,14 @@ def _demo(output: Path, iterations: int) -> int:
     """Run the demonstration and print its results."""
     from .demo import describe, run
 
-    print(describe())
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        print(f"{time.monotonic() - began:4.0f} s  {what}", flush=True)
+
+    print(describe(), flush=True)
     try:
-        report = run(output, iterations)
+        report = run(output, iterations, tell)
     except (ImportError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -52,6 +52,6 @@ def in_a_line(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     if len(lines) == 1 or not isinstance(error, CompilerError):
-        return lines[0]
+        return lines[0].removesuffix(":")
     telling = (line for line in lines[1:] if "error" in line.lower())
     return f"{lines[0]} {next(telling, lines[-1])}"

@@ -72,13 +72,13 @@ def devices() -> Iterator[Finding]:
     try:
         found = jax.devices()
         jax.local_devices(backend="cpu")  # whose memory our kernels read and write
-    except RuntimeError as error:
+    except Exception as error:  # an AssertionError where the named device has no plugin
         remedy = (
             f"JAX_PLATFORMS={chosen}: unset it, or add cpu to it"
             if chosen
             else "pip install --upgrade jax"
         )
-        yield Finding("JAX", "fail", in_a_line(error), remedy)
+        yield Finding("JAX", "fail", f"it does not start: {in_a_line(error)}", remedy)
         return
     kinds = sorted({d.platform for d in found})
     what = f"{len(found)} {' and '.join(kinds)} device{'s' if len(found) > 1 else ''}"

@@ -38,7 +38,7 @@ def threads() -> Iterator[Finding]:
             "ask the batch system for more (SLURM: --cpus-per-task), or see taskset -cp $$",
         )
     else:
-        yield Finding("threads", "ok", f"{found}: so many shots run side by side")
+        yield Finding("threads", "ok", f"{found}: {cores} shot{'s' if cores > 1 else ''} at a time")
     binding = _binding()
     if binding and machine > 1:
         yield Finding(
