@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Timer
-from typing import TextIO
+from typing import Any
 
 LOG = logging.getLogger("ondax")
 PROGRESS = "ONDAX_PROGRESS"
@@ -68,12 +68,12 @@ def looked_at() -> bool:
         return False
 
 
-def say(text: str, file: TextIO | None = None) -> None:
+def say(text: str, file: Any = None) -> None:
     """Print a line without breaking a bar that is shown; do nothing if there is no terminal.
 
     Args:
         text: the line.
-        file: where to; default: standard output.
+        file: where to, open for text; default: standard output.
     """
     from tqdm import tqdm  # here, because modelling does without
 

@@ -22,7 +22,7 @@ from ..survey import Survey
 from ..testing import dot_test
 from ..wavelets import ricker
 from .finding import Finding, in_a_line
-from .kernels import empty_cache
+from .kernels import COMPILER_REMEDY, FOLDER_REMEDY, empty_cache
 
 SHAPE, SAMPLES = (31, 26), 150
 VELOCITY, ROUGHNESS = 2000.0, 20.0  # m/s
@@ -63,8 +63,8 @@ def _tried(dtype: str, bounds: Bounds) -> Finding:
         with empty_cache() as folder, jax.enable_x64(dtype == "float64"):
             dot, difference = _errors(dtype, bounds.step)
             built = len(list(folder.glob("*/kernel.so")))
-    except CompilerError as error:
-        remedy = "set CC to a compiler that works, or ONDAX_CFLAGS to flags it takes"
+    except (CompilerError, OSError) as error:
+        remedy = COMPILER_REMEDY if isinstance(error, CompilerError) else FOLDER_REMEDY
         return Finding("gradient", "fail", f"in {dtype}: {in_a_line(error)}", remedy)
     seconds = time.monotonic() - began
     found = (

@@ -20,6 +20,13 @@ from .finding import Finding, in_a_line
 MIB = 2**20
 LITTLE_ROOM = 100 * MIB  # on the disk: some hundred kernels
 PATIENCE = "60"  # seconds for a program of three lines; a kernel may take ten times as long
+COMPILER_REMEDY = "set CC to a compiler that works, or ONDAX_CFLAGS to flags it takes"
+OPENMP_REMEDY = (
+    "install OpenMP for this compiler (clang on Debian: apt-get install libomp-dev; on macOS: brew "
+    "install libomp), or set CC=gcc"
+)
+LOADING_REMEDY = "set ONDAX_CACHE_DIR to a folder whose files may be run, or CC to another compiler"
+FOLDER_REMEDY = "set TMPDIR, or ONDAX_CACHE_DIR, to a folder of yours that can be written to"
 ANSWER = 42
 PROGRAM = f"int kernel_of_values(void) {{ return {ANSWER}; }}\n"
 SHARED = """#include <omp.h>
@@ -94,38 +101,38 @@ def compiler_works() -> Iterator[Finding]:
     except CompilerError:
         yield Finding("compiling", "skip", "not tried until there is a compiler")
         return
-    with trial_folder() as folder:
-        for openmp, program, remedy in (
-            (False, PROGRAM, "set CC to a compiler that works, or ONDAX_CFLAGS to flags it takes"),
-            (
-                True,
-                SHARED,
-                "install OpenMP for this compiler (clang on Debian: apt-get install libomp-dev; on "
-                "macOS: brew install libomp), or set CC=gcc",
-            ),
-        ):
-            what = "a program that threads share (OpenMP)" if openmp else "a small program"
-            problem = _problem(tools, folder, openmp, program)
-            if problem:
-                yield Finding("compiling", "fail", f"{what}: {problem}", remedy)
-                return
-    yield Finding("compiling", "ok", "small programs, with and without OpenMP")
-
-
-def _problem(tools: Toolchain, folder: Path, openmp: bool, program: str) -> str:
-    """What goes wrong when a program is compiled, loaded and run; empty if nothing does."""
-    work = folder / ("shared" if openmp else "alone")
-    work.mkdir()
-    (work / "kernel.c").write_text(program)
     try:
-        with variable("ONDAX_COMPILER_SECONDS", PATIENCE):
-            tools.compile(work, openmp)
-        answer = load(work / "kernel.so").kernel_of_values()
-    except CompilerError as error:
-        return in_a_line(error)
+        with trial_folder() as folder:
+            found = _compiled(tools, folder)
     except OSError as error:
-        return f"it is compiled, but cannot be loaded ({in_a_line(error)})"
-    return "" if answer == ANSWER else f"it is compiled, but returns {answer} instead of {ANSWER}"
+        found = Finding(
+            "compiling", "fail", f"no folder to compile in: {in_a_line(error)}", FOLDER_REMEDY
+        )
+    yield found
+
+
+def _compiled(tools: Toolchain, folder: Path) -> Finding:
+    """What comes of a program for one thread, and of one that two share."""
+    tried = ((False, "a small program", PROGRAM), (True, "with OpenMP, a small program", SHARED))
+    for openmp, what, program in tried:
+        work = folder / ("shared" if openmp else "alone")
+        work.mkdir()
+        (work / "kernel.c").write_text(program)
+        try:
+            with variable("ONDAX_COMPILER_SECONDS", PATIENCE):
+                tools.compile(work, openmp)
+        except CompilerError as error:
+            remedy = OPENMP_REMEDY if openmp else COMPILER_REMEDY
+            return Finding("compiling", "fail", f"{what}: {in_a_line(error)}", remedy)
+        try:
+            answer = load(work / "kernel.so").kernel_of_values()
+        except OSError as error:
+            problem = f"{what} is compiled, but cannot be loaded: {in_a_line(error)}"
+            return Finding("compiling", "fail", problem, LOADING_REMEDY)
+        if answer != ANSWER:
+            problem = f"{what} is compiled, but returns {answer} in place of {ANSWER}"
+            return Finding("compiling", "fail", problem, COMPILER_REMEDY)
+    return Finding("compiling", "ok", "small programs, with and without OpenMP")
 
 
 @contextmanager

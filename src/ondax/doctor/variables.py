@@ -41,8 +41,12 @@ def variables() -> Iterator[Finding]:
         if n.startswith("ONDAX_") and n not in OURS and not n.startswith(FOR_TESTS)
     ]
     for name in sorted(unknown):
-        meant = difflib.get_close_matches(name, OURS, 1)
-        remedy = f"did you mean {meant[0]}?" if meant else f"ondax knows {', '.join(OURS)}"
+        known = {n.removeprefix("ONDAX_"): n for n in OURS}
+        meant = difflib.get_close_matches(name.removeprefix("ONDAX_"), known, 1)
+        if meant:
+            remedy = f"rename it, if you mean {known[meant[0]]}; else unset it"
+        else:
+            remedy = f"unset it: ondax knows {', '.join(OURS)}"
         yield Finding("variable", "warn", f"{name} is not a variable of ondax", remedy)
     ignored = sorted(n for n in os.environ if n.startswith("DEVITO_"))
     if ignored:
