@@ -91,8 +91,8 @@ class Kernels:
             with self._lock:
                 kernel = self._kernels.get(key)
                 if kernel is None:
-                    what = f"building the {key[0]} kernel, which later runs find in the cache"
-                    with _FEW_COLLECTIONS, waiting(what):
+                    which = f"{key[0]} kernel{' with a history' if key[1] else ''}"
+                    with _FEW_COLLECTIONS, waiting(f"building the {which}, once for later runs"):
                         kernel = build(equations(), self.program.symbols.dtype.name, parallel)
                     self._kernels[key] = kernel
         return kernel
