@@ -93,13 +93,6 @@ def test_demo_inverts_and_draws(iterations, of_misfit, of_model, tmp_path, capsy
     assert change["model error (m/s)"] < of_model
 
 
-def test_info_tells_versions_compiler_cache_and_threads(capsys):
-    assert main(["info"]) == 0
-    told = capsys.readouterr().out
-    for name in ("ondax", "jax", "devito", "compiler", "cache", "threads", "memory"):
-        assert any(line.startswith(f"{name} ") for line in told.splitlines())
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,6 +6,7 @@ import inspect
 import warnings
 
 from .._frames import levels_to_the_user
+from .._waiting import waiting
 from ..boundaries.base import AbstractLayer
 from ..boundaries.cpml import CPML
 from ..boundaries.joint import JointPML
@@ -34,7 +35,9 @@ def default_boundary(
     if equation.stretchable is None:
         from .layer_trial import objection
 
-        name, reason = type(equation).__name__, objection(equation, grid.spacing, max_velocity)
+        name = type(equation).__name__
+        with waiting(f"trying whether {name} is stable in perfectly matched layers"):
+            reason = objection(equation, grid.spacing, max_velocity)
         if reason is None:
             return CPML()
         warnings.warn(

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 from ... import _forks
+from ..._waiting import waiting
 from ...histories.base import Recording
 from ...scheme.plan import Keeping, Kept, Variable
 from .compiled import known
@@ -174,12 +175,14 @@ class Kernels:
         from ...calculus.planning import variable
         from .build import build
 
-        with self._lock, _FEW_COLLECTIONS:
-            derived = equations()
-            functions = dict(self._lowering().scratch.functions)
-        symbols = self.planned.program.symbols
         meanwhile = None if then is None else partial(_aside, then)
-        library, kernel = build(derived, symbols.dtype.name, key[-1], meanwhile)
+        what = f"{key[0]} kernel{' with a history' if key[1] else ''}"
+        with waiting(f"building the {what}, once for later runs"), _FEW_COLLECTIONS:
+            with self._lock:
+                derived = equations()
+                functions = dict(self._lowering().scratch.functions)
+            symbols = self.planned.program.symbols
+            library, kernel = build(derived, symbols.dtype.name, key[-1], meanwhile)
         scratch = {n: variable(functions[n], symbols) for n in kernel.named(SCRATCH_PREFIX)}
         self.scratch |= scratch
         self.planned.keep(self._name(key), _Note(library, scratch))
