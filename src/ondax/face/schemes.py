@@ -25,10 +25,8 @@ def surrounded(
     crowded: frozenset[str] = NONE,
 ) -> System:
     """The scheme of an equation with its boundary; see `AbstractBoundary.surround`."""
-    from ..calculus.check import checked
-
     system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
-    return boundary.surround(checked(system), crowded)
+    return boundary.surround(system, crowded)
 
 
 @cache
