@@ -30,6 +30,7 @@ from ..scheme.terms import accesses, is_access, time_offset
 
 DT = 1e-11  # s: shorter than the relaxation and the restoring forces of any medium
 STILL = 1e-5  # of the largest eigenvalue: what is below has no speed (that of 0.003 of the fastest)
+SAME = 1e-9  # of coefficients of polynomials: less is rounding
 SAMPLES = 8  # media that tell what depends on the direction
 
 Directions = tuple[tuple[float, ...], ...]
@@ -122,25 +123,26 @@ def _waves(equation: Any, ndim: int) -> _Waves:
     balances = alternating(edge.surround(system))
     names, directions = equation.required(ndim), _directions(ndim)
     rng = np.random.default_rng(0)
+    media = {n: np.exp(rng.uniform(-0.7, 0.7, (SAMPLES, *(1,) * ndim))) for n in names}
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        made = jax.vmap(equation.coefficients)({n: jnp.asarray(v) for n, v in media.items()})
+    values = {n: np.reshape(np.asarray(v), (SAMPLES, -1))[:, :1] for n, v in made.items()}
+    by_axis = dict(zip(AXIS_NAMES[ndim], np.transpose(directions)[:, None], strict=True))
+    with np.errstate(all="ignore"):
+        rows = _matrix(balances, values, by_axis)
+    shape = (SAMPLES, len(directions))
+    matrices = np.array([[np.broadcast_to(g, shape) for g in row] for row in rows], np.float64)
+    matrices = np.moveaxis(matrices.reshape(len(rows), len(rows), *shape), (0, 1), (2, 3))
+    good = matrices[np.all(np.isfinite(matrices), axis=(1, 2, 3))]
+    if not good.size:
+        return _Waves(balances, len(rows), directions)
     kinds, alike = 0, True
-    for _ in range(SAMPLES):
-        medium = {n: np.exp(rng.uniform(-0.7, 0.7, (1,) * ndim)) for n in names}
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            made = equation.coefficients({n: jnp.asarray(v) for n, v in medium.items()})
-            values = {n: float(np.ravel(v)[0]) for n, v in made.items()}
-        with np.errstate(all="ignore"):
-            found = [
-                _matrix(balances, values, dict(zip(AXIS_NAMES[ndim], d, strict=True)))
-                for d in directions
-            ]
-        matrices = np.array(found, np.float64).reshape(len(directions), len(found[0]), -1)
-        if not np.all(np.isfinite(matrices)):
-            return _Waves(balances, len(found[0]), directions)
+    for medium in good:
         # Of characteristic polynomials of eigenvalues of a size of one.
-        size = max(float(np.abs(np.linalg.eigvals(matrices)).max()), np.finfo(float).tiny)
-        shapes = np.array([np.poly(m / size) for m in matrices])
-        alike = alike and bool(np.all(np.abs(shapes - shapes[0]) < 1e-9))
-        kinds = max(kinds, int(np.flatnonzero(np.abs(shapes).max(0) > 1e-9)[-1]))
+        size = max(float(np.abs(np.linalg.eigvals(medium)).max()), np.finfo(float).tiny)
+        shapes = np.array([np.poly(m / size) for m in medium])
+        alike = alike and bool(np.all(np.abs(shapes - shapes[0]) < SAME))
+        kinds = max(kinds, int(np.flatnonzero(np.abs(shapes).max(0) > SAME)[-1]))
     return _Waves(balances, kinds, directions[:1] if alike else directions)
 
 

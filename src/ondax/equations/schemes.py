@@ -53,7 +53,12 @@ def first_order_in_time(
 
 def to_half(expr: Expr, dimension: Any) -> Expr:
     """The first derivative along a dimension of what lives at nodes, at the points half a cell
-    beyond them."""
+    beyond them.
+
+    Args:
+        expr: of fields and coefficients.
+        dimension: one of `symbols.dimensions`.
+    """
     return devito.Derivative(
         expr, (dimension, 1), x0={dimension: dimension + dimension.spacing / 2}
     )
@@ -61,5 +66,10 @@ def to_half(expr: Expr, dimension: Any) -> Expr:
 
 def to_node(expr: Expr, dimension: Any) -> Expr:
     """The first derivative along a dimension of what lives half a cell beyond the nodes, at the
-    nodes."""
+    nodes.
+
+    Args:
+        expr: of fields and coefficients.
+        dimension: one of `symbols.dimensions`.
+    """
     return devito.Derivative(expr, (dimension, 1), x0={dimension: dimension})

@@ -17,15 +17,23 @@ def second_derivative_weights(space_order: int) -> tuple[float, ...]:
 
 
 def second_derivative_bound(space_order: int) -> float:
-    """The largest eigenvalue, times h^2, of minus the centred second difference: the sum of
-    the absolute weights."""
+    """The largest eigenvalue, times h^2, of minus the centred second difference along one axis: the
+    sum of the absolute weights.
+
+    Args:
+        space_order: accuracy order of the difference, even.
+    """
     return sum(map(abs, second_derivative_weights(space_order)))
 
 
 @cache
 def staggered_derivative_bound(space_order: int) -> float:
-    """The largest singular value, times h, of the staggered first difference: the sum of the
-    absolute weights."""
+    """The largest singular value, times h, of the staggered first difference along one axis: the
+    sum of the absolute weights.
+
+    Args:
+        space_order: accuracy order of the difference, even.
+    """
     return sum(map(abs, staggered_weights(space_order)))
 
 

@@ -89,7 +89,8 @@ def uniform_medium(
             f"{name}.extreme gives {', '.join(stated) or 'nothing'}: give {', '.join(names)}"
         )
     medium = {n: float(stated[n]) for n in names}
-    found = float(_fastest(equation, {n: np.full((1,) * (ndim + 1), v) for n, v in medium.items()}))
+    arrays = {n: np.full((1,) * (ndim + 1), v) for n, v in medium.items()}
+    found = float(_fastest(equation, arrays)[0])
     if not abs(found / max_velocity - 1.0) <= 0.01:
         raise ValueError(
             f"{name}.extreme({max_velocity:g}) is a medium whose fastest waves travel at {found:g} "
@@ -110,7 +111,7 @@ def _solved(equation: AbstractWaveEquation, ndim: int, max_velocity: float) -> d
         if np.any(np.abs(after - before) > MATTERS * before):
             matter.append(n)
     if len(matter) != 1:
-        what = " and ".join(matter) + " set" if matter else "no parameter sets"
+        what = f"{', '.join(matter)} set" if matter else "no parameter sets"
         raise ValueError(
             f"{type(equation).__name__}: {what} the speed of its fastest waves, so that no time "
             "step is known for a velocity. Say a medium of that velocity, by a method of the "
