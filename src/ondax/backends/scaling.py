@@ -119,10 +119,10 @@ class Gains:
         found = []
         for update in self._system.updates:
             factors = [
-                abs(float(factor))
+                abs(float(touch.factor))
                 for p in ports
-                for field, factor in p.terms
-                if field is update.field
+                for touch in p.touches
+                if touch.field is update.field
             ]
             if factors and max(factors) > 0.0:
                 mass = _value(

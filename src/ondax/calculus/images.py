@@ -29,12 +29,17 @@ class Above(Enum):
       extrapolated.
     - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated
       too.
+    - EVEN: it has the same sign above it. So does the vertical derivative of what is odd.
+    - STRAIGHT: it is extrapolated to the rows above, and the scheme has done nothing to it. So is
+      the vertical derivative, half a cell below the nodes, of what is smooth.
     - NOTHING: there is no free surface.
     """
 
     ODD = "o"
     SMOOTH = "s"
     LOST = "l"
+    EVEN = "e"
+    STRAIGHT = "t"
     NOTHING = ""
 
 
@@ -91,20 +96,58 @@ def cell_shares(function: Spatial, symbols: Symbols, points: int) -> Any:
     return column
 
 
-def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
-    """How what a port reads or feeds continues above a free surface, at the points of one of its
-    fields."""
+def continued(port: Port, field: Spatial, symbols: Symbols, along: Any = None) -> Above:
+    """How what a port reads or feeds continues above a free surface.
+
+    A vertical derivative is that which the scheme takes, of a field with its images: there, it is
+    right to first order in the spacing. But of a smooth field, it is zero on the surface itself.
+
+    Args:
+        port: the port.
+        field: the field that it reads or feeds, or whose derivative.
+        symbols: of the scheme.
+        along: the axis of the derivative; None for the field itself.
+    """
     if not symbols.ghosts:
         return Above.NOTHING
-    if symbols.traits_of(field).image != ODD:
+    odd, depth = symbols.traits_of(field).image == ODD, symbols.dimensions[-1]
+    half = location(field)[depth]
+    if along is depth:
+        return Above.EVEN if odd else Above.LOST if half else Above.STRAIGHT
+    if not odd:
         return Above.SMOOTH
-    half = location(field)[symbols.dimensions[-1]]
     return Above.LOST if port.strains and not half else Above.ODD
 
 
 def vanishes_at_surface(port: Port, symbols: Symbols) -> bool:
     """Is all that a port reads or feeds zero on a free surface?"""
-    return all(continued(port, field, symbols) is Above.ODD for field, _ in port.terms)
+    return all(continued(port, t.field, symbols, t.along) is Above.ODD for t in port.touches)
+
+
+def check_ports(system: System) -> None:
+    """Refuse ports of vertical derivatives that are not known near a free surface.
+
+    Raises:
+        EquationError: names the port.
+    """
+    symbols = system.symbols
+    for port in (*system.inputs, *system.outputs) if symbols.ghosts else ():
+        for t in port.touches:
+            image = symbols.traits_of(t.field).image
+            if t.along is not symbols.dimensions[-1]:
+                continue
+            if image is None:
+                raise EquationError(
+                    f"port {port.name}: below a free surface, the vertical derivative of "
+                    f"{t.field.name} is known only if the field says how it continues above it: "
+                    "symbols.field(name, image=ODD) for what vanishes at the surface, else EVEN"
+                )
+            if port.strains and image == ODD:
+                raise EquationError(
+                    f"port {port.name}: strains=True, which says that {t.field.name} vanishes at a "
+                    "free surface but what is fed does not, is not possible with a vertical "
+                    "derivative of it"
+                )
 
 
 def check_images(expr: Expr, symbols: Symbols) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sympy
 from devito import Derivative
 
 from ..boundaries.base import AbstractBoundary
@@ -55,6 +56,17 @@ def first_order_in_time(
     return Update(
         field, density * (1 / dt + gamma / 2), forces + density * (1 / dt - gamma / 2) * field
     )
+
+
+def as_fed(field: Any) -> Update:
+    """The update of a field that, in each step, is what sources feed to it and nothing else."""
+    return Update(field, sympy.S.One, sympy.S.Zero)
+
+
+def slope(field: Any, dimension: Any) -> Expr:
+    """The first derivative of a field, for a port, which evaluates it where sources or receivers
+    are."""
+    return Derivative(field, (dimension, 1))
 
 
 def to_half(expr: Expr, dimension: Any) -> Expr:

@@ -54,33 +54,45 @@ class Extended:
             dtype=self.symbols.dtype.type,
         )
 
-    def _everywhere(self, name: str, where: Mapping[Any, bool], above: Above) -> Spatial:
+    def _everywhere(
+        self, name: str, where: Mapping[Any, bool], above: Above, along: Any
+    ) -> Spatial:
         """A function on the grid, at the points of a field."""
-        name = named(name, where, above)
+        name = named(name, where, above, along)
         if name not in self._known:
             self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
         return self._known[name]
 
     def inject(
-        self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING
+        self,
+        target: Expr,
+        amount: Expr,
+        where: Mapping[Any, bool],
+        above: Above = Above.NOTHING,
+        along: Any = None,
     ) -> Equation:
-        """Add `amount * weights * sample` to `target`, both at `where`."""
-        weights = self._everywhere(WEIGHTS, where, above)
+        """Add `amount * weights * sample` to `target`, both at `where`; the weights of a derivative
+        are minus their own derivative."""
+        weights = self._everywhere(WEIGHTS, where, above, along)
         return Eq(target, target + amount * weights * self.samples)
 
-    def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
+    def read(
+        self, source: Expr, factor: float, above: Above = Above.NOTHING, along: Any = None
+    ) -> Equation:
         """Add `factor * weights * source` over the grid to the sums: of each row along the first
         axis apart, for accuracy."""
         where = location(source)
-        weights = self._everywhere(WEIGHTS, where, above)
+        weights = self._everywhere(WEIGHTS, where, above, along)
         half = where[self.symbols.dimensions[0]]
         return Inc(self.sums[half], factor * weights * source)
 
-    def correlate(self, source: Expr, factor: float, above: Above, later: bool = False) -> Equation:
+    def correlate(
+        self, source: Expr, factor: float, above: Above, along: Any = None, later: bool = False
+    ) -> Equation:
         """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for
         the step done before."""
         where = location(source)
-        gradient = self._everywhere(OF_WEIGHTS, where, above)
+        gradient = self._everywhere(OF_WEIGHTS, where, above, along)
         sample = self.samples
         if later:
             time = self.symbols.grid.time_dim
@@ -95,8 +107,9 @@ def halves(where: Mapping[Any, bool]) -> tuple[Any, ...] | None:
     return tuple(d for d, half in where.items() if half) or None
 
 
-def named(name: str, where: Mapping[Any, bool], above: Above) -> str:
+def named(name: str, where: Mapping[Any, bool], above: Above, along: Any) -> str:
     """The name of what an extended source has at the points of a field: its weights differ where a
-    row of them is lost."""
-    lost = [above.name.lower()] if above is Above.LOST else []
-    return "_".join([name, *(d.name for d, half in where.items() if half), *lost])
+    row of them is lost, and where they are derived along an axis."""
+    lost = [above.name.lower()] if above is Above.LOST and along is None else []
+    derived = [] if along is None else [f"d{along.name}", above.value]
+    return "_".join([name, *(d.name for d, half in where.items() if half), *lost, *derived])
