@@ -7,6 +7,7 @@ from functools import cache
 
 from ..boundaries.base import NONE, AbstractBoundary
 from ..calculus.check import checked
+from ..calculus.idle import idle, without
 from ..calculus.linearize import linearize
 from ..calculus.program import Program
 from ..equations.base import AbstractWaveEquation
@@ -21,9 +22,12 @@ def surrounded(
     ndim: int,
     dtype: str,
     crowded: frozenset[str] = NONE,
+    left_out: frozenset[str] = NONE,
 ) -> System:
-    """The scheme of an equation with its boundary; see `AbstractBoundary.surround`."""
-    system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
+    """The scheme of an equation with its boundary (see `AbstractBoundary.surround`), without the
+    fields that are left out."""
+    stated = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
+    system = without(stated, left_out)
     return boundary.surround(checked(system), crowded)
 
 
@@ -49,7 +53,8 @@ def program(
 ) -> Program:
     """What a step computes between the named ports, of a scheme or of the scheme together with its
     tangent."""
-    system = surrounded(equation, boundary, ndim, dtype, crowded)
+    left_out = idle(surrounded(equation, boundary, ndim, "float32"), inputs, outputs)
+    system = surrounded(equation, boundary, ndim, dtype, crowded, left_out)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
     system = replace(
         system,

@@ -16,6 +16,7 @@ from jax.core import Tracer
 from .. import _validate
 from ..boundaries.base import AbstractBoundary
 from ..boundaries.sponge import Sponge
+from ..calculus.idle import idle, without
 from ..equations.base import AbstractWaveEquation
 from ..equations.media import coefficients
 from ..grid import Grid
@@ -76,9 +77,12 @@ def limit(
 
 @cache
 def _motion(equation: AbstractWaveEquation, edges: AbstractBoundary, ndim: int) -> Motion:
-    """The alternating motion of an equation's scheme, in which no layer absorbs."""
+    """The alternating motion of an equation's scheme, in which no layer absorbs. Fields between its
+    first ports tell the step: others follow them."""
     symbols = Symbols(ndim, equation.space_order, np.float64)
-    return Motion(edges.surround(equation.system(symbols, edges)))
+    system = equation.system(symbols, edges)
+    ends = ([p.name for p in ports[:1]] for ports in (system.inputs, system.outputs))
+    return Motion(edges.surround(without(system, idle(system, *ends))))
 
 
 def _examined(
