@@ -46,7 +46,7 @@ class Fibre:
     def __init__(
         self, direction: ArrayLike | Sequence[float] | Sequence[ArrayLike], gauge: float
     ) -> None:
-        rows = direction if _by_shot(direction) else [direction]
+        rows: Any = direction if _by_shot(direction) else [direction]
         vectors = [finite("the direction of a fibre", np.asarray(row)) for row in rows]
         if any(v.ndim == 0 or not np.all(np.any(v != 0.0, axis=-1)) for v in vectors):
             raise ValueError(
