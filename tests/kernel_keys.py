@@ -8,6 +8,7 @@ from registry import EQUATIONS, SPONGE, enclosed, mixed
 from ondax.backends.devito.build import key_of
 from ondax.backends.devito.compiler import toolchain
 from ondax.backends.devito.lower import Lowering
+from ondax.calculus.idle import idle, without
 from ondax.calculus.program import Program
 from ondax.scheme.symbols import Symbols
 
@@ -17,9 +18,9 @@ def keys(name: str, boundary: object, ndim: int) -> list[str]:
     them."""
     order = 4 if name == "TTI" else 2
     symbols = Symbols(ndim, order)
-    scheme = Lowering(
-        Program(boundary.surround(EQUATIONS[name].make(order).system(symbols, boundary)))
-    )
+    stated = EQUATIONS[name].make(order).system(symbols, boundary)
+    ends = ((ports[0].name,) for ports in (stated.inputs, stated.outputs))
+    scheme = Lowering(Program(boundary.surround(without(stated, idle(stated, *ends)))))
     kept = scheme.program.coupling(tuple(c.name for c in scheme.system.coefficients))
     runs = (
         scheme.forward(),

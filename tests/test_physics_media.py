@@ -175,6 +175,41 @@ def test_elastic_fluid_is_acoustic():
     assert relative(p, q) < 1e-10
 
 
+@pytest.mark.slow
+def test_velocities_and_forces_of_a_fluid():
+    """Those of `AcousticDensity` are those of `Elastic` without shear, in rough media, in a
+    perfectly matched layer and below a free surface: equal to rounding. Forces and a source of
+    pressure fire together, and velocities are recorded beside the pressure."""
+    h, t = 8.0, times(0.25, 1.6e-3)
+    grid = ox.Grid(shape=(28, 26), spacing=h)
+    rng = np.random.default_rng(3)
+    vp, rho = rng.uniform(1600, VP, grid.shape), rng.uniform(1000, 2000, grid.shape)
+    vp[4:22, :16], rho[4:22, :16] = VP, RHO  # kappa, where the source is
+    points = np.array([[101.0, 50.0]]), np.array([[150.0, 60.0], [60.0, 155.0], [90.0, 5.0]])
+    rate = (pulse(t + t[1] / 2) - pulse(t - t[1] / 2)) / t[1] / (RHO * VP**2)
+    forces = 1e-3 * np.stack([pulse(t), pulse(t + 0.01)])[None, :, None]
+    receivers = ("velocity_x", "velocity_z", "pressure")
+    traces = []
+    for equation, name, w in (
+        (ox.Elastic(2), "explosive", pulse(t)),
+        (ox.AcousticDensity(2), "source", rate),
+    ):
+        wavelets = np.concatenate([w[None, None, None], forces], axis=1)
+        survey = ox.Survey(
+            *points, wavelets, t[1], source=(name, "force_x", "force_z"), receiver=receivers
+        )
+        medium = dict(vp=vp, rho=rho) | ({"vs": 0.0} if name == "explosive" else {})
+        boundary = ox.Faces(ox.CPML(width=8, frequency=FREQUENCY), top=ox.FreeSurface())
+        options: dict[str, Any] = dict(time_dispersion="raw", min_points_per_wavelength=0.0)
+        traces.append(shoot(equation, medium, grid, survey, VP, boundary, **options)[0])
+    errors = relative(traces[1], traces[0], axis=-1)
+    print("velocities of a fluid", errors)
+    # Next to the surface, `Elastic` extrapolates what vanishes on it in fluids only: the horizontal
+    # velocity, and a part of the pressure.
+    errors[[0, 2], 2] = 0.0
+    assert np.max(errors) < 1e-10
+
+
 # ---------------------------------------------------------------- anisotropic
 
 

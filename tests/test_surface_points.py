@@ -101,7 +101,7 @@ def test_only_what_vanishes_is_odd():
     symbols = Symbols(3, 4)
     system = SURFACE.surround(ox.Elastic(4).system(symbols, SURFACE))
     ways = {
-        p.name: [continued(p, field, symbols) for field, _ in p.terms]
+        p.name: [continued(p, t.field, symbols, t.along) for t in p.touches]
         for p in (*system.inputs, *system.outputs)
     }
     odd = {"moment_xz", "moment_yz", "stress_xz", "stress_yz", "stress_zz"}
@@ -111,9 +111,12 @@ def test_only_what_vanishes_is_odd():
     assert ways["pressure"] == [Above.SMOOTH, Above.SMOOTH, Above.ODD]
     assert ways["explosive"] == [Above.SMOOTH, Above.SMOOTH, Above.LOST]
     assert ways["moment_zz"] == [Above.LOST]
+    assert ways["strain_zz"] == [Above.LOST]  # the scheme's own is zero on the surface
+    assert ways["strain_xz"] == [Above.STRAIGHT, Above.SMOOTH]
+    assert ways["strain_xx"] == [Above.SMOOTH]
     backward = transpose(system)
     assert ways == {
-        p.name: [continued(p, field, symbols) for field, _ in p.terms]
+        p.name: [continued(p, t.field, symbols, t.along) for t in p.touches]
         for p in (*backward.inputs, *backward.outputs)
     }
 

@@ -12,12 +12,14 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ._frames import levels_to_the_user
+from .fibre import Fibre
 from .gathers import padded_gathers
 from .grid import Grid
 from .points import Extended, Points, by_place, counted, finite, is_ragged, placed, plural
 
+Component = str | Fibre
 Kind = (
-    str | Mapping[str, ArrayLike | float] | tuple[str, ...] | list[str] | None
+    Component | Mapping[str, ArrayLike | float] | tuple[Component, ...] | list[Component] | None
 )  # of sources or of receivers
 
 
@@ -49,8 +51,9 @@ class Survey:
             source); or a tuple of names, for wavelets with a component axis. Default: the
             equation's first.
         receiver: what traces record, such as "velocity_z". A name; or a dict of names and weights
-            that are summed, each a number or (shot, receiver); or a tuple of names, for traces with
-            a component axis, (shot, component, receiver, time). Default: the equation's first.
+            that are summed, each a number or (shot, receiver); or an `ox.Fibre`; or a tuple of
+            names and fibres, for traces with a component axis, (shot, component, receiver, time).
+            Default: the equation's first.
         nt: samples of a trace. Default: until the wavelet ends.
         start: time of a trace's first sample, s; later than 0 if recording began with a delay.
         wavelet_start: time of a wavelet's first sample, s; before 0 for one that is centred there,
@@ -513,18 +516,38 @@ def _made_again(parts: dict[str, Any]) -> Survey:
 
 
 def _weighted(name: str, kind: Kind, points: Points | None, shots: int) -> Kind:
-    """The kind, with weights as arrays (shot, point)."""
+    """The kind, with weights as arrays (shot, point), and fibres laid."""
     if isinstance(kind, str) or kind is None:
         return kind
-    if not kind or not all(isinstance(k, str) for k in kind):
+    if isinstance(kind, Fibre):
+        return _laid(name, kind, points)
+    if not kind or not all(
+        isinstance(k, str) or (isinstance(k, Fibre) and isinstance(kind, (tuple, list)))
+        for k in kind
+    ):
         raise ValueError(
             f"{name}={kind!r}: give a name, a dict of names and weights, or a tuple of names"
         )
     if isinstance(kind, (tuple, list)):
         if len(set(kind)) < len(kind):
             raise ValueError(f"{name}={kind!r} names one component twice")
-        return tuple(kind)
+        return tuple(_laid(name, k, points) if isinstance(k, Fibre) else k for k in kind)
     return {k: _of_points(f"the weight of {name} {k}", w, points, shots) for k, w in kind.items()}
+
+
+def _laid(name: str, fibre: Fibre, points: Points | None) -> Fibre:
+    """A fibre on the receivers of a survey.
+
+    Raises:
+        ValueError: it is given as a source, or its directions do not fit.
+    """
+    if name == "source" or points is None:
+        raise ValueError(
+            "source=Fibre(...): a fibre records only. A pair of opposite forces is a source that "
+            'radiates like it: two sources a shot, with weights such as source={"force_x": [[1.0, '
+            "-1.0]]}"
+        )
+    return fibre.laid(points)
 
 
 def _of_points(name: str, values: Any, points: Points | None, shots: int) -> np.ndarray:
@@ -561,9 +584,18 @@ def _of_points(name: str, values: Any, points: Points | None, shots: int) -> np.
 
 def _of_shots(kind: Kind, numbers: np.ndarray, most: int) -> Kind:
     """A kind, with the weights of some shots, of so many points at most."""
+    if isinstance(kind, tuple):
+        return tuple(_fibre_of_shots(k, numbers, most) for k in kind)
     if not isinstance(kind, Mapping):
-        return kind
+        return _fibre_of_shots(kind, numbers, most)
     return {n: _of_some(np.asarray(w), numbers)[:, : max(1, most)] for n, w in kind.items()}
+
+
+def _fibre_of_shots(kind: Any, numbers: np.ndarray, most: int) -> Any:
+    """A name as it is, and a fibre with the directions of some shots."""
+    if not isinstance(kind, Fibre) or kind.direction.ndim == 1:
+        return kind
+    return kind.along(_of_some(kind.direction, numbers)[:, :most])
 
 
 def _of_some(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -575,9 +607,19 @@ def _of_some(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 def _chosen(kind: Kind, within: Sequence[np.ndarray]) -> Any:
     """A kind of receivers, with the weights of those that are left of each shot."""
+    if isinstance(kind, tuple):
+        return tuple(_fibre_within(k, within) for k in kind)
     if not isinstance(kind, Mapping):
-        return kind
+        return _fibre_within(kind, within)
     return {
         name: [row[: len(w)][w] for row, w in zip(np.asarray(weights), within, strict=True)]
         for name, weights in kind.items()
     }
+
+
+def _fibre_within(kind: Any, within: Sequence[np.ndarray]) -> Any:
+    """A name as it is, and a fibre with the directions of those that are left of each shot."""
+    if not isinstance(kind, Fibre) or kind.direction.ndim == 1:
+        return kind
+    rows = [row[: len(w)][w] for row, w in zip(kind.direction, within, strict=True)]
+    return Fibre(rows, kind.gauge)

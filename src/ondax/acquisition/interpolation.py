@@ -108,6 +108,8 @@ def window_below(
     found = shape(rows - cells[:, None], kind)
     if above is Above.ODD:
         return found - shape(-rows - cells[:, None], kind)
+    if above is Above.EVEN:
+        return found + np.where(rows == 0.0, 0.0, shape(-rows - cells[:, None], kind))
     known = tuple(np.arange(taps) + lift)
     missing = tuple(lift - np.arange(1, HALF_WIDTH[kind] + 1))
     if above is Above.LOST:
@@ -188,6 +190,51 @@ def extrapolation(
     )
     found = found[: len(known)].T
     return found[:-1], found[-1]
+
+
+def derived(
+    weights: Floats,
+    first: np.ndarray[Any, np.dtype[np.int32]],
+    points: int,
+    half: bool,
+    above: Above,
+    space_order: int,
+) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Floats]:
+    """Windows on the points of a field that read its derivative along the axis, from windows on the
+    points where the derivative is: half a cell off those of the field.
+
+    They are convolved with the staggered difference. So of a constant they read exactly zero, and
+    the error relative to the derivative does not grow with the wavelength, as it would if the
+    interpolating function were differentiated.
+
+    Args:
+        weights: on the points of the derivative, (point, tap).
+        first: the first grid index of each window.
+        points: of the axis.
+        half: the field lives half a cell beyond the nodes.
+        above: how the derivative continues above a free surface.
+        space_order: of the scheme.
+
+    Returns:
+        First grid indices, and weights, (point, tap), to be divided by the spacing.
+    """
+    reach, taps = space_order // 2, weights.shape[1]
+    wider = min(taps + space_order - 1, points)
+    # The difference at the derivative's point of index j reads the field at j + shift.
+    shifts = range(-reach + (not half), reach + (not half))
+    starts = np.clip(first + shifts[0], 0, points - wider).astype(np.int32)
+    found = np.zeros((len(weights), wider))
+    for shift, c in zip(shifts, staggered_weights(space_order), strict=True):
+        rows = first[:, None] + np.arange(taps) + shift
+        values = float(c) * weights
+        if above is not Above.NOTHING:  # the field has images: odd ones, if its derivative is even
+            mirrored = rows < 0
+            values = np.where(mirrored & (above is Above.EVEN), -values, values)
+            rows = np.where(mirrored, -rows - half, rows)
+        inside = (rows >= 0) & (rows < points)
+        of, _ = np.nonzero(inside)
+        np.add.at(found, (of, rows[inside] - starts[of]), values[inside])
+    return starts, found
 
 
 def place(

@@ -12,8 +12,7 @@ import numpy as np
 
 from .._frames import levels_to_the_user
 from ..grid import Grid
-from ..scheme.plan import Plan
-from ..scheme.system import Port
+from ..scheme.plan import Plan, PlannedPort
 from ..survey import Survey
 
 ON_SURFACE = 1e-5  # cells from it: positions may have been rounded to float32
@@ -47,7 +46,7 @@ def _on_surface(points: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def check(
-    what: str, points: np.ndarray, ports: Sequence[Port], plan: Plan, grid: Grid, warn: bool
+    what: str, points: np.ndarray, ports: Sequence[PlannedPort], plan: Plan, grid: Grid, warn: bool
 ) -> None:
     """Refuse sources that cannot radiate and surveys that can only record zeros; warn of single
     receivers that do.

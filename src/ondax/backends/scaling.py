@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..scheme.plan import Plan
-from ..scheme.system import Port
+from ..scheme.plan import Plan, PlannedPort
 
 # binary exponent of what a run of size one may record before any wave arrives: stencils run ahead
 # of waves
@@ -102,7 +101,7 @@ class Gains:
         self._plan, self._dt = plan, dt
         self._known: dict[Any, int] = {}
 
-    def of(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
+    def of(self, ports: Sequence[PlannedPort], sizes: Mapping[str, int]) -> int:
         """The binary exponent of the field that samples of size one give rise to in one step.
 
         Args:
@@ -114,12 +113,10 @@ class Gains:
             self._known[key] = self._found(ports, sizes)
         return self._known[key]
 
-    def _found(self, ports: Sequence[Port], sizes: Mapping[str, int]) -> int:
+    def _found(self, ports: Sequence[PlannedPort], sizes: Mapping[str, int]) -> int:
         found = []
         for name, mass in self._plan.masses.items():
-            factors = [
-                abs(factor) for p in ports for field, factor in p.terms if field.name == name
-            ]
+            factors = [abs(t.factor) for p in ports for t in p.touches if t.field.name == name]
             if factors and max(factors) > 0.0:
                 value = self._value(mass, sizes)
                 if 0.0 < value < math.inf:
@@ -133,9 +130,5 @@ class Gains:
         values |= {name: math.ldexp(0.75, size) for name, size in sizes.items()}
         try:
             return abs(float(eval(mass, {"__builtins__": {}}, {**values, "dt": self._dt})))
-        except (
-            NameError,
-            TypeError,
-            ArithmeticError,
-        ):  # it holds something else: leave samples at size one
-            return 0.0
+        except (NameError, TypeError, ArithmeticError):
+            return 0.0  # it holds something else: leave samples at size one

@@ -57,7 +57,7 @@ def checked(system: System) -> System:
         _check_mass(update, fields)
         _check_memory(update, set(system.symbols.profiles))
         _check_order(update, advanced, fields)
-        for term in summands(update.rhs):
+        for term in summands(update.rhs) if update.rhs != 0 else ():
             degree = field_degree(term, fields)
             if degree != 1:
                 raise EquationError(
@@ -69,9 +69,11 @@ def checked(system: System) -> System:
         advanced.add(update.field)
         updates.append(update)
     for port in (*system.inputs, *system.outputs):
-        for field, _ in port.terms:
-            if field not in fields:
-                raise EquationError(f"port {port.name} refers to {field}, which no update advances")
+        for touch in port.touches:
+            if touch.field not in fields:
+                raise EquationError(
+                    f"port {port.name} refers to {touch.field}, which no update advances"
+                )
     return replace(system, updates=tuple(updates))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .._devito import Derivative
 from ..scheme.plan import Above
-from ..scheme.symbols import EVEN, SURFACE_GAIN, Expr, Region, Spatial, Symbols
+from ..scheme.symbols import EVEN, ODD, SURFACE_GAIN, Expr, Region, Spatial, Symbols
 from ..scheme.system import Port, System
 from ..scheme.terms import (
     EquationError,
@@ -60,13 +61,20 @@ def with_images(system: System, reverse: bool = False) -> System:
     return system
 
 
-def continued(port: Port, field: Spatial, symbols: Symbols) -> Above:
-    """How what a port reads or feeds continues above a free surface, at the points of one of its
-    fields."""
+def continued(port: Port, field: Spatial, symbols: Symbols, along: Any = None) -> Above:
+    """How what a port reads or feeds continues above a free surface; see `Above.of`.
+
+    Args:
+        port: the port.
+        field: the field that it reads or feeds, or whose derivative.
+        symbols: of the scheme.
+        along: the axis of the derivative; None for the field itself.
+    """
     if not symbols.ghosts:
         return Above.NOTHING
-    half = location(field)[symbols.dimensions[-1]]
-    return Above.of(port, symbols.traits_of(field).image, half)
+    depth = symbols.dimensions[-1]
+    half, image = location(field)[depth], symbols.traits_of(field).image
+    return Above.of(port.strains, image, half, vertical=along is depth)
 
 
 def image_kept(symbol: Spatial, expr: Expr, symbols: Symbols) -> int | None:
@@ -86,6 +94,32 @@ def image_kept(symbol: Spatial, expr: Expr, symbols: Symbols) -> int | None:
 def below_surface(region: Region, symbols: Symbols) -> bool:
     """Is a region away from the surface?"""
     return any(axis == symbols.axes[-1] for axis, _ in region)
+
+
+def check_ports(system: System) -> None:
+    """Refuse ports of vertical derivatives that are not known near a free surface.
+
+    Raises:
+        EquationError: names the port.
+    """
+    symbols = system.symbols
+    for port in (*system.inputs, *system.outputs) if symbols.ghosts else ():
+        for t in port.touches:
+            image = symbols.traits_of(t.field).image
+            if t.along is not symbols.dimensions[-1]:
+                continue
+            if image is None:
+                raise EquationError(
+                    f"port {port.name}: below a free surface, the vertical derivative of "
+                    f"{t.field.name} is known only if the field says how it continues above it: "
+                    "symbols.field(name, image=ODD) for what vanishes at the surface, else EVEN"
+                )
+            if port.strains and image == ODD:
+                raise EquationError(
+                    f"port {port.name}: strains=True, which says that {t.field.name} vanishes at a "
+                    "free surface but what is fed does not, is not possible with a vertical "
+                    "derivative of it"
+                )
 
 
 def check_images(expr: Expr, symbols: Symbols) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import sympy
 
-from ..scheme.plan import Keeping, Kept, Plan, Variable
+from ..scheme.plan import Keeping, Kept, Plan, PlannedPort, Variable
 from ..scheme.symbols import Expr, Spatial, Symbols
-from ..scheme.system import Port, System
+from ..scheme.system import Port, System, Touch
 from ..scheme.terms import accesses, is_access, location, time_offset
 from .coupling import Coupling
 from .images import image_kept
@@ -42,8 +41,12 @@ def planned(system: System, extended: bool = False) -> Plan:
     symbols = system.symbols
     fields = {f: variable(f, symbols) for f in system.fields}
 
-    def port(of: Port) -> Port:
-        return replace(of, terms=tuple((fields[f], float(factor)) for f, factor in of.terms))
+    def port(of: Port) -> PlannedPort:
+        touches = (
+            Touch(fields[t.field], None if t.along is None else t.along.name, float(t.factor))
+            for t in of.touches
+        )
+        return PlannedPort(of.name, tuple(touches), of.time, of.strains)
 
     return Plan(
         axes=symbols.axes,

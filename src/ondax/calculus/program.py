@@ -9,6 +9,7 @@ from ..scheme.symbols import Field, Symbols
 from ..scheme.system import System
 from .check import checked
 from .coupling import Coupling, couple
+from .images import check_ports
 from .planning import keeping, planned
 from .transpose import transpose
 
@@ -32,6 +33,7 @@ class Program:
         self, system: System, extended: bool = False, keep_products: bool | None = None
     ) -> None:
         self.system = checked(system)
+        check_ports(self.system)
         self.extended, self.keep_products = extended, keep_products
         self._couplings: dict[tuple[str, ...], Coupling] = {}
 

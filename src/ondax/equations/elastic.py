@@ -16,7 +16,7 @@ from . import stability
 from .averages import half_points, harmonic_mean
 from .base import AbstractWaveEquation
 from .plausible import DENSITY, Plausible
-from .schemes import to_half, to_node
+from .schemes import slope, to_half, to_node
 from .time_stepping import LEAPFROG, TimeStepping
 
 
@@ -36,8 +36,12 @@ class Elastic(AbstractWaveEquation):
     (per metre in 2-D); "moment_xx", "moment_xz", ..., one component of the symmetric M; "force_x",
     ..., a body force in N. Receivers: "velocity_z" (default), "velocity_x", ..., m/s; "pressure",
     minus the mean of the normal stresses (in 2-D, of the two in the plane), Pa; "stress_xx",
-    "stress_xz", ..., Pa. Pressure and stresses that are recorded together with velocities are
-    interpolated in time.
+    "stress_xz", ..., Pa; and first derivatives of the velocities, 1/s: "divergence"; "curl_x",
+    "curl_y", "curl_z", which in 2-D is "curl" alone, the y component dv_x/dz - dv_z/dx; and the
+    strain rates "strain_xx", "strain_xz", ..., where strain_xz = (dv_x/dz + dv_z/dx) / 2. Depth is
+    positive down, and extension and volume growth are positive. `ox.Fibre` is a receiver of the
+    strain rate along any direction. Pressure and stresses that are recorded together with
+    velocities are interpolated in time.
 
     At a free surface, the traction is zero. So sigma_zz, sigma_xz and sigma_yz continue above it
     with opposite sign (odd), and so do the sources "moment_xz" and "moment_yz", because the surface
@@ -126,6 +130,7 @@ class Elastic(AbstractWaveEquation):
         outputs = [Port(f"velocity_{d.name}", ((v[d], 1.0),), time=-0.5) for d in reversed(axes)]
         outputs += [Port("pressure", tuple((f, -1.0 / len(axes)) for f in normal.values()))]
         outputs += [Port(f"stress_{n}", ((f, 1.0),)) for n, f in stresses.items()]
+        outputs += [Port(n, terms, time=-0.5) for n, terms in _rates(v).items()]
         coefficients = (lam, mu, *rho.values(), *mu_at.values())
         return System(symbols, coefficients, tuple(updates), tuple(inputs), tuple(outputs))
 
@@ -166,3 +171,21 @@ class Elastic(AbstractWaveEquation):
 
     def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
         return stability.staggered_step(self.space_order, spacing, max_velocity)
+
+
+def _rates(v: Mapping[Any, Any]) -> dict[str, tuple[tuple[Any, float], ...]]:
+    """The terms of receivers of first derivatives of the velocities, by name: divergence, curl and
+    strain rates."""
+    axes = {d.name: d for d in v}
+    by_name = {n: v[d] for n, d in axes.items()}
+    rates = {"divergence": tuple((slope(f, axes[n]), 1.0) for n, f in by_name.items())}
+    for a, b, normal in (("y", "z", "x"), ("z", "x", "y"), ("x", "y", "z")):
+        if a in axes and b in axes:  # the component along `normal` of a right-handed curl
+            terms = (slope(by_name[b], axes[a]), 1.0), (slope(by_name[a], axes[b]), -1.0)
+            rates["curl" if len(axes) == 2 else f"curl_{normal}"] = terms
+    for n, f in by_name.items():
+        rates[f"strain_{n}{n}"] = ((slope(f, axes[n]), 1.0),)
+    for a, b in combinations(axes, 2):
+        terms = (slope(by_name[a], axes[b]), 0.5), (slope(by_name[b], axes[a]), 0.5)
+        rates[f"strain_{a}{b}"] = terms
+    return rates

@@ -51,6 +51,17 @@ def first_order_in_time(
     return Update(field, *Pde(field, density, sympy.S.Zero, forces).discretised(damping))
 
 
+def as_fed(field: Any) -> Update:
+    """The update of a field that, in each step, is what sources feed to it and nothing else."""
+    return Update(field, sympy.S.One, sympy.S.Zero)
+
+
+def slope(field: Any, dimension: Any) -> Expr:
+    """The first derivative of a field, for a port, which evaluates it where sources or receivers
+    are."""
+    return devito.Derivative(field, (dimension, 1))
+
+
 def to_half(expr: Expr, dimension: Any) -> Expr:
     """The first derivative along a dimension of what lives at nodes, at the points half a cell
     beyond them.

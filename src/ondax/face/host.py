@@ -60,7 +60,7 @@ class HostModel:
             self._of_shots = self._domain(plan, problem.windows.shape)
         self.shape, self.steps, self.samples = domain.shape, clock.steps, clock.samples
         self.n_sources = len(plan.inputs) * (1 if survey.extended else survey.n_sources)
-        self.n_receivers = len(plan.outputs) * survey.n_receivers
+        self.n_receivers = len(plan.outputs) * survey.n_receivers * self.receivers.places
         self.solver: AbstractSolver = Solver(planned, domain, clock, problem.settings)
         source = problem.source_samples
         what = "the wavelets of the survey (over the volume of a cell)"
@@ -338,6 +338,10 @@ class HostModel:
         if given.single:
             check_resolution(name, there, np.float32)
         self.problem.check_positions(name, there)
+        if name == "receivers" and self.receivers.reach:
+            every = np.broadcast_to(positions, (*live.shape, positions.shape[-1]))
+            places = self.receivers.placed(every, np.broadcast_to(shots, live.shape[:-1]))
+            self.problem.check_places(places[np.repeat(live, self.receivers.places, axis=-1)])
         if self.problem.windows is not None:
             self._check_windows(name, positions, live, shots)
         return positions

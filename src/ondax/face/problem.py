@@ -321,6 +321,15 @@ class Problem:
                 nearest = max(nearest, min(abs(first), abs(last)))
         return nearest
 
+    def check_places(self, positions: np.ndarray) -> None:
+        """Check where receivers of several places read, metres, (place, axis).
+
+        Raises:
+            ValueError: outside of the grid.
+        """
+        name = "receivers: the ends of gauge lengths"
+        checks.positions(name, positions, self.grid, self._open_layer)
+
     def check_positions(self, name: str, positions: np.ndarray, warn: bool = False) -> None:
         """Check positions, metres, (point, axis).
 
@@ -424,5 +433,27 @@ def _examine(problem: Problem) -> None:
     coarse_sampling.at_the_ends(spectra.jump_of(survey.wavelet, least=0.5))
     if survey.source is not None or survey.receiver is not None:
         _ = problem.sources, problem.receivers  # refuses components that do not exist
+        _examine_places(problem)
     if problem.history.every > 1 and not problem.sampling_is_chosen:
         check_sampling(problem.history.sampling, problem.source_samples, problem.dt)
+
+
+def _examine_places(problem: Problem) -> None:
+    """Check where receivers of several places read.
+
+    Raises:
+        ValueError: outside of the grid, or of what shots see of it.
+    """
+    receivers, reach = problem.survey.points[1], problem.receivers.reach
+    if reach == 0.0:
+        return
+    every = (
+        problem.receivers.placed(receivers.of(shot)[None], np.array([shot]))[0]
+        for shot in range(problem.survey.n_shots)
+    )
+    problem.check_places(np.concatenate(list(every)))
+    if problem.aperture is not None and problem.aperture < 2.0 * reach:
+        raise ValueError(
+            f"aperture={problem.aperture!r} is less than the gauge length of the fibre, "
+            f"{2.0 * reach:g} m: its ends must lie in what shots see"
+        )

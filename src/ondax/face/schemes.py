@@ -23,10 +23,14 @@ def surrounded(
     ndim: int,
     dtype: str,
     crowded: frozenset[str] = NONE,
+    left_out: frozenset[str] = NONE,
 ) -> System:
-    """The scheme of an equation with its boundary; see `AbstractBoundary.surround`."""
-    system = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
-    return boundary.surround(system, crowded)
+    """The scheme of an equation with its boundary (see `AbstractBoundary.surround`), without the
+    fields that are left out."""
+    from ..calculus.idle import without
+
+    stated = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
+    return boundary.surround(without(stated, left_out), crowded)
 
 
 @cache
@@ -96,9 +100,11 @@ def _derived(
     crowded: frozenset[str],
 ) -> Program:
     from ..calculus import program
+    from ..calculus.idle import idle
     from ..calculus.linearize import linearize
 
-    system = surrounded(equation, boundary, ndim, dtype, crowded)
+    left_out = idle(surrounded(equation, boundary, ndim, "float32"), inputs, outputs)
+    system = surrounded(equation, boundary, ndim, dtype, crowded, left_out)
     ports = {p.name: p for p in (*system.inputs, *system.outputs)}
     system = replace(
         system,

@@ -40,7 +40,8 @@ class OfSurvey(AbstractSetups):
         self._numbers, self._given = shots, given
         self._moved: dict[Position, Domain] = {(0,) * len(domain.shape): domain}
         self.shots = shots.shape[-1]
-        self.sources, self.receivers = problem.survey.n_sources, problem.survey.n_receivers
+        self.sources = problem.survey.n_sources
+        self.receivers = problem.survey.n_receivers * problem.receivers.places
 
     def of(self, position: Position, shot: int) -> Setup:
         """See `AbstractSetups`."""
@@ -64,8 +65,10 @@ class OfSurvey(AbstractSetups):
         return self._moved[start]
 
     def _points(self, end: int, position: Position, shot: int, number: int) -> np.ndarray:
-        """The points at one end of the rays, (point, axis)."""
+        """The points at one end of the rays, (point, axis); of receivers, all places."""
         points, given = self._problem.survey.points[end].of(number), self._given[end]
-        if given is None:
+        if given is not None:
+            points = element(given, position)[shot][: len(points)]
+        if end == 0:
             return points
-        return element(given, position)[shot][: len(points)]
+        return self._problem.receivers.placed(points[None], np.array([number]))[0]

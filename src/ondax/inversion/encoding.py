@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
+from ..fibre import Fibre
 from ..propagator import Propagator
 from ..survey import Kind
 
@@ -106,19 +107,35 @@ def _of_all_shots(kind: Kind, encodings: int) -> Kind:
 
 
 def _of_any_shot(kind: Kind) -> Kind:
-    """What the receivers of super-shots are: weights (shot, receiver) become (receiver,), a plain
-    name stays.
+    """What the receivers of super-shots are: weights (shot, receiver) become (receiver,), and so
+    do the directions of fibres; a plain name stays.
 
     Raises:
-        ValueError: weights differ from shot to shot.
+        ValueError: weights or directions differ from shot to shot.
     """
+    if isinstance(kind, tuple):
+        return tuple(map(_fibre_of_any_shot, kind))
     if not isinstance(kind, Mapping):
+        return _fibre_of_any_shot(kind)
+    return {name: _same(weight, f"weights of receiver {name}") for name, weight in kind.items()}
+
+
+def _fibre_of_any_shot(kind: Any) -> Any:
+    if not isinstance(kind, Fibre) or kind.direction.ndim == 1:
         return kind
-    for name, weight in kind.items():
-        if not np.array_equal(weight, np.broadcast_to(np.asarray(weight)[:1], np.shape(weight))):
-            raise ValueError(
-                f"encodings sums traces of different shots, but the weights of receiver {name} "
-                "differ from shot to shot: give every shot the same, or use batch_size in place of "
-                "encodings"
-            )
-    return {name: np.asarray(weight)[0] for name, weight in kind.items()}
+    return kind.along(_same(kind.direction, "directions of a fibre"))
+
+
+def _same(by_shot: Any, what: str) -> np.ndarray:
+    """What all shots have in common.
+
+    Raises:
+        ValueError: they differ.
+    """
+    values = np.asarray(by_shot)
+    if not np.array_equal(values, np.broadcast_to(values[:1], values.shape)):
+        raise ValueError(
+            f"encodings sums traces of different shots, but the {what} differ from shot to shot: "
+            "give every shot the same, or use batch_size in place of encodings"
+        )
+    return values[0]

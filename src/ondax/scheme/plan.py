@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .symbols import EVERYWHERE, ODD, Region
-from .system import Port
+from .system import Touch
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,56 @@ class Above(Enum):
       extrapolated.
     - LOST: it does not vanish, but the row on the surface is kept at zero: that row is extrapolated
       too.
+    - EVEN: it has the same sign above it. So does the vertical derivative of what is odd.
+    - STRAIGHT: it is extrapolated to the rows above, and the scheme has done nothing to it. So is
+      the vertical derivative, half a cell below the nodes, of what is smooth.
     - NOTHING: there is no free surface.
     """
 
     ODD = "o"
     SMOOTH = "s"
     LOST = "l"
+    EVEN = "e"
+    STRAIGHT = "t"
     NOTHING = ""
 
     @staticmethod
-    def of(port: Port, image: int | None, half: bool) -> Above:
-        """How what a port reads or feeds continues, at the points of one of its fields.
+    def of(strains: bool, image: int | None, half: bool, vertical: bool) -> Above:
+        """How what a port reads or feeds continues.
+
+        A vertical derivative is that which the scheme takes, of a field with its images: there, it
+        is right to first order in the spacing. But of a smooth field, it is zero on the surface
+        itself.
 
         Args:
-            port: the port.
+            strains: of the port.
             image: of the field.
             half: the field lives half a cell below the nodes.
+            vertical: it is the vertical derivative of the field.
         """
-        if image != ODD:
+        odd = image == ODD
+        if vertical:
+            return Above.EVEN if odd else Above.LOST if half else Above.STRAIGHT
+        if not odd:
             return Above.SMOOTH
-        return Above.LOST if port.strains and not half else Above.ODD
+        return Above.LOST if strains and not half else Above.ODD
+
+
+@dataclass(frozen=True)
+class PlannedPort:
+    """A port of a scheme; see `Port`.
+
+    Attributes:
+        name: unique among the ports of a scheme.
+        touches: what it does to each field.
+        time: when its samples act, or what it reads holds, in steps.
+        strains: what it feeds does not vanish at a free surface, although a field does.
+    """
+
+    name: str
+    touches: tuple[Touch, ...]
+    time: float
+    strains: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +138,8 @@ class Plan:
     kinds: Mapping[str, str]
     fields: tuple[Variable, ...]
     masses: Mapping[str, str]
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[PlannedPort, ...]
+    outputs: tuple[PlannedPort, ...]
     felt: int
 
     @property
@@ -121,16 +151,16 @@ class Plan:
         """A function on the grid that is no part of the scheme, with the halo of coefficients."""
         return Variable(name, self.axes, (self.space_order,) * self.ndim, halves)
 
-    def continued(self, port: Port, field: Variable) -> Above:
-        """How what a port reads or feeds continues above a free surface, at the points of one of
-        its fields."""
+    def continued(self, port: PlannedPort, touch: Touch) -> Above:
+        """How what a port reads or feeds continues above a free surface; see `Above.of`."""
         if not self.ghosts:
             return Above.NOTHING
-        return Above.of(port, field.image, field.is_half(self.axes[-1]))
+        field, depth = touch.field, self.axes[-1]
+        return Above.of(port.strains, field.image, field.is_half(depth), touch.along == depth)
 
-    def vanishes_at_surface(self, port: Port) -> bool:
+    def vanishes_at_surface(self, port: PlannedPort) -> bool:
         """Is all that a port reads or feeds zero on a free surface?"""
-        return all(self.continued(port, field) is Above.ODD for field, _ in port.terms)
+        return all(self.continued(port, touch) is Above.ODD for touch in port.touches)
 
     def cell_shares(self, function: Variable, points: int) -> Any:
         """How much of a cell belongs to each point of a function along a column of so many points:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from .._symbolic import devito, sympy
+from .errors import EquationError
 from .symbols import Expr, Field, Spatial, Symbols
 
 Pde = Any  # a `continuous.Pde`, whose module is imported where one is stated
@@ -90,16 +92,37 @@ class Update:
         return self.take * part / self.mass
 
 
+class Touch(NamedTuple):
+    """What a port does to one field.
+
+    Attributes:
+        field: the field that it feeds or reads.
+        along: the axis along which it feeds or reads the field's derivative; None for the field
+            itself. In a `Plan`, its name.
+        factor: constant.
+    """
+
+    field: Field
+    along: Any
+    factor: float
+
+
 @dataclass(frozen=True)
 class Port:
-    """Where samples enter a scheme or leave it: a fixed linear combination of fields.
+    """Where samples enter a scheme or leave it: a fixed linear combination of fields, and of first
+    derivatives of fields along an axis.
 
-    An input adds `factor * sample` to the right-hand side of each field's update; an output reads
-    `sum(factor * field)` at the end of the step.
+    An output reads `sum(factor * field)` at the end of the step, where a term may hold a derivative
+    in place of the field. An input does the transpose. For a field, it adds `factor * sample` times
+    a delta function to the right-hand side of the field's update. For a derivative of a field, it
+    adds that times minus the derivative of a delta function, which is a dipole. So an input and an
+    output of the same terms are reciprocal.
 
     Attributes:
         name: unique among the ports of a system.
-        terms: pairs of field and constant factor.
+        terms: pairs of a field, or of its derivative such as `v_x.dx`, and a constant factor. A
+            derivative is that at the place of the source or receiver, whatever its evaluation
+            point; it is taken by staggered differences of the scheme's order, and interpolated.
         time: in steps. Of an input: when its samples act, after the beginning of the step. Of an
             output: when what it reads holds, after the end of the step; -1/2 for the velocities of
             a leapfrog in velocity and stress.
@@ -109,17 +132,41 @@ class Port:
     """
 
     name: str
-    terms: tuple[tuple[Field, float], ...]
+    terms: tuple[tuple[Expr, float], ...]
     time: float = 0.0
     strains: bool = False
 
+    @cached_property
+    def touches(self) -> tuple[Touch, ...]:
+        """The terms, by field.
+
+        Raises:
+            EquationError: a term is neither a field nor a first derivative of one along an axis.
+        """
+        return tuple(self._touch(term, factor) for term, factor in self.terms)
+
+    def _touch(self, term: Expr, factor: float) -> Touch:
+        from .terms import is_access, time_offset
+
+        field, along = term, None
+        if isinstance(term, devito.Derivative) and tuple(term.deriv_order) == (1,):
+            field, (along,) = term.expr, term.dims
+        if not is_access(field) or time_offset(field) or (along is not None and along.is_Time):
+            raise EquationError(
+                f"port {self.name}: the term {term} must be a field, or a first derivative of a "
+                "field along one axis, such as v_x.dx"
+            )
+        return Touch(field, along, factor)
+
     def between(self, fields: Mapping[Field, Field], name: str | None = None) -> Port:
         """The same port of another system, given the counterpart of each field."""
-        return Port(
-            name or self.name,
-            tuple((fields[f], factor) for f, factor in self.terms),
-            strains=self.strains,
+        from .terms import with_operand
+
+        terms = tuple(
+            (fields[t.field] if t.along is None else with_operand(term, fields[t.field]), t.factor)
+            for (term, _), t in zip(self.terms, self.touches, strict=True)
         )
+        return replace(self, name=name or self.name, terms=terms, time=0.0)
 
 
 @dataclass(frozen=True)
@@ -184,7 +231,7 @@ class System:
             lines.append(f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}{memory}")
         for kind, ports in (("in", self.inputs), ("out", self.outputs)):
             lines += [
-                f"{kind} {p.name}: {[(str(f), c) for f, c in p.terms]} {p.strains}" for p in ports
+                f"{kind} {p.name}: {[(text(f), c) for f, c in p.terms]} {p.strains}" for p in ports
             ]
         return "\n".join(lines)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..boundaries.base import AbstractBoundary, Edge
+from ..calculus.idle import idle, without
 from ..equations.base import AbstractWaveEquation
 from ..scheme.symbols import Symbols
 from .step_limit import Motion
@@ -25,9 +26,11 @@ TRIALS = 50
 
 @cache
 def motion_of(equation: AbstractWaveEquation, edges: AbstractBoundary, ndim: int) -> Motion:
-    """The alternating motion of an equation's scheme, in which no layer absorbs."""
-    symbols = Symbols(ndim, equation.space_order, np.float64)
-    return Motion(edges.surround(equation.system(symbols, edges)))
+    """The alternating motion of an equation's scheme, in which no layer absorbs. The fields between
+    its first ports tell the step: others follow them."""
+    system = equation.system(Symbols(ndim, equation.space_order, np.float64), edges)
+    ends = ([p.name for p in ports[:1]] for ports in (system.inputs, system.outputs))
+    return Motion(edges.surround(without(system, idle(system, *ends))))
 
 
 @cache

@@ -50,33 +50,46 @@ class Extended:
             dtype=self.symbols.dtype.type,
         )
 
-    def _everywhere(self, name: str, where: Mapping[Any, bool], above: Above) -> Spatial:
+    def _everywhere(
+        self, name: str, where: Mapping[Any, bool], above: Above, along: Any
+    ) -> Spatial:
         """A function on the grid, at the points of a field."""
-        name = of_extent(name, [d.name for d, half in where.items() if half], above)
+        halves_of = [d.name for d, half in where.items() if half]
+        name = of_extent(name, halves_of, above, None if along is None else along.name)
         if name not in self._known:
             self._known[name] = self.symbols.coefficient(name, staggered=halves(where))
         return self._known[name]
 
     def inject(
-        self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING
+        self,
+        target: Expr,
+        amount: Expr,
+        where: Mapping[Any, bool],
+        above: Above = Above.NOTHING,
+        along: Any = None,
     ) -> Equation:
-        """Add `amount * weights * sample` to `target`, both at `where`."""
-        weights = self._everywhere(WEIGHTS, where, above)
+        """Add `amount * weights * sample` to `target`, both at `where`; the weights of a derivative
+        are minus their own derivative."""
+        weights = self._everywhere(WEIGHTS, where, above, along)
         return Eq(target, target + amount * weights * self.samples)
 
-    def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
+    def read(
+        self, source: Expr, factor: float, above: Above = Above.NOTHING, along: Any = None
+    ) -> Equation:
         """Add `factor * weights * source` over the grid to the sums: of each row along the first
         axis apart, for accuracy."""
         where = location(source)
-        weights = self._everywhere(WEIGHTS, where, above)
+        weights = self._everywhere(WEIGHTS, where, above, along)
         half = where[self.symbols.dimensions[0]]
         return Inc(self.sums[half], factor * weights * source)
 
-    def correlate(self, source: Expr, factor: float, above: Above, later: bool = False) -> Equation:
+    def correlate(
+        self, source: Expr, factor: float, above: Above, along: Any = None, later: bool = False
+    ) -> Equation:
         """Add `factor * sample * source` to the gradient of the weights, everywhere; `later` for
         the step done before."""
         where = location(source)
-        gradient = self._everywhere(OF_WEIGHTS, where, above)
+        gradient = self._everywhere(OF_WEIGHTS, where, above, along)
         sample = self.samples
         if later:
             time = self.symbols.grid.time_dim

@@ -8,13 +8,21 @@ from functools import cache
 import numpy as np
 from scipy.sparse import csr_array
 
-from ...acquisition.interpolation import HALF_WIDTH, place, window_below, window_weights
+from ...acquisition.interpolation import (
+    HALF_WIDTH,
+    derived,
+    place,
+    window_below,
+    window_weights,
+)
 from ...histories.buffers import POOL
-from ...scheme.plan import Above, Plan, Variable
-from ...scheme.system import Port
+from ...scheme.plan import Above, Plan, PlannedPort, Variable
 from ..domain import Domain
 from .layout import interior, pooled, with_halo
 from .names import OF_WEIGHTS, WEIGHTS, of_extent
+
+Fed = tuple[Above, str | None]
+"""How it continues above the surface, and the axis of a derivative."""
 
 
 class Extent:
@@ -30,35 +38,37 @@ class Extent:
     points = copies = count = 1
 
     def __init__(
-        self, plan: Plan, domain: Domain, ports: Sequence[Port], weights: np.ndarray
+        self, plan: Plan, domain: Domain, ports: Sequence[PlannedPort], weights: np.ndarray
     ) -> None:
         self._plan, self._domain, self._weights = plan, domain, weights
         self.bounds: dict[str, int] = {}
-        terms = [(port, field) for port in ports for field, _ in port.terms]
-        self._places = [(field.halves, plan.continued(port, field)) for port, field in terms]
+        self._places = [
+            (t.field.halves, plan.continued(port, t), t.along)
+            for port in ports
+            for t in port.touches
+        ]
         self.arrays = {
-            name: self._with_halo(c, self._moved(weights, c, above))
-            for name, (c, above) in self._functions(WEIGHTS).items()
+            name: self._with_halo(c, self._moved(weights, c, how))
+            for name, (c, how) in self._functions(WEIGHTS).items()
         }
 
     def _with_halo(self, c: Variable, values: np.ndarray) -> np.ndarray:
         return with_halo(c, values, self._domain, self._plan.ghosts)
 
-    def _functions(self, name: str) -> dict[str, tuple[Variable, Above]]:
-        """A function at each place where a field is fed, by name, and how what is fed there
-        continues above the surface."""
+    def _functions(self, name: str) -> dict[str, tuple[Variable, Fed]]:
+        """A function at each place where a field is fed, by name, and how it is fed."""
         found = {}
-        for halves, above in self._places:
+        for halves, above, along in self._places:
             axes = [axis for axis, half in zip(self._plan.axes, halves, strict=True) if half]
-            known_as = of_extent(name, axes, above)
-            found[known_as] = self._plan.variable(known_as, halves), above
+            known_as = of_extent(name, axes, above, along)
+            found[known_as] = self._plan.variable(known_as, halves), (above, along)
         return found
 
     def by_cell(self) -> dict[str, np.ndarray]:
         """The weights times how much of a cell belongs to each point."""
         parts = {}
-        for name, (c, above) in self._functions(WEIGHTS).items():
-            values = self._moved(self._weights, c, above) * self._shares(c)
+        for name, (c, how) in self._functions(WEIGHTS).items():
+            values = self._moved(self._weights, c, how) * self._shares(c)
             parts[name] = self._with_halo(c, values)
         return parts
 
@@ -76,67 +86,74 @@ class Extent:
     def collected(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The gradient of the weights, from arrays that are given back to the pool."""
         total = np.zeros(self._domain.shape, self._domain.dtype)
-        for name, (c, above) in self._functions(OF_WEIGHTS).items():
+        for name, (c, how) in self._functions(OF_WEIGHTS).items():
             part = arrays[name][interior(c, self._domain.shape)] * self._shares(c)
-            total += self._moved_back(part, c, above)
+            total += self._moved_back(part, c, how)
             POOL.give("gradient", arrays[name])
         return total
 
-    def _moved(self, weights: np.ndarray, c: Variable, above: Above) -> np.ndarray:
+    def _moved(self, weights: np.ndarray, c: Variable, how: Fed) -> np.ndarray:
         """The weights as they are fed at the points of a function, as point sources in all nodes
         would be.
 
         On the surface, where half a cell belongs to a weight, the rows below take over what the
         surface does not.
         """
-        for axis, matrix in self._matrices(c, above):
+        for axis, matrix in self._matrices(c, how):
             moved = np.moveaxis(weights, axis, -1)
             flat = matrix @ moved.reshape(-1, moved.shape[-1]).T
             weights = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
         return np.ascontiguousarray(weights)
 
-    def _moved_back(self, gradient: np.ndarray, c: Variable, above: Above) -> np.ndarray:
+    def _moved_back(self, gradient: np.ndarray, c: Variable, how: Fed) -> np.ndarray:
         """The transpose of `_moved`."""
-        for axis, matrix in self._matrices(c, above):
+        for axis, matrix in self._matrices(c, how):
             moved = np.moveaxis(gradient, axis, -1)
             flat = matrix.T @ moved.reshape(-1, moved.shape[-1]).T
             gradient = np.moveaxis(flat.T.reshape(moved.shape), -1, axis)
         return gradient
 
-    def _matrices(self, c: Variable, above: Above) -> list[tuple[int, csr_array]]:
+    def _matrices(self, c: Variable, how: Fed) -> list[tuple[int, csr_array]]:
         """By axis, from nodes to the points of a function, where these are others, or near a free
-        surface."""
+        surface, or derived."""
+        above, along = how
         domain, order = self._domain, self._plan.space_order
         found = []
         for axis, (half, points) in enumerate(zip(c.halves, domain.shape, strict=True)):
             upright = axis == len(domain.shape) - 1
             below = above if upright else Above.NOTHING
-            if half or below is not Above.NOTHING:
+            derive = self._plan.axes[axis] == along
+            if half or derive or below is not Above.NOTHING:
                 kind, dtype = domain.interpolation, domain.dtype
-                found.append((axis, _from_nodes(points, kind, half, below, order, dtype)))
+                matrix = _from_nodes(points, kind, half, below, order, dtype, derive)
+                found.append((axis, matrix / domain.spacing[axis] if derive else matrix))
         return found
 
 
 @cache
 def _from_nodes(
-    points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str
+    points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str, derive: bool
 ) -> csr_array:
     """What each node of an axis gives to the points of a field, half a cell beyond the nodes or at
-    them: (point, node)."""
+    them: (point, node). If it is to `derive`, what it gives per cell to the field's derivative."""
     nodes = np.arange(points, dtype=float)
-    first, offset = place(nodes, points, kind, on_grid=False, half=half)
+    lies = half != derive  # a derivative is half a cell off the field
+    first, offset = place(nodes, points, kind, on_grid=False, half=lies)
     weights = window_weights(offset, kind)
     taps = offset.shape[1]
     if above is not Above.NOTHING:
         near = nodes <= HALF_WIDTH[kind]
         weights[near] = window_below(
-            window_weights, kind, above, nodes[near], first[near], taps, half, space_order
+            window_weights, kind, above, nodes[near], first[near], taps, lies, space_order
         )
+    weights[np.abs(weights) < 1e-12] = 0.0  # a sinc at whole numbers
+    if derive:
+        first, weights = derived(weights, first, points, half, above, space_order)
+    if above is not Above.NOTHING:
         weights[0] *= 0.5  # of a cell
         if not half:
             weights[first == 0, 0] *= 2.0  # fed into half a cell
-    weights[np.abs(weights) < 1e-12] = 0.0  # a sinc at whole numbers
-    rows = first[:, None] + np.arange(taps)
+    rows = first[:, None] + np.arange(weights.shape[1])
     columns = np.broadcast_to(nodes[:, None].astype(int), rows.shape)
     found = csr_array(
         (weights.ravel(), (rows.ravel(), columns.ravel())), shape=(points, points), dtype=dtype

@@ -50,7 +50,7 @@ def lagged(system: System) -> tuple[System, frozenset[Field]]:
 def _last(system: System) -> int:
     """How many updates at the end are of memories in strips that only read new values of the other
     fields, and have no part in what enters and leaves the scheme."""
-    ports = {f for port in (*system.inputs, *system.outputs) for f, _ in port.terms}
+    ports = {t.field for port in (*system.inputs, *system.outputs) for t in port.touches}
     fields = set(system.fields)
     count = 0
     for update in reversed(system.updates):

@@ -27,7 +27,7 @@ from ...calculus.regions import by_region, exists
 from ...scheme.names import GRADIENT, PERTURBED
 from ...scheme.plan import Above
 from ...scheme.symbols import SURFACE_GAIN, Equation, Expr, Field, Region, Spatial
-from ...scheme.system import Port, System, Update
+from ...scheme.system import Port, System, Touch, Update
 from ...scheme.terms import (
     accesses,
     at_offset,
@@ -323,8 +323,8 @@ class Lowering:
             for port in self.transposed.outputs:
                 entry = self._entry(port)
                 equations += [
-                    entry.read(field.forward, factor, self._continued(port, field))
-                    for field, factor in port.terms
+                    entry.read(t.field.forward, t.factor, self._continued(port, t), t.along)
+                    for t in port.touches
                 ]
         compact = self.transposed_in_place
         fields = {f: self._stored(f, f in compact) for f in self.transposed.fields}
@@ -428,15 +428,14 @@ class Lowering:
 
     def _correlated(self, later: bool) -> list[Equation]:
         """Add a step's contribution to the gradient of the weights of extended sources."""
-        terms = [(port, *term) for port in self.transposed.outputs for term in port.terms]
-        entries = {
-            port: Extended(self.symbols, port.name, self._everywhere)
-            for port in self.transposed.outputs
-        }
-        return [
-            entries[port].correlate(f.forward, factor, self._continued(port, f), later)
-            for port, f, factor in terms
-        ]
+        equations = []
+        for port in self.transposed.outputs:
+            entry = Extended(self.symbols, port.name, self._everywhere)
+            equations += [
+                entry.correlate(t.field.forward, t.factor, self._continued(port, t), t.along, later)
+                for t in port.touches
+            ]
+        return equations
 
     def _inject(
         self,
@@ -454,9 +453,11 @@ class Lowering:
         if self.symbols.ghosts and isinstance(points, Points) and not where[depth]:
             gain = gain * self.symbols.profile(SURFACE_GAIN, depth)
         return [
-            points.inject(target, gain * factor / update.mass, where, self._continued(port, field))
-            for field, factor in port.terms
-            if field is update.field
+            points.inject(
+                target, gain * t.factor / update.mass, where, self._continued(port, t), t.along
+            )
+            for t in port.touches
+            if t.field is update.field
         ]
 
     def _read(self, ports: Iterable[Port]) -> list[Equation]:
@@ -464,14 +465,14 @@ class Lowering:
         for port in ports:
             points = Points(self.symbols, port.name)
             equations += [
-                points.read(field.forward, factor, self._continued(port, field))
-                for field, factor in port.terms
+                points.read(t.field.forward, t.factor, self._continued(port, t), t.along)
+                for t in port.touches
             ]
         return equations
 
-    def _continued(self, port: Port, field: Field) -> Above:
+    def _continued(self, port: Port, touch: Touch) -> Above:
         """How a port's windows continue above a free surface, on a field's points."""
-        return continued(port, field, self.symbols)
+        return continued(port, touch.field, self.symbols, touch.along)
 
 
 class _Waiting:

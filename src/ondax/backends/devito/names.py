@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...scheme.plan import Above
 
@@ -20,17 +20,41 @@ SUMS = {False: "sums", True: "sumsh"}  # ends of names, of sums over nodes and o
 OF_WEIGHTS = "of_weights"  # the beginning of the names of gradients
 
 
-def of_extent(name: str, halves: Collection[str], above: Above) -> str:
+class OfWindow(NamedTuple):
+    """The names of what windows have along one axis.
+
+    Attributes:
+        first: of the first grid indices.
+        weight: the beginning of that of the weights, which what is above a free surface completes.
+        tap: of the loop over a window.
+    """
+
+    first: str
+    weight: str
+    tap: str
+
+
+def of_window(port: str, axis: str, half: bool, derived: bool) -> OfWindow:
+    """The names of what a port's windows have along one axis, on nodes or half points, for a field
+    or for its derivative along the axis."""
+    taps = axis + ("d" if derived else "")
+    place = taps + ("h" if half else "")
+    return OfWindow(f"{port}_first_{place}", f"{port}_weight_{place}", f"{port}_tap_{taps}")
+
+
+def of_extent(name: str, halves: Collection[str], above: Above, along: str | None) -> str:
     """The name of what an extended source has at the points of a field: its weights differ where a
-    row of them is lost.
+    row of them is lost, and where they are derived along an axis.
 
     Args:
         name: WEIGHTS or OF_WEIGHTS.
         halves: names of the axes along which the field lives half a cell beyond the nodes.
         above: how it continues above the surface.
+        along: the axis of the derivative that is fed; None for the field itself.
     """
-    lost = [above.name.lower()] if above is Above.LOST else []
-    return "_".join([name, *halves, *lost])
+    lost = [above.name.lower()] if above is Above.LOST and along is None else []
+    derived = [] if along is None else [f"d{along}", above.value]
+    return "_".join([name, *halves, *lost, *derived])
 
 
 def ghost_rows(name: str) -> int | None:

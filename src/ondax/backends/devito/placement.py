@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...acquisition.interpolation import (
+    derived,
     lies_on_grid,
     place,
     window_below,
@@ -16,9 +17,10 @@ from ...acquisition.interpolation import (
     window_weights,
 )
 from ...histories.buffers import zeros
-from ...scheme.plan import Above, Plan
-from ...scheme.system import Port
+from ...scheme.plan import Above, Plan, PlannedPort
+from ...scheme.system import Touch
 from ..domain import Domain
+from .names import of_window
 
 
 class Placement:
@@ -37,7 +39,7 @@ class Placement:
         self,
         plan: Plan,
         domain: Domain,
-        port: Port,
+        port: PlannedPort,
         positions: np.ndarray,
         slopes: bool = False,
     ) -> None:
@@ -50,47 +52,67 @@ class Placement:
         cells = (positions - origin) / spacing
         largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
         rounding = np.finfo(np.float64).eps * largest / spacing
+        self._plan, self._domain, self._port, self._slopes = plan, domain, port, slopes
         for axis, name in enumerate(plan.axes):
-            halves = sorted({field.is_half(name) for field, _ in port.terms})
-            reflects = plan.ghosts and axis == plan.ndim - 1
-            ways: dict[bool, set[Above]] = {half: set() for half in halves}
-            for field, _ in port.terms:
-                above = plan.continued(port, field) if reflects else Above.NOTHING
-                ways[field.is_half(name)].add(above)
-            # All windows of a port share one loop over taps, so a single tap must suit every field
-            # it touches.
-            on_grid = (
-                not slopes
-                and len(halves) == 1
-                and lies_on_grid(cells[:, axis] - 0.5 * halves[0], rounding[axis])
-            )
-            on_grid = on_grid and not reflects
-            for half in halves:
-                first, offset = place(
-                    cells[:, axis], domain.shape[axis], domain.interpolation, on_grid, half
-                )
-                suffix = name + ("h" if half else "")
-                self._set(f"{port.name}_first_{suffix}", np.tile(first, copies), np.int32)
-                for way in ways[half]:
-                    window = (
+            for derive in (False, True):
+                touches = [t for t in port.touches if (t.along == name) == derive]
+                if touches:
+                    self._place(axis, cells[:, axis], rounding[axis], touches, derive)
+
+    def _place(
+        self, axis: int, cells: np.ndarray, rounding: float, touches: list[Touch], derive: bool
+    ) -> None:
+        """Set the windows along one axis.
+
+        Args:
+            axis: its number.
+            cells: positions from the domain's first node, (point,).
+            rounding: of these.
+            touches: of the port, with a derivative along the axis or without.
+            derive: with.
+        """
+        plan, domain, port = self._plan, self._domain, self._port
+        name, points = plan.axes[axis], domain.shape[axis]
+        reflects = plan.ghosts and axis == plan.ndim - 1
+        ways: dict[bool, set[Above]] = {}
+        for t in touches:
+            above = plan.continued(port, t) if reflects else Above.NOTHING
+            ways.setdefault(t.field.is_half(name), set()).add(above)
+        # These windows share one loop over taps, so a single tap must suit every field touched.
+        lies = {half: half != derive for half in ways}  # a derivative is half a cell off the field
+        on_grid = (
+            not self._slopes
+            and not reflects
+            and len(ways) == 1
+            and all(lies_on_grid(cells - 0.5 * at_half, rounding) for at_half in lies.values())
+        )
+        for half in sorted(ways):
+            names = of_window(port.name, name, half, derive)
+            first, offset = place(cells, points, domain.interpolation, on_grid, lies[half])
+            for way in ways[half]:
+                start = first
+                parts = []
+                for weigh in (window_weights, window_slopes)[: 1 + self._slopes]:
+                    part = _windows(
+                        weigh,
                         way,
-                        cells[:, axis],
+                        cells,
                         first,
                         offset,
-                        half,
+                        lies[half],
                         domain.interpolation,
                         plan.space_order,
                     )
-                    parts = [_windows(window_weights, *window)] * copies
-                    if slopes:
-                        parts[1 + axis] = _windows(window_slopes, *window) / domain.spacing[axis]
-                    self._set(
-                        f"{port.name}_weight_{suffix}{way.value}",
-                        np.concatenate(parts),
-                        domain.dtype,
-                    )
-                tap = f"{port.name}_tap_{name}"
-                self.bounds |= {f"{tap}_m": 0, f"{tap}_M": offset.shape[1] - 1}
+                    if derive:
+                        start, part = derived(part, first, points, half, way, plan.space_order)
+                        part /= domain.spacing[axis]
+                    parts.append(part)
+                rows = [parts[0]] * self.copies
+                if self._slopes:
+                    rows[1 + axis] = parts[1] / domain.spacing[axis]
+                self._set(names.first, np.tile(start, self.copies), np.int32)
+                self._set(names.weight + way.value, np.concatenate(rows), domain.dtype)
+                self.bounds |= {f"{names.tap}_m": 0, f"{names.tap}_M": parts[0].shape[1] - 1}
 
     def _set(self, name: str, values: np.ndarray, dtype: Any) -> None:
         self.arrays[name] = zeros(values.shape, dtype)

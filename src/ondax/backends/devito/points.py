@@ -15,6 +15,7 @@ from ..._devito import Dimension, Function, Inc
 from ...scheme.plan import Above
 from ...scheme.symbols import Equation, Expr, Spatial, Symbols
 from ...scheme.terms import location, product
+from .names import of_window
 
 
 class Points:
@@ -30,7 +31,7 @@ class Points:
         self.symbols = symbols
         self.name = name
         self.point = Dimension(name=f"{name}_p")
-        self.taps = {d: Dimension(name=f"{name}_tap_{d.name}") for d in symbols.dimensions}
+        self.taps: dict[str, Any] = {}
         time = symbols.grid.time_dim
         self.samples = self._function(f"{name}_samples", (time, self.point))
         self.made: dict[str, Spatial] = {}
@@ -44,39 +45,54 @@ class Points:
             dtype=dtype or self.symbols.dtype.type,
         )
 
-    def _axis(self, dimension: Any, half: bool, above: Above) -> tuple[Spatial, Spatial]:
-        """First grid index and weights of every point along one axis, on nodes or half points."""
-        suffix = dimension.name + ("h" if half else "")
-        first, weight = f"{self.name}_first_{suffix}", f"{self.name}_weight_{suffix}"
-        if dimension is self.symbols.dimensions[-1]:
-            weight += above.value
-        if first not in self.made:  # one object a name: Devito tells symbols apart by identity
-            self.made[first] = self._function(first, (self.point,), np.int32)
+    def _axis(
+        self, dimension: Any, half: bool, above: Above, derived: bool
+    ) -> tuple[Spatial, Any, Spatial]:
+        """First grid index, taps and weights of every point along one axis, on nodes or half
+        points. Where a derivative is `derived` along the axis, windows are wider."""
+        names = of_window(self.name, dimension.name, half, derived)
+        weight = names.weight + (above.value if dimension is self.symbols.dimensions[-1] else "")
+        # One object a name: Devito tells symbols apart by identity.
+        if names.first not in self.made:
+            self.made[names.first] = self._function(names.first, (self.point,), np.int32)
+        if names.tap not in self.taps:
+            self.taps[names.tap] = Dimension(name=names.tap)
+        tap = self.taps[names.tap]
         if weight not in self.made:
-            self.made[weight] = self._function(weight, (self.point, self.taps[dimension]))
-        return self.made[first], self.made[weight]
+            self.made[weight] = self._function(weight, (self.point, tap))
+        return self.made[names.first], tap, self.made[weight]
 
-    def _window(self, where: Mapping[Any, bool], above: Above) -> tuple[dict[Any, Expr], Expr]:
+    def _window(
+        self, where: Mapping[Any, bool], above: Above, along: Any
+    ) -> tuple[dict[Any, Expr], Expr]:
         """Index substitutions that move an expression into a point's window, and the weight
         there."""
         moves, weights = {}, []
         for d in self.symbols.dimensions:
-            first, weight = self._axis(d, where.get(d, False), above)
-            moves[d] = first + self.taps[d]
+            first, tap, weight = self._axis(d, where.get(d, False), above, d is along)
+            moves[d] = first + tap
             weights.append(weight)
         return moves, product(weights)
 
     def inject(
-        self, target: Expr, amount: Expr, where: Mapping[Any, bool], above: Above = Above.NOTHING
+        self,
+        target: Expr,
+        amount: Expr,
+        where: Mapping[Any, bool],
+        above: Above = Above.NOTHING,
+        along: Any = None,
     ) -> Equation:
         """Add `amount * sample` to `target`, both pointwise expressions that live at `where`, in
-        every window."""
-        moves, weight = self._window(where, above)
+        every window; with `along`, as a dipole along that axis."""
+        moves, weight = self._window(where, above, along)
         return Inc(target.subs(moves), weight * self.samples * moved(amount, moves))
 
-    def read(self, source: Expr, factor: float, above: Above = Above.NOTHING) -> Equation:
-        """Add `factor * source`, interpolated at every point, to the samples."""
-        moves, weight = self._window(location(source), above)
+    def read(
+        self, source: Expr, factor: float, above: Above = Above.NOTHING, along: Any = None
+    ) -> Equation:
+        """Add `factor * source`, interpolated at every point, to the samples; with `along`, its
+        derivative along that axis."""
+        moves, weight = self._window(location(source), above, along)
         return Inc(self.samples, factor * weight * moved(source, moves))
 
 

@@ -15,7 +15,7 @@ from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, layout_bytes
 from ...histories.store import STORE, Kept
 from ...scheme.names import PERTURBED
-from ...scheme.system import Port
+from ...scheme.plan import PlannedPort
 from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
 from ..clock import Clock
 from ..domain import Domain
@@ -360,7 +360,7 @@ class Solver(AbstractSolver):
         return {p.name: extent for p in self.inputs}
 
     def _placement(
-        self, port: Port, domain: Domain, positions: np.ndarray, slopes: bool
+        self, port: PlannedPort, domain: Domain, positions: np.ndarray, slopes: bool
     ) -> Placement:
         """The kernel arrays of a set of points; surveys shoot into the same spread again and
         again."""
