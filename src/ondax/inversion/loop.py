@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._frames import levels_to_the_user
+from .._waiting import say
 from ..face.callback_errors import as_raised
 from .fingerprint import Problem
 from .interrupt import deferred_interrupt
-from .progress import Progress, say
+from .progress import Progress
 from .result import Interrupted
 from .state import load_state, only_writer, save_state
 

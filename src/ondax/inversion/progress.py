@@ -8,8 +8,7 @@ from typing import Any, final
 
 from tqdm.auto import tqdm
 
-# Raised for a closed terminal, a pipe that nobody reads, or where there is no standard error.
-BROKEN = (OSError, ValueError, AttributeError)
+from .._waiting import BROKEN
 
 
 @final
@@ -56,11 +55,3 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._try(self._bar.close)
-
-
-def say(text: str) -> None:
-    """Print a line without breaking a bar that is shown; do nothing if there is no terminal."""
-    try:
-        tqdm.write(text)
-    except BROKEN:
-        return

@@ -6,6 +6,7 @@ import inspect
 import warnings
 
 from .._frames import levels_to_the_user
+from .._waiting import waiting
 from ..boundaries.base import AbstractLayer
 from ..boundaries.cpml import CPML
 from ..boundaries.joint import JointPML
@@ -33,7 +34,9 @@ def default_boundary(
     kind = JointPML if equation.joint_flux else Sponge
     other = kind(IN_3D[kind]) if grid.ndim == 3 else kind()
     if equation.stretchable is None:
-        name, reason = type(equation).__name__, objection(equation, grid.spacing, max_velocity)
+        name = type(equation).__name__
+        with waiting(f"trying whether {name} is stable in perfectly matched layers"):
+            reason = objection(equation, grid.spacing, max_velocity)
         if reason is None:
             return CPML()
         warnings.warn(

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from ... import _forks
+from ..._waiting import waiting
 from ...calculus.coupling import Coupling, Quantity
 from ...calculus.program import Program
 from ...histories.base import Recording
@@ -90,7 +91,8 @@ class Kernels:
             with self._lock:
                 kernel = self._kernels.get(key)
                 if kernel is None:
-                    with _FEW_COLLECTIONS:
+                    which = f"{key[0]} kernel{' with a history' if key[1] else ''}"
+                    with _FEW_COLLECTIONS, waiting(f"building the {which}, once for later runs"):
                         kernel = build(equations(), self.program.symbols.dtype.name, parallel)
                     self._kernels[key] = kernel
         return kernel
