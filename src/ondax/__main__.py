@@ -1,9 +1,8 @@
-"""The command line: `python -m ondax demo` and `python -m ondax info`."""
+"""The command line: `python -m ondax demo`, `python -m ondax doctor` and `python -m ondax info`."""
 
 import argparse
-import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
+import time
 from pathlib import Path
 
 
@@ -27,11 +26,16 @@ def main(arguments: list[str] | None = None) -> int:
         "--iterations", type=int, default=100, help="iterations of the inversion (%(default)s)"
     )
     commands.add_parser(
-        "info", help="versions, compiler, cache of compiled kernels, threads and memory"
+        "doctor",
+        help="look at packages, compiler, cache of compiled kernels, threads and memory, try the "
+        "compiler and gradients, and say what to mend; status 1 if something fails",
     )
+    commands.add_parser("info", help="the same without trying anything")
     chosen = parser.parse_args(arguments)
-    if chosen.command == "info":
-        return _info()
+    if chosen.command in ("doctor", "info"):
+        from .doctor import examine
+
+        return examine(trials=chosen.command == "doctor")
     if chosen.iterations < 1:
         parser.error(f"--iterations {chosen.iterations}: at least 1")
     if not chosen.output.resolve().parent.is_dir():
@@ -41,46 +45,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(output: Path, iterations: int) -> int:
     """Run the demonstration and print its results."""
+    from .backends.devito.compiler import CompilerError
     from .demo import describe, run
 
-    print(describe())
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        print(f"{time.monotonic() - began:4.0f} s  {what}", flush=True)
+
+    print(describe(), flush=True)
     try:
-        report = run(output, iterations)
-    except (ImportError, ValueError) as error:
+        report = run(output, iterations, tell)
+    except (ImportError, ValueError, CompilerError) as error:
         print(error, file=sys.stderr)
+        if isinstance(error, CompilerError):
+            print("python -m ondax doctor tells more", file=sys.stderr)
         return 1
     print(f"\n{report}\n\npicture: {output}")
     return 0
-
-
-def _info() -> int:
-    """Print versions and settings, for reports of errors."""
-    from .backends.devito import kernel_cache
-    from .backends.devito.compiler import CompilerError, toolchain
-    from .backends.settings import available_cores, machine_memory
-
-    for name in ("ondax", "jax", "jaxlib", "devito", "equinox", "optax", "lineax", "numpy"):
-        print(f"{name:<10} {_version(name)}")
-    print(f"{'python':<10} {platform.python_version()} on {platform.system()} {platform.machine()}")
-    try:
-        tools = toolchain()
-        print(f"{'compiler':<10} {' '.join(tools.command)} {' '.join(tools.flags)}")
-    except CompilerError as error:
-        print(f"{'compiler':<10} missing: {error}")
-    folder = kernel_cache.readable()
-    kernels = len(list(folder.glob("*/kernel.so")))
-    print(f"{'cache':<10} {folder} ({kernels} kernels)")
-    print(f"{'threads':<10} {available_cores()}")
-    print(f"{'memory':<10} {machine_memory() / 2**30:.1f} GiB")
-    return 0
-
-
-def _version(name: str) -> str:
-    """The version of an installed package, in words if there is none."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 a minute."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -61,12 +62,13 @@ def describe() -> str:
     )
 
 
-def run(output: Path, iterations: int) -> Report:
+def run(output: Path, iterations: int, tell: Callable[[str], None]) -> Report:
     """Model the data, invert them, and write a picture.
 
     Args:
         output: path of the picture; its suffix names the format.
         iterations: number of iterations of the inversion.
+        tell: called with what is done next, before each part that takes seconds.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -81,6 +83,7 @@ def run(output: Path, iterations: int) -> Report:
             f"{', '.join(sorted(formats))}"
         )
 
+    tell("modelling the observed data")
     model = overthrust(decimate=2)
     grid = Grid(model.vp.shape, model.spacing)
     survey = _survey(grid)
@@ -91,7 +94,9 @@ def run(output: Path, iterations: int) -> Report:
         predicted = F(vp)
         return least_squares(predicted, observed), predicted
 
+    tell("the gradient at the initial model")
     (before, first), gradient = jax.jit(jax.value_and_grad(misfit, has_aux=True))(model.vp_smooth)
+    tell(f"{iterations} iterations of the inversion")
     result = fwi(
         F,
         observed,
@@ -101,6 +106,7 @@ def run(output: Path, iterations: int) -> Report:
         batch_size=BATCH,
         bounds=BOUNDS,
     )
+    tell("drawing")
     after, last = misfit(result.model)
 
     shot = SHOTS // 3

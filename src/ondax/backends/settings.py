@@ -108,6 +108,23 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def cores_of_groups(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> float | None:
+    """How many cores' time the cgroups of this process grant it (`docker --cpus`, for example),
+    whatever the number of cores that it may run on; None if they do not say."""
+    granted = []
+    for folder in _folders_of_groups(groups, root, "cpu"):
+        with suppress(OSError, ValueError):  # not there, or "max"
+            quota, period = (folder / "cpu.max").read_text().split()
+            granted.append(int(quota) / int(period))
+        with suppress(OSError, ValueError):
+            quota = int((folder / "cpu.cfs_quota_us").read_text())
+            if quota > 0:  # -1: no limit
+                granted.append(quota / int((folder / "cpu.cfs_period_us").read_text()))
+    return min(granted, default=None)
+
+
 @cache
 def machine_memory() -> int:
     """Physical memory in bytes, or what this process may use of it where that is less: the limits
@@ -124,33 +141,36 @@ def machine_memory() -> int:
 
 
 def _limits_of_groups(groups: Path, root: Path) -> Iterator[int]:
-    """Those of all groups that this process is in, up to the root. In a container, its own group
-    looks like the root.
+    """Those of memory of all groups that this process is in; see `_folders_of_groups`."""
+    for folder in _folders_of_groups(groups, root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # of versions 2 and 1
+            with suppress(OSError, ValueError):  # not there, or "max"
+                yield int((folder / name).read_text())
+
+
+def _folders_of_groups(groups: Path, root: Path, kind: str) -> set[Path]:
+    """Where the limits stand of all groups that this process is in, up to the root. In a
+    container, its own group looks like the root.
 
     Args:
         groups: which they are: lines `0::/path` (version 2) or `5:memory:/path` (version 1).
         root: where they are mounted.
+        kind: of limits: "memory" or "cpu".
     """
     try:
         lines = groups.read_text().splitlines()
     except OSError:
         lines = []
-    found = {(root, "memory.max"), (root / "memory", "memory.limit_in_bytes")}
+    found = {root, root / kind}
     for line in lines:
         _, kinds, path = line.split(":", 2)
-        base, name = (
-            (root, "memory.max") if not kinds else (root / "memory", "memory.limit_in_bytes")
-        )
-        if not kinds or "memory" in kinds.split(","):
+        base = root / kind if kinds else root
+        if not kinds or kind in kinds.split(","):
             group = base / path.lstrip("/")
             found |= {
-                (parent, name)
-                for parent in (group, *group.parents)
-                if base in (parent, *parent.parents)
+                parent for parent in (group, *group.parents) if base in (parent, *parent.parents)
             }
-    for folder, name in found:
-        with suppress(OSError, ValueError):  # not there, or "max"
-            yield int((folder / name).read_text())
+    return found
 
 
 def _own_limits() -> Iterator[int]:
