@@ -93,6 +93,16 @@ def test_demo_inverts_and_draws(iterations, of_misfit, of_model, tmp_path, capsy
     assert change["model error (m/s)"] < of_model
 
 
+def test_a_missing_compiler_is_no_traceback(monkeypatch, capsys, tmp_path):
+    def refuse(*_):
+        raise ox.CompilerError("no C compiler found: install gcc")
+
+    monkeypatch.setattr("ondax.demo.run", refuse)
+    assert main(["demo", "--output", str(tmp_path / "a.png")]) == 1
+    said = capsys.readouterr().err
+    assert said == "no C compiler found: install gcc\npython -m ondax doctor tells more\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

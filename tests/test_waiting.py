@@ -101,7 +101,6 @@ def test_kernels_that_are_built_are_waited_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(_waiting, "SECONDS", 0.0)
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    Kernels(Planned.of(Program(mass_form(Symbols(1, ORDER, "float64"))))).forward(
-        None, parallel=False
-    )
+    program = Program(mass_form(Symbols(1, ORDER, "float64")))
+    Kernels(Planned.of(program)).forward(None, parallel=False)
     assert stream.getvalue().startswith("ondax: building the forward kernel")

@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(output: Path, iterations: int) -> int:
     """Run the demonstration and print its results."""
+    from .backends.devito.compiler import CompilerError
     from .demo import describe, run
 
     began = time.monotonic()
@@ -55,8 +56,10 @@ def _demo(output: Path, iterations: int) -> int:
     print(describe(), flush=True)
     try:
         report = run(output, iterations, tell)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, CompilerError) as error:
         print(error, file=sys.stderr)
+        if isinstance(error, CompilerError):
+            print("python -m ondax doctor tells more", file=sys.stderr)
         return 1
     print(f"\n{report}\n\npicture: {output}")
     return 0

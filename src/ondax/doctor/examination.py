@@ -65,5 +65,9 @@ def examine(trials: bool) -> int:
         print(f"...   {about:<10} {announced}", flush=True)
         for finding in found_by(about, check):
             told.tell(finding)
-    print(f"{told.failures} failures, {told.warnings} warnings")
+    print(f"{_count(told.failures, 'failure')}, {_count(told.warnings, 'warning')}")
     return 1 if told.failures else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -101,7 +101,8 @@ def _version(name: str) -> str | None:
 
 def _numbers(stated: str) -> tuple[int, ...]:
     """The numbers that a version begins with, to be compared; zeros at its end mean nothing."""
-    numbers = [int(n) for n in re.match(r"[\d.]*", stated)[0].split(".") if n]  # type: ignore[index]
+    beginning = re.match(r"[\d.]*", stated)
+    numbers = [int(n) for n in beginning.group().split(".") if n] if beginning else []
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)

@@ -169,9 +169,10 @@ def variable(name: str, value: str) -> Iterator[None]:
 
 def _version(tools: Toolchain) -> str:
     """What the compiler calls itself; empty if it does not say."""
-    with suppress(OSError, subprocess.SubprocessError):
+    with suppress(OSError, subprocess.SubprocessError), tempfile.TemporaryDirectory() as elsewhere:
         said = subprocess.run(
             [*tools.command, "--version"],
+            cwd=elsewhere,  # whatever it is, it leaves nothing in the user's folder
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=10.0,
