@@ -311,7 +311,7 @@ class Backward(ox.AbstractWaveEquation):
 
 
 class Plain(ox.AbstractWaveEquation):
-    """`Acoustic` as a user would write it, who says nothing of layers."""
+    """`Acoustic` as a user would write it, who says nothing of layers, speeds or steps."""
 
     parameter_names: ClassVar[tuple[str, ...]] = ("vp",)
     space_order: int = 2
@@ -321,12 +321,6 @@ class Plain(ox.AbstractWaveEquation):
 
     def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         return ox.Acoustic().coefficients(parameters)
-
-    def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
-        return ox.Acoustic().speeds(parameters)
-
-    def largest_step(self, spacing: tuple[float, ...], max_velocity: float) -> float:
-        return ox.Acoustic(self.space_order).largest_step(spacing, max_velocity)
 
 
 class Stated(Backward):

@@ -77,7 +77,8 @@ class AbstractBoundary(eqx.Module):
         return tuple((self.face(a, "low").width, self.face(a, "high").width) for a in axes)
 
     def surround(self, system: System, crowded: frozenset[str] = NONE) -> System:
-        """The scheme with this boundary around it.
+        """The scheme with this boundary around it, and with its damping in the updates that were
+        made by `Update.of`.
 
         Args:
             system: the scheme.

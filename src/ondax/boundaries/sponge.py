@@ -57,7 +57,7 @@ class Sponge(AbstractAbsorbingLayer):
         return ("gamma",)
 
     def act(self, system: System, ends: Collection[End], crowded: frozenset[str]) -> System:
-        """The scheme as it is: its equation has asked for the damping."""
+        """The scheme as it is: its updates are damped already, see `surround`."""
         return system
 
     def crowded_between(
