@@ -33,6 +33,7 @@ from .equations.time_stepping import TimeStepping as TimeStepping
 from .equations.tti import TTI as TTI
 from .equations.viscoacoustic import Viscoacoustic as Viscoacoustic
 from .equations.vti import VTI as VTI
+from .face.wavefields import Wavefields as Wavefields
 from .grid import Grid as Grid
 from .histories.base import AbstractHistory as AbstractHistory
 from .histories.buffers import release_memory as release_memory

@@ -29,12 +29,20 @@ class Experiment:
             first input, then those of the next. A shot axis of length 1 is shared by all shots.
         setups: how the shots are set up.
         weights: of extended sources, (*batch, shot, *domain).
+        initial: the state before the first step, by field name, (*batch, shot, level, *points);
+            None for a start at rest. Records of such runs begin with what receivers read of it.
     """
 
     coefficients: Mapping[str, np.ndarray]
     source: np.ndarray
     setups: AbstractSetups
     weights: np.ndarray | None = None
+    initial: Mapping[str, np.ndarray] | None = None
+
+    @property
+    def before(self) -> int:
+        """Samples that are recorded before the first step."""
+        return 0 if self.initial is None else 1
 
 
 @dataclass(frozen=True)
@@ -103,13 +111,25 @@ class AbstractSolver(ABC):
     what was asked before, but for the time that it takes.
     """
 
+    @property
+    @abstractmethod
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, (level, *points), by
+        name: the values that the next step reads, the newest first."""
+
     @abstractmethod
     def forward(
-        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
-    ) -> tuple[np.ndarray, ...]:
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording | None,
+        slopes: bool,
+        final: bool = False,
+    ) -> tuple[Any, ...]:
         """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
         derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
-        metre.
+        metre; with `final` also the state after the last step, by name, (*batch, shot, level,
+        *points).
 
         Args:
             batch: the shape of the batch.
@@ -117,6 +137,7 @@ class AbstractSolver(ABC):
             recording: what the next runs will ask to be linearised around, and how to keep it; None
                 for nothing.
             slopes: whether derivatives are wanted.
+            final: whether the state is.
         """
 
     @abstractmethod

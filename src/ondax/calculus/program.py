@@ -9,6 +9,7 @@ from ..scheme.system import System
 from .check import checked
 from .coupling import Coupling, couple
 from .regions import reach
+from .state import levels
 from .transpose import transpose
 
 
@@ -48,6 +49,11 @@ class Program:
     def adjoints(self) -> dict[Field, Field]:
         """The adjoint of each field: the transposed updates stand in reverse order."""
         return dict(zip(self.system.fields, reversed(self.transposed.fields), strict=True))
+
+    @cached_property
+    def state(self) -> dict[Field, int]:
+        """The values in time of each field that the next step reads."""
+        return levels(self.system)
 
     @cached_property
     def felt(self) -> int:

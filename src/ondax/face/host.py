@@ -40,16 +40,19 @@ class HostModel:
         problem: what is computed.
         dtype: "float32" or "float64".
         tangent: run the scheme together with its tangent: traces and Born traces.
+        one_step: make a single step only.
     """
 
-    def __init__(self, problem: Problem, dtype: str, tangent: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, dtype: str, tangent: bool = False, one_step: bool = False
+    ) -> None:
         self.problem = problem
         self.dtype = np.dtype(dtype)
-        self.tangent = tangent
+        self.tangent, self.one_step = tangent, one_step
         self.sources, self.receivers = problem.sources, problem.receivers
         survey = problem.survey
         self.points = survey.n_sources, survey.n_receivers
-        program = self._program()
+        self.program = program = self._program()
         system = program.system
         self.coefficient_names = tuple(c.name for c in system.coefficients)
         domain, clock = self._domain(program, problem.grid.shape), self._clock()
@@ -114,6 +117,8 @@ class HostModel:
     def _clock(self) -> Clock:
         p = self.problem
         late = p.late * (2 if self.tangent else 1)
+        if self.one_step:
+            return Clock(p.dt, 1, 1, late)
         return Clock(p.dt, p.steps, p.steps_per_sample, late)
 
     @property
@@ -144,15 +149,23 @@ class HostModel:
 
     # ---------------------------------------------------------------- what primitives call
 
-    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool) -> HostFunction:
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, by name."""
+        return self.solver.state
+
+    def forward(
+        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
+    ) -> HostFunction:
         """See `primitives.forward`."""
 
         def run(batch: Batch, operands: Operands) -> Any:
             e = self._experiment(operands, linear)
-            recording = self._recording(keep) if linear else self._sampled(keep, e, operands)
-            return self.solver.forward(batch, e, recording, slopes)
+            exact = linear or final or operands.initial is not None
+            recording = self._recording(keep) if exact else self._sampled(keep, e, operands)
+            return self.solver.forward(batch, e, recording, slopes, final)
 
-        return self._call(("forward", keep, slopes, linear), structure, run)
+        return self._call(("forward", keep, slopes, linear, final), structure, run)
 
     def born(self, structure: Any) -> HostFunction:
         """See `primitives.born`."""
@@ -161,7 +174,8 @@ class HostModel:
             e = self._experiment(operands)
             recording = self._recording(changes.coefficients)
             if recording is None:  # modelling is linear in the source
-                e = replace(e, source=changes.wavelet)
+                still = {n: np.zeros_like(v) for n, v in (e.initial or {}).items()}
+                e = replace(e, source=changes.wavelet, initial=still or None)
                 return self.solver.forward(batch, e, None, False)
             return self.solver.born(batch, e, recording, changes.coefficients, changes.wavelet)
 
@@ -272,6 +286,8 @@ class HostModel:
         for name, values in (("the wavelet", operands.wavelet), ("weights=", operands.weights)):
             if values is not None:
                 _check_finite(name, values)
+        for name, values in (operands.initial or {}).items():
+            _check_finite(f"the initial field {name}", values)
         source = operands.wavelet
         if source is not None and source.size and not linear:
             problem.check_wavelets(source, float(np.min(bounds[..., 0])))
@@ -284,6 +300,7 @@ class HostModel:
             source=self.source_of(shots) if source is None else source,
             setups=OfSurvey(self._of_shots, self.clock, problem, shots, given),
             weights=operands.weights,
+            initial=operands.initial,
         )
 
     def _check_bounds(self, bounds: np.ndarray) -> bool:
@@ -389,6 +406,11 @@ class Hosts:
         """The host model of a floating-point type."""
         name = np.dtype(dtype).name
         return self.once(name, lambda: HostModel(self.problem, name))
+
+    def of_one_step(self, dtype: Any) -> HostModel:
+        """Likewise, of a single step."""
+        name = np.dtype(dtype).name
+        return self.once((name, "one step"), lambda: HostModel(self.problem, name, one_step=True))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What is made under a key, now or before. Copies of these, and what is read from a pickle,

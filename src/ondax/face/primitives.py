@@ -53,7 +53,14 @@ class Host(Protocol):
         """The names that coefficients have in the tangent, by their own."""
         ...
 
-    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool) -> Any: ...
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, by name."""
+        ...
+
+    def forward(
+        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
+    ) -> Any: ...
     def born(self, structure: Any) -> Any: ...
     def adjoint(self, structure: Any, asked: Asked) -> Any: ...
     def curvature(self, structure: Any, asked: Asked) -> Any: ...
@@ -80,9 +87,11 @@ def forward(
     keep: Names = (),
     slopes: bool = False,
     linear: bool = False,
+    final: bool = False,
 ) -> list[Any]:
     """What receivers record, (shot, port and receiver, sample); with `slopes` also its derivatives
-    by receiver position, (shot, port and receiver, axis, sample), per metre.
+    by receiver position, (shot, port and receiver, axis, sample), per metre; with `final` also the
+    state after the last step, by field name, (shot, level, *points).
 
     Args:
         host: the host model.
@@ -90,10 +99,15 @@ def forward(
         keep: names of the coefficients whose gradients will be asked for.
         slopes: whether derivatives are wanted.
         linear: the source samples are no wavelets, but a cotangent: modelling is linear in them.
+        final: whether the state after the last step is wanted.
     """
     leaves, structure = jax.tree.flatten(operands)
-    asked = {"keep": keep, "slopes": slopes, "linear": linear}
-    return forward_p.bind(*leaves, host=host, structure=structure, **asked)
+    asked = {"keep": keep, "slopes": slopes, "linear": linear, "final": final}
+    found = forward_p.bind(*leaves, host=host, structure=structure, **asked)
+    if not final:
+        return found
+    others, names = 2 if slopes else 1, sorted(host.state)
+    return [*found[:others], dict(zip(names, found[others:], strict=True))]
 
 
 def born(host: Host, operands: Operands, changes: Changes) -> Any:
@@ -140,6 +154,12 @@ def _gradient_shapes(host: Host, shots: int, asked: Asked) -> Gradients:
         weights=shape(asked.weights, shots, *host.shape),
         at_sources=shape(asked.sources, shots, host.n_sources, len(host.shape), host.steps),
     )
+
+
+def _samples_shape(host: Host, operands: Operands) -> jax.ShapeDtypeStruct:
+    """That of what receivers record."""
+    shape = (operands.shots.shape[-1], host.n_receivers, operands.before + host.samples)
+    return jax.ShapeDtypeStruct(shape, host.dtype)
 
 
 def _operands(structure: Any, leaves: Any) -> Operands:
@@ -189,21 +209,30 @@ def _strong(host: Any) -> Host:
 
 @forward_p.def_abstract_eval
 def _forward_types(
-    *leaves: Any, host: Any, structure: Any, keep: Names, slopes: bool, linear: bool
+    *leaves: Any,
+    host: Any,
+    structure: Any,
+    keep: Names,
+    slopes: bool,
+    linear: bool,
+    final: bool,
 ) -> Any:
     host = _strong(host)
-    shots = _operands(structure, leaves).shots.shape[-1]
-    samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)
-    moved = (shots, host.n_receivers, len(host.shape), host.samples)
-    shapes = [samples, jax.ShapeDtypeStruct(moved, host.dtype)] if slopes else [samples]
+    shapes: list[Any] = [_samples_shape(host, _operands(structure, leaves))]
+    if slopes:
+        *rows, samples = shapes[0].shape
+        shapes.append(jax.ShapeDtypeStruct((*rows, len(host.shape), samples), host.dtype))
+    if final:
+        shots = _operands(structure, leaves).shots.shape[-1]
+        state = host.state.items()
+        shapes.append({n: jax.ShapeDtypeStruct((shots, *s), host.dtype) for n, s in state})
     return _types(host, structure, leaves, shapes)
 
 
 @born_p.def_abstract_eval
 def _born_types(*leaves: Any, host: Any, structure: Any) -> Any:
     host = _strong(host)
-    shots = _operands(structure, leaves).shots.shape[-1]
-    samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)
+    samples = _samples_shape(host, _operands(structure, leaves))
     return _types(host, structure, leaves, samples)
 
 

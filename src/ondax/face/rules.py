@@ -38,20 +38,26 @@ def _any(perturbed: Any) -> bool:
     return any(jax.tree.leaves(perturbed))
 
 
-def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands], Any]:
+def differentiable(
+    host: HostModel, linear: bool = False, final: bool = False
+) -> Callable[[Operands], Any]:
     """From operands to what receivers record, with its reverse-mode rule.
 
     Args:
         host: the host model.
         linear: the source samples are no wavelets, but a cotangent: gradients are then made from
             every step.
+        final: return the state after the last step, too.
     """
 
     def record(operands: Operands) -> Any:
-        return forward(host, operands, linear=linear)[0]
+        found = forward(host, operands, linear=linear, final=final)
+        return tuple(found) if final else found[0]
 
     def forward_pass(operands: Any) -> Any:
         values, perturbed = values_of(operands), perturbed_of(operands)
+        if final or values.initial is not None:
+            raise NotImplementedError("gradients of runs with initial or final fields")
         keep = tuple(n for n in host.coefficient_names if perturbed.coefficients[n])
         asked = Asked(
             coefficients=keep,

@@ -62,6 +62,10 @@ class Kernels:
 
         return self._kernel(("forward", _names(recording)), equations, parallel)
 
+    def reading(self) -> Kernel:
+        """The kernel of what receivers read of a state that no step has made."""
+        return self._kernel(("reading",), self.lowering.reading, parallel=False)
+
     def born(self, recording: Recording, parallel: bool) -> Kernel:
         """The kernel of Born modelling."""
 

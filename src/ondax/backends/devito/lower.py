@@ -197,6 +197,12 @@ class Lowering:
             equations, {f: self._stored(f, f in compact) for f in self.system.fields}
         )
 
+    def reading(self) -> list[Equation]:
+        """What receivers read of a state that no step has made."""
+        compact = self.in_place
+        fields = {f: self._stored(f, f in compact) for f in self.system.fields}
+        return self._finished(self._read(self.system.outputs), fields)
+
     def _finished(
         self,
         equations: Iterable[Equation],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,10 +24,25 @@ from .layout import (
 )
 from .native import Halves, Turns
 from .shot import Shot
+from .state import State, States
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
 SHIFT = 6
+
+
+class Heard(NamedTuple):
+    """What is left of a forward run.
+
+    Attributes:
+        recorded: what receivers have read, (step, column): see `Terminals.columns`.
+        before: what they read before the first step, (1, column); None for a start at rest.
+        final: the state after the last step; None if nobody asked for it.
+    """
+
+    recorded: np.ndarray
+    before: np.ndarray | None = None
+    final: dict[str, np.ndarray] | None = None
 
 
 class ForwardRun:
@@ -39,10 +54,16 @@ class ForwardRun:
         source: samples, (port and source, step).
         recording: what it may keep; None for nothing. A run that keeps some steps only goes on
             beyond the record's end.
+        initial: the state before step 0; None for rest.
     """
 
     def __init__(
-        self, kernels: Kernels, shot: Shot, source: np.ndarray, recording: Recording | None
+        self,
+        kernels: Kernels,
+        shot: Shot,
+        source: np.ndarray,
+        recording: Recording | None,
+        initial: State | None = None,
     ) -> None:
         self.kernels, self.recording, self.shot = kernels, recording, shot
         self.fields = kernels.program.system.fields
@@ -54,11 +75,25 @@ class ForwardRun:
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
         shot.start(self.fields)
+        self._states = States(kernels.program, shot.domain)
+        self._before: np.ndarray | None = None
+        if initial is not None:
+            self._states.set(shot, initial)
+            self._before = self._read_before()
 
-    @property
-    def recorded(self) -> np.ndarray:
-        """What receivers have read, (step, column): see `Terminals.columns`."""
-        return self._outputs.columns()
+    def _read_before(self) -> np.ndarray:
+        """What receivers read of the initial state, (1, column)."""
+        shot, step = self.shot, SHIFT - 1
+        outputs = shot.terminals(shot.receiver, more=1 - shot.clock.steps)
+        moves = {n: -step * array[0].nbytes for n, array in outputs.arrays.items()}
+        shot.run(self.kernels.reading(), step, step + 1, outputs.arrays, moves)
+        return outputs.columns()
+
+    def heard(self, final: bool = False) -> Heard:
+        """What is left of the run, once it has made all of its steps; with its final state, if
+        that is asked for."""
+        state = self._states.get(self.shot, self.steps) if final else None
+        return Heard(self._outputs.columns(), self._before, state)
 
     @property
     def packing(self) -> Halves:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,9 @@ from .kernels import kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
 from .native import Halves
 from .placement import Placement
-from .runs import AdjointRun, ForwardRun
+from .runs import AdjointRun, ForwardRun, Heard
 from .shot import Shot
+from .state import States
 from .sums import Found, Sums, by_axis
 from .tasks import Task, Tasks, part
 
@@ -64,33 +65,51 @@ class Solver(AbstractSolver):
 
     # ---------------------------------------------------------------- the three runs
 
+    @cached_property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """See `AbstractSolver.state`."""
+        return States(self.kernels.program, self.domain).shapes
+
     def forward(
-        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
-    ) -> tuple[np.ndarray, ...]:
-        """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
-        derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
-        metre. With a recording, leaves histories in the store where they fit."""
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording | None,
+        slopes: bool,
+        final: bool = False,
+    ) -> tuple[Any, ...]:
+        """See `AbstractSolver.forward`. With a recording, leaves histories in the store where they
+        fit."""
         recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
         keys = {t.history_key(recording, self.kernels) for t in tasks} if recording else set()
         axes, dtype = len(self.domain.shape), self.domain.dtype
         shape = (*batch, e.setups.shots, len(self.outputs) * e.setups.receivers)
-        traces = np.zeros((*shape, self.clock.samples), dtype)
-        moved = np.zeros((*shape, axes, self.clock.samples), dtype) if slopes else None
+        samples = e.before + self.clock.samples
+        traces = np.zeros((*shape, samples), dtype)
+        moved = np.zeros((*shape, axes, samples), dtype) if slopes else None
+        states: dict[str, np.ndarray] = {}
+        if final:
+            shots = shape[:-1]
+            states = {n: np.zeros((*shots, *s), dtype) for n, s in self.state.items()}
         peaks: dict[int, tuple[float, int]] = {}
+        asked = slopes, final
 
-        def visit(task: Task) -> np.ndarray:
-            recorded = self._reuse_or_drop(task, recording, slopes) if recording else None
-            if recorded is None and recording:
+        def visit(task: Task) -> Heard:
+            heard = self._reuse_or_drop(task, recording, asked) if recording else None
+            if heard is None and recording:
                 protected = keys.__contains__
-                kept, recorded = self._record(task, recording, slopes, protected, wait=False)
+                kept, heard = self._record(task, recording, asked, protected, wait=False)
                 if kept is not None:
                     STORE.release(kept)
-            if recorded is None:
-                recorded = self._run_forward(task, slopes)
-            return task.setup.clock.recorded(recorded, len(task.setup.receivers))
+            return self._run_forward(task, asked) if heard is None else heard
 
-        def take(task: Task, recorded: np.ndarray) -> None:
+        def take(task: Task, heard: Heard) -> None:
+            for name, values in (heard.final or {}).items():
+                states[name][task.index] = scaled(values, task.power)
+            recorded = task.setup.clock.recorded(heard.recorded, len(task.setup.receivers))
+            if heard.before is not None:
+                recorded = np.concatenate([heard.before, recorded])
             receivers = len(self.outputs) * len(task.setup.receivers)
             peaks[task.number] = peak_of(recorded[:, :receivers]), task.power
             recorded = scaled(recorded, task.power)
@@ -101,7 +120,8 @@ class Solver(AbstractSolver):
 
         self._each(tasks, visit, take)
         check_range(peaks.values(), dtype, "the traces", WEAK)
-        return (traces,) if moved is None else (traces, moved)
+        found = (traces,) if moved is None else (traces, moved)
+        return (*found, states) if final else found
 
     def born(
         self,
@@ -115,7 +135,8 @@ class Solver(AbstractSolver):
         tasks = self._together(batch, e, recording)
         rows = len(self.outputs) * e.setups.receivers
         dtype = self.domain.dtype
-        traces = np.zeros((*batch, e.setups.shots, rows, self.clock.samples), dtype)
+        samples = e.before + self.clock.samples  # the initial state does not change
+        traces = np.zeros((*batch, e.setups.shots, rows, samples), dtype)
         peaks: dict[int, tuple[float, int]] = {}
         chosen = [c for c in self.coefficients if c.name in recording.coefficients]
 
@@ -152,7 +173,8 @@ class Solver(AbstractSolver):
         def take(task: Task, found: tuple[np.ndarray, int]) -> None:
             recorded, power = found
             peaks[task.number] = peak_of(recorded), power
-            traces[task.index][task.out, : len(recorded)] = scaled(recorded, power).T
+            first = e.before
+            traces[task.index][task.out, first : first + len(recorded)] = scaled(recorded, power).T
 
         self._each(tasks, visit, take)
         check_range(peaks.values(), dtype, "the Born traces", WEAK)
@@ -401,21 +423,22 @@ class Solver(AbstractSolver):
         self,
         task: Task,
         recording: Recording,
-        slopes: bool,
+        asked: tuple[bool, bool],
         protected: Callable[[Hashable], bool],
         wait: bool,
-    ) -> tuple[Kept | None, np.ndarray]:
+    ) -> tuple[Kept | None, Heard]:
         """A whole forward run that keeps its history, if there is room, and files it, pinned.
 
         Args:
             task: the shot.
             recording: what to keep.
-            slopes: read derivatives by receiver position too.
+            asked: whether to read derivatives by receiver position too, and to return the state
+                after the last step.
             protected: keys of histories that must not make room.
             wait: for room that others are using now.
 
         Returns:
-            What was kept, and what receivers read, (step, column).
+            What was kept, and what is left of the run.
 
         Raises:
             _NoRoom: `wait` is given, but there is no memory, so the run is not made.
@@ -432,10 +455,11 @@ class Solver(AbstractSolver):
             return found
 
         try:
+            slopes, final = asked
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(self.kernels, shot, task.source, recording)
+                run = ForwardRun(self.kernels, shot, task.source, recording, task.initial)
                 kept = recording.record(run, room)
-                recorded = run.recorded
+                heard = run.heard(final)
                 if kept is not None and not any(kept is buffers for buffers in held):
                     raise TypeError(
                         f"{type(recording.history).__name__}.record must return buffers that "
@@ -449,20 +473,23 @@ class Solver(AbstractSolver):
             if buffers is not kept:
                 STORE.release(buffers)
         if kept is not None:
-            kept.recorded = {(slopes, task.setup.receivers.tobytes()): recorded}
+            kept.recorded = {(asked, task.setup.receivers.tobytes()): heard}
             STORE.keep(task.history_key(recording, self.kernels), kept)
-        return kept, recorded
+        return kept, heard
 
-    def _run_forward(self, task: Task, slopes: bool) -> np.ndarray:
-        """A whole forward run that keeps nothing. Returns what receivers read, (step, column)."""
+    def _run_forward(self, task: Task, asked: tuple[bool, bool]) -> Heard:
+        """A whole forward run that keeps nothing; see `_record`."""
+        slopes, final = asked
         with self._shot(task, receiver_slopes=slopes) as shot:
-            run = ForwardRun(self.kernels, shot, task.source, None)
+            run = ForwardRun(self.kernels, shot, task.source, None, task.initial)
             run.advance(0, run.steps, None)
-            return run.recorded
+            return run.heard(final)
 
-    def _reuse_or_drop(self, task: Task, recording: Recording, slopes: bool) -> np.ndarray | None:
-        """What receivers read in an earlier run whose history has not been used yet, (step,
-        column); None if there is no such run.
+    def _reuse_or_drop(
+        self, task: Task, recording: Recording, asked: tuple[bool, bool]
+    ) -> Heard | None:
+        """What is left of an earlier run whose history has not been used yet; None if there is no
+        such run.
 
         A used history is dropped, so that the run is made again, and bits do not depend on what the
         store holds.
@@ -470,12 +497,12 @@ class Solver(AbstractSolver):
         known = self._find(task, recording)
         if known is None:
             return None
-        by = (slopes, task.setup.receivers.tobytes())
-        recorded = None if known.used else known.recorded.get(by)
+        by = (asked, task.setup.receivers.tobytes())
+        heard = None if known.used else known.recorded.get(by)
         STORE.release(known)
-        if recorded is None:
+        if heard is None:
             STORE.drop(task.history_key(recording, self.kernels))
-        return recorded
+        return heard
 
     def _replayed(
         self, task: Task, recording: Recording, backward: bool, again: bool
@@ -491,7 +518,8 @@ class Solver(AbstractSolver):
         kept = self._find(task, recording)
         if kept is None and recording.history.keeps:
             with suppress(_NoRoom):
-                kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
+                nothing = (False, False)
+                kept, _ = self._record(task, recording, nothing, lambda _: False, wait=True)
         steps = task.setup.clock.steps + recording.beyond
         memory, shots = self.settings.memory_budget, self.settings.worker_threads
         rerun = Rerun(steps, partial(self._running, task, recording), memory, shots, Halves())
@@ -505,7 +533,7 @@ class Solver(AbstractSolver):
     def _running(self, task: Task, recording: Recording) -> Iterator[ForwardRun]:
         """A forward run at its beginning."""
         with self._shot(task) as shot:
-            yield ForwardRun(self.kernels, shot, task.source, recording)
+            yield ForwardRun(self.kernels, shot, task.source, recording, task.initial)
 
 
 class _NoRoom(Exception):

@@ -1,0 +1,102 @@
+"""The state of a shot between two steps, as arrays without halos: see `calculus.state`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sympy
+
+from ...calculus.program import Program
+from ...scheme.symbols import ODD, Expr, Field
+from ...scheme.terms import accesses, location
+from ..domain import Domain
+from .layout import Box, box, interior, reflect
+from .shot import Shot
+
+State = Mapping[str, np.ndarray]  # by field name, (level, *points); the newest level comes first
+
+
+class States:
+    """The states of a program's runs on one domain.
+
+    Args:
+        program: what is run.
+        domain: where.
+    """
+
+    def __init__(self, program: Program, domain: Domain) -> None:
+        self._program, self._symbols, self._domain = program, program.symbols, domain
+        self._updates = {u.field: u for u in program.system.updates}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each field's state, by name."""
+        return {f.name: (n, *self._box(f).shape) for f, n in self._program.state.items()}
+
+    def set(self, shot: Shot, state: State) -> None:
+        """Set the fields of a shot, which are at rest, to a state before step 0. Fields that it
+        does not name stay at rest."""
+        for field, count in self._program.state.items():
+            for level in range(count if field.name in state else 0):
+                values = state[field.name][level]
+                self._fill(field, shot.fields[field.name], -level, values * self.free(field))
+
+    def get(self, shot: Shot, steps: int) -> dict[str, np.ndarray]:
+        """A copy of the state of a shot that has made so many steps."""
+        found = {}
+        for field, count in self._program.state.items():
+            array = shot.fields[field.name]
+            inside = interior(field, self._box(field).shape)
+            at = [array[((steps - level) % len(array), *inside)] for level in range(count)]
+            found[field.name] = np.stack(at)
+        return found
+
+    def free(self, field: Field) -> Any:
+        """Where the values of a field may be chosen, 1, and where they are always zero, 0: on a
+        free surface that the field vanishes on; and where a memory takes nothing up, outside of
+        its layer. It broadcasts with the values."""
+        found = np.ones((1,) * len(self._domain.shape), self._domain.dtype)
+        update = self._updates[field]
+        if update.keep != 0:
+            found = (self.profile(update.take, field) != 0.0).astype(found.dtype)
+        depth = self._symbols.dimensions[-1]
+        if self._image(field) == ODD and not location(field)[depth]:
+            found = np.broadcast_to(found, self._box(field).shape).copy()
+            found[..., 0] = 0.0
+        return found
+
+    def profile(self, expr: Expr, field: Field) -> np.ndarray:
+        """The values of an expression of profiles and numbers at the points of a field; they
+        broadcast with its own."""
+        stored, dimensions = self._box(field), self._symbols.dimensions
+        names, values = {}, []
+        for access in accesses(sympy.sympify(expr)):
+            if access in names:
+                continue
+            (along,) = access.function.dimensions
+            axis = dimensions.index(along)
+            start, count = stored.starts[axis], stored.shape[axis]
+            row = self._domain.profiles[access.function.name][start : start + count]
+            names[access] = sympy.Symbol(f"profile{len(names)}")
+            values.append(row.reshape([-1 if d is along else 1 for d in dimensions]))
+        plain = sympy.sympify(expr).xreplace(names)
+        made = sympy.lambdify(list(names.values()), plain, "numpy")(*values)
+        return np.asarray(made, self._domain.dtype).reshape(
+            np.shape(made) or (1,) * len(dimensions)
+        )
+
+    def _box(self, field: Field) -> Box:
+        return box(field, self._symbols, self._domain)
+
+    def _image(self, field: Field) -> int | None:
+        """How the field continues above a free surface that it reaches."""
+        traits, top = self._symbols.traits_of(field), self._symbols.axes[-1]
+        reaches = self._symbols.ghosts and all(axis != top for axis, _ in traits.region)
+        return traits.image if reaches else None
+
+    def _fill(self, field: Field, array: np.ndarray, time: int, values: np.ndarray) -> None:
+        slot = array[time % len(array)]
+        slot[interior(field, self._box(field).shape)] = values
+        reflect(field, slot, self._image(field), self._symbols)
