@@ -54,6 +54,7 @@ class Asked:
         wavelet: that in the samples of the sources.
         weights: that in the weights of extended sources.
         sources: what the gradient in the positions of sources is made of.
+        initial: that in the initial state.
         exact: gradients in coefficients are made from every step, also where the settings allow
             to make them from every k-th.
         linear: the source samples are no wavelets, but a cotangent, of any frequencies.
@@ -65,6 +66,7 @@ class Asked:
     wavelet: bool = False
     weights: bool = False
     sources: bool = False
+    initial: bool = False
     exact: bool = False
     linear: bool = False
     again: bool = False
@@ -72,7 +74,8 @@ class Asked:
     @property
     def anything(self) -> bool:
         """Is there anything to compute?"""
-        return bool(self.coefficients) or self.wavelet or self.weights or self.sources
+        others = self.wavelet or self.weights or self.sources or self.initial
+        return bool(self.coefficients) or others
 
 
 class Gradients(NamedTuple):
@@ -84,12 +87,14 @@ class Gradients(NamedTuple):
         weights: (*batch, shot, *domain).
         at_sources: the adjoint field's derivatives by source position, per metre, (*batch, shot,
             port and source, axis, step).
+        initial: by field name, (*batch, shot, level, *points).
     """
 
     coefficients: Any
     wavelet: Any = None
     weights: Any = None
     at_sources: Any = None
+    initial: Any = None
 
 
 class Memory(NamedTuple):
@@ -167,8 +172,10 @@ class AbstractSolver(ABC):
         recording: Recording | None,
         residual: np.ndarray,
         asked: Asked,
+        final: Mapping[str, np.ndarray] | None = None,
     ) -> Gradients:
-        """The gradients of <residual, what receivers record>.
+        """The gradients of <residual, what receivers record>, plus <final, the state after the last
+        step>.
 
         Args:
             batch: the shape of the batch.
@@ -177,6 +184,8 @@ class AbstractSolver(ABC):
                 made from; None for none.
             residual: (*batch, shot, port and receiver, sample).
             asked: which gradients, and whether the histories will be read again.
+            final: (*batch, shot, level, *points) by field name; None for zero. With it, and for
+                runs that do not start at rest, the history holds every step.
         """
 
     @abstractmethod

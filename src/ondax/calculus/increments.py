@@ -76,7 +76,7 @@ def change(update: Update, rhs: Expr) -> Change:
         rhs: its right-hand side, or that part of it which contains the field itself.
     """
     field = update.field
-    if update.keep == 0:
+    if update.keep == 0 and update.take == 1:
         own, mass = (
             {o: _plain(c) for o, c in _coefficients(rhs, field).items()},
             _plain(update.mass),

@@ -9,7 +9,7 @@ from ..scheme.system import System
 from .check import checked
 from .coupling import Coupling, couple
 from .regions import reach
-from .state import levels
+from .state import Ends, ends, levels
 from .transpose import transpose
 
 
@@ -54,6 +54,11 @@ class Program:
     def state(self) -> dict[Field, int]:
         """The values in time of each field that the next step reads."""
         return levels(self.system)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """What joins the adjoint to cotangents of the states before and after a run."""
+        return ends(self.system, self.transposed, self.adjoints)
 
     @cached_property
     def felt(self) -> int:

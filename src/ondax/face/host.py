@@ -184,14 +184,19 @@ class HostModel:
     def adjoint(self, structure: Any, asked: Asked) -> HostFunction:
         """See `primitives.adjoint`."""
 
-        def run(batch: Batch, operands: Operands, residual: np.ndarray) -> Any:
+        def run(
+            batch: Batch,
+            operands: Operands,
+            residual: np.ndarray,
+            final: Mapping[str, np.ndarray] | None = None,
+        ) -> Any:
             e = self._experiment(operands, asked.linear)
             if not asked.coefficients:
                 _check_finite("data", residual)
             recording = self._recording(asked.coefficients)
             if not asked.exact:
                 recording = self._sampled(asked.coefficients, e, operands)
-            return self.solver.adjoint(batch, e, recording, residual, asked)
+            return self.solver.adjoint(batch, e, recording, residual, asked, final)
 
         return self._call(("adjoint", asked), structure, run)
 

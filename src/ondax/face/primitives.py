@@ -117,16 +117,21 @@ def born(host: Host, operands: Operands, changes: Changes) -> Any:
     return samples
 
 
-def adjoint(host: Host, operands: Operands, residual: Any, asked: Asked) -> Gradients:
-    """The gradients of <residual, what receivers record>.
+def adjoint(
+    host: Host, operands: Operands, residual: Any, asked: Asked, final: Any = None
+) -> Gradients:
+    """The gradients of <residual, what receivers record>, plus <final, the state after the last
+    step>.
 
     Args:
         host: the host model.
         operands: where they are taken.
         residual: (shot, port and receiver, sample).
         asked: which.
+        final: (shot, level, *points) by field name; None for zero.
     """
-    leaves, structure = jax.tree.flatten((operands, residual))
+    linear = (residual,) if final is None else (residual, final)
+    leaves, structure = jax.tree.flatten((operands, *linear))
     results = adjoint_p.bind(*leaves, host=host, structure=structure, asked=asked)
     return jax.tree.unflatten(jax.tree.structure(_gradient_shapes(host, 0, asked)), results)
 
@@ -153,6 +158,9 @@ def _gradient_shapes(host: Host, shots: int, asked: Asked) -> Gradients:
         wavelet=shape(asked.wavelet, shots, host.n_sources, host.steps),
         weights=shape(asked.weights, shots, *host.shape),
         at_sources=shape(asked.sources, shots, host.n_sources, len(host.shape), host.steps),
+        initial={n: shape(True, shots, *s) for n, s in host.state.items()}
+        if asked.initial
+        else None,
     )
 
 
@@ -326,6 +334,12 @@ _SECOND = (
 )
 
 
+_ENDS = (
+    "gradients of functions of the final fields cannot be differentiated again: functions of the "
+    "traces alone can, in model and traces"
+)
+
+
 def _born_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any) -> Any:
     operands, changes = jax.tree.unflatten(structure, primals)
     moved, further = jax.tree.unflatten(structure, tangents)
@@ -356,13 +370,15 @@ def _born_in_background(
 
 
 def _adjoint_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
-    operands, residual = jax.tree.unflatten(structure, primals)
+    operands, residual, *final = jax.tree.unflatten(structure, primals)
+    if final:
+        raise NotImplementedError(_ENDS)
     moved, further = jax.tree.unflatten(structure, tangents)
     results, parts = jax.tree.leaves(adjoint(host, operands, residual, asked)), []
     if not _is_zero(further):
         parts.append(jax.tree.leaves(adjoint(host, operands, further, asked)))
     if _moving(moved):
-        beyond = asked.wavelet or asked.weights or asked.sources
+        beyond = asked.wavelet or asked.weights or asked.sources or asked.initial
         if beyond or not _only_coefficients_move(moved):
             raise NotImplementedError(
                 "migrated images can be differentiated again in model and traces only"
@@ -430,14 +446,17 @@ def _transpose_born(cotangents: Any, *leaves: Any, host: Host, structure: Any) -
 def _transpose_adjoint(
     cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked
 ) -> Any:
-    operands, _ = jax.tree.unflatten(structure, leaves)
+    operands, _, *final = jax.tree.unflatten(structure, leaves)
+    if final:
+        raise NotImplementedError(_ENDS)
     shapes = _gradient_shapes(host, 0, asked)
     by_part = jax.tree.unflatten(jax.tree.structure(shapes), cotangents)
     for part, what in (
         (by_part.at_sources, "source positions"),
         (by_part.weights, "the weights of extended sources"),
+        (by_part.initial, "initial fields"),
     ):
-        if part is not None and not _is_zero(part):
+        if _moving(part):
             raise NotImplementedError(f"gradients in {what} cannot be differentiated again")
     known = {n: ct for n, ct in by_part.coefficients.items() if not _is_zero(ct)}
     wavelet = None if _is_zero(by_part.wavelet) else by_part.wavelet

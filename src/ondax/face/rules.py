@@ -56,31 +56,41 @@ def differentiable(
 
     def forward_pass(operands: Any) -> Any:
         values, perturbed = values_of(operands), perturbed_of(operands)
-        if final or values.initial is not None:
-            raise NotImplementedError("gradients of runs with initial or final fields")
         keep = tuple(n for n in host.coefficient_names if perturbed.coefficients[n])
         asked = Asked(
             coefficients=keep,
             wavelet=_any(perturbed.wavelet),
             weights=_any(perturbed.weights),
             sources=_any(perturbed.sources),
-            exact=linear,
+            initial=_any(perturbed.initial),
+            exact=linear or final or values.initial is not None,
             linear=linear,
         )
-        samples, *slopes = forward(host, values, keep, _any(perturbed.receivers), linear)
-        return samples, (values, slopes, Perturbed((asked,)))
+        found = forward(host, values, keep, _any(perturbed.receivers), linear, final)
+        samples, *slopes = found[:-1] if final else found
+        recorded = (samples, found[-1]) if final else samples
+        return recorded, (values, slopes, Perturbed((asked,)))
 
     def backward_pass(residuals: Any, cotangent: Any) -> Any:
         operands, slopes, (asked,) = residuals
         nothing = Operands(dict.fromkeys(operands.coefficients), None, None)
-        if isinstance(cotangent, SymbolicZero):
-            return (nothing,)
+        state = None
+        if final:
+            cotangent, state = cotangent
+            state = None if all(map(_is_zero, state.values())) else _instantiated(state)
+        if _is_zero(cotangent):
+            if state is None:
+                return (nothing,)
+            cotangent = _instantiated(cotangent)
         found = nothing
         if asked.anything:
-            gradients = adjoint(host, operands, cotangent, asked)
+            gradients = adjoint(host, operands, cotangent, asked, state)
             coefficients = {**nothing.coefficients, **gradients.coefficients}
             found = found._replace(
-                coefficients=coefficients, wavelet=gradients.wavelet, weights=gradients.weights
+                coefficients=coefficients,
+                wavelet=gradients.wavelet,
+                weights=gradients.weights,
+                initial=gradients.initial,
             )
             if asked.sources:
                 samples = operands.wavelet
@@ -98,6 +108,19 @@ def differentiable(
     function = jax.custom_vjp(record)
     function.defvjp(forward_pass, backward_pass, symbolic_zeros=True)
     return function
+
+
+def _is_zero(cotangent: Any) -> bool:
+    return isinstance(cotangent, SymbolicZero)
+
+
+def _instantiated(cotangents: Any) -> Any:
+    """Zeros in place of symbolic ones."""
+    return jax.tree.map(
+        lambda ct: jnp.zeros(ct.shape, ct.dtype) if _is_zero(ct) else ct,
+        cotangents,
+        is_leaf=_is_zero,
+    )
 
 
 def adjoint_of_source(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from ... import _forks
 from ...calculus.coupling import Coupling, Quantity
 from ...calculus.program import Program
+from ...calculus.state import of_step_before
 from ...histories.base import Recording
 from .build import build
 from .kernel import Kernel
@@ -22,11 +23,12 @@ class Kernels:
 
     Args:
         program: what they compute.
+        late: see `Lowering`.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, late: bool = True) -> None:
         self.program = program
-        self.lowering = Lowering(program)
+        self.lowering = Lowering(program, late)
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
         self._slots: dict[Recording, list[tuple[Quantity, Slots]]] = {}
         self._lock = _forks.lock()
@@ -84,6 +86,34 @@ class Kernels:
             return self.lowering.adjoint(kept, inputs, weights)
 
         return self._kernel(("adjoint", _names(recording), inputs, weights), equations, parallel)
+
+    @cached_property
+    def prompt(self) -> Kernels:
+        """The kernels of which a step of the adjoint is complete when it ends."""
+        return Kernels(self.program, late=False) if self.lowering.lags else self
+
+    def settling(self, inputs: bool, weights: bool, parallel: bool) -> Kernel:
+        """The kernel of what cotangents of a state add to a step; see `Lowering.settling`."""
+
+        def equations() -> list[Any]:
+            return self.lowering.settling(inputs, weights)
+
+        return self._kernel(("settling", inputs, weights), equations, parallel)
+
+    def starting(self, recording: Recording | None, parallel: bool) -> Kernel:
+        """The kernel of the cotangents of initial states; see `Lowering.starting`."""
+
+        def equations() -> list[Any]:
+            return self.lowering.starting(None if recording is None else self.coupling(recording))
+
+        return self._kernel(("starting", _names(recording)), equations, parallel)
+
+    def any_start(self, recording: Recording | None) -> bool:
+        """Are gradients of coefficients right whatever the run started from? Else they need what
+        `starting` adds."""
+        terms = {} if recording is None else self.coupling(recording).gradients
+        adjoints = self.program.adjoints.values()
+        return not any(of_step_before(term, adjoints) != 0 for term in terms.values())
 
     def _kernel(
         self, key: tuple[Any, ...], equations: Callable[[], list[Any]], parallel: bool

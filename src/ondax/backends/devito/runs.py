@@ -75,7 +75,7 @@ class ForwardRun:
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
         shot.start(self.fields)
-        self._states = States(kernels.program, shot.domain)
+        self._states = States(kernels.program, shot.domain, shot.clock.dt)
         self._before: np.ndarray | None = None
         if initial is not None:
             self._states.set(shot, initial)
@@ -186,6 +186,10 @@ class AdjointRun:
         at_source: also read the adjoint field where sources enter.
         weights: also take the gradient of the weights of extended sources: call `correlate` before
             the run.
+        initial: also take the cotangents of the initial state: `kernels` must be `prompt`.
+        started: the forward run did not start at rest.
+        final: cotangents of the state after the last step; None for zero. With them, `kernels` must
+            be `prompt`.
 
     A run with a history sampled in time smooths its residuals: what it reads at sources is not
     their gradient.
@@ -198,9 +202,18 @@ class AdjointRun:
         recording: Recording | None,
         at_source: bool,
         weights: bool = False,
+        initial: bool = False,
+        started: bool = False,
+        final: State | None = None,
     ) -> None:
         self.shot, self.recording = shot, recording
         self.kernels = kernels
+        self._final, self._initial = final, initial
+        # A history's gradients of weights are lagged: the next step makes them.
+        self._reads = at_source, weights and recording is None
+        self._corrects = started and not kernels.any_start(recording)
+        self._states = States(kernels.program, shot.domain, shot.clock.dt)
+        self.initial: dict[str, np.ndarray] | None = None
         self.every = recording.every if recording else 1
         beyond = recording.beyond if recording else 0
         self.steps = shot.clock.steps + beyond
@@ -237,8 +250,14 @@ class AdjointRun:
         by_port = (len(columns), len(SUMS), len(self.shot.source), -1)
         return columns.reshape(by_port).sum(axis=(1, 3))
 
-    def inject(self, residual: np.ndarray) -> None:
-        """Set the residuals of what receivers record, (port and receiver, sample)."""
+    def inject(self, residual: np.ndarray, before: int = 0) -> None:
+        """Set the residuals of what receivers record, (port and receiver, sample), and how many of
+        these they record before the first step, none or one."""
+        if before:
+            points, rows = self._residual.points, residual[:, 0]
+            for n, array in enumerate(self._residual.arrays.values()):
+                array[LEAD - 1, :points] = rows[n * points : (n + 1) * points]
+            residual = residual[:, before:]
         at_steps = self.shot.clock.spread(residual, self._residual.points)
         if self.every > 1 and self.recording is not None:
             at_steps = smoothed(at_steps, self.recording.sampling)
@@ -264,8 +283,8 @@ class AdjointRun:
         with_lead = [n for n in self.samples if n.endswith(ends)]
         recording = self.recording
         if recording is None or stretch is None:
-            moves = {n: LEAD * arrays[n][0].nbytes for n in with_lead}
-            shot.run(self.kernel, 0, self.steps, arrays, moves)
+            moves = {n: (LEAD - SHIFT) * arrays[n][0].nbytes for n in with_lead}
+            self._run(0, self.steps, arrays, moves)
             return
         # Lagged: a step's gradient is taken one step later. The extra step would be step -1. But in
         # C, the modulus of a negative number is negative, so steps are counted from SHIFT.
@@ -277,7 +296,7 @@ class AdjointRun:
         offsets = history_offsets(self.kernels, recording, shot.domain, held, stretch.first)
         if recording.every == 1 or not slots:
             moves |= {n: offsets[n] - SHIFT * held[n][0].nbytes for n in held}
-            shot.run(self.kernel, first + SHIFT, last + SHIFT, {**arrays, **held}, moves)
+            self._run(first, last, {**arrays, **held}, moves)
             return
         kept = slots[0][1]
         turns = Turns(
@@ -291,3 +310,47 @@ class AdjointRun:
         )
         plain = self.kernels.adjoint(None, False, False, shot.parallel)
         shot.run_in_turns(self.kernel, plain, turns, arrays, held, {**moves, **offsets})
+
+    def _run(
+        self, first: int, last: int, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]
+    ) -> None:
+        """Run the steps `first <= n < last`, backward, and between them do what is due to the
+        states before and after the forward run."""
+        stops = {self.steps - 1, self.steps - 2} if self._final else set()
+        if self._initial or self._corrects:
+            stops.add(0)
+        for low in sorted({first, *(n for n in stops if first <= n < last)}, reverse=True):
+            self.shot.run(self.kernel, low + SHIFT, last + SHIFT, arrays, moves)
+            last = low
+            level = self.steps - 1 - low
+            if self._final and level in (0, 1):
+                self._settle(level, low + SHIFT, arrays, moves)
+            if low == 0 and 0 in stops:
+                self._start(arrays, moves)
+
+    def _settle(
+        self, level: int, time: int, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]
+    ) -> None:
+        """Add what is due to a level of the state after the forward run, once the step that made
+        it has been done."""
+        shot, fields = self.shot, self.kernels.program.ends.settling.fields
+        shot.start(fields)
+        if self._states.unsettled(shot, self._final or {}, level, time):
+            kernel = self.kernels.settling(*self._reads, shot.parallel)
+            shot.run(kernel, time, time + 1, arrays, moves)
+            self._states.settle(shot, time)
+        shot.stop(fields)
+
+    def _start(self, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]) -> None:
+        """Take the cotangents of the initial state, and what gradients get of it, once step 0 has
+        been done."""
+        shot, fields = self.shot, self.kernels.program.ends.starting.fields
+        kernel = self.kernels.starting(self.recording if self._corrects else None, shot.parallel)
+        shot.start(fields)
+        shot.run(kernel, SHIFT - 1, SHIFT, arrays, moves)
+        self.initial = self._states.started(shot)
+        if self._final and self.steps == 1:  # the initial state is a part of the final one
+            for name, levels in self._final.items():
+                if len(levels) == 2:
+                    self.initial[name][0] += self._states.free_of(name) * levels[1]
+        shot.stop(fields)

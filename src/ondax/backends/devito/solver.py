@@ -25,7 +25,7 @@ from ..settings import Settings
 from ..setups import element
 from ..workers import visits
 from .extent import Extent
-from .kernels import kernels_of
+from .kernels import Kernels, kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
 from .native import Halves
 from .placement import Placement
@@ -68,7 +68,7 @@ class Solver(AbstractSolver):
     @cached_property
     def state(self) -> Mapping[str, tuple[int, ...]]:
         """See `AbstractSolver.state`."""
-        return States(self.kernels.program, self.domain).shapes
+        return States(self.kernels.program, self.domain, self.clock.dt).shapes
 
     def forward(
         self,
@@ -206,20 +206,35 @@ class Solver(AbstractSolver):
         recording: Recording | None,
         residual: np.ndarray,
         asked: Asked,
+        final: Mapping[str, np.ndarray] | None = None,
     ) -> Gradients:
         """See `AbstractSolver.adjoint`."""
         recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
         residuals = {
-            t.number: element(residual, t.batch)[t.index[-1]][t.out, : t.setup.clock.samples]
+            t.number: element(residual, t.batch)[t.index[-1]][
+                t.out, : e.before + t.setup.clock.samples
+            ]
             for t in tasks
         }
-        sizes = {t.number: peak_of(residuals[t.number]) for t in tasks}
-        powers = {t.number: self._power_of_residual(t, sizes[t.number]) for t in tasks}
+        ends = {
+            t.number: {n: element(v, t.batch)[t.index[-1]] for n, v in (final or {}).items()}
+            for t in tasks
+        }
+        sizes = {
+            t.number: max(peak_of(residuals[t.number]), *map(peak_of, ends[t.number].values()))
+            if final
+            else peak_of(residuals[t.number])
+            for t in tasks
+        }
+        powers = {
+            t.number: self._power_of_residual(t, peak_of(residuals[t.number]), ends[t.number])
+            for t in tasks
+        }
         # Shots are summed at the scale of the strongest one of each batch element.
         strongest: dict[tuple[int, ...], int] = {}
         for t in tasks:
-            if sizes[t.number] != 0.0 and t.source.any():
+            if sizes[t.number] != 0.0 and t.moves:
                 power = t.power + powers[t.number]
                 strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
         sums = Sums(
@@ -231,12 +246,14 @@ class Solver(AbstractSolver):
             recording,
             asked,
             strongest,
+            self.state if asked.initial else {},
         )
 
         def visit(task: Task) -> list[Found]:
             def run(chosen: Recording | None, of_sources: Asked) -> Found:
-                power = powers[task.number]
-                return self._back(task, chosen, residuals[task.number], power, of_sources)
+                number = task.number
+                given = residuals[number], ends[number], powers[number]
+                return self._back(task, chosen, *given, of_sources)
 
             sampled = recording is not None and recording.every > 1
             at_sources = replace(asked, coefficients=())
@@ -257,14 +274,23 @@ class Solver(AbstractSolver):
         task: Task,
         recording: Recording | None,
         residual: np.ndarray,
+        final: Mapping[str, np.ndarray],
         power: int,
         asked: Asked,
     ) -> Found:
-        """One adjoint run, with residuals divided by `2**power`."""
+        """One adjoint run, with residuals, and cotangents of the final state, divided by
+        `2**power`."""
         at_sources = asked.wavelet or asked.sources
-        with self._shot(task, source_slopes=asked.sources) as shot:
-            run = AdjointRun(self.kernels, shot, recording, at_sources, asked.weights)
-            run.inject(scaled(residual, -power))
+        started = task.initial is not None
+        ends = {n: scaled(v, -power) for n, v in final.items()}
+        kernels = self.kernels
+        if ends or asked.initial or (started and not kernels.any_start(recording)):
+            kernels = kernels.prompt
+        with self._shot(task, source_slopes=asked.sources, kernels=kernels) as shot:
+            run = AdjointRun(
+                kernels, shot, recording, at_sources, asked.weights, asked.initial, started, ends
+            )
+            run.inject(scaled(residual, -power), int(started))
             if asked.weights:
                 run.correlate(task.source)
             if recording is None:
@@ -279,6 +305,7 @@ class Solver(AbstractSolver):
                 gradients=run.gradients if recording else None,
                 weights=run.weights_gradient() if asked.weights else None,
                 read=run.read if at_sources else None,
+                initial=run.initial if asked.initial else None,
             )
 
     # ---------------------------------------------------------------- tasks
@@ -294,12 +321,20 @@ class Solver(AbstractSolver):
                 task.company = company
         return tasks
 
-    def _power_of_residual(self, task: Task, size: float) -> int:
-        """The power of two that residuals up to that size are divided by, so that they change the
-        adjoint field by about one in a step."""
-        inputs = self.kernels.program.transposed.inputs
-        gain = self._tasks.gain(inputs, task.setup, task.medium, back=True)
-        return (exponent_of(size) or 0) + gain
+    def _power_of_residual(self, task: Task, size: float, final: Mapping[str, np.ndarray]) -> int:
+        """The power of two that residuals up to that size, and cotangents of the final state, are
+        divided by, so that they change the adjoint field by about one in a step."""
+        program = self.kernels.program
+        of_residual = exponent_of(size)
+        gain = self._tasks.gain(program.transposed.inputs, task.setup, task.medium, back=True)
+        found = [] if of_residual is None else [of_residual + gain]
+        for field in program.state if final else ():
+            of_field, adjoint = exponent(final[field.name]), program.adjoints[field]
+            if of_field is not None:
+                port = Port(f"settled_{adjoint.name}", ((adjoint, 1.0),))
+                of_field += self._tasks.gain((port,), task.setup, task.medium, back=True)
+                found.append(of_field)
+        return max(found, default=gain)
 
     def _each(
         self,
@@ -342,14 +377,20 @@ class Solver(AbstractSolver):
         points = int(np.prod([n + 2 * system.symbols.space_order for n in shape]))
         return buffers * points * itemsize
 
-    def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
+    def _shot(
+        self,
+        task: Task,
+        receiver_slopes: bool = False,
+        source_slopes: bool = False,
+        kernels: Kernels | None = None,
+    ) -> Shot:
         setup = task.setup
         receivers = {
             p.name: self._placement(p, setup.domain, setup.receivers, receiver_slopes)
             for p in self.outputs
         }
         return Shot(
-            self.kernels,
+            kernels or self.kernels,
             setup.domain,
             setup.clock,
             task.medium.arrays(setup),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from ...calculus.images import cell_shares
 from ...calculus.program import Program
 from ...scheme.symbols import ODD, Expr, Field
 from ...scheme.terms import accesses, location
@@ -24,9 +25,11 @@ class States:
     Args:
         program: what is run.
         domain: where.
+        dt: time step, s.
     """
 
-    def __init__(self, program: Program, domain: Domain) -> None:
+    def __init__(self, program: Program, domain: Domain, dt: float) -> None:
+        self._dt = dt
         self._program, self._symbols, self._domain = program, program.symbols, domain
         self._updates = {u.field: u for u in program.system.updates}
 
@@ -67,11 +70,16 @@ class States:
             found[..., 0] = 0.0
         return found
 
+    def free_of(self, name: str) -> Any:
+        """Likewise, of a field by name."""
+        return next(self.free(f) for f in self._updates if f.name == name)
+
     def profile(self, expr: Expr, field: Field) -> np.ndarray:
         """The values of an expression of profiles and numbers at the points of a field; they
         broadcast with its own."""
         stored, dimensions = self._box(field), self._symbols.dimensions
-        names, values = {}, []
+        names: dict[Any, Any] = {self._symbols.dt: self._dt}
+        values = []
         for access in accesses(sympy.sympify(expr)):
             if access in names:
                 continue
@@ -82,10 +90,60 @@ class States:
             names[access] = sympy.Symbol(f"profile{len(names)}")
             values.append(row.reshape([-1 if d is along else 1 for d in dimensions]))
         plain = sympy.sympify(expr).xreplace(names)
-        made = sympy.lambdify(list(names.values()), plain, "numpy")(*values)
+        made = sympy.lambdify(list(names.values())[1:], plain, "numpy")(*values)
         return np.asarray(made, self._domain.dtype).reshape(
             np.shape(made) or (1,) * len(dimensions)
         )
+
+    def shares(self, field: Field) -> np.ndarray:
+        """How much of a cell belongs to each point of a field; it broadcasts with its values. The
+        adjoint scheme is the transpose for sums in which points count by that."""
+        column = cell_shares(field, self._symbols, self._domain.shape[-1])
+        stored = self._box(field)
+        return column[stored.starts[-1] : stored.starts[-1] + stored.shape[-1]]
+
+    def unsettled(self, shot: Shot, cotangents: State, level: int, time: int) -> bool:
+        """Set the fields of `Ends.settling` to cotangents of one level of the state, at a time; are
+        there any?"""
+        ends, found = self._program.ends, False
+        for field, count in self._program.state.items():
+            if level < count:
+                values = cotangents[field.name][level]
+                array = shot.fields[ends.settled[self._program.adjoints[field]].name]
+                inside = interior(field, self._box(field).shape)
+                array[(time % len(array), *inside)] = values * (
+                    self.free(field) / self.shares(field)
+                )
+                found = found or bool(values.any())
+        return found
+
+    def settle(self, shot: Shot, time: int) -> None:
+        """Add what `Ends.settling` has made at a time of the adjoint's steps to its fields."""
+        for adjoint, settled in self._program.ends.settled.items():
+            fields, added = shot.fields[adjoint.name], shot.fields[settled.name]
+            fields[(time - 1) % len(fields)] += added[(time + 1) % len(added)]
+
+    def started(self, shot: Shot) -> dict[str, np.ndarray]:
+        """The cotangents of the initial state, of which `Ends.starting` has made most."""
+        ends, found = self._program.ends, {}
+        for field, count in self._program.state.items():
+            symbols = [ends.newest[field], *([ends.before[field]] if count == 2 else [])]
+            inside = interior(field, self._box(field).shape)
+            levels = np.stack([shot.fields[s.name][(0, *inside)] for s in symbols])
+            if self._updates[field].keep != 0:
+                levels[0] += self._remembered(shot, field)
+            found[field.name] = levels * (self.free(field) * self.shares(field))
+        return found
+
+    def _remembered(self, shot: Shot, field: Field) -> np.ndarray:
+        """What the cotangent of a memory gets from what step 0 keeps of it. The field of the
+        adjoint is the multiplier times `take / mass`."""
+        update = self._updates[field]
+        keep, take, mass = (self.profile(e, field) for e in (update.keep, update.take, update.mass))
+        numbers = np.broadcast_arrays(keep * mass, take)
+        factor = np.divide(*numbers, out=np.zeros_like(numbers[0]), where=numbers[1] != 0.0)
+        multiplier = shot.fields[self._program.adjoints[field].name][-1]
+        return factor * multiplier[interior(field, self._box(field).shape)]
 
     def _box(self, field: Field) -> Box:
         return box(field, self._symbols, self._domain)

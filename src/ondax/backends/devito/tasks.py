@@ -139,6 +139,12 @@ class Task:
         return self.index[:-1]
 
     @property
+    def moves(self) -> bool:
+        """Does anything make a wavefield?"""
+        started = self.initial is not None and any(v.any() for v in self.initial.values())
+        return bool(self.source.any()) or started
+
+    @property
     def power(self) -> int:
         """Wavefields, and what receivers record, are those of the run times two to this power."""
         return self.of_samples + self.of_weights
