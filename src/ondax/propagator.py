@@ -299,7 +299,7 @@ class Propagator(eqx.Module):
 
         Args:
             model: as in `__call__`: how fields change at first depends on it.
-            fields: arrays of the grid's shape, or (shot, *grid), by the scheme's names: those of
+            fields: arrays of the grid's shape, or `(shot, *grid)`, by the scheme's names: those of
                 the fields in the equation's documentation, such as "u" for `Acoustic`, "p" for
                 `AcousticDensity`, "s_xx" for `Elastic`. Values of staggered fields are those half
                 a cell beyond the points.

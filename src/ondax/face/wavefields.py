@@ -28,7 +28,7 @@ class Wavefields(eqx.Module):
     `fields["u"]` are the newest values of the field u on the model's grid.
 
     Attributes:
-        values: by field name, (shot, level, *points): the values at the time levels that the next
+        values: by field name, `(shot, level, *points)`: the values at the time levels that the next
             step reads, the newest first, on the grid and the layers around it. Memories of layers
             are fields, too, on the strips where they live. A shot axis of length 1 stands for all
             shots.
