@@ -260,7 +260,7 @@ def dot_error(F: ox.Propagator, name: str, dtype: str) -> float:
         back = pull(cotangent)
         for image, x, found in zip(images, (wavelet, initial), back, strict=True):
             a, b = dot(image, cotangent), dot(x, found)
-            # Traces and fields are of different sizes, and so are the two sides: the smaller counts.
+            # Traces and fields are of different sizes, and so are the two sides.
             parts = sum(norm(i) * norm(c) for i, c in zip(image, cotangent, strict=True))
             errors.append(abs(a - b) / min(parts, norm(x) * norm(found)))
     return max(errors)
