@@ -10,7 +10,7 @@ from ondax.face.host import HostModel
 
 def forward(*keep: str, slopes: bool = False) -> tuple[Any, ...]:
     """Modelling, with histories for the named coefficients, or derivatives by receiver position."""
-    return ("forward", keep, slopes, False)
+    return ("forward", keep, slopes, False, False)
 
 
 BORN = ("born",)

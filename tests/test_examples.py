@@ -22,6 +22,7 @@ PICTURES = {
     "lsrtm": "lsrtm.png",
     "modelling": "modelling.png",
     "network_fwi": "network_fwi.png",
+    "photoacoustics": "photoacoustics.png",
     "rtm": "rtm.png",
     "unrolled_lsrtm": "unrolled_lsrtm.png",
 }
@@ -33,6 +34,7 @@ EXPENSIVE = (
     "judi4flux",
     "lsrtm",
     "network_fwi",
+    "photoacoustics",
     "rtm",
     "unrolled_lsrtm",
 )

@@ -32,6 +32,7 @@ from .equations.time_stepping import TimeStepping as TimeStepping
 from .equations.tti import TTI as TTI
 from .equations.viscoacoustic import Viscoacoustic as Viscoacoustic
 from .equations.vti import VTI as VTI
+from .face.wavefields import Wavefields as Wavefields
 from .fibre import Fibre as Fibre
 from .grid import Grid as Grid
 from .histories.base import AbstractHistory as AbstractHistory

@@ -32,6 +32,7 @@ class Jacobian(lx.AbstractLinearOperator):
         shots: numbers of the shots; None for all.
         wavelet: source samples instead of the survey's; None for those.
         weights: of extended sources.
+        initial: the fields that the run begins with; None for rest.
     """
 
     propagator: Any
@@ -39,6 +40,7 @@ class Jacobian(lx.AbstractLinearOperator):
     shots: Array | None
     wavelet: Array | None
     weights: Array | None
+    initial: Any
 
     def __init__(
         self,
@@ -47,10 +49,12 @@ class Jacobian(lx.AbstractLinearOperator):
         shots: Any = None,
         wavelet: Any = None,
         weights: Any = None,
+        initial: Any = None,
     ) -> None:
         self.propagator = propagator
         survey = propagator.survey
-        dtype = modelling.type_of(model, wavelet, weights)
+        dtype = modelling.type_of(model, wavelet, weights, *jax.tree.leaves(initial))
+        self.initial = jax.tree.map(lambda x: _own(x, dtype), initial)
         self.model = jax.tree.map(lambda x: _own(x, dtype), model)
         self.shots = None if shots is None else checks.shot_numbers(shots, survey.n_shots)
         self.wavelet = None
@@ -70,11 +74,12 @@ class Jacobian(lx.AbstractLinearOperator):
 
     @property
     def _dtype(self) -> Any:
-        return modelling.type_of(self.model, self.wavelet, self.weights)
+        fields = jax.tree.leaves(self.initial)
+        return modelling.type_of(self.model, self.wavelet, self.weights, *fields)
 
     @property
     def _given(self) -> Given:
-        return Given(self.wavelet, self.weights, shots=self.shots)
+        return Given(self.wavelet, self.weights, shots=self.shots, initial=self.initial)
 
     @as_raised()
     def check(self) -> None:

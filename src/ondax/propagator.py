@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +10,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from ._types import (
+    GivenFields,
     GivenReceivers,
     GivenShots,
     GivenSources,
@@ -29,6 +31,7 @@ from .face.cost import Cost, cost_of
 from .face.host import Hosts
 from .face.modelling import Given
 from .face.problem import Interpolation, Problem, TimeDispersion, posed
+from .face.wavefields import Wavefields
 from .grid import Grid
 from .stability.steps import Pace
 from .survey import Survey
@@ -213,6 +216,7 @@ class Propagator(eqx.Module):
         sources: GivenSources | None = None,
         receivers: GivenReceivers | None = None,
         shots: GivenShots | None = None,
+        initial: Wavefields | None = None,
     ) -> Traces:
         """Model traces.
 
@@ -227,6 +231,9 @@ class Propagator(eqx.Module):
                 be told apart to a millimetre: coordinates up to 16 km.
             receivers: receiver positions instead of the survey's, likewise.
             shots: numbers of the shots to fire; default all. May be traced.
+            initial: the fields that the run begins with, at the first sample of the wavelets (of
+                the traces, for `survey.between`): those that `with_final` returned, or `at_rest`.
+                Default: zero.
 
         Returns:
             Traces (shot, receiver, time) at the survey's sampling interval, from time 0; (shot,
@@ -236,15 +243,74 @@ class Propagator(eqx.Module):
             ValueError: shapes or types that do not fit. Values are checked when the shots are
                 fired: a model that breaks `max_velocity` or for which the time step is too long,
                 too few points per wavelength, NaN, points outside the grid, or whose coordinates
-                are too large for float32.
+                are too large for float32. Initial fields in a propagator with an `aperture`, or
+                with `time_dispersion="corrected"`.
 
         Warns:
             GrowthInLayers: the first model whose strata may make waves grow in a perfectly matched
                 layer that they meet.
             CoarseSampling: the first given wavelets that are too high in frequency for the grid.
         """
-        given = Given(wavelet, weights, sources, receivers, shots)
+        given = Given(wavelet, weights, sources, receivers, shots, initial)
         return modelling.traces(self._hosts, model, given)
+
+    @as_raised()
+    def with_final(
+        self,
+        model: Model,
+        *,
+        wavelet: GivenWavelets | None = None,
+        weights: GivenWeights | None = None,
+        sources: GivenSources | None = None,
+        receivers: GivenReceivers | None = None,
+        shots: GivenShots | None = None,
+        initial: Wavefields | None = None,
+    ) -> tuple[Traces, Wavefields]:
+        """Traces, and the fields at their last sample, from which another run can go on.
+
+        A run that is handed on equals one that is not, to the bit, but for numbers too small for
+        their type: with `first, second = F.survey.between(0.0, t), F.survey.between(t, end)`,
+
+            before, fields = F.with_survey(first).with_final(model)
+            after = F.with_survey(second)(model, initial=fields)
+
+        are the traces of `F(model)`; both hold the sample at t. The arguments are those of
+        `__call__`, and so are the errors.
+
+        Raises:
+            ValueError: as for `__call__`, and for a propagator with an `aperture`, or with
+                `time_dispersion="corrected"`: the scheme's clock runs wrong by what is corrected
+                in traces, so that its fields at the end are those of another time.
+        """
+        given = Given(wavelet, weights, sources, receivers, shots, initial)
+        return modelling.traces_and_final(self._hosts, model, given)
+
+    @as_raised()
+    def at_rest(self, model: Model, fields: Mapping[str, GivenFields]) -> Wavefields:
+        """Initial fields made of arrays on the grid: `F(model, initial=F.at_rest(model, {"u":
+        p0}))` models what a pressure p0 radiates that is set free at the time of the first sample
+        (photoacoustics).
+
+        Fields of second order in time have a rate of change of zero then; fields that are not given
+        are zero. In the layers around the grid, all are zero. The scheme needs values a step, or
+        half a step, before that time, too. They are made by one step of the scheme, so that the
+        start is as accurate as the scheme, to second order in the time step. (With values of the
+        same size instead, waves would come half a step late.)
+
+        Args:
+            model: as in `__call__`: how fields change at first depends on it.
+            fields: arrays of the grid's shape, or `(shot, *grid)`, by the scheme's names: those of
+                the fields in the equation's documentation, such as "u" for `Acoustic`, "p" for
+                `AcousticDensity`, "s_xx" for `Elastic`. Values of staggered fields are those half
+                a cell beyond the points.
+
+        Returns:
+            The fields, differentiable in the model and in what is given.
+
+        Raises:
+            ValueError: names or shapes that do not fit; or as for `with_final`.
+        """
+        return modelling.at_rest(self._hosts, model, fields)
 
     @as_raised()
     def adjoint(
@@ -282,6 +348,7 @@ class Propagator(eqx.Module):
         wavelet: GivenWavelets | None = None,
         weights: GivenWeights | None = None,
         shots: GivenShots | None = None,
+        initial: Wavefields | None = None,
     ) -> Any:
         """The Jacobian of modelling at a model: Born modelling (demigration), and RTM as its
         transpose.
@@ -292,13 +359,14 @@ class Propagator(eqx.Module):
                 shots. May be traced.
             weights: of extended sources.
             shots: numbers of the shots; default all.
+            initial: the fields that the run begins with; they do not change with the model.
 
         Returns:
             A `lineax.AbstractLinearOperator` from model perturbations (like `model`) to traces.
         """
         from .jacobian import Jacobian  # brings lineax, which modelling does without
 
-        return Jacobian(self, model, shots, wavelet, weights)
+        return Jacobian(self, model, shots, wavelet, weights, initial)
 
     @as_raised()
     def jvp(
@@ -309,6 +377,7 @@ class Propagator(eqx.Module):
         wavelet: GivenWavelets | None = None,
         weights: GivenWeights | None = None,
         shots: GivenShots | None = None,
+        initial: Wavefields | None = None,
     ) -> tuple[Traces, Traces]:
         """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which
         `jax.custom_vjp` rules out.
@@ -324,11 +393,12 @@ class Propagator(eqx.Module):
             wavelet: source samples instead of the survey's.
             weights: of extended sources.
             shots: numbers of the shots; default all.
+            initial: the fields that the run begins with; they do not change with the model.
 
         Raises:
             ValueError: as for `__call__`, and for a perturbation that is not shaped like the model.
         """
-        given = Given(wavelet, weights, shots=shots)
+        given = Given(wavelet, weights, shots=shots, initial=initial)
         return modelling.with_changes(self._hosts, model, perturbation, given)
 
     # ---------------------------------------------------------------- cost and accuracy

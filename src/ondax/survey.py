@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,18 @@ Component = str | Fibre
 Kind = (
     Component | Mapping[str, ArrayLike | float] | tuple[Component, ...] | list[Component] | None
 )  # of sources or of receivers
+
+
+class Cut(NamedTuple):
+    """Which part of a longer survey's time a survey is.
+
+    Attributes:
+        first: number of the sample, of those that the longer survey models, that it begins with.
+        modelled: samples that the longer survey models.
+    """
+
+    first: int
+    modelled: int
 
 
 class ReceiversDropped(UserWarning):
@@ -63,6 +75,7 @@ class Survey:
             traces by them; modelling does not.
 
     Attributes:
+        cut: which part of a longer survey's time it is, if `between` has made it; else None.
         sources: (shot, source, axis); no source if extended. Shots with fewer than others repeat
             their last.
         extended: sources are weights on the whole grid.
@@ -84,6 +97,7 @@ class Survey:
     start: float
     wavelet_start: float
     points: tuple[Points, Points]
+    cut: Cut | None = None
     _trace_weights: np.ndarray | None
     _given_nt: int | None
 
@@ -122,6 +136,7 @@ class Survey:
             _given_nt=nt,
             start=float(start),
             wavelet_start=float(wavelet_start),
+            cut=None,
             _trace_weights=None
             if trace_weights is None
             else _of_points("trace_weights", trace_weights, r, r.shots).astype(np.float32),
@@ -155,7 +170,53 @@ class Survey:
                 "the traces of this survey have weights: give those of the new receivers, "
                 "replace(receivers=..., trace_weights=...), or trace_weights=None for 1"
             )
-        return Survey(**(own | changes))
+        times = {"dt", "nt", "start", "wavelet_start"} & changes.keys()
+        if self.cut is not None and times:
+            raise ValueError(
+                f"{', '.join(sorted(times))}: this survey is a part of a longer one's time; change "
+                "the longer one, and take its part again by between(...)"
+            )
+        made = Survey(**(own | changes))
+        made.__dict__["cut"] = self.cut
+        return made
+
+    def between(self, begin: float, end: float) -> Survey:
+        """The part of the survey's time from one sample to another: a run of it takes up the fields
+        that a run of the part before has left, `F(model, initial=fields)`.
+
+        Wavelets stay as long as they are: a part fires what they have in it, to the bit.
+
+        Args:
+            begin: time of the first sample, s; the run begins there.
+            end: time of the last sample, s.
+
+        Raises:
+            ValueError: there are no such samples, or a single one; the traces begin before the
+                wavelets do; or the survey is a part already.
+
+        Example:
+            `first, second = survey.between(0.0, 0.5), survey.between(0.5, 1.0)` share a sample.
+        """
+        if self.cut is not None:
+            raise ValueError("this survey is a part of a longer one's time: cut that one")
+        if self.lead < 0:
+            raise ValueError(
+                f"traces begin at {self.start:g} s, before the wavelets do, at "
+                f"{self.wavelet_start:g} s: let wavelets begin as early, with zeros"
+            )
+        first, last = ((t - self.wavelet_start) / self.dt for t in (begin, end))
+        numbers = round(first), round(last)
+        apart = max(abs(n - x) for n, x in zip(numbers, (first, last), strict=True))
+        if not (apart < 1e-3 and 0 <= numbers[0] < numbers[1] < self.modelled):
+            stop = self.wavelet_start + (self.modelled - 1) * self.dt
+            raise ValueError(
+                f"between({begin!r}, {end!r}): give the times of two samples, in order, from "
+                f"{self.wavelet_start:g} s to {stop:g} s in steps of {self.dt:g} s"
+            )
+        start = self.wavelet_start + numbers[0] * self.dt
+        made = self.replace(start=start, nt=numbers[1] - numbers[0] + 1)
+        made.__dict__["cut"] = Cut(numbers[0], self.modelled)
+        return made
 
     def __getitem__(self, shots: Any) -> Survey:
         """The survey of some of the shots: a number, a slice, or a list of numbers or of bools.
@@ -237,13 +298,16 @@ class Survey:
 
     @property
     def lead(self) -> int:
-        """Samples from the first one of the wavelets to the first one of the traces."""
+        """Samples from the first one that is modelled, which is the first one of the wavelets
+        unless the survey is cut, to the first one of the traces."""
+        if self.cut is not None:
+            return 0
         return round((self.start - self.wavelet_start) / self.dt)
 
     @property
     def modelled(self) -> int:
-        """Samples that are modelled: from the first one of the wavelets to the last of the
-        traces."""
+        """Samples that are modelled: to the last one of the traces, from the first one of the
+        wavelets; or, if the survey is cut, of the traces."""
         return self.nt + self.lead
 
     @property

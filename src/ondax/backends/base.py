@@ -29,12 +29,20 @@ class Experiment:
             first input, then those of the next. A shot axis of length 1 is shared by all shots.
         setups: how the shots are set up.
         weights: of extended sources, (*batch, shot, *domain).
+        initial: the state before the first step, by field name, (*batch, shot, level, *points);
+            None for a start at rest. Records of such runs begin with what receivers read of it.
     """
 
     coefficients: Mapping[str, np.ndarray]
     source: np.ndarray
     setups: AbstractSetups
     weights: np.ndarray | None = None
+    initial: Mapping[str, np.ndarray] | None = None
+
+    @property
+    def before(self) -> int:
+        """Samples that are recorded before the first step."""
+        return 0 if self.initial is None else 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Asked:
         wavelet: that in the samples of the sources.
         weights: that in the weights of extended sources.
         sources: what the gradient in the positions of sources is made of.
+        initial: that in the initial state.
         exact: gradients in coefficients are made from every step, also where the settings allow
             to make them from every k-th.
         linear: the source samples are no wavelets, but a cotangent, of any frequencies.
@@ -57,6 +66,7 @@ class Asked:
     wavelet: bool = False
     weights: bool = False
     sources: bool = False
+    initial: bool = False
     exact: bool = False
     linear: bool = False
     again: bool = False
@@ -64,7 +74,8 @@ class Asked:
     @property
     def anything(self) -> bool:
         """Is there anything to compute?"""
-        return bool(self.coefficients) or self.wavelet or self.weights or self.sources
+        others = self.wavelet or self.weights or self.sources or self.initial
+        return bool(self.coefficients) or others
 
 
 class Gradients(NamedTuple):
@@ -76,12 +87,14 @@ class Gradients(NamedTuple):
         weights: (*batch, shot, *domain).
         at_sources: the adjoint field's derivatives by source position, per metre, (*batch, shot,
             port and source, axis, step).
+        initial: by field name, (*batch, shot, level, *points).
     """
 
     coefficients: Any
     wavelet: Any = None
     weights: Any = None
     at_sources: Any = None
+    initial: Any = None
 
 
 class Memory(NamedTuple):
@@ -103,13 +116,25 @@ class AbstractSolver(ABC):
     what was asked before, but for the time that it takes.
     """
 
+    @property
+    @abstractmethod
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, (level, *points), by
+        name: the values that the next step reads, the newest first."""
+
     @abstractmethod
     def forward(
-        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
-    ) -> tuple[np.ndarray, ...]:
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording | None,
+        slopes: bool,
+        final: bool = False,
+    ) -> tuple[Any, ...]:
         """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
         derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
-        metre.
+        metre; with `final` also the state after the last step, by name, (*batch, shot, level,
+        *points).
 
         Args:
             batch: the shape of the batch.
@@ -117,6 +142,7 @@ class AbstractSolver(ABC):
             recording: what the next runs will ask to be linearised around, and how to keep it; None
                 for nothing.
             slopes: whether derivatives are wanted.
+            final: whether the state is.
         """
 
     @abstractmethod
@@ -146,8 +172,10 @@ class AbstractSolver(ABC):
         recording: Recording | None,
         residual: np.ndarray,
         asked: Asked,
+        final: Mapping[str, np.ndarray] | None = None,
     ) -> Gradients:
-        """The gradients of <residual, what receivers record>.
+        """The gradients of <residual, what receivers record>, plus <final, the state after the last
+        step>.
 
         Args:
             batch: the shape of the batch.
@@ -156,6 +184,8 @@ class AbstractSolver(ABC):
                 made from; None for none.
             residual: (*batch, shot, port and receiver, sample).
             asked: which gradients, and whether the histories will be read again.
+            final: (*batch, shot, level, *points) by field name; None for zero. With it, and for
+                runs that do not start at rest, the history holds every step.
         """
 
     @abstractmethod

@@ -76,7 +76,7 @@ def change(update: Update, rhs: Expr) -> Change:
         rhs: its right-hand side, or that part of it which contains the field itself.
     """
     field = update.field
-    if update.keep == 0:
+    if update.keep == 0 and update.take == 1:
         own, mass = (
             {o: _plain(c) for o, c in _coefficients(rhs, field).items()},
             _plain(update.mass),
@@ -117,8 +117,10 @@ def by_parts(expr: Expr, field: Field, multiplier: Field) -> tuple[Expr, Expr]:
 
     The sum over n of `a[n] (c1 u[n+1] + c0 u[n] + c2 u[n-1])` equals the sum of `(u[n+1] - u[n])
     (c1 (a[n] - a[n+1]) + (c1 - c2) a[n+1]) + (c1 + c0 + c2) a[n] u[n]`, because u starts and a ends
-    at rest. In float32, a second difference of rounded values has an error of 1e-7 / (omega dt)^2,
-    but a product of two first differences only one of 1e-7 / (omega dt).
+    at rest. (Where u does not start at rest, the second sum has one more term, of n = -1, for which
+    a[-1] is zero: see `state.of_step_before`.) In float32, a second difference of rounded values
+    has an error of 1e-7 / (omega dt)^2, but a product of two first differences only one of 1e-7 /
+    (omega dt).
 
     Args:
         expr: the expression. Nothing is done if it does not contain `u[n-1]` outside of

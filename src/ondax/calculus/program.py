@@ -11,6 +11,7 @@ from .check import checked
 from .coupling import Coupling, couple
 from .images import check_ports
 from .planning import keeping, planned
+from .state import Ends, ends, levels
 from .transpose import transpose
 
 
@@ -61,6 +62,16 @@ class Program:
     def transposed_plan(self) -> Plan:
         """What they need to know of the adjoint scheme."""
         return planned(self.transposed, self.extended)
+
+    @cached_property
+    def state(self) -> dict[Field, int]:
+        """The values in time of each field that the next step reads."""
+        return levels(self.system)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """What joins the adjoint to cotangents of the states before and after a run."""
+        return ends(self.system, self.transposed, self.adjoints)
 
     def coupling(self, coefficients: tuple[str, ...]) -> Coupling:
         """What to keep of a run for the perturbations of the named coefficients, and how it is

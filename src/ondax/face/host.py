@@ -41,16 +41,19 @@ class HostModel:
         problem: what is computed.
         dtype: "float32" or "float64".
         tangent: run the scheme together with its tangent: traces and Born traces.
+        one_step: make a single step only.
     """
 
-    def __init__(self, problem: Problem, dtype: str, tangent: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, dtype: str, tangent: bool = False, one_step: bool = False
+    ) -> None:
         self.problem = problem
         self.dtype = np.dtype(dtype)
-        self.tangent = tangent
+        self.tangent, self.one_step = tangent, one_step
         self.sources, self.receivers = problem.sources, problem.receivers
         survey = problem.survey
         self.points = survey.n_sources, survey.n_receivers
-        planned = self._planned()
+        self.planned = planned = self._planned()
         plan = planned.plan
         self.coefficient_names = tuple(c.name for c in plan.coefficients)
         domain, clock = self._domain(plan, problem.grid.shape), self._clock()
@@ -115,6 +118,8 @@ class HostModel:
     def _clock(self) -> Clock:
         p = self.problem
         late = p.late * (2 if self.tangent else 1)
+        if self.one_step:
+            return Clock(p.dt, 1, 1, late)
         return Clock(p.dt, p.steps, p.steps_per_sample, late)
 
     @property
@@ -145,15 +150,23 @@ class HostModel:
 
     # ---------------------------------------------------------------- what primitives call
 
-    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool) -> HostFunction:
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, by name."""
+        return self.solver.state
+
+    def forward(
+        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
+    ) -> HostFunction:
         """See `primitives.forward`."""
 
         def run(batch: Batch, operands: Operands) -> Any:
             e = self._experiment(operands, linear)
-            recording = self._recording(keep) if linear else self._sampled(keep, e, operands)
-            return self.solver.forward(batch, e, recording, slopes)
+            exact = linear or final or operands.initial is not None
+            recording = self._recording(keep) if exact else self._sampled(keep, e, operands)
+            return self.solver.forward(batch, e, recording, slopes, final)
 
-        return self._call(("forward", keep, slopes, linear), structure, run)
+        return self._call(("forward", keep, slopes, linear, final), structure, run)
 
     def born(self, structure: Any) -> HostFunction:
         """See `primitives.born`."""
@@ -162,7 +175,8 @@ class HostModel:
             e = self._experiment(operands)
             recording = self._recording(changes.coefficients)
             if recording is None:  # modelling is linear in the source
-                e = replace(e, source=changes.wavelet)
+                still = {n: np.zeros_like(v) for n, v in (e.initial or {}).items()}
+                e = replace(e, source=changes.wavelet, initial=still or None)
                 return self.solver.forward(batch, e, None, False)
             return self.solver.born(batch, e, recording, changes.coefficients, changes.wavelet)
 
@@ -171,14 +185,19 @@ class HostModel:
     def adjoint(self, structure: Any, asked: Asked) -> HostFunction:
         """See `primitives.adjoint`."""
 
-        def run(batch: Batch, operands: Operands, residual: np.ndarray) -> Any:
+        def run(
+            batch: Batch,
+            operands: Operands,
+            residual: np.ndarray,
+            final: Mapping[str, np.ndarray] | None = None,
+        ) -> Any:
             e = self._experiment(operands, asked.linear)
             if not asked.coefficients:
                 _check_finite("data", residual)
             recording = self._recording(asked.coefficients)
             if not asked.exact:
                 recording = self._sampled(asked.coefficients, e, operands)
-            return self.solver.adjoint(batch, e, recording, residual, asked)
+            return self.solver.adjoint(batch, e, recording, residual, asked, final)
 
         return self._call(("adjoint", asked), structure, run)
 
@@ -273,6 +292,8 @@ class HostModel:
         for name, values in (("the wavelet", operands.wavelet), ("weights=", operands.weights)):
             if values is not None:
                 _check_finite(name, values)
+        for name, values in (operands.initial or {}).items():
+            _check_finite(f"the initial field {name}", values)
         source = operands.wavelet
         if source is not None and source.size and not linear:
             problem.check_wavelets(source, float(np.min(bounds[..., 0])))
@@ -285,6 +306,7 @@ class HostModel:
             source=self.source_of(shots) if source is None else source,
             setups=OfSurvey(self._of_shots, self.clock, problem, shots, given),
             weights=operands.weights,
+            initial=operands.initial,
         )
 
     def _check_bounds(self, bounds: np.ndarray) -> bool:
@@ -394,6 +416,11 @@ class Hosts:
         """The host model of a floating-point type."""
         name = np.dtype(dtype).name
         return self.once(name, lambda: HostModel(self.problem, name))
+
+    def of_one_step(self, dtype: Any) -> HostModel:
+        """Likewise, of a single step."""
+        name = np.dtype(dtype).name
+        return self.once((name, "one step"), lambda: HostModel(self.problem, name, one_step=True))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What is made under a key, now or before. Copies of these, and what is read from a pickle,

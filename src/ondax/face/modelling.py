@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,17 +15,18 @@ from .. import _validate
 from .._types import Model, Traces
 from ..backends.base import Asked
 from ..equations.media import coefficients as coefficients_of
-from . import checks, primitives
+from . import checks, primitives, wavefields
 from .examined import Examined, examined
 from .host import HostModel, Hosts
 from .lever import Lever
 from .operands import Changes, Operands, Positions
 from .positions import as_pairs, known_to_jax
 from .problem import Problem
-from .records import samples_of, traces_of
+from .records import Records, samples_of, traces_of
 from .rules import adjoint_of_source, differentiable
 from .sharding import unify_axes
 from .warping import warped
+from .wavefields import Wavefields
 
 
 class Given(NamedTuple):
@@ -35,6 +37,7 @@ class Given(NamedTuple):
     sources: Any = None
     receivers: Any = None
     shots: Any = None
+    initial: Any = None
 
 
 class Background(NamedTuple):
@@ -69,8 +72,10 @@ def coefficients(problem: Problem, model: Model) -> dict[str, Float[Array, "..."
     return {n: by_name[n] for n in problem.coefficient_names}
 
 
-def background(hosts: Hosts, model: Model, dtype: Any, given: Given) -> Background:
-    """The operands of a run in a model.
+def background(
+    hosts: Hosts, model: Model, dtype: Any, given: Given, linear: bool = False
+) -> Background:
+    """The operands of a run in a model; `linear` if only what its sources add is wanted.
 
     Raises:
         ValueError: what does not fit, or, where it is known now, cannot work.
@@ -79,6 +84,9 @@ def background(hosts: Hosts, model: Model, dtype: Any, given: Given) -> Backgrou
     named, found = _examined(problem, model, dtype)
     lever = found.lever
     shots = shot_numbers(problem, given.shots)
+    host = hosts.of(dtype)
+    if not linear:
+        wavefields.check_whole(problem, given.initial)
     operands = Operands(
         coefficients=dict(zip(problem.coefficient_names, found.coefficients, strict=True)),
         bounds=found.row,
@@ -87,8 +95,9 @@ def background(hosts: Hosts, model: Model, dtype: Any, given: Given) -> Backgrou
         weights=_weights(problem, given.weights, shots, dtype, lever),
         sources=_positions(problem, "sources", given.sources, shots, dtype, lever),
         receivers=_positions(problem, "receivers", given.receivers, shots, dtype, lever),
+        initial=_initial(host, given.initial, shots, dtype, lever),
     )
-    return Background(hosts.of(dtype), unify_axes(operands), lever.enter(named), lever)
+    return Background(host, unify_axes(operands), lever.enter(named), lever)
 
 
 def _examined(problem: Problem, model: Model, dtype: Any) -> tuple[dict[str, Any], Examined]:
@@ -149,6 +158,13 @@ def _weights(problem: Problem, weights: Any, shots: Array, dtype: Any, lever: Le
     return jnp.pad(weights, ((0, 0), *problem.widths))
 
 
+def _initial(host: HostModel, fields: Any, shots: Array, dtype: Any, lever: Lever) -> Any:
+    if fields is None:
+        return None
+    wavefields.check_start(host.problem)
+    return lever.enter(wavefields.state_of(fields, host, shots.shape[0], dtype))
+
+
 def _positions(
     problem: Problem, name: str, positions: Any, shots: Array, dtype: Any, lever: Lever
 ) -> Positions | None:
@@ -172,18 +188,60 @@ def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
     return problem.fired(problem.sources.rows(moved, shots, jnp), jnp)
 
 
-def _recorded(hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False) -> Array:
-    function = hosts.once((host, linear), lambda: differentiable(host, linear))
+def _recorded(
+    hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False, final: bool = False
+) -> Any:
+    function = hosts.once((host, linear, final), lambda: differentiable(host, linear, final))
     return function(operands)
+
+
+def _records(problem: Problem, operands: Operands) -> Records:
+    return problem.records._replace(before=operands.before)
+
+
+def _started(hosts: Hosts, model: Model, given: Given, linear: bool = False) -> Background:
+    """The operands of a run, in the type that all that is given has."""
+    known = [p for p in (given.sources, given.receivers) if known_to_jax(p)]
+    known += jax.tree.leaves(given.initial)
+    dtype = type_of(model, given.wavelet, given.weights, *known)
+    return background(hosts, model, dtype, given, linear)
 
 
 def traces(hosts: Hosts, model: Model, given: Given, linear: bool = False) -> Traces:
     """Model traces; `linear` if what is given as a source is a cotangent."""
-    known = [p for p in (given.sources, given.receivers) if known_to_jax(p)]
-    dtype = type_of(model, given.wavelet, given.weights, *known)
-    at = background(hosts, model, dtype, given)
+    at = _started(hosts, model, given, linear)
     samples = _recorded(hosts, at.host, at.operands, linear)
-    return traces_of(hosts.problem.records, samples, at.operands.shots, at.lever)
+    return traces_of(_records(hosts.problem, at.operands), samples, at.operands.shots, at.lever)
+
+
+def traces_and_final(hosts: Hosts, model: Model, given: Given) -> tuple[Traces, Wavefields]:
+    """Traces, and the fields after the last step."""
+    wavefields.check_runs(hosts.problem)
+    at = _started(hosts, model, given)
+    samples, state = _recorded(hosts, at.host, at.operands, final=True)
+    records = _records(hosts.problem, at.operands)
+    found = traces_of(records, samples, at.operands.shots, at.lever)
+    return found, wavefields.wrapped(hosts.problem, at.lever.leave(state))
+
+
+def at_rest(hosts: Hosts, model: Model, fields: Mapping[str, Any]) -> Wavefields:
+    """See `Propagator.at_rest`."""
+    problem = hosts.problem
+    wavefields.check_runs(problem)
+    dtype = type_of(model, *jax.tree.leaves(fields))
+    shots, given = wavefields.padded(fields, hosts.of(dtype), dtype)
+    silent = None
+    if problem.survey.extended:
+        silent = jnp.zeros((shots, *problem.grid.shape), dtype)
+    numbers = np.zeros(shots, np.int32)  # of shots that do not fire
+    at = background(hosts, model, dtype, Given(weights=silent, shots=numbers), linear=True)
+    host = hosts.of_one_step(dtype)
+    start = wavefields.standing(host, {n: at.lever.enter(v) for n, v in given.items()}, shots)
+    nothing = jnp.zeros((shots, host.n_sources, host.steps), dtype)
+    operands = unify_axes(at.operands._replace(wavelet=nothing, initial=start))
+    _, after = _recorded(hosts, host, operands, final=True)
+    made = wavefields.resting(host, start, after)
+    return wavefields.wrapped(problem, at.lever.leave(made))
 
 
 def with_changes(
@@ -191,7 +249,8 @@ def with_changes(
 ) -> tuple[Traces, Traces]:
     """Traces and Born traces, by the linearised scheme."""
     problem = hosts.problem
-    dtype = type_of((model, perturbation), given.wavelet, given.weights)
+    fields = jax.tree.leaves(given.initial)
+    dtype = type_of((model, perturbation), given.wavelet, given.weights, *fields)
     at = background(hosts, model, dtype, given)
     changes = {
         n: _validate.shaped(f"the perturbation of {n}", v, problem.grid.shape, dtype)
@@ -205,7 +264,8 @@ def with_changes(
     samples = _recorded(hosts, at.host.linearized(), operands)
     plain, born = jnp.split(samples, 2, axis=-2)
     ends = operands.shots, at.lever
-    return traces_of(problem.records, plain, *ends), traces_of(problem.records, born, *ends)
+    records = _records(problem, operands)
+    return traces_of(records, plain, *ends), traces_of(records, born, *ends)
 
 
 def tangents(problem: Problem, at: Background, changes: dict[str, Any]) -> dict[str, Array]:
@@ -220,19 +280,20 @@ def tangents(problem: Problem, at: Background, changes: dict[str, Any]) -> dict[
 def born(hosts: Hosts, model: Model, changes: dict[str, Any], given: Given) -> Traces:
     """Born traces of changes of parameters, by name."""
     problem = hosts.problem
-    at = background(hosts, model, type_of(model, given.wavelet, given.weights), given)
+    at = _started(hosts, model, given)
     operands, perturbed = unify_axes((at.operands, tangents(problem, at, changes)))
     samples = primitives.born(at.host, operands, Changes(perturbed))
-    return traces_of(problem.records, samples, operands.shots, at.lever)
+    return traces_of(_records(problem, operands), samples, operands.shots, at.lever)
 
 
 def migrated(hosts: Hosts, model: Model, data: Any, given: Given) -> dict[str, Array]:
     """The transpose of `born`: images of parameters, by name."""
     problem = hosts.problem
-    at = background(hosts, model, type_of(model, given.wavelet, given.weights), given)
+    at = _started(hosts, model, given)
     lever = at.lever
     # The image passes through the coefficients as derivatives do on their way back: see `lever`.
-    residual = lever.up * samples_of(problem.records, lever.enter(data), at.operands.shots)
+    records = _records(problem, at.operands)
+    residual = lever.up * samples_of(records, lever.enter(data), at.operands.shots)
     operands, residual = unify_axes((at.operands, residual))
     asked = Asked(problem.coefficient_names, exact=True, again=True)
     gradients = primitives.adjoint(at.host, operands, residual, asked)
@@ -259,7 +320,7 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
 
     def applied(model: Model, data: Any, wavelet: Any, which: Any) -> Any:
         nothing = jnp.zeros((which.shape[0], *problem.grid.shape), dtype) if extended else None
-        at = background(hosts, model, dtype, Given(wavelet, nothing, shots=which))
+        at = background(hosts, model, dtype, Given(wavelet, nothing, shots=which), linear=True)
         residual = samples_of(problem.records, data, which)
         operands, residual = unify_axes((at.operands, residual))
         asked = Asked(wavelet=not extended, weights=extended)

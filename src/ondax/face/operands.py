@@ -35,6 +35,8 @@ class Operands(NamedTuple):
         weights: of extended sources, (shot, *domain).
         sources: positions of sources.
         receivers: positions of receivers.
+        initial: the state before the first step, by field name, (shot, level, *points). Records
+            then begin with what receivers read of it.
     """
 
     coefficients: dict[str, Any]
@@ -44,6 +46,12 @@ class Operands(NamedTuple):
     weights: Any = None
     sources: Positions | None = None
     receivers: Positions | None = None
+    initial: dict[str, Any] | None = None
+
+    @property
+    def before(self) -> int:
+        """Samples that are recorded before the first step."""
+        return 0 if self.initial is None else 1
 
 
 class Changes(NamedTuple):

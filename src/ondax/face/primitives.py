@@ -53,7 +53,14 @@ class Host(Protocol):
         """The names that coefficients have in the tangent, by their own."""
         ...
 
-    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool) -> Any: ...
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, by name."""
+        ...
+
+    def forward(
+        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
+    ) -> Any: ...
     def born(self, structure: Any) -> Any: ...
     def adjoint(self, structure: Any, asked: Asked) -> Any: ...
     def curvature(self, structure: Any, asked: Asked) -> Any: ...
@@ -80,9 +87,11 @@ def forward(
     keep: Names = (),
     slopes: bool = False,
     linear: bool = False,
+    final: bool = False,
 ) -> list[Any]:
     """What receivers record, (shot, port and receiver, sample); with `slopes` also its derivatives
-    by receiver position, (shot, port and receiver, axis, sample), per metre.
+    by receiver position, (shot, port and receiver, axis, sample), per metre; with `final` also the
+    state after the last step, by field name, (shot, level, *points).
 
     Args:
         host: the host model.
@@ -90,10 +99,15 @@ def forward(
         keep: names of the coefficients whose gradients will be asked for.
         slopes: whether derivatives are wanted.
         linear: the source samples are no wavelets, but a cotangent: modelling is linear in them.
+        final: whether the state after the last step is wanted.
     """
     leaves, structure = jax.tree.flatten(operands)
-    asked = {"keep": keep, "slopes": slopes, "linear": linear}
-    return forward_p.bind(*leaves, host=host, structure=structure, **asked)
+    asked = {"keep": keep, "slopes": slopes, "linear": linear, "final": final}
+    found = forward_p.bind(*leaves, host=host, structure=structure, **asked)
+    if not final:
+        return found
+    others, names = 2 if slopes else 1, sorted(host.state)
+    return [*found[:others], dict(zip(names, found[others:], strict=True))]
 
 
 def born(host: Host, operands: Operands, changes: Changes) -> Any:
@@ -103,16 +117,21 @@ def born(host: Host, operands: Operands, changes: Changes) -> Any:
     return samples
 
 
-def adjoint(host: Host, operands: Operands, residual: Any, asked: Asked) -> Gradients:
-    """The gradients of <residual, what receivers record>.
+def adjoint(
+    host: Host, operands: Operands, residual: Any, asked: Asked, final: Any = None
+) -> Gradients:
+    """The gradients of <residual, what receivers record>, plus <final, the state after the last
+    step>.
 
     Args:
         host: the host model.
         operands: where they are taken.
         residual: (shot, port and receiver, sample).
         asked: which.
+        final: (shot, level, *points) by field name; None for zero.
     """
-    leaves, structure = jax.tree.flatten((operands, residual))
+    linear = (residual,) if final is None else (residual, final)
+    leaves, structure = jax.tree.flatten((operands, *linear))
     results = adjoint_p.bind(*leaves, host=host, structure=structure, asked=asked)
     return jax.tree.unflatten(jax.tree.structure(_gradient_shapes(host, 0, asked)), results)
 
@@ -139,7 +158,16 @@ def _gradient_shapes(host: Host, shots: int, asked: Asked) -> Gradients:
         wavelet=shape(asked.wavelet, shots, host.n_sources, host.steps),
         weights=shape(asked.weights, shots, *host.shape),
         at_sources=shape(asked.sources, shots, host.n_sources, len(host.shape), host.steps),
+        initial={n: shape(True, shots, *s) for n, s in host.state.items()}
+        if asked.initial
+        else None,
     )
+
+
+def _samples_shape(host: Host, operands: Operands) -> jax.ShapeDtypeStruct:
+    """That of what receivers record."""
+    shape = (operands.shots.shape[-1], host.n_receivers, operands.before + host.samples)
+    return jax.ShapeDtypeStruct(shape, host.dtype)
 
 
 def _operands(structure: Any, leaves: Any) -> Operands:
@@ -189,21 +217,30 @@ def _strong(host: Any) -> Host:
 
 @forward_p.def_abstract_eval
 def _forward_types(
-    *leaves: Any, host: Any, structure: Any, keep: Names, slopes: bool, linear: bool
+    *leaves: Any,
+    host: Any,
+    structure: Any,
+    keep: Names,
+    slopes: bool,
+    linear: bool,
+    final: bool,
 ) -> Any:
     host = _strong(host)
-    shots = _operands(structure, leaves).shots.shape[-1]
-    samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)
-    moved = (shots, host.n_receivers, len(host.shape), host.samples)
-    shapes = [samples, jax.ShapeDtypeStruct(moved, host.dtype)] if slopes else [samples]
+    shapes: list[Any] = [_samples_shape(host, _operands(structure, leaves))]
+    if slopes:
+        *rows, samples = shapes[0].shape
+        shapes.append(jax.ShapeDtypeStruct((*rows, len(host.shape), samples), host.dtype))
+    if final:
+        shots = _operands(structure, leaves).shots.shape[-1]
+        state = host.state.items()
+        shapes.append({n: jax.ShapeDtypeStruct((shots, *s), host.dtype) for n, s in state})
     return _types(host, structure, leaves, shapes)
 
 
 @born_p.def_abstract_eval
 def _born_types(*leaves: Any, host: Any, structure: Any) -> Any:
     host = _strong(host)
-    shots = _operands(structure, leaves).shots.shape[-1]
-    samples = jax.ShapeDtypeStruct((shots, host.n_receivers, host.samples), host.dtype)
+    samples = _samples_shape(host, _operands(structure, leaves))
     return _types(host, structure, leaves, samples)
 
 
@@ -297,6 +334,12 @@ _SECOND = (
 )
 
 
+_ENDS = (
+    "gradients of functions of the final fields cannot be differentiated again: functions of the "
+    "traces alone can, in model and traces"
+)
+
+
 def _born_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any) -> Any:
     operands, changes = jax.tree.unflatten(structure, primals)
     moved, further = jax.tree.unflatten(structure, tangents)
@@ -327,13 +370,15 @@ def _born_in_background(
 
 
 def _adjoint_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
-    operands, residual = jax.tree.unflatten(structure, primals)
+    operands, residual, *final = jax.tree.unflatten(structure, primals)
+    if final:
+        raise NotImplementedError(_ENDS)
     moved, further = jax.tree.unflatten(structure, tangents)
     results, parts = jax.tree.leaves(adjoint(host, operands, residual, asked)), []
     if not _is_zero(further):
         parts.append(jax.tree.leaves(adjoint(host, operands, further, asked)))
     if _moving(moved):
-        beyond = asked.wavelet or asked.weights or asked.sources
+        beyond = asked.wavelet or asked.weights or asked.sources or asked.initial
         if beyond or not _only_coefficients_move(moved):
             raise NotImplementedError(
                 "migrated images can be differentiated again in model and traces only"
@@ -401,14 +446,17 @@ def _transpose_born(cotangents: Any, *leaves: Any, host: Host, structure: Any) -
 def _transpose_adjoint(
     cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked
 ) -> Any:
-    operands, _ = jax.tree.unflatten(structure, leaves)
+    operands, _, *final = jax.tree.unflatten(structure, leaves)
+    if final:
+        raise NotImplementedError(_ENDS)
     shapes = _gradient_shapes(host, 0, asked)
     by_part = jax.tree.unflatten(jax.tree.structure(shapes), cotangents)
     for part, what in (
         (by_part.at_sources, "source positions"),
         (by_part.weights, "the weights of extended sources"),
+        (by_part.initial, "initial fields"),
     ):
-        if part is not None and not _is_zero(part):
+        if _moving(part):
             raise NotImplementedError(f"gradients in {what} cannot be differentiated again")
     known = {n: ct for n, ct in by_part.coefficients.items() if not _is_zero(ct)}
     wavelet = None if _is_zero(by_part.wavelet) else by_part.wavelet

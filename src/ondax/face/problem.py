@@ -176,6 +176,9 @@ class Problem:
         parts = [
             upsample(r, self.steps_per_sample, xp, s) for r, s in zip(by_port, shifts, strict=True)
         ]
+        if self.survey.cut is not None:  # of the whole survey's run
+            first = self.survey.cut.first * self.steps_per_sample
+            parts = [p[..., first : first + self.steps] for p in parts]
         volume = 1.0 if self.survey.extended else float(np.prod(self.grid.spacing))
         return xp.concatenate(parts, axis=-2) / volume
 
@@ -207,9 +210,11 @@ class Problem:
     def from_start(self, wavelet: Any, xp: Any) -> Any:
         """Wavelets as long as what is modelled: followed by zeros, or without what no trace
         feels."""
-        more = self.survey.modelled - wavelet.shape[-1]
+        survey = self.survey
+        length = survey.modelled if survey.cut is None else survey.cut.modelled
+        more = length - wavelet.shape[-1]
         if more <= 0:
-            return wavelet[..., : self.survey.modelled]
+            return wavelet[..., :length]
         return xp.pad(wavelet, [*[(0, 0)] * (wavelet.ndim - 1), (0, more)])
 
     # ---------------------------------------------------------------- checks of values
@@ -380,6 +385,11 @@ def posed(
     _validate.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
     if time_dispersion == "corrected" and without_relation(equation, grid.ndim):
         time_dispersion = "raw"
+    if survey.cut is not None and time_dispersion == "corrected":
+        raise ValueError(
+            "a part of a survey's time is run by the scheme's own clock: give "
+            "time_dispersion='raw' with survey.between(...)"
+        )
     courant = _validate.fraction("courant", courant)
     if aperture is not None:
         aperture = checks.aperture(aperture, boundary, AXIS_NAMES[grid.ndim])

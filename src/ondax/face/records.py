@@ -24,11 +24,14 @@ class Records(NamedTuple):
         receivers: which ports they read.
         lead: samples that are modelled before the first of the traces; negative, if it comes later.
         warp: takes time dispersion away; None where traces stay raw.
+        before: samples that are recorded before the first step: one, if the run starts from given
+            fields.
     """
 
     receivers: Components
     lead: int
     warp: TimeWarp | None
+    before: int = 0
 
 
 @partial(jax.jit, static_argnums=0)
@@ -38,10 +41,10 @@ def traces_of(
     shots: Int[Array, " shot"],
     lever: Lever | None = None,
 ) -> Traces:
-    """Traces from what receivers record, which starts with the first step: the field is at rest
+    """Traces from what receivers record, which starts with the first step if the field is at rest
     when the wavelets begin. With a lever, they leave by it."""
     traces = records.receivers.collected(samples, shots, jnp)
-    modelled = unwarped(_padded(traces, 1), records.warp)
+    modelled = unwarped(_padded(traces, 1 - records.before), records.warp)
     found = modelled[..., records.lead :] if records.lead >= 0 else _padded(modelled, -records.lead)
     return found if lever is None else lever.leave(found)
 
@@ -53,7 +56,7 @@ def samples_of(
     """The transpose of `traces_of`."""
     modelled = traces[..., -records.lead :] if records.lead <= 0 else _padded(traces, records.lead)
     modelled = warped(modelled, records.warp)
-    return records.receivers.rows(modelled[..., 1:], shots, jnp)
+    return records.receivers.rows(modelled[..., 1 - records.before :], shots, jnp)
 
 
 def _padded(traces: Any, ahead: int) -> Any:

@@ -38,17 +38,21 @@ def _any(perturbed: Any) -> bool:
     return any(jax.tree.leaves(perturbed))
 
 
-def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands], Any]:
+def differentiable(
+    host: HostModel, linear: bool = False, final: bool = False
+) -> Callable[[Operands], Any]:
     """From operands to what receivers record, with its reverse-mode rule.
 
     Args:
         host: the host model.
         linear: the source samples are no wavelets, but a cotangent: gradients are then made from
             every step.
+        final: return the state after the last step, too.
     """
 
     def record(operands: Operands) -> Any:
-        return forward(host, operands, linear=linear)[0]
+        found = forward(host, operands, linear=linear, final=final)
+        return tuple(found) if final else found[0]
 
     def forward_pass(operands: Any) -> Any:
         values, perturbed = values_of(operands), perturbed_of(operands)
@@ -58,23 +62,35 @@ def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands]
             wavelet=_any(perturbed.wavelet),
             weights=_any(perturbed.weights),
             sources=_any(perturbed.sources),
-            exact=linear,
+            initial=_any(perturbed.initial),
+            exact=linear or final or values.initial is not None,
             linear=linear,
         )
-        samples, *slopes = forward(host, values, keep, _any(perturbed.receivers), linear)
-        return samples, (values, slopes, Perturbed((asked,)))
+        found = forward(host, values, keep, _any(perturbed.receivers), linear, final)
+        samples, *slopes = found[:-1] if final else found
+        recorded = (samples, found[-1]) if final else samples
+        return recorded, (values, slopes, Perturbed((asked,)))
 
     def backward_pass(residuals: Any, cotangent: Any) -> Any:
         operands, slopes, (asked,) = residuals
         nothing = Operands(dict.fromkeys(operands.coefficients), None, None)
-        if isinstance(cotangent, SymbolicZero):
-            return (nothing,)
+        state = None
+        if final:
+            cotangent, state = cotangent
+            state = None if all(map(_is_zero, state.values())) else _instantiated(state)
+        if _is_zero(cotangent):
+            if state is None:
+                return (nothing,)
+            cotangent = _instantiated(cotangent)
         found = nothing
         if asked.anything:
-            gradients = adjoint(host, operands, cotangent, asked)
+            gradients = adjoint(host, operands, cotangent, asked, state)
             coefficients = {**nothing.coefficients, **gradients.coefficients}
             found = found._replace(
-                coefficients=coefficients, wavelet=gradients.wavelet, weights=gradients.weights
+                coefficients=coefficients,
+                wavelet=gradients.wavelet,
+                weights=gradients.weights,
+                initial=gradients.initial,
             )
             if asked.sources:
                 samples = operands.wavelet
@@ -92,6 +108,19 @@ def differentiable(host: HostModel, linear: bool = False) -> Callable[[Operands]
     function = jax.custom_vjp(record)
     function.defvjp(forward_pass, backward_pass, symbolic_zeros=True)
     return function
+
+
+def _is_zero(cotangent: Any) -> bool:
+    return isinstance(cotangent, SymbolicZero)
+
+
+def _instantiated(cotangents: Any) -> Any:
+    """Zeros in place of symbolic ones."""
+    return jax.tree.map(
+        lambda ct: jnp.zeros(ct.shape, ct.dtype) if _is_zero(ct) else ct,
+        cotangents,
+        is_leaf=_is_zero,
+    )
 
 
 def adjoint_of_source(

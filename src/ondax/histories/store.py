@@ -77,7 +77,7 @@ class Kept:
         pins: runs that are reading or writing it now.
         loose: it was handed out by `acquire`, and is neither filed nor given back yet.
         note: what else the way to keep it needs to read it.
-        recorded: what receivers read in that run, by what determines it.
+        recorded: what else is left of that run, by what determines it.
         key: under which it is filed.
         background: what its key has in common with those of other shots over the same model.
     """
@@ -89,7 +89,7 @@ class Kept:
     pins: int = 0
     loose: bool = False
     note: Any = field(default=None, repr=False)
-    recorded: dict[Hashable, np.ndarray] = field(default_factory=dict, repr=False)
+    recorded: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     key: Any = field(default=None, repr=False)
     background: Hashable = field(default=None, repr=False)
 

@@ -28,14 +28,15 @@ class Kernels:
 
     Args:
         planned: what they compute.
+        late: see `Lowering`.
 
     Attributes:
         scratch: the arrays that kernels compute and use within a step, by name, of all kernels so
             far.
     """
 
-    def __init__(self, planned: Planned) -> None:
-        self.planned = planned
+    def __init__(self, planned: Planned, late: bool = True) -> None:
+        self.planned, self._late = planned, late
         self.scratch: dict[str, Variable] = {}
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
         self._slots: dict[Recording, list[tuple[Kept, Slots]]] = {}
@@ -48,7 +49,7 @@ class Kernels:
         from .lower import Lowering
 
         if self._known_lowering is None:
-            self._known_lowering = Lowering(self.planned.program)
+            self._known_lowering = Lowering(self.planned.program, self._late)
         return self._known_lowering
 
     @cached_property
@@ -59,7 +60,7 @@ class Kernels:
     @cached_property
     def levels_back(self) -> Mapping[str, int]:
         """The same of the fields of the adjoint."""
-        return self.planned.piece("levels back", self._levels_of_adjoints)
+        return self.planned.piece(f"levels back {self._late}", self._levels_of_adjoints)
 
     def _levels_of_fields(self) -> dict[str, int]:
         with self._lock:
@@ -108,6 +109,14 @@ class Kernels:
 
         return self._kernel(("forward", _names(recording)), equations, parallel, then)
 
+    def reading(self) -> Kernel:
+        """The kernel of what receivers read of a state that no step has made."""
+
+        def equations() -> list[Any]:
+            return self._lowering().reading()
+
+        return self._kernel(("reading", None), equations, parallel=False)
+
     def born(self, recording: Recording, parallel: bool) -> Kernel:
         """The kernel of Born modelling."""
 
@@ -129,6 +138,47 @@ class Kernels:
 
     def _coupling(self, recording: Recording) -> Any:
         return self.planned.program.coupling(recording.coefficients)
+
+    @cached_property
+    def prompt(self) -> Kernels:
+        """The kernels of which a step of the adjoint is complete when it ends."""
+        return Kernels(self.planned, late=False) if self._lags() else self
+
+    def _lags(self) -> bool:
+        with self._lock:
+            return self._lowering().lags
+
+    def settling(self, inputs: bool, weights: bool, parallel: bool) -> Kernel:
+        """The kernel of what cotangents of a state add to a step; see `Lowering.settling`."""
+
+        def equations() -> list[Any]:
+            return self._lowering().settling(inputs, weights)
+
+        return self._kernel(("settling", inputs, weights), equations, parallel)
+
+    def starting(self, recording: Recording | None, parallel: bool) -> Kernel:
+        """The kernel of the cotangents of initial states; see `Lowering.starting`."""
+
+        def equations() -> list[Any]:
+            return self._lowering().starting(
+                None if recording is None else self._coupling(recording)
+            )
+
+        return self._kernel(("starting", _names(recording)), equations, parallel)
+
+    def any_start(self, recording: Recording | None) -> bool:
+        """Are gradients of coefficients right whatever the run started from? Else they need what
+        `starting` adds."""
+        return recording is None or self.planned.piece(
+            f"any start {' '.join(recording.coefficients)}", lambda: self._any_start(recording)
+        )
+
+    def _any_start(self, recording: Recording) -> bool:
+        from ...calculus.state import of_step_before
+
+        terms = self._coupling(recording).gradients.values()
+        adjoints = self.planned.program.adjoints.values()
+        return not any(of_step_before(term, adjoints) != 0 for term in terms)
 
     def _kernel(
         self,
@@ -190,7 +240,7 @@ class Kernels:
 
     def _name(self, key: tuple[Any, ...]) -> str:
         """The name of a kernel's plan, which changes with the compiler and the processor too."""
-        return f"kernel {key} {toolchain().identity} {processor()}"
+        return f"kernel {key} {self._late} {toolchain().identity} {processor()}"
 
 
 @dataclass(frozen=True)

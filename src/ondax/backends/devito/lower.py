@@ -24,6 +24,7 @@ from ...calculus.increments import Change, change
 from ...calculus.linearize import tangent_of
 from ...calculus.program import Program
 from ...calculus.regions import by_region, exists
+from ...calculus.state import of_step_before
 from ...scheme.names import GRADIENT, PERTURBED
 from ...scheme.plan import Above
 from ...scheme.symbols import SURFACE_GAIN, Equation, Expr, Field, Region, Spatial
@@ -52,6 +53,7 @@ class Lowering:
 
     Args:
         program: what they compute.
+        late: step the adjoint's last memories at the beginning of the next step; see `lagged`.
 
     Attributes:
         compact: fields are kept at as few times as can be. Where memories are not confined to
@@ -59,8 +61,8 @@ class Lowering:
             Devito may tear apart there.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, late: bool = True) -> None:
+        self.program, self._late = program, late
         self.system, self.symbols = program.system, program.symbols
         self.extended = program.extended
         # Weights of extended sources, and their gradients.
@@ -72,7 +74,13 @@ class Lowering:
 
     @cached_property
     def _lagged(self) -> tuple[System, frozenset[Field]]:
-        return lagged(self.program.transposed)
+        whole = self.program.transposed
+        return lagged(whole) if self._late else (whole, frozenset())
+
+    @property
+    def lags(self) -> bool:
+        """After a step of the adjoint, do some of its fields lack their update?"""
+        return bool(self._lagged[1])
 
     @property
     def transposed(self) -> System:
@@ -191,6 +199,74 @@ class Lowering:
         return self._finished(
             equations, {f: self._stored(f, f in compact) for f in self.system.fields}
         )
+
+    def reading(self) -> list[Equation]:
+        """What receivers read of a state that no step has made."""
+        compact = self.in_place
+        fields = {f: self._stored(f, f in compact) for f in self.system.fields}
+        return self._finished(self._read(self.system.outputs), fields)
+
+    def settling(self, inputs: bool, weights: bool) -> list[Equation]:
+        """What cotangents of the state add to the adjoint fields after a step, see `Ends`, and to
+        what that step has made of them.
+
+        Args:
+            inputs: to what it has read where sources enter.
+            weights: to the gradient of the weights of extended sources.
+        """
+        ends = self.program.ends
+        equations = self._steps(ends.settling)
+        for port in (port.between(ends.settled) for port in self.transposed.outputs):
+            entry = self._entry(port)
+            for field, factor in port.terms:
+                above = self._continued(port, field)
+                if inputs:
+                    equations.append(entry.read(field.forward, factor, above))
+                if weights and isinstance(entry, Extended):
+                    equations.append(entry.correlate(field.forward, factor, above))
+        return self._finished(equations, {f: f for f in ends.settling.fields})
+
+    def starting(self, kept: Coupling | None) -> list[Equation]:
+        """The cotangents of the initial state, after the adjoint's step 0; see `Ends`.
+
+        Args:
+            kept: the coefficients whose gradients get what is due to a start that is not at rest;
+                None for none.
+        """
+        ends, adjoints = self.program.ends, self.program.adjoints
+        before = {adjoints[f]: e for f, e in ends.newest.items()}
+        residuals: list[tuple[Port, Points | Extended]] = [
+            (
+                port.between({a: before.get(a, a) for a in adjoints.values()}),
+                Points(self.symbols, port.name),
+            )
+            for port in self.transposed.inputs
+        ]
+        equations = self._steps(ends.starting)
+        for update in ends.starting.updates:
+            equations += self._fed(residuals, update, [])
+        computed: Computed = {}
+        for coefficient, term in (kept.gradients if kept else {}).items():
+            gradient = self.symbols.like(coefficient, GRADIENT)
+            rest = of_step_before(term, adjoints.values())
+            for region, part in by_region(rest, self.symbols).items():
+                first, part = self.scratch.lifted(part, computed)
+                where = self._subdomain(region, gradient)
+                equations += [*first, Eq(gradient, gradient + part, subdomain=where)]
+        compact = self.transposed_in_place
+        fields = {f: self._stored(f, f in compact) for f in self.transposed.fields}
+        return self._finished(equations, fields | {f: f for f in ends.starting.fields}, True)
+
+    def _steps(self, system: System) -> list[Equation]:
+        """One step of a scheme without sources and receivers."""
+        equations: list[Equation] = []
+        computed: Computed = {}
+        waiting = _Waiting()
+        for update in system.updates:
+            equations += waiting.read_by(update)
+            equations += self._updated(update, computed)
+            waiting.add(update, self._mirrored(update.field))
+        return [*equations, *waiting.all()]
 
     def _finished(
         self,

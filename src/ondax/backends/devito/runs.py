@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,25 @@ from .names import SUMS
 from .native import Halves, Turns
 from .shot import Shot
 
+State = Mapping[str, np.ndarray]  # by field name, (level, *points); the newest level comes first
+
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
 SHIFT = 6
+
+
+class Heard(NamedTuple):
+    """What is left of a forward run.
+
+    Attributes:
+        recorded: what receivers have read, (step, column): see `Terminals.columns`.
+        before: what they read before the first step, (1, column); None for a start at rest.
+        final: the state after the last step; None if nobody asked for it.
+    """
+
+    recorded: np.ndarray
+    before: np.ndarray | None = None
+    final: dict[str, np.ndarray] | None = None
 
 
 class ForwardRun:
@@ -39,10 +55,16 @@ class ForwardRun:
         source: samples, (port and source, step).
         recording: what it may keep; None for nothing. A run that keeps some steps only goes on
             beyond the record's end.
+        initial: the state before step 0; None for rest.
     """
 
     def __init__(
-        self, kernels: Kernels, shot: Shot, source: np.ndarray, recording: Recording | None
+        self,
+        kernels: Kernels,
+        shot: Shot,
+        source: np.ndarray,
+        recording: Recording | None,
+        initial: State | None = None,
     ) -> None:
         self.kernels, self.recording, self.shot = kernels, recording, shot
         self.fields = kernels.planned.plan.fields
@@ -54,11 +76,31 @@ class ForwardRun:
         inputs.fill(source)
         self.samples = {**inputs.arrays, **self._outputs.arrays}
         shot.start(self.fields, kernels.levels)
+        self._before: np.ndarray | None = None
+        if initial is not None:
+            self._states.set(shot, initial)
+            self._before = self._read_before()
 
-    @property
-    def recorded(self) -> np.ndarray:
-        """What receivers have read, (step, column): see `Terminals.columns`."""
-        return self._outputs.columns()
+    @cached_property
+    def _states(self) -> Any:
+        """What knows the states of the scheme; most runs need nobody who does."""
+        from .state import States
+
+        return States(self.kernels.planned, self.shot.domain, self.shot.clock.dt)
+
+    def _read_before(self) -> np.ndarray:
+        """What receivers read of the initial state, (1, column)."""
+        shot, step = self.shot, SHIFT - 1
+        outputs = shot.terminals(shot.receiver, more=1 - shot.clock.steps)
+        moves = {n: -step * array[0].nbytes for n, array in outputs.arrays.items()}
+        shot.run(self.kernels.reading(), step, step + 1, outputs.arrays, moves)
+        return outputs.columns()
+
+    def heard(self, final: bool = False) -> Heard:
+        """What is left of the run, once it has made all of its steps; with its final state, if
+        that is asked for."""
+        state = self._states.get(self.shot, self.steps) if final else None
+        return Heard(self._outputs.columns(), self._before, state)
 
     @property
     def packing(self) -> Halves:
@@ -150,6 +192,10 @@ class AdjointRun:
         at_source: also read the adjoint field where sources enter.
         weights: also take the gradient of the weights of extended sources: call `correlate` before
             the run.
+        initial: also take the cotangents of the initial state: `kernels` must be `prompt`.
+        started: the forward run did not start at rest.
+        final: cotangents of the state after the last step; None for zero. With them, `kernels` must
+            be `prompt`.
 
     A run with a history sampled in time smooths its residuals: what it reads at sources is not
     their gradient.
@@ -162,9 +208,17 @@ class AdjointRun:
         recording: Recording | None,
         at_source: bool,
         weights: bool = False,
+        initial: bool = False,
+        started: bool = False,
+        final: State | None = None,
     ) -> None:
         self.shot, self.recording = shot, recording
         self.kernels = kernels
+        self._final, self._initial = final, initial
+        # A history's gradients of weights are lagged: the next step makes them.
+        self._reads = at_source, weights and recording is None
+        self._corrects = started and not kernels.any_start(recording)
+        self.initial: dict[str, np.ndarray] | None = None
         self.every = recording.every if recording else 1
         beyond = recording.beyond if recording else 0
         self.steps = shot.clock.steps + beyond
@@ -185,6 +239,13 @@ class AdjointRun:
                 self.parts[GRADIENT + c.name] = part
         shot.start(kernels.planned.transposed.fields, kernels.levels_back)
 
+    @cached_property
+    def _states(self) -> Any:
+        """See `ForwardRun`."""
+        from .state import States
+
+        return States(self.kernels.planned, self.shot.domain, self.shot.clock.dt)
+
     @property
     def gradients(self) -> list[np.ndarray]:
         """One array per coefficient asked for, with halo; give them back to the pool. To be asked
@@ -202,8 +263,14 @@ class AdjointRun:
         by_port = (len(columns), len(SUMS), len(self.shot.source), -1)
         return columns.reshape(by_port).sum(axis=(1, 3))
 
-    def inject(self, residual: np.ndarray) -> None:
-        """Set the residuals of what receivers record, (port and receiver, sample)."""
+    def inject(self, residual: np.ndarray, before: int = 0) -> None:
+        """Set the residuals of what receivers record, (port and receiver, sample), and how many of
+        these they record before the first step, none or one."""
+        if before:
+            points, rows = self._residual.points, residual[:, 0]
+            for n, array in enumerate(self._residual.arrays.values()):
+                array[LEAD - 1, :points] = rows[n * points : (n + 1) * points]
+            residual = residual[:, before:]
         at_steps = self.shot.clock.spread(residual, self._residual.points)
         if self.every > 1 and self.recording is not None:
             at_steps = smoothed(at_steps, self.recording.sampling)
@@ -229,8 +296,8 @@ class AdjointRun:
         with_lead = [n for n in self.samples if n.endswith(ends)]
         recording = self.recording
         if recording is None or stretch is None:
-            moves = {n: LEAD * arrays[n][0].nbytes for n in with_lead}
-            shot.run(self.kernel, 0, self.steps, arrays, moves)
+            moves = {n: (LEAD - SHIFT) * arrays[n][0].nbytes for n in with_lead}
+            self._run(0, self.steps, arrays, moves)
             return
         # Lagged: a step's gradient is taken one step later. The extra step would be step -1. But in
         # C, the modulus of a negative number is negative, so steps are counted from SHIFT.
@@ -242,7 +309,7 @@ class AdjointRun:
         offsets = history_offsets(self.kernels, recording, shot.domain, held, stretch.first)
         if recording.every == 1 or not slots:
             moves |= {n: offsets[n] - SHIFT * held[n][0].nbytes for n in held}
-            shot.run(self.kernel, first + SHIFT, last + SHIFT, {**arrays, **held}, moves)
+            self._run(first, last, {**arrays, **held}, moves)
             return
         kept = slots[0][1]
         turns = Turns(
@@ -256,3 +323,47 @@ class AdjointRun:
         )
         plain = self.kernels.adjoint(None, False, False, shot.parallel)
         shot.run_in_turns(self.kernel, plain, turns, arrays, held, {**moves, **offsets})
+
+    def _run(
+        self, first: int, last: int, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]
+    ) -> None:
+        """Run the steps `first <= n < last`, backward, and between them do what is due to the
+        states before and after the forward run."""
+        stops = {self.steps - 1, self.steps - 2} if self._final else set()
+        if self._initial or self._corrects:
+            stops.add(0)
+        for low in sorted({first, *(n for n in stops if first <= n < last)}, reverse=True):
+            self.shot.run(self.kernel, low + SHIFT, last + SHIFT, arrays, moves)
+            last = low
+            level = self.steps - 1 - low
+            if self._final and level in (0, 1):
+                self._settle(level, low + SHIFT, arrays, moves)
+            if low == 0 and 0 in stops:
+                self._start(arrays, moves)
+
+    def _settle(
+        self, level: int, time: int, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]
+    ) -> None:
+        """Add what is due to a level of the state after the forward run, once the step that made
+        it has been done."""
+        shot, fields = self.shot, self._states.settling
+        shot.start(fields, dict.fromkeys((f.name for f in fields), 2))
+        if self._states.unsettled(shot, self._final or {}, level, time):
+            kernel = self.kernels.settling(*self._reads, shot.parallel)
+            shot.run(kernel, time, time + 1, arrays, moves)
+            self._states.settle(shot, time)
+        shot.stop(fields)
+
+    def _start(self, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]) -> None:
+        """Take the cotangents of the initial state, and what gradients get of it, once step 0 has
+        been done."""
+        shot, fields = self.shot, self._states.starting
+        kernel = self.kernels.starting(self.recording if self._corrects else None, shot.parallel)
+        shot.start(fields, dict.fromkeys((f.name for f in fields), 2))
+        shot.run(kernel, SHIFT - 1, SHIFT, arrays, moves)
+        self.initial = initial = self._states.started(shot)
+        if self._final and self.steps == 1:  # the initial state is a part of the final one
+            for name, levels in self._final.items():
+                if len(levels) == 2:
+                    initial[name][0] += self._states.free_of(name) * levels[1]
+        shot.stop(fields)

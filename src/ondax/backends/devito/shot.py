@@ -139,6 +139,11 @@ class Shot:
         for f in fields:
             self._take(prefix + f.name, f, (levels[f.name],))
 
+    def stop(self, fields: Sequence[Variable]) -> None:
+        """Give the memory of fields back before all others'."""
+        for f in fields:
+            POOL.give("field", self.fields.pop(f.name))
+
     def _take(self, name: str, function: Variable, times: tuple[int, ...] = ()) -> None:
         """A zeroed array for a function, at so many times, where it is stored."""
         stored = box(function, self.domain)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ...histories.buffers import Layout, OutOfMemory, layout_bytes
 from ...histories.store import STORE, Kept
 from ...scheme.names import PERTURBED
 from ...scheme.plan import PlannedPort
+from ...scheme.system import Touch
 from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
 from ..clock import Clock
 from ..domain import Domain
@@ -24,12 +25,12 @@ from ..settings import Settings
 from ..setups import element
 from ..workers import visits
 from .extent import Extent
-from .kernels import kernels_of
+from .kernels import Kernels, kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
 from .native import Halves
 from .placement import Placement
 from .plans import Planned
-from .runs import AdjointRun, ForwardRun
+from .runs import AdjointRun, ForwardRun, Heard
 from .shot import Shot
 from .sums import Found, Sums, by_axis
 from .tasks import Task, Tasks, part
@@ -65,33 +66,53 @@ class Solver(AbstractSolver):
 
     # ---------------------------------------------------------------- the three runs
 
+    @cached_property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """See `AbstractSolver.state`."""
+        from .state import States
+
+        return States(self.kernels.planned, self.domain, self.clock.dt).shapes
+
     def forward(
-        self, batch: tuple[int, ...], e: Experiment, recording: Recording | None, slopes: bool
-    ) -> tuple[np.ndarray, ...]:
-        """What receivers record, (*batch, shot, port and receiver, sample); with `slopes` also its
-        derivatives by receiver position, (*batch, shot, port and receiver, axis, sample), per
-        metre. With a recording, leaves histories in the store where they fit."""
+        self,
+        batch: tuple[int, ...],
+        e: Experiment,
+        recording: Recording | None,
+        slopes: bool,
+        final: bool = False,
+    ) -> tuple[Any, ...]:
+        """See `AbstractSolver.forward`. With a recording, leaves histories in the store where they
+        fit."""
         recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
         keys = {t.history_key(recording, self.kernels) for t in tasks} if recording else set()
         axes, dtype = len(self.domain.shape), self.domain.dtype
         shape = (*batch, e.setups.shots, len(self.outputs) * e.setups.receivers)
-        traces = np.zeros((*shape, self.clock.samples), dtype)
-        moved = np.zeros((*shape, axes, self.clock.samples), dtype) if slopes else None
+        samples = e.before + self.clock.samples
+        traces = np.zeros((*shape, samples), dtype)
+        moved = np.zeros((*shape, axes, samples), dtype) if slopes else None
+        states: dict[str, np.ndarray] = {}
+        if final:
+            shots = shape[:-1]
+            states = {n: np.zeros((*shots, *s), dtype) for n, s in self.state.items()}
         peaks: dict[int, tuple[float, int]] = {}
+        asked = slopes, final
 
-        def visit(task: Task) -> np.ndarray:
-            recorded = self._reuse_or_drop(task, recording, slopes) if recording else None
-            if recorded is None and recording:
+        def visit(task: Task) -> Heard:
+            heard = self._reuse_or_drop(task, recording, asked) if recording else None
+            if heard is None and recording:
                 protected = keys.__contains__
-                kept, recorded = self._record(task, recording, slopes, protected, wait=False)
+                kept, heard = self._record(task, recording, asked, protected, wait=False)
                 if kept is not None:
                     STORE.release(kept)
-            if recorded is None:
-                recorded = self._run_forward(task, slopes)
-            return task.setup.clock.recorded(recorded, len(task.setup.receivers))
+            return self._run_forward(task, asked) if heard is None else heard
 
-        def take(task: Task, recorded: np.ndarray) -> None:
+        def take(task: Task, heard: Heard) -> None:
+            for name, values in (heard.final or {}).items():
+                states[name][task.index] = scaled(values, task.power)
+            recorded = task.setup.clock.recorded(heard.recorded, len(task.setup.receivers))
+            if heard.before is not None:
+                recorded = np.concatenate([heard.before, recorded])
             receivers = len(self.outputs) * len(task.setup.receivers)
             peaks[task.number] = peak_of(recorded[:, :receivers]), task.power
             recorded = scaled(recorded, task.power)
@@ -102,7 +123,8 @@ class Solver(AbstractSolver):
 
         self._each(tasks, visit, take)
         check_range(peaks.values(), dtype, "the traces", WEAK)
-        return (traces,) if moved is None else (traces, moved)
+        found = (traces,) if moved is None else (traces, moved)
+        return (*found, states) if final else found
 
     def born(
         self,
@@ -116,7 +138,8 @@ class Solver(AbstractSolver):
         tasks = self._together(batch, e, recording)
         rows = len(self.outputs) * e.setups.receivers
         dtype = self.domain.dtype
-        traces = np.zeros((*batch, e.setups.shots, rows, self.clock.samples), dtype)
+        samples = e.before + self.clock.samples  # the initial state does not change
+        traces = np.zeros((*batch, e.setups.shots, rows, samples), dtype)
         peaks: dict[int, tuple[float, int]] = {}
         chosen = [c for c in self.coefficients if c.name in recording.coefficients]
 
@@ -153,7 +176,8 @@ class Solver(AbstractSolver):
         def take(task: Task, found: tuple[np.ndarray, int]) -> None:
             recorded, power = found
             peaks[task.number] = peak_of(recorded), power
-            traces[task.index][task.out, : len(recorded)] = scaled(recorded, power).T
+            first = e.before
+            traces[task.index][task.out, first : first + len(recorded)] = scaled(recorded, power).T
 
         self._each(tasks, visit, take)
         check_range(peaks.values(), dtype, "the Born traces", WEAK)
@@ -185,20 +209,35 @@ class Solver(AbstractSolver):
         recording: Recording | None,
         residual: np.ndarray,
         asked: Asked,
+        final: Mapping[str, np.ndarray] | None = None,
     ) -> Gradients:
         """See `AbstractSolver.adjoint`."""
         recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
         residuals = {
-            t.number: element(residual, t.batch)[t.index[-1]][t.out, : t.setup.clock.samples]
+            t.number: element(residual, t.batch)[t.index[-1]][
+                t.out, : e.before + t.setup.clock.samples
+            ]
             for t in tasks
         }
-        sizes = {t.number: peak_of(residuals[t.number]) for t in tasks}
-        powers = {t.number: self._power_of_residual(t, sizes[t.number]) for t in tasks}
+        ends = {
+            t.number: {n: element(v, t.batch)[t.index[-1]] for n, v in (final or {}).items()}
+            for t in tasks
+        }
+        sizes = {
+            t.number: max(peak_of(residuals[t.number]), *map(peak_of, ends[t.number].values()))
+            if final
+            else peak_of(residuals[t.number])
+            for t in tasks
+        }
+        powers = {
+            t.number: self._power_of_residual(t, peak_of(residuals[t.number]), ends[t.number])
+            for t in tasks
+        }
         # Shots are summed at the scale of the strongest one of each batch element.
         strongest: dict[tuple[int, ...], int] = {}
         for t in tasks:
-            if sizes[t.number] != 0.0 and t.source.any():
+            if sizes[t.number] != 0.0 and t.moves:
                 power = t.power + powers[t.number]
                 strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
         sums = Sums(
@@ -210,12 +249,14 @@ class Solver(AbstractSolver):
             recording,
             asked,
             strongest,
+            self.state if asked.initial else {},
         )
 
         def visit(task: Task) -> list[Found]:
             def run(chosen: Recording | None, of_sources: Asked) -> Found:
-                power = powers[task.number]
-                return self._back(task, chosen, residuals[task.number], power, of_sources)
+                number = task.number
+                given = residuals[number], ends[number], powers[number]
+                return self._back(task, chosen, *given, of_sources)
 
             sampled = recording is not None and recording.every > 1
             at_sources = replace(asked, coefficients=())
@@ -236,14 +277,23 @@ class Solver(AbstractSolver):
         task: Task,
         recording: Recording | None,
         residual: np.ndarray,
+        final: Mapping[str, np.ndarray],
         power: int,
         asked: Asked,
     ) -> Found:
-        """One adjoint run, with residuals divided by `2**power`."""
+        """One adjoint run, with residuals, and cotangents of the final state, divided by
+        `2**power`."""
         at_sources = asked.wavelet or asked.sources
-        with self._shot(task, source_slopes=asked.sources) as shot:
-            run = AdjointRun(self.kernels, shot, recording, at_sources, asked.weights)
-            run.inject(scaled(residual, -power))
+        started = task.initial is not None
+        ends = {n: scaled(v, -power) for n, v in final.items()}
+        kernels = self.kernels
+        if ends or asked.initial or (started and not kernels.any_start(recording)):
+            kernels = kernels.prompt
+        with self._shot(task, source_slopes=asked.sources, kernels=kernels) as shot:
+            run = AdjointRun(
+                kernels, shot, recording, at_sources, asked.weights, asked.initial, started, ends
+            )
+            run.inject(scaled(residual, -power), int(started))
             if asked.weights:
                 run.correlate(task.source)
             if recording is None:
@@ -258,6 +308,7 @@ class Solver(AbstractSolver):
                 gradients=run.gradients if recording else None,
                 weights=run.weights_gradient() if asked.weights else None,
                 read=run.read if at_sources else None,
+                initial=run.initial if asked.initial else None,
             )
 
     # ---------------------------------------------------------------- tasks
@@ -273,12 +324,23 @@ class Solver(AbstractSolver):
                 task.company = company
         return tasks
 
-    def _power_of_residual(self, task: Task, size: float) -> int:
-        """The power of two that residuals up to that size are divided by, so that they change the
-        adjoint field by about one in a step."""
-        inputs = self.kernels.planned.transposed.inputs
-        gain = self._tasks.gain(inputs, task.setup, task.medium, back=True)
-        return (exponent_of(size) or 0) + gain
+    def _power_of_residual(self, task: Task, size: float, final: Mapping[str, np.ndarray]) -> int:
+        """The power of two that residuals up to that size, and cotangents of the final state, are
+        divided by, so that they change the adjoint field by about one in a step."""
+        transposed = self.kernels.planned.transposed
+        of_residual = exponent_of(size)
+        gain = self._tasks.gain(transposed.inputs, task.setup, task.medium, back=True)
+        found = [] if of_residual is None else [of_residual + gain]
+        # Adjoint updates stand in reverse order.
+        adjoints = zip(self.plan.fields, reversed(transposed.fields), strict=True)
+        for field, adjoint in adjoints if final else ():
+            of_field = exponent(final[field.name]) if field.name in final else None
+            if of_field is not None:
+                touches = (Touch(adjoint, None, 1.0),)
+                port = PlannedPort(f"settled_{adjoint.name}", touches, 0.0, strains=False)
+                of_field += self._tasks.gain((port,), task.setup, task.medium, back=True)
+                found.append(of_field)
+        return max(found, default=gain)
 
     def _each(
         self,
@@ -321,14 +383,20 @@ class Solver(AbstractSolver):
         points = int(np.prod([n + 2 * plan.space_order for n in shape]))
         return buffers * points * itemsize
 
-    def _shot(self, task: Task, receiver_slopes: bool = False, source_slopes: bool = False) -> Shot:
+    def _shot(
+        self,
+        task: Task,
+        receiver_slopes: bool = False,
+        source_slopes: bool = False,
+        kernels: Kernels | None = None,
+    ) -> Shot:
         setup = task.setup
         receivers = {
             p.name: self._placement(p, setup.domain, setup.receivers, receiver_slopes)
             for p in self.outputs
         }
         return Shot(
-            self.kernels,
+            kernels or self.kernels,
             setup.domain,
             setup.clock,
             task.medium.arrays(setup),
@@ -401,21 +469,22 @@ class Solver(AbstractSolver):
         self,
         task: Task,
         recording: Recording,
-        slopes: bool,
+        asked: tuple[bool, bool],
         protected: Callable[[Hashable], bool],
         wait: bool,
-    ) -> tuple[Kept | None, np.ndarray]:
+    ) -> tuple[Kept | None, Heard]:
         """A whole forward run that keeps its history, if there is room, and files it, pinned.
 
         Args:
             task: the shot.
             recording: what to keep.
-            slopes: read derivatives by receiver position too.
+            asked: whether to read derivatives by receiver position too, and to return the state
+                after the last step.
             protected: keys of histories that must not make room.
             wait: for room that others are using now.
 
         Returns:
-            What was kept, and what receivers read, (step, column).
+            What was kept, and what is left of the run.
 
         Raises:
             _NoRoom: `wait` is given, but there is no memory, so the run is not made.
@@ -432,10 +501,11 @@ class Solver(AbstractSolver):
             return found
 
         try:
+            slopes, final = asked
             with self._shot(task, receiver_slopes=slopes) as shot:
-                run = ForwardRun(self.kernels, shot, task.source, recording)
+                run = ForwardRun(self.kernels, shot, task.source, recording, task.initial)
                 kept = recording.record(run, room)
-                recorded = run.recorded
+                heard = run.heard(final)
                 if kept is not None and not any(kept is buffers for buffers in held):
                     raise TypeError(
                         f"{type(recording.history).__name__}.record must return buffers that "
@@ -449,20 +519,23 @@ class Solver(AbstractSolver):
             if buffers is not kept:
                 STORE.release(buffers)
         if kept is not None:
-            kept.recorded = {(slopes, task.setup.receivers.tobytes()): recorded}
+            kept.recorded = {(asked, task.setup.receivers.tobytes()): heard}
             STORE.keep(task.history_key(recording, self.kernels), kept)
-        return kept, recorded
+        return kept, heard
 
-    def _run_forward(self, task: Task, slopes: bool) -> np.ndarray:
-        """A whole forward run that keeps nothing. Returns what receivers read, (step, column)."""
+    def _run_forward(self, task: Task, asked: tuple[bool, bool]) -> Heard:
+        """A whole forward run that keeps nothing; see `_record`."""
+        slopes, final = asked
         with self._shot(task, receiver_slopes=slopes) as shot:
-            run = ForwardRun(self.kernels, shot, task.source, None)
+            run = ForwardRun(self.kernels, shot, task.source, None, task.initial)
             run.advance(0, run.steps, None)
-            return run.recorded
+            return run.heard(final)
 
-    def _reuse_or_drop(self, task: Task, recording: Recording, slopes: bool) -> np.ndarray | None:
-        """What receivers read in an earlier run whose history has not been used yet, (step,
-        column); None if there is no such run.
+    def _reuse_or_drop(
+        self, task: Task, recording: Recording, asked: tuple[bool, bool]
+    ) -> Heard | None:
+        """What is left of an earlier run whose history has not been used yet; None if there is no
+        such run.
 
         A used history is dropped, so that the run is made again, and bits do not depend on what the
         store holds.
@@ -470,12 +543,12 @@ class Solver(AbstractSolver):
         known = self._find(task, recording)
         if known is None:
             return None
-        by = (slopes, task.setup.receivers.tobytes())
-        recorded = None if known.used else known.recorded.get(by)
+        by = (asked, task.setup.receivers.tobytes())
+        heard = None if known.used else known.recorded.get(by)
         STORE.release(known)
-        if recorded is None:
+        if heard is None:
             STORE.drop(task.history_key(recording, self.kernels))
-        return recorded
+        return heard
 
     def _replayed(
         self, task: Task, recording: Recording, backward: bool, again: bool
@@ -491,7 +564,8 @@ class Solver(AbstractSolver):
         kept = self._find(task, recording)
         if kept is None and recording.history.keeps:
             with suppress(_NoRoom):
-                kept, _ = self._record(task, recording, False, lambda _: False, wait=True)
+                nothing = (False, False)
+                kept, _ = self._record(task, recording, nothing, lambda _: False, wait=True)
         steps = task.setup.clock.steps + recording.beyond
         memory, shots = self.settings.memory_budget, self.settings.worker_threads
         rerun = Rerun(steps, partial(self._running, task, recording), memory, shots, Halves())
@@ -505,7 +579,7 @@ class Solver(AbstractSolver):
     def _running(self, task: Task, recording: Recording) -> Iterator[ForwardRun]:
         """A forward run at its beginning."""
         with self._shot(task) as shot:
-            yield ForwardRun(self.kernels, shot, task.source, recording)
+            yield ForwardRun(self.kernels, shot, task.source, recording, task.initial)
 
 
 class _NoRoom(Exception):

@@ -29,12 +29,14 @@ class Found:
         gradients: of coefficients, as kernels make them; None if there are none.
         weights: the gradient of the weights of an extended source.
         read: what was read where sources enter: see `AdjointRun.read`.
+        initial: the cotangents of the initial state.
     """
 
     power: int
     gradients: list[np.ndarray] | None
     weights: np.ndarray | None
     read: np.ndarray | None
+    initial: Mapping[str, np.ndarray] | None = None
 
 
 class Patch:
@@ -104,6 +106,7 @@ class Sums:
         recording: the coefficients whose gradients are asked for.
         asked: what else is.
         strongest: the power of two of the strongest shot of each batch element that has one.
+        state: the shape of each field's part of a state, by name.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Sums:
         recording: Recording | None,
         asked: Asked,
         strongest: Mapping[Position, int],
+        state: Mapping[str, tuple[int, ...]],
     ) -> None:
         self._plan, self._domain, self._strongest = plan, domain, strongest
         names = recording.coefficients if recording else ()
@@ -132,7 +136,14 @@ class Sums:
             self._wavelet = np.zeros((*rows, clock.steps), dtype)
         if asked.sources:
             self._moved = np.zeros((*rows, axes, clock.steps), dtype)
-        self._peaks: dict[str, dict[int, tuple[float, int]]] = {"read": {}, "weights": {}}
+        self._initial: dict[str, np.ndarray] | None = None
+        if asked.initial:
+            self._initial = {n: np.zeros((*batch, shots, *s), dtype) for n, s in state.items()}
+        self._peaks: dict[str, dict[int, tuple[float, int]]] = {
+            "read": {},
+            "weights": {},
+            "initial": {},
+        }
 
     def take(self, task: Task, found: list[Found]) -> None:
         """Add what the runs of a shot found."""
@@ -144,6 +155,11 @@ class Sums:
                 power = task.of_samples + run.power
                 self._peaks["weights"][task.number] = peak_of(run.weights), power
                 self._weights[task.index] = scaled(run.weights, power)
+            if self._initial is not None and run.initial is not None:
+                peak = max(map(peak_of, run.initial.values()))
+                self._peaks["initial"][task.number] = peak, run.power
+                for name, values in run.initial.items():
+                    self._initial[name][task.index] = scaled(values, run.power)
             if run.read is not None:
                 self._take_read(task, run.read, task.of_weights + run.power)
 
@@ -180,7 +196,9 @@ class Sums:
         check_range(self._peaks["read"].values(), dtype, "the adjoint wavelets", WEAK)
         what = "the gradients of the weights"
         check_range(self._peaks["weights"].values(), dtype, what, SMALL)
-        return Gradients(gradients, self._wavelet, self._weights, self._moved)
+        what = "the gradients of the initial fields"
+        check_range(self._peaks["initial"].values(), dtype, what, SMALL)
+        return Gradients(gradients, self._wavelet, self._weights, self._moved, self._initial)
 
     def _gradient(self, number: int, c: Variable) -> np.ndarray:
         """That of one coefficient."""

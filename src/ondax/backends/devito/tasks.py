@@ -13,7 +13,7 @@ from ...histories.store import Content, same_bytes
 from ...scheme.plan import Plan
 from ..base import Experiment
 from ..domain import Domain
-from ..scaling import Gains, exponent, scaled
+from ..scaling import LARGE, Gains, exponent, scaled
 from ..setups import Position, Setup, clipped, element
 from .layout import with_halo
 from .plans import Planned
@@ -111,6 +111,7 @@ class Task:
         out: those of its receivers.
         source: samples, times `2**-of_samples`, (port and source, step).
         weights: of extended sources, times `2**-of_weights`.
+        initial: the state before step 0, by field name, times `2**-power`; None for rest.
         threads: of its kernels.
         key: of its history, once it is known.
         company: the keys of the media in use in this call, whose histories need room together; see
@@ -127,6 +128,7 @@ class Task:
     of_samples: int = 0
     weights: np.ndarray | None = None
     of_weights: int = 0
+    initial: Mapping[str, np.ndarray] | None = None
     threads: int = 1
     key: tuple[Any, ...] | None = None
     company: frozenset[Hashable] = field(default=frozenset(), repr=False)
@@ -135,6 +137,12 @@ class Task:
     def batch(self) -> Position:
         """The batch element."""
         return self.index[:-1]
+
+    @property
+    def moves(self) -> bool:
+        """Does anything make a wavefield?"""
+        started = self.initial is not None and any(v.any() for v in self.initial.values())
+        return bool(self.source.any()) or started
 
     @property
     def power(self) -> int:
@@ -146,13 +154,14 @@ class Task:
 
         The first three parts, namely what is kept, the kernels, and the medium by content, are the
         same for all shots in one medium. The last part is the shot's own: its domain, its clock,
-        and the content of its samples, its source positions and its weights.
+        and the content of its samples, its source positions, its weights and its initial state.
         """
         if self.key is None or self.key[0] != recording:
             weights = () if self.weights is None else (self.weights,)
-            own = Content((self.source, self.setup.sources, *weights))
+            initial = sorted((self.initial or {}).items())
+            own = Content((self.source, self.setup.sources, *weights, *(v for _, v in initial)))
             clock, domain = self.setup.clock, self.setup.domain
-            shot = (domain.key, clock.dt, clock.steps, own)
+            shot = (domain.key, clock.dt, clock.steps, tuple(n for n, _ in initial), own)
             self.key = (recording, kernels, self.medium.content, shot)
         return self.key
 
@@ -219,10 +228,18 @@ class Tasks:
         of_samples = exponent(source) or 0
         of_weights = 0 if weights is None else exponent(weights) or 0
         gain = self.gain(plan.inputs, setup, medium)
+        initial = None
+        if e.initial is not None:
+            initial = {n: element(v, tuple(position))[shot] for n, v in e.initial.items()}
+            of_state = exponent(*initial.values())
+            if of_state is not None:  # the larger of what enters before the run and during it
+                silent = not (source.any() and (weights is None or weights.any()))
+                gain = max(-LARGE if silent else gain, of_state - of_samples - of_weights)
         if weights is None:
             of_samples += gain
         else:
             of_weights += gain
+        power = of_samples + of_weights
         return Task(
             number=number,
             index=index,
@@ -234,6 +251,7 @@ class Tasks:
             of_samples=of_samples,
             weights=None if weights is None else scaled(weights, -of_weights),
             of_weights=of_weights,
+            initial=None if initial is None else {n: scaled(v, -power) for n, v in initial.items()},
         )
 
     def gain(self, ports: Sequence[Any], setup: Setup, medium: Medium, back: bool = False) -> int:

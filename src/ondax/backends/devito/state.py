@@ -1,0 +1,175 @@
+"""The state of a shot between two steps, as arrays without halos: see `calculus.state`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import sympy
+
+from ...calculus.planning import variable
+from ...scheme.plan import Variable
+from ...scheme.symbols import ODD, Expr, Field
+from ...scheme.terms import accesses
+from ..domain import Domain
+from .layout import Box, box, interior, reflect
+from .plans import Planned
+from .runs import State
+from .shot import Shot
+
+
+class States:
+    """The states of a program's runs on one domain.
+
+    Args:
+        planned: what is run.
+        domain: where.
+        dt: time step, s.
+    """
+
+    def __init__(self, planned: Planned, domain: Domain, dt: float) -> None:
+        self._dt, self._plan, program = dt, planned.plan, planned.program
+        self._program, self._symbols, self._domain = program, program.symbols, domain
+        self._updates = {u.field: u for u in program.system.updates}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each field's state, by name."""
+        return {f.name: (n, *self._box(f).shape) for f, n in self._program.state.items()}
+
+    def set(self, shot: Shot, state: State) -> None:
+        """Set the fields of a shot, which are at rest, to a state before step 0. Fields that it
+        does not name stay at rest."""
+        for field, count in self._program.state.items():
+            for level in range(count if field.name in state else 0):
+                values = state[field.name][level]
+                self._fill(field, shot.fields[field.name], -level, values * self.free(field))
+
+    def get(self, shot: Shot, steps: int) -> dict[str, np.ndarray]:
+        """A copy of the state of a shot that has made so many steps."""
+        found = {}
+        for field, count in self._program.state.items():
+            array = shot.fields[field.name]
+            inside = interior(self._stored(field), self._box(field).shape)
+            at = [array[((steps - level) % len(array), *inside)] for level in range(count)]
+            found[field.name] = np.stack(at)
+        return found
+
+    def free(self, field: Field) -> Any:
+        """Where the values of a field may be chosen, 1, and where they are always zero, 0: on a
+        free surface that the field vanishes on; and where a memory takes nothing up, outside of
+        its layer. It broadcasts with the values."""
+        found = np.ones((1,) * len(self._domain.shape), self._domain.dtype)
+        update = self._updates[field]
+        if update.keep != 0:
+            found = (self.profile(update.take, field) != 0.0).astype(found.dtype)
+        if self._image(field) == ODD and not self._stored(field).halves[-1]:
+            found = np.broadcast_to(found, self._box(field).shape).copy()
+            found[..., 0] = 0.0
+        return found
+
+    def free_of(self, name: str) -> Any:
+        """Likewise, of a field by name."""
+        return next(self.free(f) for f in self._updates if f.name == name)
+
+    def profile(self, expr: Expr, field: Field) -> np.ndarray:
+        """The values of an expression of profiles and numbers at the points of a field; they
+        broadcast with its own."""
+        stored, dimensions = self._box(field), self._symbols.dimensions
+        names: dict[Any, Any] = {self._symbols.dt: self._dt}
+        values = []
+        for access in accesses(sympy.sympify(expr)):
+            if access in names:
+                continue
+            (along,) = access.function.dimensions
+            axis = dimensions.index(along)
+            start, count = stored.starts[axis], stored.shape[axis]
+            row = self._domain.profiles[access.function.name][start : start + count]
+            names[access] = sympy.Symbol(f"profile{len(names)}")
+            values.append(row.reshape([-1 if d is along else 1 for d in dimensions]))
+        plain = sympy.sympify(expr).xreplace(names)
+        made = sympy.lambdify(list(names.values())[1:], plain, "numpy")(*values)
+        return np.asarray(made, self._domain.dtype).reshape(
+            np.shape(made) or (1,) * len(dimensions)
+        )
+
+    def shares(self, field: Field) -> np.ndarray:
+        """How much of a cell belongs to each point of a field; it broadcasts with its values. The
+        adjoint scheme is the transpose for sums in which points count by that."""
+        column = self._plan.cell_shares(self._stored(field), self._domain.shape[-1])
+        stored = self._box(field)
+        return column[stored.starts[-1] : stored.starts[-1] + stored.shape[-1]]
+
+    def unsettled(self, shot: Shot, cotangents: State, level: int, time: int) -> bool:
+        """Set the fields of `Ends.settling` to cotangents of one level of the state, at a time; are
+        there any?"""
+        ends, found = self._program.ends, False
+        for field, count in self._program.state.items():
+            if level < count:
+                values = cotangents[field.name][level]
+                array = shot.fields[ends.settled[self._program.adjoints[field]].name]
+                inside = interior(self._stored(field), self._box(field).shape)
+                array[(time % len(array), *inside)] = values * (
+                    self.free(field) / self.shares(field)
+                )
+                found = found or bool(values.any())
+        return found
+
+    def settle(self, shot: Shot, time: int) -> None:
+        """Add what `Ends.settling` has made at a time of the adjoint's steps to its fields."""
+        for adjoint, settled in self._program.ends.settled.items():
+            fields, added = shot.fields[adjoint.name], shot.fields[settled.name]
+            fields[(time - 1) % len(fields)] += added[(time + 1) % len(added)]
+
+    def started(self, shot: Shot) -> dict[str, np.ndarray]:
+        """The cotangents of the initial state, of which `Ends.starting` has made most."""
+        ends, found = self._program.ends, {}
+        for field, count in self._program.state.items():
+            symbols = [ends.newest[field], *([ends.before[field]] if count == 2 else [])]
+            inside = interior(self._stored(field), self._box(field).shape)
+            levels = np.stack([shot.fields[s.name][(0, *inside)] for s in symbols])
+            if self._updates[field].keep != 0:
+                levels[0] += self._remembered(shot, field)
+            found[field.name] = levels * (self.free(field) * self.shares(field))
+        return found
+
+    def _remembered(self, shot: Shot, field: Field) -> np.ndarray:
+        """What the cotangent of a memory gets from what step 0 keeps of it. The field of the
+        adjoint is the multiplier times `take / mass`."""
+        update = self._updates[field]
+        keep, take, mass = (self.profile(e, field) for e in (update.keep, update.take, update.mass))
+        numbers = np.broadcast_arrays(keep * mass, take)
+        factor = np.divide(*numbers, out=np.zeros_like(numbers[0]), where=numbers[1] != 0.0)
+        multiplier = shot.fields[self._program.adjoints[field].name][-1]
+        return factor * multiplier[interior(self._stored(field), self._box(field).shape)]
+
+    @property
+    def settling(self) -> tuple[Variable, ...]:
+        """The fields of `Ends.settling`."""
+        return self._all(self._program.ends.settling.fields)
+
+    @property
+    def starting(self) -> tuple[Variable, ...]:
+        """The fields of `Ends.starting`."""
+        return self._all(self._program.ends.starting.fields)
+
+    def _all(self, fields: Iterable[Field]) -> tuple[Variable, ...]:
+        return tuple(map(self._stored, fields))
+
+    def _stored(self, field: Field) -> Variable:
+        return variable(field, self._symbols)
+
+    def _box(self, field: Field) -> Box:
+        return box(self._stored(field), self._domain)
+
+    def _image(self, field: Field) -> int | None:
+        """How the field continues above a free surface that it reaches."""
+        traits, top = self._symbols.traits_of(field), self._symbols.axes[-1]
+        reaches = self._symbols.ghosts and all(axis != top for axis, _ in traits.region)
+        return traits.image if reaches else None
+
+    def _fill(self, field: Field, array: np.ndarray, time: int, values: np.ndarray) -> None:
+        slot = array[time % len(array)]
+        slot[interior(self._stored(field), self._box(field).shape)] = values
+        reflect(self._stored(field), slot, self._image(field))
