@@ -314,10 +314,10 @@ def test_any_name_will_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_full_disk_costs_no_kernel(cache: Path, monkeypatch: pytest.MonkeyPatch):
     publish = kernel_cache._publish
 
-    def full(work: Path, where: Path, content: object) -> None:
+    def full(work: Path, where: Path, content: object, files: object) -> None:
         if where.parent == cache:
             raise OSError(28, "No space left on device")
-        publish(work, where, content)
+        publish(work, where, content, files)
 
     monkeypatch.setattr(kernel_cache, "_publish", full)
     with pytest.warns(
