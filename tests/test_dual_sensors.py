@@ -108,7 +108,7 @@ def test_what_is_not_asked_for_costs_nothing():
         equation = ox.AcousticDensity(2)
         system = schemes.program(
             equation, boundary, 2, "float32", inputs, outputs, False, False, frozenset()
-        ).system
+        ).program.system
         return [f.name for f in system.fields if not f.name.startswith("memory")]
 
     assert fields(("source",), ("receiver",)) == ["p"]

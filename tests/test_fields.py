@@ -530,7 +530,7 @@ def test_what_cannot_be_is_refused_with_a_remedy():
         F(vp, initial=jax.tree.map(lambda x: jnp.concatenate([x] * 3), fields))
     with pytest.raises(ValueError, match=r"this scheme has .*u"):
         F.at_rest(vp, {"p": np.ones(SHAPE)})
-    with pytest.raises(ValueError, match="initial field u"):
+    with pytest.raises(ValueError, match="initial field .* not finite"):
         F(vp, initial=jax.tree.map(lambda x: x * np.float32(np.nan), fields))
     with pytest.raises(ValueError, match="before the wavelets"):
         F.with_survey(F.survey.replace(start=-DT))(vp, initial=fields)

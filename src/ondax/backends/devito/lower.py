@@ -218,12 +218,12 @@ class Lowering:
         equations = self._steps(ends.settling)
         for port in (port.between(ends.settled) for port in self.transposed.outputs):
             entry = self._entry(port)
-            for field, factor in port.terms:
-                above = self._continued(port, field)
+            for t in port.touches:
+                what = t.field.forward, t.factor, self._continued(port, t), t.along
                 if inputs:
-                    equations.append(entry.read(field.forward, factor, above))
+                    equations.append(entry.read(*what))
                 if weights and isinstance(entry, Extended):
-                    equations.append(entry.correlate(field.forward, factor, above))
+                    equations.append(entry.correlate(*what))
         return self._finished(equations, {f: f for f in ends.settling.fields})
 
     def starting(self, kept: Coupling | None) -> list[Equation]:
