@@ -61,12 +61,9 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         from ondax.backends.devito.layout import allocated, box
 
         solver = F._hosts.of("float32").solver
-        scheme, domain = solver.kernels.program, solver.domain
-        confined = [f for f in scheme.system.fields if scheme.symbols.traits_of(f).region]
-        stored = sum(
-            np.prod(allocated(f, box(f, scheme.symbols, domain).shape, domain.dtype))
-            for f in confined
-        )
+        domain = solver.domain
+        confined = [f for f in solver.plan.fields if f.region]
+        stored = sum(np.prod(allocated(f, box(f, domain).shape, domain.dtype)) for f in confined)
         whole = sum(np.prod(allocated(f, domain.shape, domain.dtype)) for f in confined)
         return {"stored": int(8 * stored), "whole": int(8 * whole)}  # two times of four bytes
 

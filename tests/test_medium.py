@@ -32,7 +32,7 @@ def rig() -> Rig:
 
 @pytest.fixture
 def made(rig: Rig) -> Tasks:
-    return Tasks(rig.solver.kernels.program, rig.domain)
+    return Tasks(rig.solver.kernels.planned, rig.domain)
 
 
 def test_the_same_coefficients_are_the_same_medium(rig: Rig, made: Tasks):
