@@ -40,6 +40,7 @@ def said(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, expected: bool = 
     return stream.getvalue()
 
 
+@pytest.mark.slow
 def test_at_a_terminal_it_is_said(monkeypatch: pytest.MonkeyPatch):
     assert said(Terminal(), monkeypatch) == "ondax: doing it ...\n"
 
@@ -48,12 +49,14 @@ def test_in_a_batch_job_it_is_not(monkeypatch: pytest.MonkeyPatch):
     assert said(io.StringIO(), monkeypatch, expected=False) == ""
 
 
+@pytest.mark.slow
 def test_a_notebook_is_looked_at(monkeypatch: pytest.MonkeyPatch):
     """Whose standard error is no terminal, but an object of ipykernel's."""
     stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
     assert said(stream, monkeypatch) == "ondax: doing it ...\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False)])
 def test_a_variable_decides(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ONDAX_PROGRESS", value)
@@ -96,6 +99,7 @@ def test_it_is_logged_with_its_time(caplog: pytest.LogCaptureFixture):
     assert record.getMessage() == "doing it took 0.0 s"
 
 
+@pytest.mark.slow
 def test_kernels_that_are_built_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(_waiting, "SECONDS", 0.0)
