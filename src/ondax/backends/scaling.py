@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..scheme.plan import Plan, PlannedPort
+from ..scheme.plan import Plan, PlannedPort, value
 
 # binary exponent of what a run of size one may record before any wave arrives: stencils run ahead
 # of waves
@@ -118,9 +118,9 @@ class Gains:
         for name, mass in self._plan.masses.items():
             factors = [abs(t.factor) for p in ports for t in p.touches if t.field.name == name]
             if factors and max(factors) > 0.0:
-                value = self._value(mass, sizes)
-                if 0.0 < value < math.inf:
-                    found.append(math.frexp(max(factors) / value)[1])
+                size = self._value(mass, sizes)
+                if 0.0 < size < math.inf:
+                    found.append(math.frexp(max(factors) / size)[1])
         return max(found, default=0)
 
     def _value(self, mass: str, sizes: Mapping[str, int]) -> float:
@@ -129,6 +129,6 @@ class Gains:
         values |= {c.name: 0.0 for c in self._plan.coefficients}
         values |= {name: math.ldexp(0.75, size) for name, size in sizes.items()}
         try:
-            return abs(float(eval(mass, {"__builtins__": {}}, {**values, "dt": self._dt})))
+            return abs(float(value(mass, {**values, "dt": self._dt})))
         except (NameError, TypeError, ArithmeticError):
             return 0.0  # it holds something else: leave samples at size one

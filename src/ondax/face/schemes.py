@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 from ..backends.devito.plans import Planned, Program
 from ..boundaries.base import NONE, AbstractBoundary
@@ -83,34 +83,23 @@ def program(
 ) -> Planned:
     """What a step computes between the named ports, of a scheme or of the scheme together with its
     tangent."""
-    what = ndim, dtype, inputs, outputs, linearized, extended, crowded
-    derive = partial(_derived, equation, boundary, *what)
-    return _planned(equation, boundary, f"{(*what[:-1], sorted(crowded))}", derive)
 
+    def derive() -> Program:
+        from ..calculus import program
+        from ..calculus.idle import idle
+        from ..calculus.linearize import linearize
 
-def _derived(
-    equation: AbstractWaveEquation,
-    boundary: AbstractBoundary,
-    ndim: int,
-    dtype: str,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    linearized: bool,
-    extended: bool,
-    crowded: frozenset[str],
-) -> Program:
-    from ..calculus import program
-    from ..calculus.idle import idle
-    from ..calculus.linearize import linearize
+        left_out = idle(surrounded(equation, boundary, ndim, "float32"), inputs, outputs)
+        system = surrounded(equation, boundary, ndim, dtype, crowded, left_out)
+        ports = {p.name: p for p in (*system.inputs, *system.outputs)}
+        system = replace(
+            system,
+            inputs=tuple(ports[n] for n in inputs),
+            outputs=tuple(ports[n] for n in outputs),
+        )
+        if linearized:  # sources feed the scheme, not its tangent
+            system = replace(linearize(system), inputs=system.inputs)
+        return program.Program(system, extended)
 
-    left_out = idle(surrounded(equation, boundary, ndim, "float32"), inputs, outputs)
-    system = surrounded(equation, boundary, ndim, dtype, crowded, left_out)
-    ports = {p.name: p for p in (*system.inputs, *system.outputs)}
-    system = replace(
-        system,
-        inputs=tuple(ports[n] for n in inputs),
-        outputs=tuple(ports[n] for n in outputs),
-    )
-    if linearized:  # sources feed the scheme, not its tangent
-        system = replace(linearize(system), inputs=system.inputs)
-    return program.Program(system, extended)
+    what = ndim, dtype, inputs, outputs, linearized, extended, sorted(crowded)
+    return _planned(equation, boundary, str(what), derive)

@@ -171,6 +171,15 @@ class Plan:
         return column
 
 
+def value(formula: str, values: Mapping[str, Any]) -> Any:
+    """The value of a formula, such as those of masses; numbers or arrays, as the values are.
+
+    Raises:
+        NameError: it holds something that has no value.
+    """
+    return eval(formula, {"__builtins__": {}}, dict(values))
+
+
 def crowded(plan: Plan, ends: Collection[tuple[str, str]], shape: Sequence[int]) -> frozenset[str]:
     """The axes along which few points lie between two layers, so that what they remember is felt at
     common points.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +23,7 @@ from .layout import (
 )
 from .names import SUMS
 from .native import Halves, Turns
-from .shot import Shot
-
-State = Mapping[str, np.ndarray]  # by field name, (level, *points); the newest level comes first
+from .shot import Shot, State
 
 LEAD = 1  # a zero sample before step 0 of an adjoint run, for its extra step
 # added to the step numbers of adjoint runs: a multiple of the numbers of time buffers, 2 and 3
@@ -78,15 +76,8 @@ class ForwardRun:
         shot.start(self.fields, kernels.levels)
         self._before: np.ndarray | None = None
         if initial is not None:
-            self._states.set(shot, initial)
+            self.shot.states.set(shot, initial)
             self._before = self._read_before()
-
-    @cached_property
-    def _states(self) -> Any:
-        """What knows the states of the scheme; most runs need nobody who does."""
-        from .state import States
-
-        return States(self.kernels.planned, self.shot.domain, self.shot.clock.dt)
 
     def _read_before(self) -> np.ndarray:
         """What receivers read of the initial state, (1, column)."""
@@ -99,7 +90,7 @@ class ForwardRun:
     def heard(self, final: bool = False) -> Heard:
         """What is left of the run, once it has made all of its steps; with its final state, if
         that is asked for."""
-        state = self._states.get(self.shot, self.steps) if final else None
+        state = self.shot.states.get(self.shot, self.steps) if final else None
         return Heard(self._outputs.columns(), self._before, state)
 
     @property
@@ -239,13 +230,6 @@ class AdjointRun:
                 self.parts[GRADIENT + c.name] = part
         shot.start(kernels.planned.transposed.fields, kernels.levels_back)
 
-    @cached_property
-    def _states(self) -> Any:
-        """See `ForwardRun`."""
-        from .state import States
-
-        return States(self.kernels.planned, self.shot.domain, self.shot.clock.dt)
-
     @property
     def gradients(self) -> list[np.ndarray]:
         """One array per coefficient asked for, with halo; give them back to the pool. To be asked
@@ -346,24 +330,24 @@ class AdjointRun:
     ) -> None:
         """Add what is due to a level of the state after the forward run, once the step that made
         it has been done."""
-        shot, fields = self.shot, self._states.settling
+        shot, fields = self.shot, self.shot.states.settling
         shot.start(fields, dict.fromkeys((f.name for f in fields), 2))
-        if self._states.unsettled(shot, self._final or {}, level, time):
+        if self.shot.states.unsettled(shot, self._final or {}, level, time):
             kernel = self.kernels.settling(*self._reads, shot.parallel)
             shot.run(kernel, time, time + 1, arrays, moves)
-            self._states.settle(shot, time)
+            self.shot.states.settle(shot, time)
         shot.stop(fields)
 
     def _start(self, arrays: Mapping[str, np.ndarray], moves: Mapping[str, int]) -> None:
         """Take the cotangents of the initial state, and what gradients get of it, once step 0 has
         been done."""
-        shot, fields = self.shot, self._states.starting
+        shot, fields = self.shot, self.shot.states.starting
         kernel = self.kernels.starting(self.recording if self._corrects else None, shot.parallel)
         shot.start(fields, dict.fromkeys((f.name for f in fields), 2))
         shot.run(kernel, SHIFT - 1, SHIFT, arrays, moves)
-        self.initial = initial = self._states.started(shot)
+        self.initial = initial = self.shot.states.started(shot)
         if self._final and self.steps == 1:  # the initial state is a part of the final one
             for name, levels in self._final.items():
                 if len(levels) == 2:
-                    initial[name][0] += self._states.free_of(name) * levels[1]
+                    initial[name][0] += self.shot.states.free_of(name) * levels[1]
         shot.stop(fields)

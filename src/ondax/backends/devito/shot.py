@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from .names import CLOCK, COMPACT, SCRATCH_PREFIX, SINGLE, SUMS
 from .native import Turns, in_turns
 from .placement import Placement
 from .terminals import Terminals
+
+State = Mapping[str, np.ndarray]  # by field name, (level, *points); the newest level comes first
 
 
 class Shot:
@@ -85,6 +89,13 @@ class Shot:
         for array in self._samples:
             POOL.give("samples", array)
         self.fields, self._samples = {}, []
+
+    @cached_property
+    def states(self) -> Any:
+        """What knows the states of the scheme, a `States`; most shots need nobody who does."""
+        from .state import States
+
+        return States(self.kernels.planned, self.domain, self.clock.dt)
 
     @property
     def parallel(self) -> bool:

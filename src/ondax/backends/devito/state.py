@@ -6,17 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import sympy
 
-from ...calculus.planning import variable
-from ...scheme.plan import Variable
+from ...calculus.planning import formula, variable
+from ...scheme.plan import Variable, value
 from ...scheme.symbols import ODD, Expr, Field
-from ...scheme.terms import accesses
 from ..domain import Domain
 from .layout import Box, box, interior, reflect
 from .plans import Planned
-from .runs import State
-from .shot import Shot
+from .shot import Shot, State
 
 
 class States:
@@ -76,23 +73,16 @@ class States:
     def profile(self, expr: Expr, field: Field) -> np.ndarray:
         """The values of an expression of profiles and numbers at the points of a field; they
         broadcast with its own."""
-        stored, dimensions = self._box(field), self._symbols.dimensions
-        names: dict[Any, Any] = {self._symbols.dt: self._dt}
-        values = []
-        for access in accesses(sympy.sympify(expr)):
-            if access in names:
-                continue
-            (along,) = access.function.dimensions
-            axis = dimensions.index(along)
+        stored, axes = self._box(field), self._plan.axes
+        values: dict[str, Any] = {"dt": self._dt}
+        for profile in self._plan.profiles:
+            (along,) = profile.axes
+            axis = axes.index(along)
             start, count = stored.starts[axis], stored.shape[axis]
-            row = self._domain.profiles[access.function.name][start : start + count]
-            names[access] = sympy.Symbol(f"profile{len(names)}")
-            values.append(row.reshape([-1 if d is along else 1 for d in dimensions]))
-        plain = sympy.sympify(expr).xreplace(names)
-        made = sympy.lambdify(list(names.values())[1:], plain, "numpy")(*values)
-        return np.asarray(made, self._domain.dtype).reshape(
-            np.shape(made) or (1,) * len(dimensions)
-        )
+            row = self._domain.profiles[profile.name][start : start + count]
+            values[profile.name] = row.reshape([-1 if n == axis else 1 for n in range(len(axes))])
+        made = np.asarray(value(formula(expr, self._symbols.dt), values), self._domain.dtype)
+        return made.reshape(made.shape or (1,) * len(axes))
 
     def shares(self, field: Field) -> np.ndarray:
         """How much of a cell belongs to each point of a field; it broadcasts with its values. The
