@@ -138,6 +138,17 @@ class Components:
         apart = points[..., None, :] + offsets[..., : points.shape[-2], :, :]
         return apart.reshape(*apart.shape[:-3], -1, apart.shape[-1])
 
+    def placed_pairs(self, pairs: Any, shots: Any, xp: Any) -> Any:
+        """Likewise, of all points of some shots, as pairs that sum to coordinates, (shot, point,
+        axis, 2)."""
+        if self._offsets is None:
+            return pairs
+        offsets = xp.asarray(self._offsets, pairs.dtype)
+        offsets = offsets if len(offsets) == 1 else offsets[shots]
+        high, low = pairs[..., None, :, 0], pairs[..., None, :, 1] + offsets
+        apart = xp.stack([xp.broadcast_to(high, low.shape), low], axis=-1)
+        return apart.reshape(apart.shape[0], -1, *apart.shape[-2:])
+
     def rows(self, samples: Any, shots: Any, xp: Any) -> Any:
         """From (shot, [component,] point, time) to (shot, port, point and place, time), the middle
         axes in one."""

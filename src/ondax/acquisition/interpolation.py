@@ -24,61 +24,73 @@ weights whose sizes add up to 10 at most."""
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def window_weights(offset: Floats, kind: str) -> Floats:
+def window_weights(offset: Floats, kind: str, xp: Any = np) -> Floats:
     """The weight of grid points at a signed distance, in cells, from a source or receiver.
 
     Args:
         offset: grid point minus position, any shape.
         kind: "sinc" (Kaiser-windowed sinc, Hicks 2002) or "linear".
+        xp: NumPy, or its like whose arrays these are.
     """
     if kind == "linear":
-        return np.maximum(0.0, 1.0 - np.abs(offset))
-    inside = np.abs(offset) < HALF_WIDTH["sinc"]
-    root = np.sqrt(np.where(inside, 1.0 - (offset / HALF_WIDTH["sinc"]) ** 2, 0.0))
-    return np.where(inside, np.sinc(offset) * np.i0(SHAPE * root) / np.i0(SHAPE), 0.0)
+        return xp.maximum(0.0, 1.0 - xp.abs(offset))
+    inside = xp.abs(offset) < HALF_WIDTH["sinc"]
+    square = xp.where(inside, 1.0 - (offset / HALF_WIDTH["sinc"]) ** 2, 0.0)
+    return xp.where(inside, xp.sinc(offset) * _window(square), 0.0)
 
 
-def window_slopes(offset: Floats, kind: str) -> Floats:
+def window_slopes(offset: Floats, kind: str, xp: Any = np) -> Floats:
     """The derivative of `window_weights` with respect to the position, per cell.
 
     Where weights have a kink, which they have for positions on grid points, it is the slope towards
     growing coordinates; on the last point of a grid, of linear weights, towards falling ones.
     """
     if kind == "linear":
-        onward = np.where(offset > 0.0, offset <= 1.0, -1.0 * (offset > -1.0))
-        back = np.where(offset >= 0.0, offset < 1.0, -1.0 * (offset >= -1.0))
-        return np.where(offset[..., -1:] == 0.0, back, onward)
+        onward = xp.where(offset > 0.0, 1.0 * (offset <= 1.0), -1.0 * (offset > -1.0))
+        back = xp.where(offset >= 0.0, 1.0 * (offset < 1.0), -1.0 * (offset >= -1.0))
+        return xp.where(offset[..., -1:] == 0.0, back, onward)
     r = HALF_WIDTH["sinc"]
     inside = (offset > -r) & (offset <= r)
-    x = np.where(inside, offset, 0.0)
-    root = np.sqrt(1.0 - (x / r) ** 2)
-    window = np.i0(SHAPE * root) / np.i0(SHAPE)
+    x = xp.where(inside, offset, 0.0)
+    square = 1.0 - (x / r) ** 2
+    window = _window(square)
     # I0' = I1, and I1(z)/z tends to 1/2: written as a ratio so that the centre and the edge need no
     # special case.
-    window_slope = -(x / r**2) * SHAPE**2 * _i1_over_z(SHAPE * root) / np.i0(SHAPE)
-    small = np.abs(x) < 1e-4
-    safe = np.where(small, 1.0, x)
-    sinc_slope = np.where(
-        small, -(np.pi**2) * x / 3.0, (np.cos(np.pi * safe) - np.sinc(safe)) / safe
+    window_slope = -(x / r**2) * SHAPE**2 * _i1_over_z(SHAPE**2 * square) / float(np.i0(SHAPE))
+    small = xp.abs(x) < 1e-4
+    safe = xp.where(small, 1.0, x)
+    sinc_slope = xp.where(
+        small, -(np.pi**2) * x / 3.0, (xp.cos(np.pi * safe) - xp.sinc(safe)) / safe
     )
-    slope = sinc_slope * window + np.sinc(x) * window_slope
-    return np.where(inside, -slope, 0.0)  # the offset falls as the position grows
+    slope = sinc_slope * window + xp.sinc(x) * window_slope
+    return xp.where(inside, -slope, 0.0)  # the offset falls as the position grows
 
 
-def _i1_over_z(z: Floats) -> Floats:
-    """I1(z)/z by its power series, which converges fast for the arguments of a Kaiser window (z <=
-    6.31)."""
-    quarter = z * z / 4.0
-    term = np.full_like(z, 0.5)
-    total = term.copy()
+def _window(square: Floats) -> Floats:
+    """The Kaiser window, I0(SHAPE sqrt(square)) / I0(SHAPE), by the power series of I0, which
+    converges fast for SHAPE = 6.31."""
+    quarter = SHAPE**2 * square / 4.0
+    term = 0.0 * quarter + 1.0
+    total = term
+    for k in range(1, 32):
+        term = term * quarter / (k * k)
+        total = total + term
+    return total / float(np.i0(SHAPE))
+
+
+def _i1_over_z(square: Floats) -> Floats:
+    """I1(z)/z by its power series, from the square of z, likewise."""
+    quarter = square / 4.0
+    term = 0.0 * quarter + 0.5
+    total = term
     for k in range(1, 32):
         term = term * quarter / (k * (k + 1))
-        total += term
+        total = total + term
     return total
 
 
 def window_below(
-    shape: Callable[[Floats, str], Floats],
+    shape: Callable[[Floats, str, Any], Floats],
     kind: str,
     above: Above,
     cells: Floats,
@@ -86,6 +98,7 @@ def window_below(
     taps: int,
     half: bool,
     space_order: int,
+    xp: Any = np,
 ) -> Floats:
     """Windows at and below a free surface through the first node, in place of those that reach
     above it.
@@ -99,28 +112,30 @@ def window_below(
         taps: points of a window.
         half: the field lives half a cell beyond the nodes.
         space_order: of the scheme.
+        xp: NumPy, or its like whose arrays these are.
 
     Returns:
         Weights or slopes, (point, tap).
     """
     lift = 0.5 if half else 0.0
     rows = first[:, None] + np.arange(taps)[None, :] + lift
-    found = shape(rows - cells[:, None], kind)
+    found = shape(rows - cells[:, None], kind, xp)
     if above is Above.ODD:
-        return found - shape(-rows - cells[:, None], kind)
+        return found - shape(-rows - cells[:, None], kind, xp)
     if above is Above.EVEN:
-        return found + np.where(rows == 0.0, 0.0, shape(-rows - cells[:, None], kind))
+        return found + xp.where(rows == 0.0, 0.0, shape(-rows - cells[:, None], kind, xp))
     known = tuple(np.arange(taps) + lift)
     missing = tuple(lift - np.arange(1, HALF_WIDTH[kind] + 1))
+    at_top = first[:, None] == 0
     if above is Above.LOST:
         known, missing = known[1:], (0.0, *missing)
-        found[first == 0, 0] = 0.0
+        found = xp.where(at_top & (np.arange(taps) == 0), 0.0, found)
     bent = bends(space_order, half, len(known)) if above is Above.SMOOTH else (0.0,) * len(known)
     values, slope = extrapolation(known, bent, missing)
-    added = shape(np.asarray(missing) - cells[:, None], kind) @ values
-    added -= np.outer(found[:, taps - len(known) :] @ np.asarray(bent), slope)
-    found[:, taps - len(known) :] += np.where(first[:, None] == 0, added, 0.0)
-    return found
+    lost = taps - len(known)
+    added = shape(np.asarray(missing) - cells[:, None], kind, xp) @ values
+    added = added - xp.outer(found[:, lost:] @ np.asarray(bent), slope)
+    return found + xp.where(at_top, xp.pad(added, ((0, 0), (lost, 0))), 0.0)
 
 
 @cache
@@ -199,6 +214,7 @@ def derived(
     half: bool,
     above: Above,
     space_order: int,
+    xp: Any = np,
 ) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Floats]:
     """Windows on the points of a field that read its derivative along the axis, from windows on the
     points where the derivative is: half a cell off those of the field.
@@ -214,6 +230,7 @@ def derived(
         half: the field lives half a cell beyond the nodes.
         above: how the derivative continues above a free surface.
         space_order: of the scheme.
+        xp: NumPy, or its like whose arrays these are.
 
     Returns:
         First grid indices, and weights, (point, tap), to be divided by the spacing.
@@ -222,23 +239,23 @@ def derived(
     wider = min(taps + space_order - 1, points)
     # The difference at the derivative's point of index j reads the field at j + shift.
     shifts = range(-reach + (not half), reach + (not half))
-    starts = np.clip(first + shifts[0], 0, points - wider).astype(np.int32)
-    found = np.zeros((len(weights), wider))
+    starts = xp.clip(first + shifts[0], 0, points - wider).astype(np.int32)
+    targets = starts[:, None] + np.arange(wider)
+    found = 0.0 * targets
     for shift, c in zip(shifts, staggered_weights(space_order), strict=True):
-        rows = first[:, None] + np.arange(taps) + shift
-        values = float(c) * weights
-        if above is not Above.NOTHING:  # the field has images: odd ones, if its derivative is even
-            mirrored = rows < 0
-            values = np.where(mirrored & (above is Above.EVEN), -values, values)
-            rows = np.where(mirrored, -rows - half, rows)
-        inside = (rows >= 0) & (rows < points)
-        of, _ = np.nonzero(inside)
-        np.add.at(found, (of, rows[inside] - starts[of]), values[inside])
+        for tap in range(taps):
+            rows, values = first + (tap + shift), float(c) * weights[:, tap]
+            if above is not Above.NOTHING:  # the field has images
+                mirrored = rows < 0
+                if above is Above.EVEN:  # odd ones, as its derivative is even
+                    values = xp.where(mirrored, -values, values)
+                rows = xp.where(mirrored, -rows - half, rows)
+            found = found + xp.where(targets == rows[:, None], values[:, None], 0.0)
     return starts, found
 
 
 def place(
-    cells: Floats, points: int, kind: str, on_grid: bool, half: bool
+    cells: Floats, points: int, kind: str, on_grid: bool, half: bool, xp: Any = np
 ) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Floats]:
     """Windows of a set of positions along one axis.
 
@@ -248,6 +265,7 @@ def place(
         kind: "sinc" or "linear".
         on_grid: every position is known to lie on a point of the field: one tap suffices.
         half: the field lives half a cell beyond the nodes.
+        xp: NumPy, or its like whose arrays these are.
 
     Returns:
         First grid index (point,), and the offsets (point, tap) of grid points from positions, in
@@ -255,12 +273,10 @@ def place(
     """
     cells = cells - 0.5 if half else cells
     if on_grid:
-        first = np.rint(cells).astype(np.int32)
-        return first, np.zeros((cells.size, 1))
+        return xp.rint(cells).astype(np.int32), xp.zeros((cells.size, 1))
     taps = min(2 * HALF_WIDTH[kind], points)
-    first = np.clip(np.floor(cells).astype(np.int64) - taps // 2 + 1, 0, points - taps).astype(
-        np.int32
-    )
+    first = xp.floor(cells).astype(np.int32) - (taps // 2 - 1)
+    first = xp.clip(first, 0, points - taps).astype(np.int32)
     offset = first[:, None] + np.arange(taps)[None, :] - cells[:, None]
     return first, offset
 

@@ -14,6 +14,7 @@ import equinox as eqx
 from ..histories.base import AbstractHistory
 from ..histories.named import named
 
+BACKENDS = ("auto", "devito", "xla")
 MEMORY_SHARE = 0.5  # of the machine's memory, unless a budget is given
 
 
@@ -44,6 +45,13 @@ class Settings(eqx.Module):
         memory: bytes that wavefield histories may take; default: half of the machine's memory (or
             of the container's limit). What does not fit is recomputed, and a history that does not
             fit alone is checkpointed, with the same gradient to rounding.
+        backend: what runs the equations. "devito": C kernels, on processors. "xla": XLA, on whatever
+            JAX runs on, as a part of the program that calls it. "auto": "devito" where JAX's default
+            backend is the CPU, else "xla".
+        checks: whether models, wavelets and positions, and results, are checked when shots are
+            fired. The C kernels always check. Without checks, "xla" has nothing to ask the host;
+            where a model is too fast or too slow, or a wavefield grows beyond all bounds, all
+            results are NaN.
         history: how histories are kept.
 
             - "auto": whole where `memory` allows, else computed anew from checkpoints (Griewank and
@@ -88,9 +96,20 @@ class Settings(eqx.Module):
         static=True, default=None, converter=partial(_whole, "store_every")
     )
     history: str | AbstractHistory = eqx.field(static=True, default="auto")
+    backend: str = eqx.field(static=True, default="auto")
+    checks: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
         named(self.history, self.store_every)
+        if self.backend not in BACKENDS:
+            names = ", ".join(map(repr, BACKENDS))
+            raise ValueError(f"backend={self.backend!r}: choose one of {names}")
+
+    def runs_on(self, platform: str) -> str:
+        """What runs the equations where JAX's default backend is this one."""
+        if self.backend == "auto":
+            return "devito" if platform == "cpu" else "xla"
+        return self.backend
 
     @property
     def worker_threads(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _forks, _validate
 from .._once import Once
 from .._resolution import check_resolution
-from ..backends.base import AbstractSolver, Asked, Experiment, Memory
+from ..backends.base import Asked, Experiment, Memory
 from ..backends.clock import Clock
 from ..backends.devito.plans import Planned
 from ..backends.devito.solver import Solver
@@ -64,7 +64,7 @@ class HostModel:
         self.shape, self.steps, self.samples = domain.shape, clock.steps, clock.samples
         self.n_sources = len(plan.inputs) * (1 if survey.extended else survey.n_sources)
         self.n_receivers = len(plan.outputs) * survey.n_receivers * self.receivers.places
-        self.solver: AbstractSolver = Solver(planned, domain, clock, problem.settings)
+        self.solver = self._make_solver(domain, self._of_shots, clock)
         source = problem.source_samples
         what = "the wavelets of the survey (over the volume of a cell)"
         check_range([(peak_of(source), 0)], self.dtype, what)
@@ -76,6 +76,10 @@ class HostModel:
         self._recordings: dict[Any, Recording] = {}
         self._linearized: HostModel | None = None
         self._lock = _forks.lock()
+
+    def _make_solver(self, domain: Domain, of_shots: Domain, clock: Clock) -> Any:
+        """What runs the scheme: an `AbstractSolver`."""
+        return Solver(self.planned, domain, clock, self.problem.settings)
 
     def _planned(self) -> Planned:
         p = self.problem
@@ -138,7 +142,7 @@ class HostModel:
         """The scheme together with its tangent: coefficients and their perturbations."""
         with self._lock:
             if self._linearized is None:
-                self._linearized = HostModel(self.problem, self.dtype.name, tangent=True)
+                self._linearized = type(self)(self.problem, self.dtype.name, tangent=True)
             return self._linearized
 
     def tangents(self) -> Mapping[str, str]:
@@ -415,12 +419,21 @@ class Hosts:
     def of(self, dtype: Any) -> HostModel:
         """The host model of a floating-point type."""
         name = np.dtype(dtype).name
-        return self.once(name, lambda: HostModel(self.problem, name))
+        return self.once(name, lambda: self._kind(self.problem, name))
 
     def of_one_step(self, dtype: Any) -> HostModel:
         """Likewise, of a single step."""
         name = np.dtype(dtype).name
-        return self.once((name, "one step"), lambda: HostModel(self.problem, name, one_step=True))
+        return self.once((name, "one step"), lambda: self._kind(self.problem, name, one_step=True))
+
+    @property
+    def _kind(self) -> type[HostModel]:
+        """Of the backend that the settings name."""
+        if self.problem.settings.runs_on(jax.default_backend()) == "devito":
+            return HostModel
+        from .traced import TracedModel  # which brings symbols
+
+        return TracedModel
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What is made under a key, now or before. Copies of these, and what is read from a pickle,

@@ -10,7 +10,6 @@ vmapping adds one, of length 1 where an operand is shared.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -23,6 +22,7 @@ from jax.interpreters import ad, batching
 
 from ..backends.base import Asked, Gradients
 from .callback_errors import FORWARD_REMEDY
+from .loosely import strong, weak
 from .operands import Changes, Operands
 from .transport import register_host_primitive
 
@@ -187,34 +187,6 @@ def _types(host: Host, structure: Any, leaves: Any, shapes: Any) -> list[Any]:
     ]
 
 
-class LooselyHeld:
-    """A host that nobody is kept from dropping, as a parameter of eager calls: their callers hold
-    it."""
-
-    def __init__(self, host: Host) -> None:
-        self._host, self._id = weakref.ref(host), id(host)
-
-    def __hash__(self) -> int:
-        return self._id
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, LooselyHeld) and self.host is other.host is not None
-
-    @property
-    def host(self) -> Any:
-        return self._host()
-
-
-def _weak(params: dict[str, Any]) -> dict[str, Any]:
-    return {**params, "host": LooselyHeld(_strong(params["host"]))}
-
-
-def _strong(host: Any) -> Host:
-    return host.host if isinstance(host, LooselyHeld) else host
-
-
 @forward_p.def_abstract_eval
 def _forward_types(
     *leaves: Any,
@@ -225,7 +197,7 @@ def _forward_types(
     linear: bool,
     final: bool,
 ) -> Any:
-    host = _strong(host)
+    host = strong(host)
     shapes: list[Any] = [_samples_shape(host, _operands(structure, leaves))]
     if slopes:
         *rows, samples = shapes[0].shape
@@ -239,21 +211,21 @@ def _forward_types(
 
 @born_p.def_abstract_eval
 def _born_types(*leaves: Any, host: Any, structure: Any) -> Any:
-    host = _strong(host)
+    host = strong(host)
     samples = _samples_shape(host, _operands(structure, leaves))
     return _types(host, structure, leaves, samples)
 
 
 @adjoint_p.def_abstract_eval
 def _adjoint_types(*leaves: Any, host: Any, structure: Any, asked: Asked) -> Any:
-    host = _strong(host)
+    host = strong(host)
     shots = _operands(structure, leaves).shots.shape[-1]
     return _types(host, structure, leaves, _gradient_shapes(host, shots, asked))
 
 
 @curvature_p.def_abstract_eval
 def _curvature_types(*leaves: Any, host: Any, structure: Any, asked: Asked) -> Any:
-    host = _strong(host)
+    host = strong(host)
     shapes = _gradient_shapes(host, 0, Asked(asked.coefficients))
     return _types(host, structure, leaves, shapes)
 
@@ -266,8 +238,8 @@ for _p, _name in (
 ):
     register_host_primitive(
         _p,
-        lambda host, _name=_name, **params: getattr(_strong(host), _name)(**params),
-        eagerly=_weak,
+        lambda host, _name=_name, **params: getattr(strong(host), _name)(**params),
+        eagerly=weak,
     )
 
 

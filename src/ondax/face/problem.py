@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _validate
@@ -263,6 +264,15 @@ class Problem:
         self.check_speeds(slowest, fastest)
         if layers is not None and layers > layering.LIMIT and self._first("layers"):
             layering.warning(self.equation, layers)
+
+    def bounds_hold(self, bounds: Any) -> Any:
+        """Do a model's speeds suit the propagator? Of JAX arrays, (*batch, bound), whose first two
+        are the slowest and the fastest speed; for programs that do not ask the host."""
+        slowest, fastest = bounds[..., 0], bounds[..., 1]
+        least = self.min_points_per_wavelength * self.highest_frequency * max(self.grid.spacing)
+        slack = 1.0 + 1e-5  # of single precision, and more
+        good = (slowest > 0.0) & (slowest * slack >= least) & (fastest <= self.max_velocity * slack)
+        return jnp.all(good)
 
     def check_speeds(self, slowest: float, fastest: float) -> None:
         """Check a model's slowest and fastest speed, m/s.

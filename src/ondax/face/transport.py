@@ -65,30 +65,46 @@ class _Results:
             yield from self._arrays
 
 
+class Traced:
+    """In place of a host call: a function that is compiled into the program.
+
+    Args:
+        function: of the platforms that it is compiled for, whether the call is eager, and the
+            primitive's operands, to its results.
+    """
+
+    def __init__(self, function: Callable[..., Sequence[Any]]) -> None:
+        self.function = function
+
+
 def register_host_primitive(
     primitive: Primitive,
-    host: Callable[..., HostCall],
+    host: Callable[..., HostCall | Traced],
     eagerly: Callable[[dict[str, Any]], dict[str, Any]] = lambda params: params,
 ) -> None:
     """Give a multiple-result primitive its lowering.
 
     Args:
         primitive: the primitive; its abstract evaluation must be defined.
-        host: from the primitive's parameters to the function to call with NumPy arrays. The same
-            parameters must give the same function.
+        host: from the primitive's parameters to the function to call with NumPy arrays, or to one
+            to be compiled. The same parameters must give the same function.
         eagerly: the parameters of eager calls, which JAX keeps as long as the process lives: they
             had better be small.
     """
 
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
         eager = bool(_eager.depth)
-        kept = (
-            None if eager else host(**params)
-        )  # a program of the user's may outlive the propagator
+        found = host(**params)
+        if isinstance(found, Traced):
+            platforms = tuple(ctx.module_context.platforms)
+            function = partial(found.function, platforms, eager)
+            with jax.numpy_dtype_promotion("standard"):
+                return mlir.lower_fun(function, multiple_results=True)(ctx, *operands)
+        kept = None if eager else found  # a program of the user's may outlive the propagator
 
         def called_by_jax(*args: Any) -> Any:
             try:
-                call = kept or host(**params)
+                call: Any = kept or host(**params)
                 return _Results(call(*args))
             except BaseException as error:
                 callback_errors.note(error, eager)

@@ -8,13 +8,7 @@ from functools import cache
 import numpy as np
 from scipy.sparse import csr_array
 
-from ...acquisition.interpolation import (
-    HALF_WIDTH,
-    derived,
-    place,
-    window_below,
-    window_weights,
-)
+from ...acquisition.extents import from_nodes
 from ...histories.buffers import POOL
 from ...scheme.plan import Above, Plan, PlannedPort, Variable
 from ..domain import Domain
@@ -134,27 +128,11 @@ class Extent:
 def _from_nodes(
     points: int, kind: str, half: bool, above: Above, space_order: int, dtype: str, derive: bool
 ) -> csr_array:
-    """What each node of an axis gives to the points of a field, half a cell beyond the nodes or at
-    them: (point, node). If it is to `derive`, what it gives per cell to the field's derivative."""
-    nodes = np.arange(points, dtype=float)
-    lies = half != derive  # a derivative is half a cell off the field
-    first, offset = place(nodes, points, kind, on_grid=False, half=lies)
-    weights = window_weights(offset, kind)
-    taps = offset.shape[1]
-    if above is not Above.NOTHING:
-        near = nodes <= HALF_WIDTH[kind]
-        weights[near] = window_below(
-            window_weights, kind, above, nodes[near], first[near], taps, lies, space_order
-        )
-    weights[np.abs(weights) < 1e-12] = 0.0  # a sinc at whole numbers
-    if derive:
-        first, weights = derived(weights, first, points, half, above, space_order)
-    if above is not Above.NOTHING:
-        weights[0] *= 0.5  # of a cell
-        if not half:
-            weights[first == 0, 0] *= 2.0  # fed into half a cell
+    """What each node of an axis gives to the points of a field, as a matrix (point, node); see
+    `from_nodes`."""
+    first, weights = from_nodes(points, kind, half, above, space_order, derive)
     rows = first[:, None] + np.arange(weights.shape[1])
-    columns = np.broadcast_to(nodes[:, None].astype(int), rows.shape)
+    columns = np.broadcast_to(np.arange(points)[:, None], rows.shape)
     found = csr_array(
         (weights.ravel(), (rows.ravel(), columns.ravel())), shape=(points, points), dtype=dtype
     )

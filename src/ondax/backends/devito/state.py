@@ -53,6 +53,10 @@ class States:
             found[field.name] = np.stack(at)
         return found
 
+    def place(self, field: Field) -> Box:
+        """The part of the domain on which a state has a field's values."""
+        return self._box(field)
+
     def free(self, field: Field) -> Any:
         """Where the values of a field may be chosen, 1, and where they are always zero, 0: on a
         free surface that the field vanishes on; and where a memory takes nothing up, outside of
@@ -119,20 +123,23 @@ class States:
             symbols = [ends.newest[field], *([ends.before[field]] if count == 2 else [])]
             inside = interior(self._stored(field), self._box(field).shape)
             levels = np.stack([shot.fields[s.name][(0, *inside)] for s in symbols])
-            if self._updates[field].keep != 0:
-                levels[0] += self._remembered(shot, field)
+            factor = self.remembering(field)
+            if factor is not None:
+                multiplier = shot.fields[self._program.adjoints[field].name][-1]
+                levels[0] += factor * multiplier[inside]
             found[field.name] = levels * (self.free(field) * self.shares(field))
         return found
 
-    def _remembered(self, shot: Shot, field: Field) -> np.ndarray:
-        """What the cotangent of a memory gets from what step 0 keeps of it. The field of the
-        adjoint is the multiplier times `take / mass`."""
+    def remembering(self, field: Field) -> np.ndarray | None:
+        """The factor of the adjoint field, at step 0, in what the cotangent of a memory gets from
+        what that step keeps of it; None for other fields. The field of the adjoint is the
+        multiplier times `take / mass`."""
         update = self._updates[field]
+        if update.keep == 0:
+            return None
         keep, take, mass = (self.profile(e, field) for e in (update.keep, update.take, update.mass))
         numbers = np.broadcast_arrays(keep * mass, take)
-        factor = np.divide(*numbers, out=np.zeros_like(numbers[0]), where=numbers[1] != 0.0)
-        multiplier = shot.fields[self._program.adjoints[field].name][-1]
-        return factor * multiplier[interior(self._stored(field), self._box(field).shape)]
+        return np.divide(*numbers, out=np.zeros_like(numbers[0]), where=numbers[1] != 0.0)
 
     @property
     def settling(self) -> tuple[Variable, ...]:

@@ -1,0 +1,1 @@
+"""The same programs as XLA computations: wherever JAX runs."""

@@ -1,0 +1,52 @@
+"""Powers of two that keep runs in the middle of the range of floating-point numbers; see
+`backends.scaling`, which does the same to NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ...scheme.plan import Plan, PlannedPort, value
+
+NOTHING = -(1 << 20)  # the exponent of zero
+
+
+def exponent(values: Any, axes: int) -> Any:
+    """The binary exponent of the largest absolute value along the last axes; NOTHING for zero."""
+    over = tuple(range(values.ndim - axes, values.ndim))
+    largest = jnp.max(jnp.abs(values), axis=over, initial=0.0)
+    return jnp.where(largest > 0.0, jnp.frexp(largest)[1].astype(np.int32), NOTHING)
+
+
+def or_zero(power: Any) -> Any:
+    """An exponent; 0 for that of nothing."""
+    return jnp.where(power == NOTHING, 0, power)
+
+
+def scaled(values: Any, power: Any) -> Any:
+    """`values * 2**power`; the powers are those of the leading axes."""
+    shape = (*power.shape, *(1,) * (values.ndim - power.ndim))
+    return jnp.ldexp(values, power.reshape(shape))
+
+
+def gain(
+    plan: Plan, ports: Sequence[PlannedPort], coefficients: Mapping[str, Any], dt: float
+) -> Any:
+    """How much samples of size one change the fields that they are fed to in a step, as a binary
+    exponent; see `scaling.Gains`."""
+    known = {name: jnp.zeros(()) for name in plan.kinds}
+    for name, values in coefficients.items():
+        size = exponent(values, values.ndim)
+        known[name] = jnp.ldexp(jnp.where(size == NOTHING, 0.0, 0.75), or_zero(size))
+    found = jnp.asarray(NOTHING, np.int32)
+    for name, mass in plan.masses.items():
+        factors = [abs(t.factor) for p in ports for t in p.touches if t.field.name == name]
+        if factors and max(factors) > 0.0:
+            size = jnp.abs(jnp.asarray(value(mass, {**known, "dt": float(dt)})))
+            good = (size > 0.0) & jnp.isfinite(size)
+            power = jnp.frexp(max(factors) / jnp.where(good, size, 1.0))[1].astype(np.int32)
+            found = jnp.maximum(found, jnp.where(good, power, NOTHING))
+    return or_zero(found)

@@ -1,0 +1,677 @@
+"""Forward, Born and adjoint runs as JAX functions: arrays stay where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ...histories.base import Recording
+from ...histories.half import Half
+from ...histories.sampled import Sampling, smoothing
+from ...scheme.plan import PlannedPort
+from ...scheme.system import Touch
+from ..base import Asked, Gradients
+from ..clock import HALF_STEP_BACK, Clock
+from ..devito.plans import Planned
+from ..domain import Domain
+from ..settings import Settings
+from . import scales
+from .ends import Ends
+from .extents import Extent
+from .form import Form
+from .runs import Backward, Keep, Runs, Scene, Wanted
+from .steps import State
+from .tape import Tape
+from .windows import Places, Points
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What determines the wavefields of some shots, as JAX arrays; without batch axes.
+
+    Attributes:
+        coefficients: of the scheme, by name, on the domain.
+        source: samples at internal steps, (shot or 1, port and source, step).
+        sources: where points feed; None for extended sources.
+        receivers: where they read.
+        starts: of each shot, the first point of its part of the domain, (shot, axis); None where
+            shots see the whole.
+        weights: of extended sources, (shot, *domain).
+        initial: the state before the first step, by field name, (shot, level, *points).
+    """
+
+    coefficients: Mapping[str, Any]
+    source: Any
+    sources: Places | None
+    receivers: Places
+    starts: Any = None
+    weights: Any = None
+    initial: Mapping[str, Any] | None = None
+
+    @property
+    def shots(self) -> int:
+        """How many."""
+        return self.receivers.live.shape[0]
+
+    @property
+    def before(self) -> int:
+        """Samples that are recorded before the first step."""
+        return 0 if self.initial is None else 1
+
+
+class _Set(NamedTuple):
+    """Some shots as runs take them, all at a size of about one.
+
+    Attributes:
+        scene: see there.
+        source: samples, (step, shot, port, point).
+        state: before the first step.
+        power: of two, by which results are to be multiplied, (shot,).
+    """
+
+    scene: Scene
+    source: Any
+    state: State
+    power: Any
+
+
+class Solver:
+    """Runs one program by XLA.
+
+    Args:
+        planned: what is run.
+        domain: that coefficients are given on.
+        of_shots: what shots are run on: that, or a part of it.
+        clock: steps and samples.
+        settings: memory.
+    """
+
+    def __init__(
+        self, planned: Planned, domain: Domain, of_shots: Domain, clock: Clock, settings: Settings
+    ) -> None:
+        self.planned, self.plan = planned, planned.plan
+        self.domain, self.of_shots, self.clock, self.settings = domain, of_shots, clock, settings
+        self.dtype = np.dtype(domain.dtype)
+        self._runs: dict[Form, Runs] = {}
+
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each field's part of the state between two steps, by name."""
+        return self._ends.shapes
+
+    @cached_property
+    def _ends(self) -> Ends:
+        return Ends(self.planned, self.domain, self.clock)
+
+    def _of(self, form: Form) -> Runs:
+        if form not in self._runs:
+            program, plan = self.planned.program, self.plan
+            self._runs[form] = Runs(program, plan, self.of_shots, self.clock, form)
+        return self._runs[form]
+
+    # ---------------------------------------------------------------- memory
+
+    def keep(self, recording: Recording | None) -> Keep | None:
+        """How a history is kept."""
+        if recording is None:
+            return None
+        every, half = recording.every, isinstance(recording.history, Half)
+        return Keep(recording.coefficients, every, recording.beyond, half)
+
+    def tape_bytes(self, keep: Keep, form: Form, steps: int | None = None) -> int:
+        """What the history of a shot takes, of all steps or of so many."""
+        runs, total = self._of(form), 0
+        steps = self.clock.steps + keep.beyond if steps is None else steps
+        for track in runs.tracks(keep.coefficients):
+            points = math.prod(b - a for a, b in runs.stepper.evaluator.home(track.quantity.symbol))
+            values = len(track.offsets) if keep.every > 1 else 1
+            size = 2 if keep.half else self.dtype.itemsize
+            total += -(-steps // keep.every) * values * points * size
+        return total
+
+    def state_bytes(self, form: Form) -> int:
+        """What the fields of a shot take."""
+        levels = sum(self._of(form).stepper.levels.values())
+        return levels * math.prod(self.of_shots.shape) * self.dtype.itemsize
+
+    def holds(self, shots: int, recording: Recording | None, form: Form) -> bool:
+        """Can the histories of so many shots be held from a forward run to its adjoint?"""
+        keep = self.keep(recording)
+        if keep is None or recording is None or not recording.history.keeps:
+            return False
+        return shots * self.tape_bytes(keep, form) <= self.settings.memory_budget
+
+    def _together(self, shots: int, bytes_of_shot: int) -> int:
+        """How many shots are run side by side."""
+        return max(1, min(shots, self.settings.memory_budget // max(1, bytes_of_shot)))
+
+    def _stretch(self, keep: Keep, form: Form) -> int | None:
+        """After how many steps a state is saved, from which a history is computed anew; None if
+        that of a shot is kept whole."""
+        if keep.every > 1 or self.tape_bytes(keep, form) <= self.settings.memory_budget:
+            return None
+        steps = self.clock.steps
+        slot = max(1, self.tape_bytes(keep, form, 1))
+        return max(1, min(steps, round(math.sqrt(steps * self.state_bytes(form) / slot))))
+
+    # ---------------------------------------------------------------- what runs are given
+
+    def _set(
+        self, x: Situation, form: Form, keep: Keep | None, slopes: Sequence[bool] = (False, False)
+    ) -> _Set:
+        """Some shots, ready to run.
+
+        Args:
+            x: the shots.
+            form: how steps are written.
+            keep: what runs keep.
+            slopes: whether derivatives by the positions of sources, and of receivers, are read.
+        """
+        plan, runs = self.plan, self._of(form)
+        coefficients = {n: self._seen(c[None], x.starts) for n, c in x.coefficients.items()}
+        gain = scales.gain(plan, plan.inputs, x.coefficients, self.clock.dt)
+        source = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
+        of_samples = scales.exponent(source, 2)
+        power = of_samples + gain
+        weights = x.weights
+        if weights is not None:
+            of_weights = scales.or_zero(scales.exponent(weights, weights.ndim - 1))
+            weights = scales.scaled(self._seen(weights, x.starts), -of_weights)
+            power = power + of_weights
+        silent = of_samples == scales.NOTHING
+        power = jnp.where(silent, scales.or_zero(of_samples) + gain, power)
+        if x.initial is not None:
+            of_state = [scales.exponent(v, v.ndim - 1) for v in x.initial.values()]
+            largest = jnp.stack(of_state).max(axis=0)
+            power = jnp.where(silent, largest, jnp.maximum(power, largest))
+            power = jnp.where(power == scales.NOTHING, gain, power)
+        of_weights = of_weights if weights is not None else 0
+        samples = scales.scaled(source, of_weights - power)
+        beyond = keep.beyond if keep else 0
+        rows = samples.reshape(x.shots, len(plan.inputs), -1, samples.shape[-1])
+        rows = jnp.pad(jnp.moveaxis(rows, -1, 0), ((0, beyond), (0, 0), (0, 0), (0, 0)))
+        if weights is None:
+            assert x.sources is not None
+            feeds: list[Any] = [
+                Points(plan, self.of_shots, p, x.sources, slopes[0], form.dense)
+                for p in plan.inputs
+            ]
+        else:
+            feeds = [Extent(plan, self.of_shots, p, weights) for p in plan.inputs]
+        reads = [
+            Points(plan, self.of_shots, p, x.receivers, slopes[1], form.dense) for p in plan.outputs
+        ]
+        state = runs.stepper.rest(x.shots)
+        if x.initial is not None:
+            start = {n: scales.scaled(v, -power) for n, v in x.initial.items()}
+            state = runs.stepper.started(self._ends.chosen(start, runs.stepper), x.shots)
+        return _Set(Scene(coefficients, feeds, reads, x.shots), rows, state, power)
+
+    def _seen(self, array: Any, starts: Any) -> Any:
+        """The part of an array (1 or shot, *domain) that each shot sees."""
+        if starts is None:
+            return array
+        whole = jnp.broadcast_to(array, (starts.shape[0], *array.shape[1:]))
+        shape = self.of_shots.shape
+        return jax.vmap(lambda a, s: lax.dynamic_slice(a, list(s), shape))(whole, starts)
+
+    def _put_back(self, parts: Any, starts: Any) -> Any:
+        """The sum over shots of parts of the domain, (*domain)."""
+        zeros = jnp.zeros(self.domain.shape, self.dtype)
+
+        def add(total: Any, part_and_start: Any) -> Any:
+            part, start = part_and_start
+            seen = lax.dynamic_slice(total, list(start), part.shape)
+            return lax.dynamic_update_slice(total, seen + part, list(start)), None
+
+        return lax.scan(add, zeros, (parts, starts))[0]
+
+    # ---------------------------------------------------------------- traces
+
+    def recorded(self, columns: Any) -> Any:
+        """Samples of what is read after each step.
+
+        Args:
+            columns: (step, shot, port, copy and point).
+
+        Returns:
+            (shot, port, copy and point, sample).
+        """
+        rows = jnp.moveaxis(columns[: self.clock.steps], 0, -1)
+        every, late = self.clock.record_every, self.clock.late
+        if not any(late):
+            return rows[..., every - 1 :: every]
+        parts = []
+        for port in range(rows.shape[1]):
+            total: Any = 0.0
+            weights = HALF_STEP_BACK if late[port % len(late)] else (1.0,)
+            for back, weight in enumerate(weights):
+                moved = jnp.pad(rows[:, port], ((0, 0), (0, 0), (back, 0)))
+                total = total + weight * moved[..., : rows.shape[-1]][..., every - 1 :: every]
+            parts.append(total)
+        return jnp.stack(parts, axis=1)
+
+    def unrecorded(self, samples: Any) -> Any:
+        """The transpose of `recorded`: (step, shot, port, point)."""
+        shots, ports, points, _ = samples.shape
+        shape = jax.ShapeDtypeStruct((self.clock.steps, shots, ports, points), samples.dtype)
+        (columns,) = jax.linear_transpose(self.recorded, shape)(samples)
+        return columns
+
+    # ---------------------------------------------------------------- the three runs
+
+    def forward(
+        self,
+        x: Situation,
+        recording: Recording | None,
+        form: Form,
+        slopes: bool = False,
+        final: bool = False,
+        held: bool = False,
+    ) -> tuple[Any, Any, Any, Tape | None]:
+        """Forward runs.
+
+        Args:
+            x: the shots.
+            recording: what to keep.
+            form: how steps are written.
+            slopes: derivatives by receiver position are wanted.
+            final: the state after the last step is wanted.
+            held: give the history, too.
+
+        Returns:
+            Samples (shot, port and receiver, sample); their derivatives (shot, port and receiver,
+            axis, sample); the last state, by name, (shot, level, *points); and the history. None in
+            place of what is not asked for.
+        """
+        keep = self.keep(recording) if held else None
+
+        def run(part: Situation) -> Any:
+            ready = self._set(part, form, keep, (False, slopes))
+            runs = self._of(form)
+            columns, state, tape = runs.forward(ready.scene, ready.source, ready.state, keep)
+            rows = self.recorded(columns)
+            if part.before:
+                first = runs.read_state(ready.scene, ready.state)
+                rows = jnp.concatenate([first[..., None], rows], axis=-1)
+            rows = scales.scaled(rows, ready.power)
+            last = None
+            if final:
+                found = self._ends.given(runs.stepper, state)
+                last = {n: scales.scaled(v, ready.power) for n, v in found.items()}
+            return rows, last, tape
+
+        group = x.shots if held else self._together(x.shots, self.state_bytes(form))
+        rows, last, tape = _by_groups(run, x, group)
+        return *self._copies(rows, slopes), last, tape
+
+    def _copies(self, rows: Any, slopes: bool) -> tuple[Any, Any]:
+        """Values and slopes, from (shot, port, copy and point, sample)."""
+        shots, ports, _, samples = rows.shape
+        copies = 1 + self.plan.ndim if slopes else 1
+        apart = rows.reshape(shots, ports, copies, -1, samples)
+        plain = apart[:, :, 0].reshape(shots, -1, samples)
+        if not slopes:
+            return plain, None
+        moved = jnp.moveaxis(apart[:, :, 1:], 2, 3)
+        return plain, moved.reshape(shots, -1, copies - 1, samples)
+
+    def born(
+        self,
+        x: Situation,
+        recording: Recording,
+        form: Form,
+        changes: Mapping[str, Any],
+        source: Any,
+        tape: Tape | None = None,
+    ) -> Any:
+        """How what receivers record changes, (shot, port and receiver, sample).
+
+        Args:
+            x: the background.
+            recording: which coefficients change.
+            form: how steps are written.
+            changes: of coefficients, by name, on the domain.
+            source: change of the samples, (shot, port and source, step); None for none.
+            tape: the history; None if it is to be made.
+        """
+        keep = self.keep(recording)
+        assert keep is not None
+        sizes = [
+            scales.exponent(v, v.ndim) - scales.or_zero(scales.exponent(c, c.ndim))
+            for n, v in changes.items()
+            for c in (x.coefficients[n],)
+        ]
+        relative = jnp.stack(sizes).max() if sizes else jnp.asarray(scales.NOTHING, np.int32)
+
+        def run(part: Any) -> Any:
+            situation, source, tape = part
+            ready = self._set(situation, form, keep)
+            runs = self._of(form)
+            if tape is None:
+                tape = runs.forward(ready.scene, ready.source, ready.state, keep)[2]
+            fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
+            if source is not None:
+                gain = scales.gain(
+                    self.plan, self.plan.inputs, situation.coefficients, self.clock.dt
+                )
+                size = scales.exponent(source, 2)
+                size = jnp.where(size == scales.NOTHING, size, size + gain - ready.power)
+                more = jnp.maximum(more, size)
+                more = scales.or_zero(more)
+                fired = scales.scaled(source, -ready.power - more)
+                fired = fired.reshape(situation.shots, len(self.plan.inputs), -1, source.shape[-1])
+                fired = jnp.moveaxis(fired, -1, 0)
+            more = scales.or_zero(more)
+            moved = {}
+            for n, v in changes.items():
+                seen = self._seen(v[None], situation.starts)
+                seen = jnp.broadcast_to(seen, (situation.shots, *seen.shape[1:]))
+                moved[n] = scales.scaled(seen, -more)
+            columns = runs.born(ready.scene, moved, fired, tape, keep)
+            rows = scales.scaled(self.recorded(columns), ready.power + more)
+            if situation.before:  # the initial state does not change
+                rows = jnp.pad(rows, [*[(0, 0)] * 3, (1, 0)])
+            return rows
+
+        bytes_of_shot = self.tape_bytes(keep, form) if tape is None else 0
+        group = x.shots if tape is not None else self._together(x.shots, bytes_of_shot)
+        rows = _by_groups(run, (x, source, tape), group)
+        return self._copies(rows, False)[0]
+
+    def adjoint(
+        self,
+        x: Situation,
+        recording: Recording | None,
+        form: Form,
+        residual: Any,
+        asked: Asked,
+        final: Mapping[str, Any] | None = None,
+        tape: Tape | None = None,
+    ) -> Gradients:
+        """The gradients of <residual, what receivers record>, plus <final, the state after the
+        last step>.
+
+        Args:
+            x: where they are taken.
+            recording: the coefficients whose gradients are asked for, and how their history is
+                kept.
+            form: how steps are written.
+            residual: (shot, port and receiver, sample).
+            asked: which gradients.
+            final: (shot, level, *points) by field name; None for zero.
+            tape: the history; None if it is to be made.
+        """
+        keep = self.keep(recording)
+        if keep is None:
+            return self._adjoint(x, None, form, residual, asked, final, None)
+        others = replace(asked, coefficients=())
+        if keep.every > 1 and others.anything:
+            # A sampled run smooths its residuals, so gradients at sources need a second run.
+            at_sources = self._adjoint(x, None, form, residual, others, final, None)
+            only = Asked(asked.coefficients)
+            found = self._adjoint(x, keep, form, residual, only, final, tape)
+            return at_sources._replace(coefficients=found.coefficients)
+        return self._adjoint(x, keep, form, residual, asked, final, tape)
+
+    def _adjoint(
+        self,
+        x: Situation,
+        keep: Keep | None,
+        form: Form,
+        residual: Any,
+        asked: Asked,
+        final: Mapping[str, Any] | None,
+        tape: Tape | None,
+    ) -> Gradients:
+        strongest = self._strongest(x, form, residual, final)
+
+        def run(part: Any) -> Any:
+            situation, residual, final, tape = part
+            return self._back(situation, keep, form, residual, asked, final, tape, strongest)
+
+        group = x.shots
+        if tape is None:
+            taken = self.tape_bytes(keep, form) if keep else self.state_bytes(form)
+            group = self._together(x.shots, taken)
+        names = keep.coefficients if keep else ()
+        zeros = {n: jnp.zeros(self.domain.shape, self.dtype) for n in names}
+        gradients, others = _by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
+        gradients = {n: jnp.ldexp(g, strongest) for n, g in gradients.items()}
+        return Gradients(gradients, **others)
+
+    def _strongest(self, x: Situation, form: Form, residual: Any, final: Any) -> Any:
+        """The power of two that gradients are summed at, of all shots."""
+        power = self._set(x, form, None).power
+        of_residual = self._power_back(x, form, residual, final, power)
+        total = jnp.where(of_residual == scales.NOTHING, scales.NOTHING, power + of_residual)
+        return scales.or_zero(jnp.max(total))
+
+    def _power_back(self, x: Situation, form: Form, residual: Any, final: Any, power: Any) -> Any:
+        """The power of two that residuals are to be divided by, (shot,)."""
+        transposed = self.planned.transposed
+        gain = scales.gain(transposed, transposed.inputs, x.coefficients, self.clock.dt)
+        size = scales.exponent(residual, 2)
+        found = jnp.where(size == scales.NOTHING, size, size + gain)
+        if final is not None:
+            program = self.planned.program
+            names = {a.name: f.name for f, a in program.adjoints.items()}
+            for adjoint in transposed.fields:
+                cotangent = final.get(names[adjoint.name])
+                if cotangent is not None:
+                    port = PlannedPort("settled", (Touch(adjoint, None, 1.0),), 0.0, False)
+                    more = scales.gain(transposed, (port,), x.coefficients, self.clock.dt)
+                    size = scales.exponent(cotangent, cotangent.ndim - 1)
+                    size = jnp.where(size == scales.NOTHING, size, size + more)
+                    found = jnp.maximum(found, size)
+        return found
+
+    def _back(
+        self,
+        x: Situation,
+        keep: Keep | None,
+        form: Form,
+        residual: Any,
+        asked: Asked,
+        final: Any,
+        tape: Tape | None,
+        strongest: Any,
+    ) -> Any:
+        """The adjoint of some shots: gradients, divided by `2**strongest`, and the others."""
+        ready = self._set(x, form, keep, (asked.sources, False))
+        runs, scene = self._of(form), ready.scene
+        of_residual = scales.or_zero(self._power_back(x, form, residual, final, ready.power))
+        # Gradients are products of two fields: all shots are brought to one size.
+        down = strongest - ready.power if keep else of_residual
+        down = jnp.where(jnp.max(jnp.abs(residual), axis=(1, 2)) > 0, down, of_residual)
+        rows = scales.scaled(residual, -down)
+        rows = rows.reshape(x.shots, len(self.plan.outputs), -1, rows.shape[-1])
+        first = rows[..., 0] if x.before else None
+        columns = self.unrecorded(rows[..., x.before :])
+        if keep and keep.every > 1:
+            columns = _smoothed(columns, Sampling(keep.every, keep.beyond // keep.every))
+        wanted = Wanted(asked.wavelet or asked.sources, asked.weights, asked.initial)
+        apart = x.starts is not None
+        ends = None
+        if final is not None or wanted.initial or (x.before and keep):
+            cotangents = {n: scales.scaled(v, -down) for n, v in (final or {}).items()}
+            ends = self._ends.of(runs, scene, cotangents, first, x.before > 0)
+        samples = ready.source if asked.weights else None
+        if asked.weights:
+            given = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
+            of_samples = scales.or_zero(scales.exponent(given, 2))
+            samples = jnp.moveaxis(scales.scaled(given, -of_samples)[:, :, None], -1, 0)
+        stretch = None if keep is None or tape is not None else self._stretch(keep, form)
+        if stretch is not None:
+            found = self._recomputed(ready, keep, stretch, form, columns, wanted, samples, apart)
+        else:
+            if keep is not None and tape is None:
+                tape = runs.forward(scene, ready.source, ready.state, keep)[2]
+            found = runs.adjoint(scene, columns, tape, keep, wanted, samples, apart, ends=ends)
+        gradients, of_weights, read, initial = found
+        if keep and keep.every > 1:
+            gradients = {n: keep.every * g for n, g in gradients.items()}
+        shares = {c.name: self.plan.cell_shares(c, self.of_shots.shape[-1]) for c in self._known}
+        gradients = {n: g * shares[n] for n, g in gradients.items()}
+        if apart:
+            gradients = {n: self._put_back(g, x.starts) for n, g in gradients.items()}
+        others: dict[str, Any] = dict.fromkeys(("wavelet", "weights", "at_sources", "initial"))
+        if wanted.at_sources:
+            others |= self._at_sources(read, x, asked, down)
+        if asked.weights:
+            total = sum(p.collected(s) for p, s in zip(scene.sources, of_weights, strict=True))
+            others["weights"] = scales.scaled(total, down + of_samples)
+        if asked.initial:
+            others["initial"] = {n: scales.scaled(v, down) for n, v in initial.items()}
+        return gradients, others
+
+    @property
+    def _known(self) -> Any:
+        return self.plan.coefficients
+
+    def _at_sources(self, read: Any, x: Situation, asked: Asked, down: Any) -> dict[str, Any]:
+        """The gradients in the samples and positions of sources, from what was read there, (step,
+        shot, port, copy and point)."""
+        rows = jnp.moveaxis(read[: self.clock.steps], 0, -1)
+        plain, moved = self._copies(rows, asked.sources)
+        if x.weights is not None:
+            of_weights = scales.or_zero(scales.exponent(x.weights, x.weights.ndim - 1))
+            down = down + of_weights
+        found = {"wavelet": scales.scaled(plain, down) if asked.wavelet else None}
+        if asked.sources:
+            found["at_sources"] = scales.scaled(moved, down)
+        return found
+
+    def _recomputed(
+        self,
+        ready: _Set,
+        keep: Any,
+        stretch: int,
+        form: Form,
+        columns: Any,
+        wanted: Wanted,
+        samples: Any,
+        apart: bool,
+    ) -> Any:
+        """An adjoint run whose history is computed anew, a stretch at a time, from states saved on
+        the way."""
+        runs, scene, steps = self._of(form), ready.scene, columns.shape[0]
+        pieces = -(-steps // stretch)
+
+        def cut(x: Any) -> Any:
+            x = jnp.pad(x, [(0, pieces * stretch - steps), *[(0, 0)] * (x.ndim - 1)])
+            return x.reshape(pieces, stretch, *x.shape[1:])
+
+        def ahead(state: State, rows: Any) -> Any:
+            return runs.forward(scene, rows, state, None)[1], state
+
+        source = cut(ready.source)
+        _, states = lax.scan(ahead, ready.state, source)
+
+        def piece(carry: Any, x: Any) -> Any:
+            state, rows, columns, samples = x
+            tape = runs.forward(scene, rows, state, keep)[2]
+            return runs.stretch_back(scene, columns, tape, keep, wanted, samples, apart, carry)
+
+        cut_samples = None if samples is None else cut(samples)
+        start = runs.back_start(scene, keep, wanted, apart)
+        xs = (states, source, cut(columns), cut_samples)
+        (_, (gradients, of_weights)), read = lax.scan(piece, start, xs, reverse=True)
+        if read is not None:
+            read = read.reshape(-1, *read.shape[2:])[:steps]
+        return Backward(gradients, of_weights, read, None)
+
+
+def _smoothed(columns: Any, sampling: Sampling) -> Any:
+    """See `histories.sampled.smoothed`: of (step, ...), with so many steps more."""
+    weights, beyond = smoothing(sampling), sampling.beyond
+    length = columns.shape[0] + 2 * beyond
+    size = 1 << (length - 1).bit_length()
+    shape = (-1, *(1,) * (columns.ndim - 1))
+    response = np.fft.rfft(weights, size).reshape(shape)
+    wide = np.complex128 if columns.dtype == np.float64 else np.complex64
+    spectrum = jnp.fft.rfft(columns, size, axis=0) * response.astype(wide)
+    return jnp.fft.irfft(spectrum, size, axis=0)[beyond:length].astype(columns.dtype)
+
+
+def _by_groups(run: Any, args: Any, group: int, summed: Any = None) -> Any:
+    """A function of some shots, a group of shots after another.
+
+    Args:
+        run: of arguments whose arrays, but for coefficients, have the shots as their first axis.
+        args: of all shots.
+        group: so many.
+        summed: where the first result is a sum over shots, its zeros; None otherwise.
+    """
+    situation = args if isinstance(args, Situation) else args[0]
+    shots = situation.shots
+    if group >= shots:
+        return run(args)
+    groups = -(-shots // group)
+    size = -(-shots // groups)
+    numbers = np.arange(groups * size, dtype=np.int32).reshape(groups, size)
+    there = numbers < shots
+
+    def one(args: Any, numbers: Any, there: Any) -> Any:
+        which = jnp.minimum(numbers, shots - 1)
+        return run(_chosen(args, which, there))
+
+    if summed is None:
+        found = lax.map(lambda x: one(args, *x), (numbers, there))
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:shots], found)
+
+    def add(total: Any, x: Any) -> Any:
+        part, others = one(args, *x)
+        return jax.tree.map(jnp.add, total, part), others
+
+    total, others = lax.scan(add, summed[0], (numbers, there))
+    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:shots], others)
+
+
+def _chosen(args: Any, which: Any, there: Any) -> Any:
+    """The arguments of some shots; silent where they are not `there`."""
+    if isinstance(args, Situation):
+        return _shots_of(args, which, there)
+    situation, residual, *others = args
+    part = [_shots_of(situation, which, there)]
+    for n, x in enumerate((residual, *others)):
+        taken = jax.tree.map(lambda a: a[which], x)
+        if n == 0 and taken is not None:
+            taken = jnp.where(there.reshape(-1, *(1,) * (taken.ndim - 1)), taken, 0)
+        if n > 0 and isinstance(taken, dict):
+            taken = {
+                k: jnp.where(there.reshape(-1, *(1,) * (v.ndim - 1)), v, 0)
+                for k, v in taken.items()
+            }
+        part.append(taken)
+    return tuple(part)
+
+
+def _shots_of(x: Situation, which: Any, there: Any) -> Situation:
+    def places(p: Places | None) -> Places | None:
+        if p is None:
+            return None
+        return p._replace(
+            positions=p.positions[which],
+            live=p.live[which] & there[:, None],
+            origin=p.origin[which],
+        )
+
+    source = x.source if x.source.shape[0] == 1 and x.shots > 1 else x.source[which]
+    return Situation(
+        coefficients=x.coefficients,
+        source=source,
+        sources=places(x.sources),
+        receivers=places(x.receivers),
+        starts=None if x.starts is None else x.starts[which],
+        weights=None if x.weights is None else x.weights[which],
+        initial=None if x.initial is None else {n: v[which] for n, v in x.initial.items()},
+    )
