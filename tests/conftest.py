@@ -94,6 +94,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the outcomes of this run's conformance tests to tests/outcomes.json",
     )
+    parser.addoption(
+        "--backend",
+        choices=("devito", "xla"),
+        help="what runs propagators that do not name a backend; by default, what they would take",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    backend = config.getoption("backend")
+    if backend is not None:
+
+        def runs_on(self: ox.Settings, platform: str) -> str:
+            return backend if self.backend == "auto" else self.backend
+
+        ox.Settings.runs_on = runs_on  # type: ignore[method-assign]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

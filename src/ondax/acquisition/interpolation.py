@@ -22,9 +22,10 @@ known row, the error is below 0.2 % at 40 points a wavelength, 0.6 % at 20 and 2
 weights whose sizes add up to 10 at most."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Values = Any  # an array of NumPy, or of its like, in double precision
 
 
-def window_weights(offset: Floats, kind: str, xp: Any = np) -> Floats:
+def window_weights(offset: Values, kind: str, xp: Any = np) -> Values:
     """The weight of grid points at a signed distance, in cells, from a source or receiver.
 
     Args:
@@ -39,7 +40,7 @@ def window_weights(offset: Floats, kind: str, xp: Any = np) -> Floats:
     return xp.where(inside, xp.sinc(offset) * _window(square), 0.0)
 
 
-def window_slopes(offset: Floats, kind: str, xp: Any = np) -> Floats:
+def window_slopes(offset: Values, kind: str, xp: Any = np) -> Values:
     """The derivative of `window_weights` with respect to the position, per cell.
 
     Where weights have a kink, which they have for positions on grid points, it is the slope towards
@@ -66,7 +67,7 @@ def window_slopes(offset: Floats, kind: str, xp: Any = np) -> Floats:
     return xp.where(inside, -slope, 0.0)  # the offset falls as the position grows
 
 
-def _window(square: Floats) -> Floats:
+def _window(square: Values) -> Values:
     """The Kaiser window, I0(SHAPE sqrt(square)) / I0(SHAPE), by the power series of I0, which
     converges fast for SHAPE = 6.31."""
     quarter = SHAPE**2 * square / 4.0
@@ -78,7 +79,7 @@ def _window(square: Floats) -> Floats:
     return total / float(np.i0(SHAPE))
 
 
-def _i1_over_z(square: Floats) -> Floats:
+def _i1_over_z(square: Values) -> Values:
     """I1(z)/z by its power series, from the square of z, likewise."""
     quarter = square / 4.0
     term = 0.0 * quarter + 0.5
@@ -90,16 +91,16 @@ def _i1_over_z(square: Floats) -> Floats:
 
 
 def window_below(
-    shape: Callable[[Floats, str, Any], Floats],
+    shape: Callable[[Values, str, Any], Values],
     kind: str,
     above: Above,
-    cells: Floats,
+    cells: Values,
     first: Any,
     taps: int,
     half: bool,
     space_order: int,
     xp: Any = np,
-) -> Floats:
+) -> Values:
     """Windows at and below a free surface through the first node, in place of those that reach
     above it.
 
@@ -208,14 +209,14 @@ def extrapolation(
 
 
 def derived(
-    weights: Floats,
-    first: np.ndarray[Any, np.dtype[np.int32]],
+    weights: Values,
+    first: Values,
     points: int,
     half: bool,
     above: Above,
     space_order: int,
     xp: Any = np,
-) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Floats]:
+) -> tuple[Values, Values]:
     """Windows on the points of a field that read its derivative along the axis, from windows on the
     points where the derivative is: half a cell off those of the field.
 
@@ -255,8 +256,8 @@ def derived(
 
 
 def place(
-    cells: Floats, points: int, kind: str, on_grid: bool, half: bool, xp: Any = np
-) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Floats]:
+    cells: Values, points: int, kind: str, on_grid: bool, half: bool, xp: Any = np
+) -> tuple[Values, Values]:
     """Windows of a set of positions along one axis.
 
     Args:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from .._devito import Derivative
 from ..scheme.plan import Above
-from ..scheme.symbols import EVEN, ODD, SURFACE_GAIN, Expr, Region, Spatial, Symbols
+from ..scheme.symbols import EVEN, ODD, SURFACE_GAIN, Expr, Region, Spatial, Symbols, Traits
 from ..scheme.system import Port, System
 from ..scheme.terms import (
     EquationError,
@@ -17,7 +17,17 @@ from ..scheme.terms import (
 )
 
 
-def image_of(expr: Expr, symbols: Symbols) -> int | None:
+@runtime_checkable
+class Imaged(Protocol):
+    """What knows how functions continue above a free surface, as `Symbols` does."""
+
+    profiles: Any
+    dimensions: Any
+
+    def traits_of(self, function: Spatial) -> Traits: ...
+
+
+def image_of(expr: Expr, symbols: Imaged) -> int | None:
     """How an expression continues above a free surface: EVEN or ODD; None where its parts do not
     say or do not agree."""
     if is_access(expr):

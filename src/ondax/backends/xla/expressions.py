@@ -85,7 +85,7 @@ class Evaluator:
         self.depth = symbols.dimensions[-1]
         self.surface = symbols.ghosts
         self.halo = symbols.space_order // 2 if form.halo else 0
-        self._imaged: Any = _Imaged(symbols, kept)
+        self._imaged = _Imaged(symbols, kept)
 
     # ---------------------------------------------------------------- where
 
