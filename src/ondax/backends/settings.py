@@ -45,13 +45,13 @@ class Settings(eqx.Module):
         memory: bytes that wavefield histories may take; default: half of the machine's memory (or
             of the container's limit). What does not fit is recomputed, and a history that does not
             fit alone is checkpointed, with the same gradient to rounding.
-        backend: what runs the equations. "devito": C kernels, on processors. "xla": XLA, on whatever
-            JAX runs on, as a part of the program that calls it. "auto": "devito" where JAX's default
+        backend: what runs the equations. "devito": C kernels, on processors. "xla": XLA, wherever
+            JAX runs, as a part of the program that calls it. "auto": "devito" where JAX's default
             backend is the CPU, else "xla".
-        checks: whether models, wavelets and positions, and results, are checked when shots are
-            fired. The C kernels always check. Without checks, "xla" has nothing to ask the host;
-            where a model is too fast or too slow, or a wavefield grows beyond all bounds, all
-            results are NaN.
+        checks: whether models, wavelets, positions and results are checked when shots are fired.
+            The C kernels always check. Without checks, "xla" asks nothing of the host: where a
+            model is too fast or too slow, or a wavefield grows beyond all bounds, all results are
+            NaN.
         history: how histories are kept.
 
             - "auto": whole where `memory` allows, else computed anew from checkpoints (Griewank and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -196,8 +197,6 @@ class TracedModel(HostModel):
 
     @staticmethod
     def _with_source(x: Situation, source: Any, initial: Any) -> Situation:
-        from dataclasses import replace
-
         return replace(x, source=source, initial=initial)
 
     @cached_property
@@ -260,6 +259,8 @@ class TracedModel(HostModel):
 
         def rows(end: int, numbers: np.ndarray) -> np.ndarray:
             found = survey.points[end].of_shots(numbers).padded()
+            missing = survey.points[end].most - found.shape[1]
+            found = np.pad(found, ((0, 0), (0, missing), (0, 0)))
             if end == 1:
                 found = self.receivers.placed(found, numbers)
             return self._paired(found)

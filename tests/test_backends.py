@@ -1,0 +1,166 @@
+"""The two backends against each other: C kernels made by Devito, and programs of XLA.
+
+Both compute the same sums in other orders, so they are apart by rounding: see `test_scheme_in_jax`
+for how much of it a run of so many steps has.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from registry import EQUATIONS
+from slow import slow_but
+from test_scheme_in_jax import BOUNDARIES, Case, complete
+
+import ondax as ox
+
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}  # of two backends, each off by half of it
+
+QUICK = [
+    Case("Acoustic", "mixed"),
+    Case("AcousticDensity", complete("AcousticDensity"), dtype="float32"),
+]
+ALL = [
+    *QUICK,
+    *(
+        Case(name, boundary, dtype=dtype)
+        for name, entry in EQUATIONS.items()
+        for boundary in BOUNDARIES
+        for dtype in ("float64", "float32")
+        if entry.layers or "layer" not in boundary
+        if entry.flux or "flux" not in boundary
+        if boundary != "mixed" or entry.layers
+    ),
+    *(Case(name, complete(name), ndim=1) for name in ("Acoustic", "Viscoacoustic")),
+    *(Case(name, complete(name), ndim=3, order=2) for name in EQUATIONS),
+    Case("Acoustic", complete("Acoustic"), time_dispersion="corrected"),
+    Case("Elastic", complete("Elastic"), interpolation="linear"),
+    *(Case(name, complete(name), extended=True) for name in ("Acoustic", "Elastic")),
+    *(Case(name, complete(name), order=8) for name in ("Acoustic", "Elastic", "TTI")),
+]
+ALL = list(dict.fromkeys(ALL))
+
+
+def model_of(case: Case) -> Any:
+    model = EQUATIONS[case.name].model(case.shape, case.dtype)
+    return model if len(model) > 1 else next(iter(model.values()))
+
+
+@pytest.mark.filterwarnings("ignore::ondax.CoarseSampling", "ignore::ondax.GrowthInLayers")
+@pytest.mark.parametrize("case", slow_but(ALL, *QUICK), ids=str)
+def test_both_backends_agree(case: Case):
+    with jax.enable_x64(case.dtype == "float64"):
+        weights = np.random.default_rng(3).normal(size=(2, *case.shape)) if case.extended else None
+        found = ox.testing.same_on_both(case.propagator(), model_of(case), weights=weights)
+    worst = max(found, key=lambda name: found[name])
+    assert found[worst] < TOLERANCE[case.dtype], found
+    assert len(found) >= 6
+
+
+def test_what_is_compared_can_differ():
+    """An error of a thousandth in one backend is seen."""
+    case = Case("Acoustic", "sponge", ndim=1)
+    with jax.enable_x64(True):
+        F, model = case.propagator(), model_of(case)
+        other = ox.testing._everything(F.replace(settings=ox.Settings(backend="xla")), model, None)
+        wrong = ox.testing._everything(F, 1.001 * model, None)
+    assert ox.testing._apart(other["traces"], wrong["traces"]) > 1e-4
+
+
+# ---------------------------------------------------------------- settings
+
+
+def small(**settings: Any) -> ox.Propagator:
+    survey = ox.Survey([[50.0, 40.0]], [[250.0, 60.0]], ox.ricker(15.0, 150, 0.002), 0.002)
+    return ox.Propagator(
+        ox.Acoustic(4),
+        ox.Grid((31, 26), 10.0),
+        survey,
+        2600.0,
+        boundary=ox.Sponge(8),
+        settings=ox.Settings(backend="xla", **settings),
+    )
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match=r"backend='cuda': choose one of 'auto', 'devito', 'xla'"):
+        ox.Settings(backend="cuda")
+
+
+def test_auto_takes_kernels_where_jax_runs_on_a_processor():
+    assert ox.Settings().runs_on("cpu") == "devito"
+    assert ox.Settings().runs_on("gpu") == "xla"
+    assert ox.Settings().runs_on("tpu") == "xla"
+    assert ox.Settings(backend="xla").runs_on("cpu") == "xla"
+    assert ox.Settings(backend="devito").runs_on("gpu") == "devito"
+
+
+# ---------------------------------------------------------------- never silent
+
+
+def test_a_model_that_is_too_fast_is_refused_in_jit():
+    F = small()
+    with pytest.raises(ValueError, match="exceeds max_velocity"):
+        jax.block_until_ready(jax.jit(F)(jnp.full((31, 26), 3000.0)))
+
+
+def test_without_checks_a_model_that_is_too_fast_gives_nan():
+    F = small(checks=False)
+    traces = jax.jit(F)(jnp.full((31, 26), 3000.0))
+    assert bool(jnp.all(jnp.isnan(traces)))
+    assert bool(jnp.all(jnp.isfinite(jax.jit(F)(jnp.full((31, 26), 2000.0)))))
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_numbers_that_are_not_finite(checks: bool):
+    F = small(checks=checks)
+    model, data = jnp.full((31, 26), 2000.0), jnp.full((1, 1, 150), jnp.nan)
+
+    def image() -> Any:
+        return jax.block_until_ready(jax.jit(lambda d: F.jacobian(model).T.mv(d))(data))
+
+    if checks:
+        with pytest.raises(FloatingPointError, match="not finite"):
+            image()
+    else:
+        assert bool(jnp.all(jnp.isnan(image())))
+
+
+# ---------------------------------------------------------------- histories
+
+
+@pytest.mark.parametrize(
+    ("history", "allowed"),
+    # "half" has 11 bits a value: 2^-12 of it at most, of random signs.
+    [("sampled", 1e-6), ("half", 1e-4), ("revolve", 1e-12)],
+)
+def test_histories(history: str, allowed: float):
+    with jax.enable_x64(True):
+        z = np.linspace(0.0, 1.0, 26)
+        model = jnp.asarray(2000.0 + 300.0 * z * np.ones((31, 1)))
+
+        def gradient(settings: ox.Settings) -> Any:
+            F = small().replace(settings=replace(settings, backend="xla"))
+            traces, pull = jax.vjp(F, model)
+            return np.asarray(pull(traces)[0])
+
+        whole, other = (gradient(ox.Settings(history=h)) for h in ("whole", history))
+    assert history == "revolve" or np.any(whole != other)
+    assert np.linalg.norm(whole - other) < allowed * np.linalg.norm(whole)
+
+
+def test_little_memory_changes_no_gradient():
+    """A history that does not fit is computed anew from saved states, a stretch at a time."""
+    with jax.enable_x64(True):
+        model = jnp.full((31, 26), 2000.0)
+
+        def gradient(**settings: Any) -> Any:
+            F = small(**settings)
+            traces, pull = jax.vjp(F, model)
+            return np.asarray(pull(traces)[0])
+
+        whole, little = gradient(), gradient(memory=200_000)
+    assert np.linalg.norm(whole - little) < 1e-12 * np.linalg.norm(whole)
