@@ -103,7 +103,7 @@ def test_auto_takes_kernels_where_jax_runs_on_a_processor():
 
 def test_a_model_that_is_too_fast_is_refused_in_jit():
     F = small()
-    with pytest.raises(ValueError, match="exceeds max_velocity"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="exceeds max_velocity"):
         jax.block_until_ready(jax.jit(F)(jnp.full((31, 26), 3000.0)))
 
 
@@ -123,7 +123,7 @@ def test_numbers_that_are_not_finite(checks: bool):
         return jax.block_until_ready(jax.jit(lambda d: F.jacobian(model).T.mv(d))(data))
 
     if checks:
-        with pytest.raises(FloatingPointError, match="not finite"):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="not finite"):
             image()
     else:
         assert bool(jnp.all(jnp.isnan(image())))
@@ -133,11 +133,11 @@ def test_numbers_that_are_not_finite(checks: bool):
 
 
 @pytest.mark.parametrize(
-    ("history", "allowed"),
+    ("history", "every", "allowed"),
     # "half" has 11 bits a value: 2^-12 of it at most, of random signs.
-    [("sampled", 1e-6), ("half", 1e-4), ("revolve", 1e-12)],
+    [("sampled", 2, 1e-6), ("half", None, 1e-4), ("revolve", None, 1e-12)],
 )
-def test_histories(history: str, allowed: float):
+def test_histories(history: str, every: int | None, allowed: float):
     with jax.enable_x64(True):
         z = np.linspace(0.0, 1.0, 26)
         model = jnp.asarray(2000.0 + 300.0 * z * np.ones((31, 1)))
@@ -147,7 +147,8 @@ def test_histories(history: str, allowed: float):
             traces, pull = jax.vjp(F, model)
             return np.asarray(pull(traces)[0])
 
-        whole, other = (gradient(ox.Settings(history=h)) for h in ("whole", history))
+        whole = gradient(ox.Settings(history="whole"))
+        other = gradient(ox.Settings(history=history, store_every=every))
     assert history == "revolve" or np.any(whole != other)
     assert np.linalg.norm(whole - other) < allowed * np.linalg.norm(whole)
 
