@@ -21,6 +21,7 @@ from ...scheme.names import PERTURBED
 from ...scheme.plan import Plan
 from ..clock import Clock
 from ..domain import Domain
+from .axes import alike
 from .boxes import Stored, sliced
 from .expressions import Evaluator, Known
 from .extents import Extent
@@ -378,7 +379,8 @@ class Runs:
         names = keep.coefficients if keep else ()
         gradients = {n: jnp.zeros(shape, self.dtype) for n in names}
         of_weights = [p.nothing() for p in scene.sources] if wanted.weights else []
-        return self.back_stepper(keep).rest(scene.shots), (gradients, of_weights)
+        start = self.back_stepper(keep).rest(scene.shots), (gradients, of_weights)
+        return alike(start, next(iter(scene.coefficients.values())))
 
     def stretch_back(
         self,

@@ -24,6 +24,7 @@ from ..devito.plans import Planned
 from ..domain import Domain
 from ..settings import Settings
 from . import scales
+from .axes import alike
 from .ends import Ends
 from .extents import Extent
 from .form import Form
@@ -213,6 +214,7 @@ class Solver:
         if x.initial is not None:
             start = {n: scales.scaled(v, -power) for n, v in x.initial.items()}
             state = runs.stepper.started(self._ends.chosen(start, runs.stepper), x.shots)
+        state = alike(state, next(iter(coefficients.values())))
         return _Set(Scene(coefficients, feeds, reads, x.shots), rows, state, power)
 
     def _seen(self, array: Any, starts: Any) -> Any:
@@ -225,7 +227,7 @@ class Solver:
 
     def _put_back(self, parts: Any, starts: Any) -> Any:
         """The sum over shots of parts of the domain, (*domain)."""
-        zeros = jnp.zeros(self.domain.shape, self.dtype)
+        zeros = alike(jnp.zeros(self.domain.shape, self.dtype), parts)
 
         def add(total: Any, part_and_start: Any) -> Any:
             part, start = part_and_start
@@ -262,9 +264,9 @@ class Solver:
     def unrecorded(self, samples: Any) -> Any:
         """The transpose of `recorded`: (step, shot, port, point)."""
         shots, ports, points, _ = samples.shape
-        shape = jax.ShapeDtypeStruct((self.clock.steps, shots, ports, points), samples.dtype)
-        (columns,) = jax.linear_transpose(self.recorded, shape)(samples)
-        return columns
+        nothing = jnp.zeros((self.clock.steps, shots, ports, points), samples.dtype)
+        _, back = jax.vjp(self.recorded, alike(nothing, samples))
+        return back(samples)[0]
 
     # ---------------------------------------------------------------- the three runs
 
@@ -444,6 +446,7 @@ class Solver:
             group = self._together(x.shots, taken)
         names = keep.coefficients if keep else ()
         zeros = {n: jnp.zeros(self.domain.shape, self.dtype) for n in names}
+        zeros = alike(zeros, x.receivers.live)
         gradients, others = _by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
         gradients = {n: jnp.ldexp(g, strongest) for n, g in gradients.items()}
         return Gradients(gradients, **others)

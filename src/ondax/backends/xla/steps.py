@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import sympy
 
 from ..._devito import Derivative, Symbol
 from ...calculus.coupling import Quantity, injected_amount
@@ -14,7 +15,7 @@ from ...calculus.regions import by_region, exists
 from ...scheme.symbols import SURFACE_GAIN, Expr, Field, Region
 from ...scheme.system import System, Update
 from ...scheme.terms import accesses, is_access, location, time_offset
-from .boxes import Stored, padded, shape_of, sliced, spread
+from .boxes import Stored, shape_of, sliced, spread
 from .expressions import Evaluator, Known
 from .extents import Extent
 from .windows import Points, Renamed
@@ -51,11 +52,11 @@ class Stepper:
         regions add to it."""
         symbols = self.evaluator.symbols
         region = symbols.traits_of(update.field).region
-        parts: dict[Region, Expr] = {region: 0}
+        parts: dict[Region, Expr] = {region: sympy.S.Zero}
         for where, part in by_region(update.rhs, symbols).items():
             union = where | region
             if exists(union):
-                parts[union] = parts.get(union, 0) + part
+                parts[union] = parts.get(union, sympy.S.Zero) + part
         own = parts.pop(region)
         return change(update, own), {r: update.new_value(p) for r, p in parts.items()}
 
@@ -226,8 +227,3 @@ def pointwise(expr: Expr, field: Field) -> bool:
     if isinstance(expr, Derivative):
         return not any(a.function is field and time_offset(a) == 1 for a in accesses(expr.expr))
     return all(pointwise(arg, field) for arg in expr.args)
-
-
-def everywhere(array: Any, box: Any, grid: Any) -> Any:
-    """An array of a box on the whole grid, zero elsewhere."""
-    return padded(array, box, grid)
