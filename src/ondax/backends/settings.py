@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+from jax.sharding import Mesh
 
 from ..histories.base import AbstractHistory
 from ..histories.named import named
 
 BACKENDS = ("auto", "devito", "xla")
+SHOTS = "shots"  # the axis of a mesh along which shots are shared out
+MESH_AXES = ("x", "y", "z", SHOTS)
 MEMORY_SHARE = 0.5  # of the machine's memory, unless a budget is given
 
 
@@ -47,7 +50,7 @@ class Settings(eqx.Module):
             fit alone is checkpointed, with the same gradient to rounding.
         backend: what runs the equations. "devito": C kernels, on processors. "xla": XLA, wherever
             JAX runs, as a part of the program that calls it. "auto": "devito" where JAX's default
-            backend is the CPU, else "xla".
+            backend is the CPU, else "xla"; with a mesh, "xla".
         checks: whether models, wavelets, positions and results are checked when shots are fired.
             The C kernels always check. Without checks, "xla" asks nothing of the host: where a
             model is too fast or too slow, or a wavefield grows beyond all bounds, all results are
@@ -84,6 +87,14 @@ class Settings(eqx.Module):
             modelling and migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every
             step.
 
+        mesh: the devices that share each shot, a `jax.sharding.Mesh` whose axes are named after
+            those of the grid that are cut into parts, "x", "y" or "z"; along an axis "shots",
+            shots are shared out. Each device then has its part of wavefields, histories and
+            gradients, and neighbours exchange what stencils read; `memory` is that of one device
+            (default: half of the machine's memory, over the number of devices). Results are the
+            same to rounding. For "xla" only. Without a mesh, shots are shared out by sharding
+            `shots=` of a call: see the page on many devices.
+
     Raises:
         ValueError: a value out of its range, or two that contradict each other.
     """
@@ -98,15 +109,20 @@ class Settings(eqx.Module):
     history: str | AbstractHistory = eqx.field(static=True, default="auto")
     backend: str = eqx.field(static=True, default="auto")
     checks: bool = eqx.field(static=True, default=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         named(self.history, self.store_every)
         if self.backend not in BACKENDS:
             names = ", ".join(map(repr, BACKENDS))
             raise ValueError(f"backend={self.backend!r}: choose one of {names}")
+        if self.mesh is not None:
+            _check_mesh(self.mesh, self.backend)
 
     def runs_on(self, platform: str) -> str:
         """What runs the equations where JAX's default backend is this one."""
+        if self.backend == "auto" and self.mesh is not None:
+            return "xla"
         if self.backend == "auto":
             return "devito" if platform == "cpu" else "xla"
         return self.backend
@@ -117,7 +133,27 @@ class Settings(eqx.Module):
 
     @property
     def memory_budget(self) -> int:
-        return int(self.memory or MEMORY_SHARE * machine_memory())
+        devices = 1 if self.mesh is None else self.mesh.size
+        return int(self.memory or MEMORY_SHARE * machine_memory() / devices)
+
+
+def _check_mesh(mesh: Any, backend: str) -> None:
+    """Raises `TypeError` or `ValueError` for a mesh that no problem can be run on."""
+    if not isinstance(mesh, Mesh):
+        raise TypeError(
+            f"mesh={mesh!r}: give a jax.sharding.Mesh, for example jax.make_mesh((4,), ('x',))"
+        )
+    unknown = [name for name in mesh.axis_names if name not in MESH_AXES]
+    if unknown:
+        raise ValueError(
+            f"mesh with axes {mesh.axis_names}: {unknown[0]!r} is none of {MESH_AXES}; name each "
+            f"axis after the grid's axis that it cuts, or {SHOTS!r} for that of the shots"
+        )
+    if backend == "devito":
+        raise ValueError(
+            f"backend='devito' with a mesh of {mesh.size} devices: C kernels run on one machine's "
+            "processor; take backend='xla', or leave mesh away"
+        )
 
 
 def available_cores() -> int:

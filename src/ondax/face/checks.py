@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from .._validate import finite_speeds, positive, told_apart
-from ..backends.settings import Settings
+from ..backends.settings import SHOTS, Settings
 from ..boundaries.base import AbstractBoundary
 from ..equations.base import AbstractWaveEquation
 from ..equations.plausible import Plausible
@@ -137,6 +137,20 @@ def kinds(equation: Any, grid: Any, survey: Any, boundary: Any, settings: Any) -
             )
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name}={value!r}: give {example}, for example")
+
+
+def mesh(value: Any, axes: tuple[str, ...]) -> None:
+    """Check that a grid has the axes that a mesh of devices cuts.
+
+    Raises:
+        ValueError: it has not.
+    """
+    missing = [] if value is None else sorted({*value.axis_names} - {*axes, SHOTS})
+    if missing:
+        raise ValueError(
+            f"Settings(mesh=...) cuts the axis {missing[0]!r}, which a grid of {len(axes)} axes "
+            f"does not have: name the mesh's axes after some of {(*axes, SHOTS)}"
+        )
 
 
 def plausible(largest: Mapping[str, float], known: Mapping[str, Plausible]) -> None:

@@ -159,6 +159,10 @@ class HostModel:
         """The shape of each field's part of the state between two steps, by name."""
         return self.solver.state
 
+    def entering(self, coefficient: Any) -> Any:
+        """See `primitives.Host`: kernels run where JAX has brought their operands."""
+        return coefficient
+
     def forward(
         self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
     ) -> HostFunction:

@@ -58,6 +58,10 @@ class Host(Protocol):
         """The shape of each field's part of the state between two steps, by name."""
         ...
 
+    def entering(self, coefficient: Any) -> Any:
+        """A coefficient, (*batch, *shape), laid on the devices that run it."""
+        ...
+
     def forward(
         self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
     ) -> Any: ...
@@ -101,7 +105,7 @@ def forward(
         linear: the source samples are no wavelets, but a cotangent: modelling is linear in them.
         final: whether the state after the last step is wanted.
     """
-    leaves, structure = jax.tree.flatten(operands)
+    leaves, structure = jax.tree.flatten(_entering(host, operands))
     asked = {"keep": keep, "slopes": slopes, "linear": linear, "final": final}
     found = forward_p.bind(*leaves, host=host, structure=structure, **asked)
     if not final:
@@ -112,7 +116,7 @@ def forward(
 
 def born(host: Host, operands: Operands, changes: Changes) -> Any:
     """How what receivers record changes, (shot, port and receiver, sample)."""
-    leaves, structure = jax.tree.flatten((operands, changes))
+    leaves, structure = jax.tree.flatten((_entering(host, operands), changes))
     (samples,) = born_p.bind(*leaves, host=host, structure=structure)
     return samples
 
@@ -131,7 +135,7 @@ def adjoint(
         final: (shot, level, *points) by field name; None for zero.
     """
     linear = (residual,) if final is None else (residual, final)
-    leaves, structure = jax.tree.flatten((operands, *linear))
+    leaves, structure = jax.tree.flatten((_entering(host, operands), *linear))
     results = adjoint_p.bind(*leaves, host=host, structure=structure, asked=asked)
     return jax.tree.unflatten(jax.tree.structure(_gradient_shapes(host, 0, asked)), results)
 
@@ -141,9 +145,15 @@ def curvature(
 ) -> dict[str, Any]:
     """How the gradients of <residual, what receivers record> in the coefficients asked for change
     as others move, by name."""
-    leaves, structure = jax.tree.flatten((operands, residual, moves))
+    leaves, structure = jax.tree.flatten((_entering(host, operands), residual, moves))
     results = curvature_p.bind(*leaves, host=host, structure=structure, asked=asked)
     return dict(zip(sorted(asked.coefficients), results, strict=True))
+
+
+def _entering(host: Host, operands: Operands) -> Operands:
+    """Operands whose coefficients lie on the devices that run them."""
+    found = {n: host.entering(c) for n, c in operands.coefficients.items()}
+    return operands._replace(coefficients=found)
 
 
 # ---------------------------------------------------------------- shapes

@@ -380,6 +380,7 @@ def posed(
     checks.kinds(equation, grid, survey, boundary, settings)
     check_space_order(equation.space_order)
     settings = Settings() if settings is None else settings
+    checks.mesh(settings.mesh, AXIS_NAMES[grid.ndim])
     if boundary is None or (isinstance(boundary, Faces) and boundary.others is None):
         fastest = steps.fastest_speed(equation, grid, max_velocity)
         default = default_boundary(equation, grid, fastest)

@@ -55,6 +55,10 @@ class TracedModel(HostModel):
 
     # ---------------------------------------------------------------- what primitives call
 
+    def entering(self, coefficient: Any) -> Any:
+        """See `primitives.Host`."""
+        return self.solver.of_domain.entering(coefficient)
+
     def forward(
         self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
     ) -> Traced:

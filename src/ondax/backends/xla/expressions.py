@@ -26,6 +26,7 @@ from ..domain import Domain
 from .boxes import Box, Stored, common, covers, grown, padded, sliced, spread, with_image
 from .differences import taps
 from .form import Form
+from .parts import Parts
 
 
 @dataclass
@@ -71,13 +72,19 @@ class Evaluator:
         symbols: the scheme's.
         domain: where.
         form: how it is written.
+        parts: how arrays are shared out over devices.
         kept: how what histories keep continues above a free surface, by name.
     """
 
     def __init__(
-        self, symbols: Symbols, domain: Domain, form: Form, kept: Mapping[str, int | None]
+        self,
+        symbols: Symbols,
+        domain: Domain,
+        form: Form,
+        parts: Parts,
+        kept: Mapping[str, int | None],
     ) -> None:
-        self.symbols, self.domain, self.form = symbols, domain, form
+        self.symbols, self.domain, self.form, self.parts = symbols, domain, form, parts
         self.dtype = np.dtype(domain.dtype)
         self.grid: Box = tuple((0, n) for n in domain.shape)
         self.spacing = dict(zip(symbols.dimensions, domain.spacing, strict=True))

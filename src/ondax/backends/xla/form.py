@@ -19,7 +19,7 @@ body suffice against that where fields have no halo; elsewhere it takes four.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Form:
     unroll: int
     align: int = 1
     dense: int = 1
+
+    def cut(self) -> Form:
+        """The form for grids that devices share. Without halos, all arrays of a grid are cut at
+        the same points; with them, XLA would move values between devices for every slice."""
+        return replace(self, halo=False, align=1)
 
 
 ON_CPU = Form(halo=False, unroll=2)

@@ -127,10 +127,11 @@ class Runs:
         domain: of a shot.
         clock: its steps.
         form: how steps are written.
+        parts: how arrays are shared out over devices.
     """
 
     def __init__(
-        self, program: Program, plan: Plan, domain: Domain, clock: Clock, form: Form
+        self, program: Program, plan: Plan, domain: Domain, clock: Clock, form: Form, parts: Parts
     ) -> None:
         self.program, self.plan, self.domain, self.clock, self.form = (
             program,
@@ -139,7 +140,7 @@ class Runs:
             clock,
             form,
         )
-        self.symbols, self.dtype = program.symbols, np.dtype(domain.dtype)
+        self.symbols, self.dtype, self.parts = program.symbols, np.dtype(domain.dtype), parts
         self._tracks: dict[tuple[str, ...], tuple[Track, ...]] = {}
 
     # ---------------------------------------------------------------- what is stepped
@@ -157,7 +158,7 @@ class Runs:
     def evaluator(self, names: tuple[str, ...] = ()) -> Evaluator:
         """What evaluates expressions that hold a history of the named coefficients."""
         images = {t.name: t.image for t in self.tracks(names)} if names else {}
-        return Evaluator(self.symbols, self.domain, self.form, images)
+        return Evaluator(self.symbols, self.domain, self.form, self.parts, images)
 
     @cached_property
     def stepper(self) -> Stepper:
@@ -234,14 +235,14 @@ class Runs:
         """What a step adds to a tape."""
         found = {}
         for track in tracks:
-            value = kept[track.name]
+            value, box = kept[track.name], stepper.evaluator.home(track.quantity.symbol)
             if keep.every > 1:
                 windows = [value] * len(track.offsets)
                 if track.quantity.at_next:
-                    ev, field = stepper.evaluator, track.quantity.field
-                    box = ev.home(track.quantity.symbol)
+                    field = track.quantity.field
                     windows = [sliced(known.arrays[field.name, o], box) for o in track.offsets]
                 value = jnp.stack(windows)
+            value = self.parts.put(value, box, lead=int(keep.every > 1))
             found[track.name] = halved(value, self.plan.ndim) if keep.half else value
         return found
 
@@ -377,7 +378,7 @@ class Runs:
         """An adjoint run before its first step: the state, and the sums."""
         shape = (scene.shots, *self.domain.shape) if apart else self.domain.shape
         names = keep.coefficients if keep else ()
-        gradients = {n: jnp.zeros(shape, self.dtype) for n in names}
+        gradients = {n: self._shared(jnp.zeros(shape, self.dtype), apart) for n in names}
         of_weights = [p.nothing() for p in scene.sources] if wanted.weights else []
         start = self.back_stepper(keep).rest(scene.shots), (gradients, of_weights)
         return alike(start, next(iter(scene.coefficients.values())))
@@ -465,8 +466,12 @@ class Runs:
                 if not apart:
                     shared = value.shape[0] != known.shots
                     value = jnp.sum(value, axis=0) * (known.shots if shared else 1)
-            found[name] = gradients[name] + value
+            found[name] = self._shared(gradients[name] + value, apart)
         return found
+
+    def _shared(self, gradient: Any, apart: bool) -> Any:
+        """A gradient, of which devices have parts."""
+        return self.parts.put(gradient, self.stepper.evaluator.grid, shots=apart)
 
     def _correlated(
         self, stepper: Stepper, known: Known, sources: Any, sample: Any, sums: Any

@@ -28,6 +28,7 @@ from .axes import alike
 from .ends import Ends
 from .extents import Extent
 from .form import Form
+from .parts import Parts
 from .runs import Backward, Keep, Runs, Scene, Wanted
 from .steps import State
 from .tape import Tape
@@ -113,10 +114,21 @@ class Solver:
         return Ends(self.planned, self.domain, self.clock)
 
     def _of(self, form: Form) -> Runs:
+        form = form.cut() if self.parts.cuts else form
         if form not in self._runs:
             program, plan = self.planned.program, self.plan
-            self._runs[form] = Runs(program, plan, self.of_shots, self.clock, form)
+            self._runs[form] = Runs(program, plan, self.of_shots, self.clock, form, self.parts)
         return self._runs[form]
+
+    @cached_property
+    def parts(self) -> Parts:
+        """How arrays on the grid that shots are run on are shared out over devices."""
+        return Parts(self.settings.mesh, self.plan.axes, self.of_shots.shape)
+
+    @cached_property
+    def of_domain(self) -> Parts:
+        """Likewise, arrays on the grid that coefficients are given on."""
+        return Parts(self.settings.mesh, self.plan.axes, self.domain.shape)
 
     # ---------------------------------------------------------------- memory
 
@@ -128,7 +140,7 @@ class Solver:
         return Keep(recording.coefficients, every, recording.beyond, half)
 
     def tape_bytes(self, keep: Keep, form: Form, steps: int | None = None) -> int:
-        """What the history of a shot takes, of all steps or of so many."""
+        """What the history of a shot takes, of all steps or of so many, on one device."""
         runs, total = self._of(form), 0
         steps = self.clock.steps + keep.beyond if steps is None else steps
         for track in runs.tracks(keep.coefficients):
@@ -136,23 +148,26 @@ class Solver:
             values = len(track.offsets) if keep.every > 1 else 1
             size = 2 if keep.half else self.dtype.itemsize
             total += -(-steps // keep.every) * values * points * size
-        return total
+        return -(-total // self.parts.of_grid)
 
     def state_bytes(self, form: Form) -> int:
-        """What the fields of a shot take."""
+        """What the fields of a shot take, on one device."""
         levels = sum(self._of(form).stepper.levels.values())
-        return levels * math.prod(self.of_shots.shape) * self.dtype.itemsize
+        total = levels * math.prod(self.of_shots.shape) * self.dtype.itemsize
+        return -(-total // self.parts.of_grid)
 
     def holds(self, shots: int, recording: Recording | None, form: Form) -> bool:
         """Can the histories of so many shots be held from a forward run to its adjoint?"""
         keep = self.keep(recording)
         if keep is None or recording is None or not recording.history.keeps:
             return False
+        shots = -(-shots // self.parts.of_shots)  # of a device
         return shots * self.tape_bytes(keep, form) <= self.settings.memory_budget
 
     def _together(self, shots: int, bytes_of_shot: int) -> int:
         """How many shots are run side by side."""
-        return max(1, min(shots, self.settings.memory_budget // max(1, bytes_of_shot)))
+        of_device = max(1, self.settings.memory_budget // max(1, bytes_of_shot))
+        return min(shots, of_device * self.parts.of_shots)
 
     def _stretch(self, keep: Keep, form: Form) -> int | None:
         """After how many steps a state is saved, from which a history is computed anew; None if
@@ -177,7 +192,11 @@ class Solver:
             slopes: whether derivatives by the positions of sources, and of receivers, are read.
         """
         plan, runs = self.plan, self._of(form)
-        coefficients = {n: self._seen(c[None], x.starts) for n, c in x.coefficients.items()}
+        grid = runs.stepper.evaluator.grid
+        coefficients = {
+            n: self.parts.put(self._seen(c[None], x.starts), grid)
+            for n, c in x.coefficients.items()
+        }
         gain = scales.gain(plan, plan.inputs, x.coefficients, self.clock.dt)
         source = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
         of_samples = scales.exponent(source, 2)
@@ -185,7 +204,8 @@ class Solver:
         weights = x.weights
         if weights is not None:
             of_weights = scales.or_zero(scales.exponent(weights, weights.ndim - 1))
-            weights = scales.scaled(self._seen(weights, x.starts), -of_weights)
+            seen = self.parts.put(self._seen(weights, x.starts), grid)
+            weights = scales.scaled(seen, -of_weights)
             power = power + of_weights
         silent = of_samples == scales.NOTHING
         power = jnp.where(silent, scales.or_zero(of_samples) + gain, power)
@@ -373,11 +393,11 @@ class Solver:
                 fired = fired.reshape(situation.shots, len(self.plan.inputs), -1, source.shape[-1])
                 fired = jnp.moveaxis(fired, -1, 0)
             more = scales.or_zero(more)
-            moved = {}
+            moved, grid = {}, runs.stepper.evaluator.grid
             for n, v in changes.items():
                 seen = self._seen(v[None], situation.starts)
                 seen = jnp.broadcast_to(seen, (situation.shots, *seen.shape[1:]))
-                moved[n] = scales.scaled(seen, -more)
+                moved[n] = self.parts.put(scales.scaled(seen, -more), grid)
             columns = runs.born(ready.scene, moved, fired, tape, keep)
             rows = scales.scaled(self.recorded(columns), ready.power + more)
             if situation.before:  # the initial state does not change

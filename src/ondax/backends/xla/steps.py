@@ -77,7 +77,7 @@ class Stepper:
         for f in self.fields:
             shape = (shots, *shape_of(ev.kept_box(f)))
             found[f.name] = tuple(jnp.zeros(shape, ev.dtype) for _ in range(self.levels[f.name]))
-        return found
+        return self._shared(found)
 
     def started(self, initial: Mapping[str, Any], shots: int) -> State:
         """The state with the given values, (shot, level, *home), by name; others are zero."""
@@ -90,7 +90,15 @@ class Stepper:
                 ]
                 zeros = found[f.name][len(levels) :]
                 found[f.name] = (*levels, *zeros)[: self.levels[f.name]]
-        return found
+        return self._shared(found)
+
+    def _shared(self, state: State) -> State:
+        """A state, of which devices have parts."""
+        ev = self.evaluator
+        return {
+            f.name: tuple(ev.parts.put(x, ev.kept_box(f)) for x in state[f.name])
+            for f in self.fields
+        }
 
     def values(self, state: State, field: Field, level: int) -> Any:
         """The values of one level of a state, (shot, *home)."""
@@ -117,7 +125,7 @@ class Stepper:
             newest = known.arrays[f.name, 1].array
             older = (known.arrays[f.name, 0].array,) if self.levels[f.name] == 2 else ()
             found[f.name] = (newest, *older)
-        return found
+        return self._shared(found)
 
     # ---------------------------------------------------------------- the step
 
