@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from ..backends.xla.form import Form, form_for
 from ..backends.xla.solver import Situation
 from ..backends.xla.solver import Solver as XlaSolver
 from ..backends.xla.windows import Places
+from . import devices
 from .host import HostModel, Names
 from .loosely import LooselyHeld, strong
 from .operands import Changes, Operands, Positions
@@ -50,14 +51,14 @@ class TracedModel(HostModel):
         return Memory(fields, self.solver.tape_bytes(keep, form))
 
     def _coefficient_bytes(self) -> int:
-        points = int(np.prod(self.shape))
+        points = self.solver.of_domain.size
         return len(self.coefficient_names) * points * self.dtype.itemsize
 
     # ---------------------------------------------------------------- what primitives call
 
     def entering(self, coefficient: Any) -> Any:
         """See `primitives.Host`."""
-        return self.solver.of_domain.entering(coefficient)
+        return devices.entering(self.solver.of_domain, coefficient)
 
     def forward(
         self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
@@ -71,7 +72,8 @@ class TracedModel(HostModel):
             found = [rows] if moved is None else [rows, moved]
             return [*found, last] if final else found
 
-        return self._traced(("forward", keep, slopes, linear, final), structure, run, linear)
+        key = ("forward", keep, slopes, linear, final)
+        return self._traced(key, structure, run, _all_of_shots, linear)
 
     def born(self, structure: Any) -> Traced:
         """See `primitives.born`."""
@@ -85,7 +87,7 @@ class TracedModel(HostModel):
                 return self.solver.forward(linear, None, form)[0]
             return self.solver.born(x, recording, form, changes.coefficients, changes.wavelet)
 
-        return self._traced(("born",), structure, run)
+        return self._traced(("born",), structure, run, _all_of_shots)
 
     def adjoint(self, structure: Any, asked: Asked) -> Traced:
         """See `primitives.adjoint`."""
@@ -99,7 +101,7 @@ class TracedModel(HostModel):
             x = self._situation(operands)
             return self.solver.adjoint(x, recording, form, residual, asked, final)
 
-        return self._traced(("adjoint", asked), structure, run, asked.linear)
+        return self._traced(("adjoint", asked), structure, run, devices.of_gradients, asked.linear)
 
     def curvature(self, structure: Any, asked: Asked) -> Traced:
         """See `primitives.curvature`."""
@@ -118,12 +120,27 @@ class TracedModel(HostModel):
             x = linearized._situation(operands)
             return linearized.solver.adjoint(x, recording, form, rows, asked)
 
-        return self._traced(("curvature", asked), structure, run)
+        return self._traced(("curvature", asked), structure, run, devices.of_gradients, moves=True)
 
     def _traced(
-        self, key: Any, structure: Any, run: Callable[..., Any], linear: bool = False
+        self,
+        key: Any,
+        structure: Any,
+        run: Callable[..., Any],
+        kinds: Callable[[Any], Any],
+        linear: bool = False,
+        moves: bool = False,
     ) -> Traced:
-        """The function of a primitive's leaves."""
+        """The function of a primitive's leaves.
+
+        Args:
+            key: of the primitive's parameters.
+            structure: of the leaves.
+            run: of a form and what is made of the leaves.
+            kinds: from its results to their kinds; see `devices`.
+            linear: the source samples are no wavelets.
+            moves: the last of the leaves are moves of coefficients, not of the final state.
+        """
         key = (*key, structure)
         if key in self._traced_calls:
             return self._traced_calls[key]
@@ -134,7 +151,10 @@ class TracedModel(HostModel):
             def one(*leaves: Any) -> list[Any]:
                 parts = jax.tree.unflatten(structure, leaves)
                 parts = (parts,) if isinstance(parts, Operands) else parts
-                return jax.tree.leaves(run(form, *parts))
+                of_domain = self.solver.of_domain
+                call = partial(run, form)
+                found = devices.over_devices(of_domain, call, parts, _kinds_of(parts, moves), kinds)
+                return jax.tree.leaves(found)
 
             results = _batched(one, leaves[0].ndim - len(self.shape))(*leaves)
             return self._examined(results, structure, leaves, linear, eager)
@@ -294,6 +314,23 @@ class TracedModel(HostModel):
                 )
             )
         return found
+
+
+def _all_of_shots(results: Any) -> Any:
+    return jax.tree.map(lambda _: devices.SHOT, results)
+
+
+def _kinds_of(parts: Any, moves: bool) -> tuple[Any, ...]:
+    """The kinds of what a primitive takes: operands, and what it is linear in."""
+    operands, *others = parts
+    found: list[Any] = [devices.of_operands(operands)]
+    for n, part in enumerate(others):
+        if isinstance(part, Changes):
+            found.append(devices.of_changes(part))
+        else:
+            kind = devices.GRID if moves and n == 1 else devices.LINEAR
+            found.append(jax.tree.map(lambda _, kind=kind: kind, part))
+    return tuple(found)
 
 
 def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[Any]]:

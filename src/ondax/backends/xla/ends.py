@@ -11,14 +11,14 @@ import jax.numpy as jnp
 
 from ...calculus.regions import by_region
 from ...calculus.state import of_step_before
-from ...scheme.symbols import Field
+from ...scheme.symbols import Field, Spatial
 from ...scheme.terms import at_offset
 from ..clock import Clock
 from ..devito.plans import Planned
 from ..devito.state import States
 from ..domain import Domain
 from .boxes import Box, Stored, padded, sliced
-from .expressions import Known
+from .expressions import Evaluator, Known
 from .runs import AbstractEnds, Keep, Runs, Scene
 from .steps import Entry, State, Stepper
 from .tape import Tape
@@ -59,13 +59,23 @@ class Ends:
         place = self.states.place(field)
         return tuple((a, a + n) for a, n in zip(place.starts, place.shape, strict=True))
 
-    def inward(self, values: Any, field: Field, home: Box) -> Any:
-        """Values of a state, (shot, *box), where a run has them."""
-        return sliced(Stored(values, self.box(field)), home)
+    def inward(self, values: Any, field: Field, like: Spatial, ev: Evaluator) -> Any:
+        """Values of a state, (shot, *box), where a run has those of a function like the field."""
+        home, box, parts = ev.home(like), self.box(field), ev.parts
+        if not parts.cut:
+            return sliced(Stored(values, box), home)
+        there, whole = ev.whole_home(like), tuple((0, n) for n in parts.points)
+        values = padded(sliced(Stored(values, box), there), there, whole)
+        return sliced(Stored(parts.here(values, 1), ev.grid), home)
 
-    def outward(self, values: Any, field: Field, home: Box) -> Any:
+    def outward(self, values: Any, field: Field, like: Spatial, ev: Evaluator) -> Any:
         """The opposite of `inward`."""
-        return padded(values, home, self.box(field))
+        home, box, parts = ev.home(like), self.box(field), ev.parts
+        if not parts.cut:
+            return padded(values, home, box)
+        values = parts.whole(padded(values, home, ev.grid), 1)
+        there, whole = ev.whole_home(like), tuple((0, n) for n in parts.points)
+        return padded(sliced(Stored(values, whole), there), there, box)
 
     def chosen(self, initial: Mapping[str, Any], stepper: Stepper) -> dict[str, Any]:
         """Initial values where runs have them, zero where they cannot be chosen, by name, (shot,
@@ -73,9 +83,9 @@ class Ends:
         found = {}
         for f in self.levels:
             if f.name in initial:
-                home = stepper.evaluator.home(f)
+                ev = stepper.evaluator
                 values = initial[f.name] * self.states.free(f)
-                levels = [self.inward(values[:, n], f, home) for n in range(values.shape[1])]
+                levels = [self.inward(values[:, n], f, f, ev) for n in range(values.shape[1])]
                 found[f.name] = jnp.stack(levels, axis=1)
         return found
 
@@ -83,8 +93,8 @@ class Ends:
         """A state as results have it, by name, (shot, level, *points)."""
         found = {}
         for f, count in self.levels.items():
-            home = stepper.evaluator.home(f)
-            levels = [self.outward(stepper.values(state, f, n), f, home) for n in range(count)]
+            ev = stepper.evaluator
+            levels = [self.outward(stepper.values(state, f, n), f, f, ev) for n in range(count)]
             found[f.name] = jnp.stack(levels, axis=1)
         return found
 
@@ -131,7 +141,7 @@ class OfRun(AbstractEnds):
                 values = values * (states.free(field) / states.shares(field))
                 own = joined.settled[program.adjoints[field]]
                 ev = stepper.evaluator
-                values = self._ends.inward(values.astype(runs.dtype), field, ev.home(own))
+                values = self._ends.inward(values.astype(runs.dtype), field, own, ev)
                 array = ev.kept(values, own).array
                 state[own.name] = (array, *state[own.name][1:])
         settling = stepper.known(runs.fixed(self._scene), state, runs.clock.dt)
@@ -140,6 +150,7 @@ class OfRun(AbstractEnds):
             stored = known.arrays[adjoint.name, 1]
             total = stored.array + settling.arrays[own.name, 1].array
             known.arrays[adjoint.name, 1] = stored._replace(array=total)
+        known.found.clear()  # some was found of the values before
 
     def begun(self, state: State, tape: Tape | None, keep: Keep | None) -> tuple[Any, Any]:
         """See `AbstractEnds.begun`."""
@@ -172,13 +183,13 @@ class OfRun(AbstractEnds):
             for symbol in symbols:
                 home = ev.home(symbol)
                 values = ev.value(at_offset(symbol, 1), home, known)
-                levels.append(self._ends.outward(values, field, home))
+                levels.append(self._ends.outward(values, field, symbol, ev))
             factor = states.remembering(field)
             if factor is not None:
                 adjoint = program.adjoints[field]
                 home = ev.home(adjoint)
                 kept = ev.value(at_offset(adjoint, 0), home, known)
-                levels[0] = levels[0] + factor * self._ends.outward(kept, field, home)
+                levels[0] = levels[0] + factor * self._ends.outward(kept, field, adjoint, ev)
             stacked = jnp.stack(levels, axis=1)
             found[field.name] = stacked * (states.free(field) * states.shares(field))
             if self._final and runs.clock.steps == 1 and count == 2:

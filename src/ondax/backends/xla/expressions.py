@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -86,24 +87,42 @@ class Evaluator:
     ) -> None:
         self.symbols, self.domain, self.form, self.parts = symbols, domain, form, parts
         self.dtype = np.dtype(domain.dtype)
-        self.grid: Box = tuple((0, n) for n in domain.shape)
+        self.grid: Box = tuple((0, n) for n in parts.shape)
         self.spacing = dict(zip(symbols.dimensions, domain.spacing, strict=True))
         self.axis = {d: i for i, d in enumerate(symbols.dimensions)}
         self.depth = symbols.dimensions[-1]
         self.surface = symbols.ghosts
-        self.halo = symbols.space_order // 2 if form.halo else 0
+        self.reach = symbols.space_order // 2
+        self.halo = self.reach if form.halo else 0
         self._imaged = _Imaged(symbols, kept)
 
     # ---------------------------------------------------------------- where
 
     def box_of(self, region: Region) -> Box:
-        """The box of a region."""
+        """The box of a region, or where in its part of the grid a device may have some of it."""
         box = list(self.grid)
         for axis, side in region:
             i = self.symbols.axes.index(axis)
-            width, n = self.domain.strips[axis, side], self.grid[i][1]
-            box[i] = (0, width) if side == "low" else (n - width, n)
+            box[i] = self.parts.strip(i, side, self.domain.strips[axis, side], self.reach)
         return tuple(box)
+
+    def _ranges(self, region: Region) -> dict[int, tuple[int, int]]:
+        """The points of the whole grid that a region has, by axis."""
+        found = {}
+        for axis, side in region:
+            i = self.symbols.axes.index(axis)
+            width, n = self.domain.strips[axis, side], self.domain.shape[i]
+            found[i] = (0, width) if side == "low" else (n - width, n)
+        return found
+
+    def whole_home(self, function: Spatial) -> Box:
+        """Where in the whole grid a function is stored."""
+        ranges = self._ranges(self.symbols.traits_of(function).region)
+        return tuple(ranges.get(i, (0, n)) for i, n in enumerate(self.domain.shape))
+
+    def inside(self, array: Any, box: Box, region: Region) -> Any:
+        """An array (shot, *box), zero where this device has nothing of a region."""
+        return self.parts.inside(array, box, self._ranges(region)) if self.parts.cut else array
 
     def home(self, function: Spatial) -> Box:
         """Where a function is stored, without its halo."""
@@ -150,13 +169,33 @@ class Evaluator:
 
     def _on_surface(self, array: Any, image: int, half: bool) -> Any:
         """Values whose topmost are on the surface, where odd ones vanish."""
-        return with_image(array, ((0, array.shape[-1]),), 0, image, half)[0]
+        found = with_image(array, ((0, array.shape[-1]),), 0, image, half)[0]
+        top = self.parts.topmost
+        return found if top is True else jnp.where(top, found, array)
 
     def _on(self, array: Any, box: Box, to: Box, image: int | None, half: bool) -> Any:
-        """An array of a box in a larger one: zero outside, or its image above the surface."""
-        rows = -to[-1][0]
-        if self.surface and image is not None and box[-1][0] == 0 and rows > 0:
+        """An array of a box in a larger one: zero outside, or its image above the surface, or what
+        neighbours have there."""
+        rows, top = -to[-1][0], self.parts.topmost
+        if not (self.surface and image is not None and box[-1][0] == 0 and rows > 0):
+            return self._with_neighbours(array, box, to)
+        if top is True:
             array, box = with_image(array, box, rows, image, half)
+            return self._with_neighbours(array, box, to)
+        wide = self._with_neighbours(array, box, to)
+        below = (*to[:-1], (0, to[-1][1]))
+        imaged, _ = with_image(wide[..., rows:], below, rows, image, half)
+        return jnp.where(top, imaged, wide)
+
+    def _with_neighbours(self, array: Any, box: Box, to: Box) -> Any:
+        """An array of a box in a larger one: what neighbours have there, zero outside of the grid.
+        Strips do not reach the parts of neighbours; see `Parts.strip`."""
+        for i, count in enumerate(self.parts.counts):
+            (a, b), (c, d) = box[i], to[i]
+            constant = array.shape[1 + i] == 1 and b - a != 1
+            if count > 1 and not constant and (a, b) == self.grid[i]:
+                array = self.parts.beyond(array, i, a - c, d - b)
+                box = grown(box, i, c - a, d - b)
         return padded(array, box, to)
 
     # ---------------------------------------------------------------- values
@@ -198,8 +237,26 @@ class Evaluator:
         inner = common(box, found.box)
         if not all(b > a for a, b in inner):
             return 0.0
+        for i, count in enumerate(self.parts.counts):
+            (a, b), (c, d) = found.box[i], box[i]
+            if count > 1 and (c < a or b < d) and (a, b) == self.grid[i]:
+                return sliced(self._with_reach(access, i, known), box)
         array = sliced(found, inner)
         return self._on(array, inner, box, self.image(access), self._half(access))
+
+    def _with_reach(self, access: Any, axis: int, known: Known) -> Stored:
+        """A field, or the like, with all rows of neighbours that any stencil reads along an axis:
+        they are exchanged once a step."""
+        offset = time_offset(access) if isinstance(access, TimeFunction) else 0
+        key = ("reach", access.function.name, offset, axis)
+        if key not in known.found:
+            found = known.of(access)
+            if not isinstance(access, TimeFunction):
+                found = found._replace(array=self.inside(found.array, found.box, EVERYWHERE))
+            box = grown(found.box, axis, -self.reach, self.reach)
+            array = self._on(found.array, found.box, box, self.image(access), self._half(access))
+            known.found[key] = Stored(array, box)
+        return known.found[key]
 
     def _derivative(self, expr: Any, box: Box, known: Known) -> Any:
         operand = expr.expr
@@ -242,6 +299,7 @@ class Evaluator:
         key = (text(expr), inner, image)
         if key not in known.found:
             array = spread(self.value(expr, inner, known), known.shots, inner)
+            array = self.inside(array, inner, region)
             made = self._stored(array, inner, image, half)
             if expr.has(TimeFunction):
                 made = made._replace(array=lax.optimization_barrier(made.array))
@@ -250,6 +308,15 @@ class Evaluator:
         if covers(found.box, need):
             return found
         inside = common(need, inner)
+        for i, count in enumerate(self.parts.counts):
+            (a, b), (c, d) = inner[i], need[i]
+            if count > 1 and (c < a or b < d) and (a, b) == self.grid[i] and found.box == inner:
+                key = ("reach", *key, i)
+                if key not in known.found:
+                    wide = grown(inner, i, -self.reach, self.reach)
+                    array = self._on(found.array, inner, wide, image, half)
+                    known.found[key] = Stored(array, wide)
+                return Stored(sliced(known.found[key], need), need)
         return Stored(self._on(sliced(found, inside), inside, need, image, half), need)
 
     def assembled(
@@ -270,6 +337,8 @@ class Evaluator:
                 continue
             v = self.value(part, box, known)
             v = v if factor is None else v * factor(box)
+            if self.parts.cut:
+                v = self.inside(spread(v, _shots(v), box), box, region)
             if box != home:
                 v = padded(spread(v, _shots(v), box), box, home)
             total = _sum((total, v))

@@ -13,6 +13,7 @@ from ...scheme.plan import Above, Plan, PlannedPort
 from ...scheme.system import Touch
 from ..domain import Domain
 from .boxes import Box, Stored
+from .parts import Parts
 
 Place = tuple[tuple[bool, ...], Above, str | None]
 """Where a field lives, how it continues above the surface, and the axis of a derivative."""
@@ -25,16 +26,21 @@ class Extent:
         plan: the scheme's.
         domain: of a shot.
         port: which fields it touches.
-        weights: (shot, *grid).
+        weights: (shot, *grid), of a device's part of the grid.
+        parts: which part of the domain each device has; what the source reads is to be summed over
+            devices.
     """
 
     count, sparse = 1, False
 
-    def __init__(self, plan: Plan, domain: Domain, port: PlannedPort, weights: Any) -> None:
+    def __init__(
+        self, plan: Plan, domain: Domain, port: PlannedPort, weights: Any, parts: Parts
+    ) -> None:
         self.port = port
-        self._plan, self._domain = plan, domain
+        self._plan, self._domain, self._parts = plan, domain, parts
+        weights = parts.whole(weights, 1)
         self._moved = {
-            place: _through(weights, _lines(plan, domain, place), back=False)
+            place: parts.here(_through(weights, _lines(plan, domain, place), back=False), 1)
             for place in dict.fromkeys(self._place(t) for t in port.touches)
         }
 
@@ -46,7 +52,7 @@ class Extent:
         column = np.ones(self._domain.shape[-1], self._domain.dtype)
         if self._plan.ghosts and not place[0][-1]:
             column[0] = 0.5
-        return column
+        return self._parts.here(column.reshape(*(1,) * self._plan.ndim, -1), 1)
 
     def read(self, fields: Any) -> Any:
         """The sum over the grid of the fields, each times its weights, (shot, 1)."""
@@ -84,8 +90,9 @@ class Extent:
         total: Any = 0.0
         for place, part in zip(self._moved, sums, strict=True):
             lines = _lines(self._plan, self._domain, place)
-            total = total + _through(part * self._shares(place), lines, back=True)
-        return total
+            given = self._parts.whole(part * self._shares(place), 1)
+            total = total + _through(given, lines, back=True)
+        return self._parts.here(total, 1)
 
 
 class _Fed:

@@ -40,9 +40,9 @@ class Form:
     dense: int = 1
 
     def cut(self) -> Form:
-        """The form for grids that devices share. Without halos, all arrays of a grid are cut at
-        the same points; with them, XLA would move values between devices for every slice."""
-        return replace(self, halo=False, align=1)
+        """The form for grids that devices share: halos are as wide as stencils reach, because all
+        of them is brought from neighbours."""
+        return replace(self, align=1)
 
 
 ON_CPU = Form(halo=False, unroll=2)

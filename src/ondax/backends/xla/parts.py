@@ -1,112 +1,175 @@
-"""Which part of an array each device has; see `Settings.mesh`.
+"""The part of a grid that each device has, inside of `jax.shard_map`; see `Settings.mesh`.
 
-Nothing here moves values: arrays are said to be shared out over the mesh, and XLA's partitioner
-makes every program one of parts, with the exchange of what stencils read beyond them.
+A grid axis that a mesh names is cut into parts of equal length, the last of which may reach beyond
+the grid: there, as everywhere outside of it, all values are zero. A device computes on its own part
+as if that were the grid. What makes the difference is here: rows that a stencil reads beyond the
+part come from its neighbours; strips along the grid's edges, the free surface, and points belong to
+the devices at whose parts they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh
 
 from ..settings import SHOTS
 from .boxes import Box
 
-FREE = PartitionSpec.UNCONSTRAINED
+Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """How arrays on one grid are shared out.
+    """How one grid is cut.
 
     Attributes:
-        mesh: of devices; None for one device, or wherever JAX puts things.
+        given: the mesh of devices; None for one.
         axes: names of the grid's axes.
-        shape: the points along each of them.
+        points: along each of them, of the whole.
     """
 
-    mesh: Mesh | None
+    given: Mesh | None
     axes: tuple[str, ...]
-    shape: tuple[int, ...]
+    points: tuple[int, ...]
 
     @cached_property
-    def _mesh(self) -> Any:
-        """The mesh as constraints need it: XLA, not types, says where intermediate values lie."""
-        mesh = self.mesh
-        assert mesh is not None
+    def mesh(self) -> Any:
+        """The mesh as programs use it: what their types say of shardings does not matter."""
+        mesh = self.given
+        if mesh is None:
+            return None
         return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
 
-    def _over(self, name: str) -> str | None:
-        assert self.mesh is not None
-        return name if name in self.mesh.axis_names else None
-
-    @property
-    def cuts(self) -> bool:
-        """Do devices have parts of grids?"""
-        return self.mesh is not None and any(a in self.mesh.axis_names for a in self.axes)
-
-    @property
-    def of_grid(self) -> int:
-        """How many devices share the grid of a shot."""
-        if self.mesh is None:
-            return 1
-        return math.prod(self.mesh.shape.get(a, 1) for a in self.axes)
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """The parts along each axis."""
+        return tuple(self._devices(name) for name in self.axes)
 
     @property
     def of_shots(self) -> int:
-        """How many share out the shots."""
-        return 1 if self.mesh is None else self.mesh.shape.get(SHOTS, 1)
+        """How many devices share out the shots."""
+        return self._devices(SHOTS)
 
-    def put(self, array: Any, box: Box, lead: int = 0, shots: bool = True) -> Any:
-        """An array, shared out.
+    def _devices(self, name: str) -> int:
+        return 1 if self.given is None else self.given.shape.get(name, 1)
 
-        Where it covers the grid along an axis, devices have parts; strips along the grid's edges,
-        which are thin, are the same on all devices.
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The points of a part along each axis."""
+        return tuple(-(-n // k) for n, k in zip(self.points, self.counts, strict=True))
 
-        Args:
-            array: (*lead, shot, *box); axes of length 1 are not shared out.
-            box: where it is known.
-            lead: axes before that of the shots.
-            shots: whether it has an axis of shots.
-        """
-        if self.mesh is None:
-            return array
-        names: list[Any] = [None] * lead + [self._over(SHOTS)] * shots
-        for axis, ends, points in zip(self.axes, box, self.shape, strict=True):
-            names.append(self._over(axis) if ends == (0, points) else None)
-        sizes = array.shape
-        spec = [None if size == 1 else name for size, name in zip(sizes, names, strict=True)]
-        return self._constrained(array, spec)
+    @property
+    def cut(self) -> bool:
+        """Is the grid cut at all?"""
+        return max(self.counts) > 1
 
-    def rows(self, array: Any) -> Any:
-        """An array whose first axis is the shots, shared out along it."""
-        if self.mesh is None:
-            return array
-        first = None if array.shape[0] == 1 else self._over(SHOTS)
-        return self._constrained(array, [first, *[None] * (array.ndim - 1)])
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The mesh's axes along which devices have parts of one grid."""
+        return tuple(a for a, k in zip(self.axes, self.counts, strict=True) if k > 1)
 
-    def entering(self, array: Any) -> Any:
-        """A coefficient, (*batch, *grid), as it comes from outside. It tells JAX which devices the
-        program is for.
+    @property
+    def over_shots(self) -> tuple[str, ...]:
+        """The mesh's axis along which they have other shots."""
+        return (SHOTS,) if self.of_shots > 1 else ()
 
-        Outside of `jax.jit`, JAX cannot hold arrays in parts of unequal size: such axes are left
-        to XLA.
-        """
-        if self.mesh is None:
-            return array
-        batch = array.ndim - len(self.shape)
-        spec: list[Any] = [FREE] * batch
-        for axis, points in zip(self.axes, self.shape, strict=True):
-            even = points % self.mesh.shape.get(axis, 1) == 0
-            spec.append(self._over(axis) if even else FREE)
-        return self._constrained(array, spec)
+    # ---------------------------------------------------------------- where
 
-    def _constrained(self, array: Any, spec: Sequence[Any]) -> Any:
-        sharding = NamedSharding(self._mesh, PartitionSpec(*spec))
-        return jax.lax.with_sharding_constraint(array, sharding)
+    def first(self, axis: int) -> Any:
+        """The number of the first point of this device's part."""
+        if self.counts[axis] == 1:
+            return 0
+        return lax.axis_index(self.axes[axis]) * self.shape[axis]
+
+    @property
+    def topmost(self) -> Any:
+        """Does this device's part begin at the grid's first row?"""
+        return True if self.counts[-1] == 1 else lax.axis_index(self.axes[-1]) == 0
+
+    def strip(self, axis: int, side: str, width: int, reach: int) -> Range:
+        """Where in a part there may be some of the strip along an edge of the grid: all of it, if
+        the strip comes close to the part's other end, from where neighbours read."""
+        n = self.shape[axis]
+        beyond = n * self.counts[axis] - self.points[axis]
+        if self.counts[axis] > 1:
+            width += beyond if side == "high" else 0
+            width = n if width + reach > n else width
+        return (0, width) if side == "low" else (n - width, n)
+
+    def inside(self, array: Any, box: Box, ranges: Mapping[int, Range]) -> Any:
+        """An array (shot, *box), zero outside of the grid, and of ranges of the whole grid's points
+        along some axes."""
+        for axis, count in enumerate(self.counts):
+            low, high = ranges.get(axis, (0, self.points[axis]))
+            if count == 1 or (low, high) == (0, count * self.shape[axis]):
+                continue
+            a, b = box[axis]
+            at = self.first(axis) + np.arange(a, b, dtype=np.int32)
+            shape = [-1 if i == axis else 1 for i in range(len(box))]
+            there = ((at >= low) & (at < high)).reshape(1, *shape)
+            array = jnp.where(there, array, jnp.zeros((), array.dtype))
+        return array
+
+    # ---------------------------------------------------------------- between devices
+
+    def beyond(self, array: Any, axis: int, low: int, high: int) -> Any:
+        """An array (shot, *part) with so many rows of the neighbours' parts below and above; zero
+        beyond the grid."""
+        name, count, n = self.axes[axis], self.counts[axis], self.shape[axis]
+        if max(low, high) > n:
+            raise ValueError(
+                f"a stencil reads {max(low, high)} points along {name}, but each of {count} "
+                f"devices has {n} of the grid's {self.points[axis]}: take fewer devices along "
+                f"{name}, or another axis"
+            )
+        parts = [array]
+        if low:
+            last = lax.slice_in_dim(array, n - low, n, axis=1 + axis)
+            parts.insert(0, lax.ppermute(last, name, [(i, i + 1) for i in range(count - 1)]))
+        if high:
+            top = lax.slice_in_dim(array, 0, high, axis=1 + axis)
+            parts.append(lax.ppermute(top, name, [(i + 1, i) for i in range(count - 1)]))
+        return jnp.concatenate(parts, axis=1 + axis)
+
+    def summed(self, values: Any) -> Any:
+        """The sum over the devices that share a grid."""
+        return lax.psum(values, self.over) if self.over else values
+
+    def of_all_shots(self, values: Any) -> Any:
+        """The sum over the devices that share out the shots."""
+        return lax.psum(values, self.over_shots) if self.over_shots else values
+
+    def here(self, array: Any, lead: int = 0) -> Any:
+        """This device's part of an array (*lead, *grid); axes of length 1 stay."""
+        for axis, (count, n, points) in enumerate(
+            zip(self.counts, self.shape, self.points, strict=True)
+        ):
+            if count == 1 or array.shape[lead + axis] != points:
+                continue
+            pads = [(0, 0)] * array.ndim
+            pads[lead + axis] = (0, count * n - points)
+            array = jnp.pad(array, pads)
+            array = lax.dynamic_slice_in_dim(array, self.first(axis), n, axis=lead + axis)
+        return array
+
+    def whole(self, array: Any, lead: int = 0) -> Any:
+        """The whole of an array, (*lead, *grid), from all parts."""
+        for axis, (count, points) in enumerate(zip(self.counts, self.points, strict=True)):
+            if count > 1:
+                at = lead + axis
+                array = lax.all_gather(array, self.axes[axis], axis=at, tiled=True)
+                array = lax.slice_in_dim(array, 0, points, axis=at)
+        return array
+
+    @property
+    def size(self) -> int:
+        """Points of a part."""
+        return math.prod(self.shape)

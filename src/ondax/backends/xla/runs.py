@@ -26,6 +26,7 @@ from .boxes import Stored, sliced
 from .expressions import Evaluator, Known
 from .extents import Extent
 from .form import Form
+from .parts import Parts
 from .steps import Entry, State, Stepper
 from .tape import Tape, Track, halved, recalled, tracks_of
 from .windows import Points, Renamed
@@ -127,7 +128,7 @@ class Runs:
         domain: of a shot.
         clock: its steps.
         form: how steps are written.
-        parts: how arrays are shared out over devices.
+        parts: which part of the domain each device has.
     """
 
     def __init__(
@@ -174,14 +175,15 @@ class Runs:
 
     def fixed(self, scene: Scene) -> dict[tuple[str, int], Stored]:
         """What does not change with time."""
-        grid = tuple((0, n) for n in self.domain.shape)
+        grid = tuple((0, n) for n in self.parts.shape)
         found = {(name, 0): Stored(c, grid) for name, c in scene.coefficients.items()}
         axes = self.plan.axes
         for profile in self.plan.profiles:
             (along,) = profile.axes
             values = np.asarray(self.domain.profiles[profile.name], self.dtype)
             shape = (1, *(-1 if axis == along else 1 for axis in axes))
-            found[profile.name, 0] = Stored(jnp.asarray(values.reshape(shape)), grid)
+            values = self.parts.here(jnp.asarray(values.reshape(shape)), 1)
+            found[profile.name, 0] = Stored(values, grid)
         return found
 
     def _scan(self, step: Callable[..., Any], carry: Any, xs: Any, reverse: bool = False) -> Any:
@@ -235,14 +237,14 @@ class Runs:
         """What a step adds to a tape."""
         found = {}
         for track in tracks:
-            value, box = kept[track.name], stepper.evaluator.home(track.quantity.symbol)
+            value = kept[track.name]
             if keep.every > 1:
                 windows = [value] * len(track.offsets)
                 if track.quantity.at_next:
-                    field = track.quantity.field
+                    ev, field = stepper.evaluator, track.quantity.field
+                    box = ev.home(track.quantity.symbol)
                     windows = [sliced(known.arrays[field.name, o], box) for o in track.offsets]
                 value = jnp.stack(windows)
-            value = self.parts.put(value, box, lead=int(keep.every > 1))
             found[track.name] = halved(value, self.plan.ndim) if keep.half else value
         return found
 
@@ -376,9 +378,9 @@ class Runs:
         self, scene: Scene, keep: Keep | None, wanted: Wanted, apart: bool
     ) -> tuple[State, Any]:
         """An adjoint run before its first step: the state, and the sums."""
-        shape = (scene.shots, *self.domain.shape) if apart else self.domain.shape
+        shape = (scene.shots, *self.parts.shape) if apart else self.parts.shape
         names = keep.coefficients if keep else ()
-        gradients = {n: self._shared(jnp.zeros(shape, self.dtype), apart) for n in names}
+        gradients = {n: jnp.zeros(shape, self.dtype) for n in names}
         of_weights = [p.nothing() for p in scene.sources] if wanted.weights else []
         start = self.back_stepper(keep).rest(scene.shots), (gradients, of_weights)
         return alike(start, next(iter(scene.coefficients.values())))
@@ -466,12 +468,8 @@ class Runs:
                 if not apart:
                     shared = value.shape[0] != known.shots
                     value = jnp.sum(value, axis=0) * (known.shots if shared else 1)
-            found[name] = self._shared(gradients[name] + value, apart)
+            found[name] = gradients[name] + value
         return found
-
-    def _shared(self, gradient: Any, apart: bool) -> Any:
-        """A gradient, of which devices have parts."""
-        return self.parts.put(gradient, self.stepper.evaluator.grid, shots=apart)
 
     def _correlated(
         self, stepper: Stepper, known: Known, sources: Any, sample: Any, sums: Any

@@ -8,16 +8,19 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ...scheme.plan import Plan, PlannedPort, value
 
 NOTHING = -(1 << 20)  # the exponent of zero
 
 
-def exponent(values: Any, axes: int) -> Any:
-    """The binary exponent of the largest absolute value along the last axes; NOTHING for zero."""
+def exponent(values: Any, axes: int, among: tuple[str, ...] = ()) -> Any:
+    """The binary exponent of the largest absolute value along the last axes, and among the devices
+    along axes of a mesh; NOTHING for zero."""
     over = tuple(range(values.ndim - axes, values.ndim))
     largest = jnp.max(jnp.abs(values), axis=over, initial=0.0)
+    largest = lax.pmax(largest, among) if among else largest
     return jnp.where(largest > 0.0, jnp.frexp(largest)[1].astype(np.int32), NOTHING)
 
 
@@ -33,13 +36,17 @@ def scaled(values: Any, power: Any) -> Any:
 
 
 def gain(
-    plan: Plan, ports: Sequence[PlannedPort], coefficients: Mapping[str, Any], dt: float
+    plan: Plan,
+    ports: Sequence[PlannedPort],
+    coefficients: Mapping[str, Any],
+    dt: float,
+    among: tuple[str, ...] = (),
 ) -> Any:
     """How much samples of size one change the fields that they are fed to in a step, as a binary
     exponent; see `scaling.Gains`."""
     known = {name: jnp.zeros(()) for name in plan.kinds}
     for name, values in coefficients.items():
-        size = exponent(values, values.ndim)
+        size = exponent(values, values.ndim, among)
         known[name] = jnp.ldexp(jnp.where(size == NOTHING, 0.0, 0.75), or_zero(size))
     found = jnp.asarray(NOTHING, np.int32)
     for name, mass in plan.masses.items():

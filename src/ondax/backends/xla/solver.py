@@ -114,7 +114,7 @@ class Solver:
         return Ends(self.planned, self.domain, self.clock)
 
     def _of(self, form: Form) -> Runs:
-        form = form.cut() if self.parts.cuts else form
+        form = form.cut() if self.parts.cut else form
         if form not in self._runs:
             program, plan = self.planned.program, self.plan
             self._runs[form] = Runs(program, plan, self.of_shots, self.clock, form, self.parts)
@@ -122,12 +122,12 @@ class Solver:
 
     @cached_property
     def parts(self) -> Parts:
-        """How arrays on the grid that shots are run on are shared out over devices."""
+        """Which part of what shots are run on each device has."""
         return Parts(self.settings.mesh, self.plan.axes, self.of_shots.shape)
 
     @cached_property
     def of_domain(self) -> Parts:
-        """Likewise, arrays on the grid that coefficients are given on."""
+        """Which part of what coefficients are given on each device has."""
         return Parts(self.settings.mesh, self.plan.axes, self.domain.shape)
 
     # ---------------------------------------------------------------- memory
@@ -148,13 +148,12 @@ class Solver:
             values = len(track.offsets) if keep.every > 1 else 1
             size = 2 if keep.half else self.dtype.itemsize
             total += -(-steps // keep.every) * values * points * size
-        return -(-total // self.parts.of_grid)
+        return total
 
     def state_bytes(self, form: Form) -> int:
         """What the fields of a shot take, on one device."""
         levels = sum(self._of(form).stepper.levels.values())
-        total = levels * math.prod(self.of_shots.shape) * self.dtype.itemsize
-        return -(-total // self.parts.of_grid)
+        return levels * self.parts.size * self.dtype.itemsize
 
     def holds(self, shots: int, recording: Recording | None, form: Form) -> bool:
         """Can the histories of so many shots be held from a forward run to its adjoint?"""
@@ -166,8 +165,7 @@ class Solver:
 
     def _together(self, shots: int, bytes_of_shot: int) -> int:
         """How many shots are run side by side."""
-        of_device = max(1, self.settings.memory_budget // max(1, bytes_of_shot))
-        return min(shots, of_device * self.parts.of_shots)
+        return max(1, min(shots, self.settings.memory_budget // max(1, bytes_of_shot)))
 
     def _stretch(self, keep: Keep, form: Form) -> int | None:
         """After how many steps a state is saved, from which a history is computed anew; None if
@@ -192,20 +190,16 @@ class Solver:
             slopes: whether derivatives by the positions of sources, and of receivers, are read.
         """
         plan, runs = self.plan, self._of(form)
-        grid = runs.stepper.evaluator.grid
-        coefficients = {
-            n: self.parts.put(self._seen(c[None], x.starts), grid)
-            for n, c in x.coefficients.items()
-        }
-        gain = scales.gain(plan, plan.inputs, x.coefficients, self.clock.dt)
+        coefficients = {n: self._seen(c[None], x.starts) for n, c in x.coefficients.items()}
+        over = self.parts.over
+        gain = self._gain(plan, plan.inputs, x)
         source = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
         of_samples = scales.exponent(source, 2)
         power = of_samples + gain
         weights = x.weights
         if weights is not None:
-            of_weights = scales.or_zero(scales.exponent(weights, weights.ndim - 1))
-            seen = self.parts.put(self._seen(weights, x.starts), grid)
-            weights = scales.scaled(seen, -of_weights)
+            of_weights = scales.or_zero(scales.exponent(weights, weights.ndim - 1, over))
+            weights = scales.scaled(self._seen(weights, x.starts), -of_weights)
             power = power + of_weights
         silent = of_samples == scales.NOTHING
         power = jnp.where(silent, scales.or_zero(of_samples) + gain, power)
@@ -222,13 +216,14 @@ class Solver:
         if weights is None:
             assert x.sources is not None
             feeds: list[Any] = [
-                Points(plan, self.of_shots, p, x.sources, slopes[0], form.dense)
+                Points(plan, self.of_shots, p, x.sources, slopes[0], form.dense, self.parts)
                 for p in plan.inputs
             ]
         else:
-            feeds = [Extent(plan, self.of_shots, p, weights) for p in plan.inputs]
+            feeds = [Extent(plan, self.of_shots, p, weights, self.parts) for p in plan.inputs]
         reads = [
-            Points(plan, self.of_shots, p, x.receivers, slopes[1], form.dense) for p in plan.outputs
+            Points(plan, self.of_shots, p, x.receivers, slopes[1], form.dense, self.parts)
+            for p in plan.outputs
         ]
         state = runs.stepper.rest(x.shots)
         if x.initial is not None:
@@ -241,12 +236,15 @@ class Solver:
         """The part of an array (1 or shot, *domain) that each shot sees."""
         if starts is None:
             return array
+        array = self.of_domain.whole(array, 1)
         whole = jnp.broadcast_to(array, (starts.shape[0], *array.shape[1:]))
         shape = self.of_shots.shape
-        return jax.vmap(lambda a, s: lax.dynamic_slice(a, list(s), shape))(whole, starts)
+        seen = jax.vmap(lambda a, s: lax.dynamic_slice(a, list(s), shape))(whole, starts)
+        return self.parts.here(seen, 1)
 
     def _put_back(self, parts: Any, starts: Any) -> Any:
         """The sum over shots of parts of the domain, (*domain)."""
+        parts = self.parts.whole(parts, 1)
         zeros = alike(jnp.zeros(self.domain.shape, self.dtype), parts)
 
         def add(total: Any, part_and_start: Any) -> Any:
@@ -254,7 +252,7 @@ class Solver:
             seen = lax.dynamic_slice(total, list(start), part.shape)
             return lax.dynamic_update_slice(total, seen + part, list(start)), None
 
-        return lax.scan(add, zeros, (parts, starts))[0]
+        return self.of_domain.here(lax.scan(add, zeros, (parts, starts))[0])
 
     # ---------------------------------------------------------------- traces
 
@@ -320,9 +318,9 @@ class Solver:
             ready = self._set(part, form, keep, (False, slopes))
             runs = self._of(form)
             columns, state, tape = runs.forward(ready.scene, ready.source, ready.state, keep)
-            rows = self.recorded(columns)
+            rows = self.recorded(self.parts.summed(columns))
             if part.before:
-                first = runs.read_state(ready.scene, ready.state)
+                first = self.parts.summed(runs.read_state(ready.scene, ready.state))
                 rows = jnp.concatenate([first[..., None], rows], axis=-1)
             rows = scales.scaled(rows, ready.power)
             last = None
@@ -368,7 +366,8 @@ class Solver:
         keep = self.keep(recording)
         assert keep is not None
         sizes = [
-            scales.exponent(v, v.ndim) - scales.or_zero(scales.exponent(c, c.ndim))
+            scales.exponent(v, v.ndim, self.parts.over)
+            - scales.or_zero(scales.exponent(c, c.ndim, self.parts.over))
             for n, v in changes.items()
             for c in (x.coefficients[n],)
         ]
@@ -382,9 +381,7 @@ class Solver:
                 tape = runs.forward(ready.scene, ready.source, ready.state, keep)[2]
             fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
             if source is not None:
-                gain = scales.gain(
-                    self.plan, self.plan.inputs, situation.coefficients, self.clock.dt
-                )
+                gain = self._gain(self.plan, self.plan.inputs, situation)
                 size = scales.exponent(source, 2)
                 size = jnp.where(size == scales.NOTHING, size, size + gain - ready.power)
                 more = jnp.maximum(more, size)
@@ -393,12 +390,13 @@ class Solver:
                 fired = fired.reshape(situation.shots, len(self.plan.inputs), -1, source.shape[-1])
                 fired = jnp.moveaxis(fired, -1, 0)
             more = scales.or_zero(more)
-            moved, grid = {}, runs.stepper.evaluator.grid
+            moved = {}
             for n, v in changes.items():
                 seen = self._seen(v[None], situation.starts)
                 seen = jnp.broadcast_to(seen, (situation.shots, *seen.shape[1:]))
-                moved[n] = self.parts.put(scales.scaled(seen, -more), grid)
+                moved[n] = scales.scaled(seen, -more)
             columns = runs.born(ready.scene, moved, fired, tape, keep)
+            columns = self.parts.summed(columns)
             rows = scales.scaled(self.recorded(columns), ready.power + more)
             if situation.before:  # the initial state does not change
                 rows = jnp.pad(rows, [*[(0, 0)] * 3, (1, 0)])
@@ -465,10 +463,12 @@ class Solver:
             taken = self.tape_bytes(keep, form) if keep else self.state_bytes(form)
             group = self._together(x.shots, taken)
         names = keep.coefficients if keep else ()
-        zeros = {n: jnp.zeros(self.domain.shape, self.dtype) for n in names}
+        zeros = {n: jnp.zeros(self.of_domain.shape, self.dtype) for n in names}
         zeros = alike(zeros, x.receivers.live)
         gradients, others = _by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
-        gradients = {n: jnp.ldexp(g, strongest) for n, g in gradients.items()}
+        gradients = {
+            n: jnp.ldexp(self.parts.of_all_shots(g), strongest) for n, g in gradients.items()
+        }
         return Gradients(gradients, **others)
 
     def _strongest(self, x: Situation, form: Form, residual: Any, final: Any) -> Any:
@@ -476,12 +476,17 @@ class Solver:
         power = self._set(x, form, None).power
         of_residual = self._power_back(x, form, residual, final, power)
         total = jnp.where(of_residual == scales.NOTHING, scales.NOTHING, power + of_residual)
-        return scales.or_zero(jnp.max(total))
+        largest, over = jnp.max(total), self.parts.over_shots
+        return scales.or_zero(lax.pmax(largest, over) if over else largest)
+
+    def _gain(self, plan: Any, ports: Any, x: Situation) -> Any:
+        """See `scales.gain`."""
+        return scales.gain(plan, ports, x.coefficients, self.clock.dt, self.parts.over)
 
     def _power_back(self, x: Situation, form: Form, residual: Any, final: Any, power: Any) -> Any:
         """The power of two that residuals are to be divided by, (shot,)."""
         transposed = self.planned.transposed
-        gain = scales.gain(transposed, transposed.inputs, x.coefficients, self.clock.dt)
+        gain = self._gain(transposed, transposed.inputs, x)
         size = scales.exponent(residual, 2)
         found = jnp.where(size == scales.NOTHING, size, size + gain)
         if final is not None:
@@ -491,7 +496,7 @@ class Solver:
                 cotangent = final.get(names[adjoint.name])
                 if cotangent is not None:
                     port = PlannedPort("settled", (Touch(adjoint, None, 1.0),), 0.0, False)
-                    more = scales.gain(transposed, (port,), x.coefficients, self.clock.dt)
+                    more = self._gain(transposed, (port,), x)
                     size = scales.exponent(cotangent, cotangent.ndim - 1)
                     size = jnp.where(size == scales.NOTHING, size, size + more)
                     found = jnp.maximum(found, size)
@@ -540,9 +545,10 @@ class Solver:
                 tape = runs.forward(scene, ready.source, ready.state, keep)[2]
             found = runs.adjoint(scene, columns, tape, keep, wanted, samples, apart, ends=ends)
         gradients, of_weights, read, initial = found
+        read = None if read is None else self.parts.summed(read)
         if keep and keep.every > 1:
             gradients = {n: keep.every * g for n, g in gradients.items()}
-        shares = {c.name: self.plan.cell_shares(c, self.of_shots.shape[-1]) for c in self._known}
+        shares = {c.name: self._shares(c) for c in self._known}
         gradients = {n: g * shares[n] for n, g in gradients.items()}
         if apart:
             gradients = {n: self._put_back(g, x.starts) for n, g in gradients.items()}
@@ -556,6 +562,11 @@ class Solver:
             others["initial"] = {n: scales.scaled(v, down) for n, v in initial.items()}
         return gradients, others
 
+    def _shares(self, coefficient: Any) -> Any:
+        """See `Plan.cell_shares`."""
+        column = self.plan.cell_shares(coefficient, self.of_shots.shape[-1])
+        return self.parts.here(column.reshape(*(1,) * (self.plan.ndim - 1), -1))
+
     @property
     def _known(self) -> Any:
         return self.plan.coefficients
@@ -566,7 +577,8 @@ class Solver:
         rows = jnp.moveaxis(read[: self.clock.steps], 0, -1)
         plain, moved = self._copies(rows, asked.sources)
         if x.weights is not None:
-            of_weights = scales.or_zero(scales.exponent(x.weights, x.weights.ndim - 1))
+            size = scales.exponent(x.weights, x.weights.ndim - 1, self.parts.over)
+            of_weights = scales.or_zero(size)
             down = down + of_weights
         found = {"wavelet": scales.scaled(plain, down) if asked.wavelet else None}
         if asked.sources:

@@ -77,7 +77,7 @@ class Stepper:
         for f in self.fields:
             shape = (shots, *shape_of(ev.kept_box(f)))
             found[f.name] = tuple(jnp.zeros(shape, ev.dtype) for _ in range(self.levels[f.name]))
-        return self._shared(found)
+        return found
 
     def started(self, initial: Mapping[str, Any], shots: int) -> State:
         """The state with the given values, (shot, level, *home), by name; others are zero."""
@@ -90,15 +90,7 @@ class Stepper:
                 ]
                 zeros = found[f.name][len(levels) :]
                 found[f.name] = (*levels, *zeros)[: self.levels[f.name]]
-        return self._shared(found)
-
-    def _shared(self, state: State) -> State:
-        """A state, of which devices have parts."""
-        ev = self.evaluator
-        return {
-            f.name: tuple(ev.parts.put(x, ev.kept_box(f)) for x in state[f.name])
-            for f in self.fields
-        }
+        return found
 
     def values(self, state: State, field: Field, level: int) -> Any:
         """The values of one level of a state, (shot, *home)."""
@@ -125,7 +117,7 @@ class Stepper:
             newest = known.arrays[f.name, 1].array
             older = (known.arrays[f.name, 0].array,) if self.levels[f.name] == 2 else ()
             found[f.name] = (newest, *older)
-        return self._shared(found)
+        return found
 
     # ---------------------------------------------------------------- the step
 
@@ -177,12 +169,14 @@ class Stepper:
                 added = added + feed.factor * gain * feed.everywhere(samples)
         new = ev.value(made.unforced, home, known) + force + added
         new = spread(jnp.asarray(new, ev.dtype), shots, home)
+        new = ev.inside(new, home, ev.symbols.traits_of(field).region)
         for q in early:
             amount = ev.value(injected_amount(q), home, known)
             value = kept[q.symbol.name] + amount * added
             kept[q.symbol.name] = spread(jnp.asarray(value, ev.dtype), shots, home)
         stored = Stored(new, home)
-        whole = ev.surface or not ev.halo  # images are made of the values with what is fed
+        # Images, and what neighbours get, are made of the values with what is fed.
+        whole = ev.surface or not ev.halo or ev.parts.cut
         if not whole:
             stored = ev.kept(new, field)
         for feed, samples, gain in feeds:

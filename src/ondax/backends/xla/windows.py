@@ -16,6 +16,7 @@ from ...scheme.plan import Above, Plan, PlannedPort
 from ...scheme.system import Touch
 from ..domain import Domain
 from .boxes import Box, Stored
+from .parts import Parts
 
 
 class Places(NamedTuple):
@@ -73,6 +74,8 @@ class Points:
         places: where they are.
         slopes: derivatives by position are wanted, too.
         dense: up to so many points are fed as outer products.
+        parts: which part of the domain each device has; what points read is to be summed over
+            devices.
     """
 
     sparse = True
@@ -83,10 +86,11 @@ class Points:
         domain: Domain,
         port: PlannedPort,
         places: Places,
-        slopes: bool = False,
-        dense: int = 0,
+        slopes: bool,
+        dense: int,
+        parts: Parts,
     ) -> None:
-        self.port = port
+        self.port, self._parts = port, parts
         self.count = places.live.shape[1]
         self._dtype = np.dtype(domain.dtype)
         self._dense = self.count <= dense and not slopes
@@ -129,15 +133,23 @@ class Points:
         lines[0] = _Line(lines[0].first, jnp.where(live, lines[0].weights, 0.0))
         if slopes:
             moved[0] = _Line(moved[0].first, jnp.where(live, moved[0].weights, 0.0))
-        plain = tuple(self._typed(line) for line in lines)
+        plain = tuple(self._own(line, axis) for axis, line in enumerate(lines))
         rows: tuple[Any, ...] = ()
         if self._dense:
-            pairs = zip(plain, domain.shape, strict=True)
+            pairs = zip(plain, self._parts.shape, strict=True)
             rows = tuple(_rows(line, points) for line, points in pairs)
-        return _Window(touch, plain, tuple(self._typed(line) for line in moved), rows)
+        slopes_ = tuple(self._own(line, axis) for axis, line in enumerate(moved))
+        return _Window(touch, plain, slopes_, rows)
 
-    def _typed(self, line: _Line) -> _Line:
-        return _Line(line.first.astype(np.int32), line.weights.astype(self._dtype))
+    def _own(self, line: _Line, axis: int) -> _Line:
+        """What windows have in this device's part of an axis, counted from its first point."""
+        first, weights = line.first.astype(np.int32), line.weights.astype(self._dtype)
+        if self._parts.counts[axis] > 1:
+            first = first - self._parts.first(axis)
+            taps = first[..., None] + np.arange(weights.shape[-1], dtype=np.int32)
+            there = (taps >= 0) & (taps < self._parts.shape[axis])
+            weights = jnp.where(there, weights, jnp.zeros((), self._dtype))
+        return _Line(first, weights)
 
     def read(self, fields: Any) -> Any:
         """What the points read, (shot, copy and point): after the values, with slopes, their
@@ -294,10 +306,11 @@ def _indices(lines: Sequence[_Line], box: Box) -> tuple[tuple[Any, ...], Any]:
     shots, points = lines[0].first.shape
     at: list[Any] = [np.arange(shots, dtype=np.int32).reshape(-1, 1, *(1,) * ndim)]
     weights: Any = None
-    for i, (line, (low, _)) in enumerate(zip(lines, box, strict=True)):
+    for i, (line, (low, high)) in enumerate(zip(lines, box, strict=True)):
         count = line.weights.shape[-1]
         shape = (shots, points, *(count if j == i else 1 for j in range(ndim)))
         taps = line.first[..., None] + np.arange(-low, count - low, dtype=np.int32)
+        taps = jnp.clip(taps, 0, high - low - 1)  # others have no weight
         at.append(taps.reshape(shape))
         part = line.weights.reshape(shape)
         weights = part if weights is None else weights * part
