@@ -153,6 +153,28 @@ def mesh(value: Any, axes: tuple[str, ...]) -> None:
         )
 
 
+def parts(mesh: Any, axes: tuple[str, ...], points: Sequence[int], reach: int) -> None:
+    """Check that the parts of a grid are no thinner than what stencils read of a neighbour's.
+
+    Args:
+        mesh: of devices; None for one.
+        axes: names of the grid's.
+        points: along each of them, boundaries included.
+        reach: points that stencils read to each side.
+
+    Raises:
+        ValueError: they are.
+    """
+    for axis, n in zip(axes, points, strict=True):
+        count = 1 if mesh is None else mesh.shape.get(axis, 1)
+        if count > 1 and -(-n // count) < reach:
+            raise ValueError(
+                f"Settings(mesh=...) cuts the {n} points along {axis} into {count} parts of "
+                f"{-(-n // count)}, but stencils read {reach} points to each side: take fewer "
+                f"devices along {axis}"
+            )
+
+
 def plausible(largest: Mapping[str, float], known: Mapping[str, Plausible]) -> None:
     """Check the sizes of parameters, of which the largest absolute values are given.
 

@@ -448,6 +448,10 @@ def _examine(problem: Problem) -> None:
     if problem.windows is not None:
         fit = _fit(problem.equation, problem.windows.shape)
         problem.boundary.check(fit, AXIS_NAMES[problem.grid.ndim])
+    pairs = zip(problem.shape_of_shots, problem.widths, strict=True)
+    points = [n + low + high for n, (low, high) in pairs]
+    axes, reach = AXIS_NAMES[problem.grid.ndim], problem.equation.space_order // 2
+    checks.parts(problem.settings.mesh, axes, points, reach)
     problem.check_speeds(problem.max_velocity, problem.max_velocity)
     if problem.dispersion is not None and problem.highest_frequency > 0.0:
         coarse_sampling.in_time(problem.highest_frequency, survey.dt, problem.dispersion.top)

@@ -124,12 +124,7 @@ class Parts:
         """An array (shot, *part) with so many rows of the neighbours' parts below and above; zero
         beyond the grid."""
         name, count, n = self.axes[axis], self.counts[axis], self.shape[axis]
-        if max(low, high) > n:
-            raise ValueError(
-                f"a stencil reads {max(low, high)} points along {name}, but each of {count} "
-                f"devices has {n} of the grid's {self.points[axis]}: take fewer devices along "
-                f"{name}, or another axis"
-            )
+        assert max(low, high) <= n, "see `checks.parts`"
         parts = [array]
         if low:
             last = lax.slice_in_dim(array, n - low, n, axis=1 + axis)
