@@ -5,8 +5,10 @@ and over what receivers read of two parts are made in another order, and XLA con
 sums by what it finds in a program. See `test_scheme_in_jax` for how much that becomes.
 """
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +58,25 @@ def test_four_devices_give_the_results_of_one(group: str):
 
 
 # Of a step's forward run, two for each field that is differentiated along a cut axis. They are
-# counted in programs of two steps a loop. A gradient has three loops: traces, the same with a
+# counted in a program before XLA unrolls its loops. A gradient has three loops: traces, the same with a
 # history, and the adjoint.
-EXCHANGES: dict[str, tuple[int, int]] = {}
+EXCHANGES = {
+    "Acoustic x": (2, 8),
+    "Acoustic xz": (4, 16),
+    "Elastic x": (8, 28),
+}
 
 
 @pytest.mark.slow
 def test_how_often_devices_exchange_rows():
     found = on_four_devices("exchanges")
     assert {name: tuple(x) for name, x in found.items()} == EXCHANGES
+
+
+def test_settings_with_a_mesh_can_be_pickled():
+    settings = ox.Settings(mesh=mesh("shots", "x"), memory=1e6)
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert copy.deepcopy(settings) == settings
 
 
 # ---------------------------------------------------------------- what is refused
@@ -104,6 +116,13 @@ def test_parts_thinner_than_a_stencil():
     with pytest.raises(ValueError, match=r"47 points along x into 16 parts of 3.*fewer devices"):
         checks.parts(many, ("x", "z"), (47, 42), 4)
     checks.parts(many, ("x", "z"), (47, 42), 3)
+
+
+def test_a_mesh_inside_of_shard_map():
+    F, spec = propagator(ox.Settings(mesh=mesh("x"))), jax.sharding.PartitionSpec()
+    run = jax.shard_map(F, mesh=mesh("shots"), in_specs=spec, out_specs=spec)
+    with pytest.raises(ValueError, match=r"inside of jax.shard_map over \('shots',\)"):
+        jax.eval_shape(run, np.full((31, 26), 2000.0, np.float32))
 
 
 def test_memory_is_that_of_one_device():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from ..histories.base import AbstractHistory
@@ -119,6 +122,15 @@ class Settings(eqx.Module):
         if self.mesh is not None:
             _check_mesh(self.mesh, self.backend)
 
+    def __reduce__(self) -> Any:
+        """Devices cannot be pickled, but their numbers can."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        mesh = values.pop("mesh")
+        if mesh is None:
+            return _remade, (values, None)
+        numbers = np.vectorize(lambda device: device.id, otypes=[int])(mesh.devices)
+        return _remade, (values, (numbers, mesh.axis_names, mesh.axis_types))
+
     def runs_on(self, platform: str) -> str:
         """What runs the equations where JAX's default backend is this one."""
         if self.backend == "auto" and self.mesh is not None:
@@ -137,11 +149,28 @@ class Settings(eqx.Module):
         return int(self.memory or MEMORY_SHARE * machine_memory() / devices)
 
 
+def _remade(values: dict[str, Any], mesh: Any) -> Settings:
+    """Settings from a pickle; of a mesh, the devices of the same numbers."""
+    if mesh is None:
+        return Settings(**values)
+    numbers, names, types = mesh
+    by_number = {device.id: device for device in jax.devices()}
+    devices = np.empty(numbers.shape, object)
+    for index, number in np.ndenumerate(numbers):
+        if int(number) not in by_number:
+            raise ValueError(
+                f"these settings have a mesh of {numbers.size} devices, but of {len(by_number)} "
+                f"here none has the number {number}"
+            )
+        devices[index] = by_number[int(number)]
+    return Settings(**values, mesh=Mesh(devices, names, axis_types=types))
+
+
 def _check_mesh(mesh: Any, backend: str) -> None:
     """Raises `TypeError` or `ValueError` for a mesh that no problem can be run on."""
     if not isinstance(mesh, Mesh):
         raise TypeError(
-            f"mesh={mesh!r}: give a jax.sharding.Mesh, for example jax.make_mesh((4,), ('x',))"
+            f"mesh={mesh!r}: give a jax.sharding.Mesh, for example Mesh(jax.devices(), ('x',))"
         )
     unknown = [name for name in mesh.axis_names if name not in MESH_AXES]
     if unknown:

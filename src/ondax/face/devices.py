@@ -71,9 +71,20 @@ def of_gradients(gradients: Gradients) -> Gradients:
 def entering(parts: Parts, coefficient: Any) -> Any:
     """A coefficient, (*batch, *grid), as it comes from outside. It tells JAX which devices the
     program is for. Outside of `jax.jit`, JAX cannot hold arrays in parts of unequal size: how such
-    axes are laid out is left to XLA."""
+    axes are laid out is left to XLA.
+
+    Raises:
+        ValueError: inside of `jax.shard_map`, where a device has no others to share with.
+    """
     if parts.mesh is None:
         return coefficient
+    around = jax.sharding.get_abstract_mesh().manual_axes
+    if around:
+        raise ValueError(
+            f"Settings(mesh=...) with axes {parts.mesh.axis_names} inside of jax.shard_map over "
+            f"{tuple(around)}: leave shard_map away and name an axis of the mesh in the settings "
+            "'shots', or leave the mesh away"
+        )
     free = PartitionSpec.UNCONSTRAINED
     spec: list[Any] = [free] * (coefficient.ndim - len(parts.points))
     for axis, count, points in zip(parts.axes, parts.counts, parts.points, strict=True):
