@@ -121,6 +121,8 @@ def small(
     280 m; z = 130 m) and at each distance from them that a window or a stencil reaches."""
     sources = [[40.0, 40.0], [153.0, 135.0], [285.0, 2.0]]
     receivers = [[30.0 + 10.0 * n, 3.0 * n] for n in range(12)] + [[131.5, 122.0], [160.0, 130.0]]
+    if aperture is not None:  # two shots that see other parts
+        sources, receivers = sources[:2], [receivers[:6], receivers[-6:]]
     survey = ox.Survey(sources, receivers, ox.ricker(15.0, 100, 0.002), 0.002)
     return ox.Propagator(
         ox.Acoustic(order),
@@ -166,8 +168,8 @@ def ends() -> float:
     """Fields that runs begin with, and those that they end with, and gradients in both."""
 
     def run(mesh: str | None) -> Any:
-        F, model = small(mesh), velocity()
-        start = F.at_rest(model)
+        F, model = small(mesh).replace(time_dispersion="raw"), velocity()
+        start = jax.eval_shape(F.with_final, model)[1]
         random = np.random.default_rng(1)
         start = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype), start)
 
@@ -194,7 +196,7 @@ def eagerly() -> float:
             return 0.5 * jnp.sum((F(model) - data) ** 2)
 
         hessian = ox.hvp(lambda traces: 0.5 * jnp.sum((traces - data) ** 2), F, model, direction)
-        image = jax.jit(J.T.mv)(data)  # the background is a constant of this program
+        image = jax.jit(lambda d: J.T.mv(d))(data)  # the background is a constant of this program
         return jax.grad(lambda m: misfit(F, m))(model), hessian, image
 
     return largest(run("shots and x"), run(None))
@@ -269,7 +271,7 @@ CHECKS: dict[str, Callable[[], float]] = dict(
         against_one("revolve", "x", history="revolve"),
         against_one("little memory", "shots and x", memory=50_000),
         against_one("sampled", "xz", history="sampled", store_every=2),
-        against_one("aperture", "xz", aperture=150.0),
+        against_one("aperture", "xz", aperture=100.0),
         against_one("unchecked", "shots", checks=False),
         ("ends", ends),
         ("eagerly", eagerly),

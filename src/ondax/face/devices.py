@@ -7,7 +7,8 @@ for that by copies of its last values, and shots by the last shot, whose cotange
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ from ..backends.xla.parts import Parts
 from .operands import Changes, Operands
 
 
-class Kind(NamedTuple):
-    """The axes of an array.
+@dataclass(frozen=True)
+class Kind:
+    """The axes of an array; in a pytree, of all arrays in its place.
 
     Attributes:
         shots: the first is that of the shots.
@@ -36,36 +38,24 @@ class Kind(NamedTuple):
 SAME, SHOT, GRID, BOTH = Kind(), Kind(shots=True), Kind(grid=True), Kind(True, True)
 LINEAR = Kind(shots=True, linear=True)
 
-
-def _all(kind: Kind, tree: Any) -> Any:
-    return jax.tree.map(lambda _: kind, tree)
-
-
-def of_operands(operands: Operands) -> Operands:
-    """The kinds of operands' arrays."""
-    return Operands(
-        coefficients=_all(GRID, operands.coefficients),
-        bounds=_all(SAME, operands.bounds),
-        shots=SHOT,
-        wavelet=_all(SHOT, operands.wavelet),
-        weights=_all(BOTH, operands.weights),
-        sources=_all(SHOT, operands.sources),
-        receivers=_all(SHOT, operands.receivers),
-        initial=_all(SHOT, operands.initial),
-    )
-
-
-def of_changes(changes: Changes) -> Changes:
-    """The kinds of changes' arrays."""
-    return Changes(_all(GRID, changes.coefficients), _all(LINEAR, changes.wavelet))
-
-
-def of_gradients(gradients: Gradients) -> Gradients:
-    """The kinds of gradients' arrays."""
-    found = _all(SHOT, gradients)
-    return found._replace(
-        coefficients=_all(GRID, gradients.coefficients), weights=_all(BOTH, gradients.weights)
-    )
+OPERANDS = Operands(
+    coefficients=GRID,  # type: ignore[arg-type]
+    bounds=SAME,
+    shots=SHOT,
+    wavelet=SHOT,
+    weights=BOTH,
+    sources=SHOT,  # type: ignore[arg-type]
+    receivers=SHOT,  # type: ignore[arg-type]
+    initial=SHOT,  # type: ignore[arg-type]
+)
+CHANGES = Changes(GRID, LINEAR)  # type: ignore[arg-type]
+GRADIENTS = Gradients(
+    coefficients=GRID,  # type: ignore[arg-type]
+    wavelet=SHOT,
+    weights=BOTH,
+    at_sources=SHOT,
+    initial=SHOT,
+)
 
 
 def entering(parts: Parts, coefficient: Any) -> Any:
@@ -94,7 +84,7 @@ def entering(parts: Parts, coefficient: Any) -> Any:
 
 
 def over_devices(
-    parts: Parts, run: Callable[..., Any], given: Any, kinds: Any, found: Callable[[Any], Any]
+    parts: Parts, run: Callable[..., Any], given: tuple[Any, ...], kinds: Any, found: Any
 ) -> Any:
     """The results of a function that every device of a mesh calls with its part of everything.
 
@@ -102,43 +92,31 @@ def over_devices(
         parts: how the grid of the coefficients is cut.
         run: the function.
         given: its arguments.
-        kinds: of their arrays, in pytrees like theirs.
-        found: from results to their kinds, likewise.
+        kinds: of their arrays, a prefix of their pytree.
+        found: the kinds of its results, likewise.
     """
     if parts.mesh is None:
         return run(*given)
-    leaves, structure = jax.tree.flatten(given)
-    of_leaves = jax.tree.leaves(kinds, is_leaf=lambda x: isinstance(x, Kind))
-    shots = next(x.shape[0] for x, k in zip(leaves, of_leaves, strict=True) if k.shots)
-    padded = [_evened(parts, x, k) for x, k in zip(leaves, of_leaves, strict=True)]
-    of_results: list[Any] = []
 
-    def local(*leaves: Any) -> Any:
-        results = run(*jax.tree.unflatten(structure, leaves))
-        return jax.tree.leaves(results)
+    def each(function: Callable[..., Any], kinds: Any, trees: Any) -> Any:
+        return jax.tree.map(
+            lambda kind, tree: jax.tree.map(lambda x: function(parts, x, kind), tree), kinds, trees
+        )
 
-    def shapes(*leaves: Any) -> Any:
-        return run(*jax.tree.unflatten(structure, leaves))
-
-    in_specs = tuple(_spec(parts, x.ndim, k) for x, k in zip(leaves, of_leaves, strict=True))
-    options: Any = {"mesh": parts.mesh, "in_specs": in_specs, "check_vma": False}
-    example = jax.eval_shape(jax.shard_map(shapes, out_specs=PartitionSpec(), **options), *padded)
-    result_leaves, of_result = jax.tree.flatten(example)
-    of_results = jax.tree.leaves(found(example), is_leaf=lambda x: isinstance(x, Kind))
-    out_specs = [_spec(parts, x.ndim, k) for x, k in zip(result_leaves, of_results, strict=True)]
-    results = jax.shard_map(local, out_specs=out_specs, **options)(*padded)
-    cropped = [_cropped(parts, x, k, shots) for x, k in zip(results, of_results, strict=True)]
-    return jax.tree.unflatten(of_result, cropped)
+    in_specs, out_specs = (jax.tree.map(lambda k: _spec(parts, k), x) for x in (kinds, found))
+    shared = jax.shard_map(
+        run, mesh=parts.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
+    shots = given[0].shots.shape[0]
+    results = shared(*each(_evened, kinds, given))
+    return each(lambda parts, x, kind: _cropped(parts, x, kind, shots), found, results)
 
 
-def _spec(parts: Parts, ndim: int, kind: Kind) -> PartitionSpec:
-    spec: list[Any] = [None] * ndim
-    if kind.grid:
-        axes = zip(parts.axes, parts.counts, strict=True)
-        spec[-len(parts.axes) :] = [axis if count > 1 else None for axis, count in axes]
-    if kind.shots and parts.of_shots > 1:
-        spec[0] = SHOTS
-    return PartitionSpec(*spec)
+def _spec(parts: Parts, kind: Kind) -> PartitionSpec:
+    axes = zip(parts.axes, parts.counts, strict=True)
+    of_grid = [axis if count > 1 else None for axis, count in axes] if kind.grid else []
+    of_shots = [SHOTS if parts.of_shots > 1 else None] if kind.shots else []
+    return PartitionSpec(*of_shots, *of_grid)
 
 
 def _evened(parts: Parts, x: Any, kind: Kind) -> Any:

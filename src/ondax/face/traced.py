@@ -73,7 +73,7 @@ class TracedModel(HostModel):
             return [*found, last] if final else found
 
         key = ("forward", keep, slopes, linear, final)
-        return self._traced(key, structure, run, _all_of_shots, linear)
+        return self._traced(key, structure, run, devices.SHOT, linear)
 
     def born(self, structure: Any) -> Traced:
         """See `primitives.born`."""
@@ -87,7 +87,7 @@ class TracedModel(HostModel):
                 return self.solver.forward(linear, None, form)[0]
             return self.solver.born(x, recording, form, changes.coefficients, changes.wavelet)
 
-        return self._traced(("born",), structure, run, _all_of_shots)
+        return self._traced(("born",), structure, run, devices.SHOT)
 
     def adjoint(self, structure: Any, asked: Asked) -> Traced:
         """See `primitives.adjoint`."""
@@ -101,7 +101,7 @@ class TracedModel(HostModel):
             x = self._situation(operands)
             return self.solver.adjoint(x, recording, form, residual, asked, final)
 
-        return self._traced(("adjoint", asked), structure, run, devices.of_gradients, asked.linear)
+        return self._traced(("adjoint", asked), structure, run, devices.GRADIENTS, asked.linear)
 
     def curvature(self, structure: Any, asked: Asked) -> Traced:
         """See `primitives.curvature`."""
@@ -120,14 +120,14 @@ class TracedModel(HostModel):
             x = linearized._situation(operands)
             return linearized.solver.adjoint(x, recording, form, rows, asked)
 
-        return self._traced(("curvature", asked), structure, run, devices.of_gradients, moves=True)
+        return self._traced(("curvature", asked), structure, run, devices.GRADIENTS, moves=True)
 
     def _traced(
         self,
         key: Any,
         structure: Any,
         run: Callable[..., Any],
-        kinds: Callable[[Any], Any],
+        kinds: Any,
         linear: bool = False,
         moves: bool = False,
     ) -> Traced:
@@ -137,7 +137,7 @@ class TracedModel(HostModel):
             key: of the primitive's parameters.
             structure: of the leaves.
             run: of a form and what is made of the leaves.
-            kinds: from its results to their kinds; see `devices`.
+            kinds: of its results; see `devices`.
             linear: the source samples are no wavelets.
             moves: the last of the leaves are moves of coefficients, not of the final state.
         """
@@ -316,20 +316,14 @@ class TracedModel(HostModel):
         return found
 
 
-def _all_of_shots(results: Any) -> Any:
-    return jax.tree.map(lambda _: devices.SHOT, results)
-
-
-def _kinds_of(parts: Any, moves: bool) -> tuple[Any, ...]:
+def _kinds_of(parts: tuple[Any, ...], moves: bool) -> tuple[Any, ...]:
     """The kinds of what a primitive takes: operands, and what it is linear in."""
-    operands, *others = parts
-    found: list[Any] = [devices.of_operands(operands)]
-    for n, part in enumerate(others):
+    found: list[Any] = [devices.OPERANDS]
+    for n, part in enumerate(parts[1:]):
         if isinstance(part, Changes):
-            found.append(devices.of_changes(part))
+            found.append(devices.CHANGES)
         else:
-            kind = devices.GRID if moves and n == 1 else devices.LINEAR
-            found.append(jax.tree.map(lambda _, kind=kind: kind, part))
+            found.append(devices.GRID if moves and n == 1 else devices.LINEAR)
     return tuple(found)
 
 
