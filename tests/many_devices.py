@@ -296,7 +296,7 @@ def exchanges(name: str, mesh: str) -> tuple[int, int]:
     source, receiver = entry.components
     kinds = (len(source),) if isinstance(source, tuple) else ()
     wavelet = np.ones((1, *kinds, 1, 81))
-    step = entry.make(4).largest_step((10.0, 10.0), 2600.0)
+    step: Any = entry.make(4).largest_step((10.0, 10.0), 2600.0)
     survey = ox.Survey(
         [[300.0, 200.0]], [[200.0, 150.0]], wavelet, 0.9 * step, source=source, receiver=receiver
     )

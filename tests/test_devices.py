@@ -104,8 +104,9 @@ def test_meshes_that_cut_nothing_of_a_grid():
         ox.Settings(mesh=mesh("data", "x"))
     with pytest.raises(ValueError, match=r"cuts the axis 'y', which a grid of 2 axes"):
         propagator(ox.Settings(mesh=mesh("y")))
+    number: Any = 4
     with pytest.raises(TypeError):
-        ox.Settings(mesh=4)
+        ox.Settings(mesh=number)
 
 
 def test_parts_thinner_than_a_stencil():

@@ -248,7 +248,8 @@ class Evaluator:
         """A field, or the like, with all rows of neighbours that any stencil reads along an axis:
         they are exchanged once a step."""
         offset = time_offset(access) if isinstance(access, TimeFunction) else 0
-        key = ("reach", access.function.name, offset, axis)
+        function: Any = access.function
+        key = ("reach", function.name, offset, axis)
         if key not in known.found:
             found = known.of(access)
             if not isinstance(access, TimeFunction):
