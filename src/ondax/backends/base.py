@@ -31,6 +31,9 @@ class Experiment:
         weights: of extended sources, (*batch, shot, *domain).
         initial: the state before the first step, by field name, (*batch, shot, level, *points);
             None for a start at rest. Records of such runs begin with what receivers read of it.
+        by_position: the samples are also fed by the derivatives of where sources enter, by their
+            positions, per metre: the source has rows for (copy, port and source), all sources
+            first, and then as many for each axis. Such runs are not recorded.
     """
 
     coefficients: Mapping[str, np.ndarray]
@@ -38,6 +41,7 @@ class Experiment:
     setups: AbstractSetups
     weights: np.ndarray | None = None
     initial: Mapping[str, np.ndarray] | None = None
+    by_position: bool = False
 
     @property
     def before(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from .. import _forks, _validate
 from .._once import Once
 from .._resolution import check_resolution
-from ..backends.base import AbstractSolver, Asked, Experiment, Memory
+from ..backends.base import AbstractSolver, Asked, Experiment, Gradients, Memory
 from ..backends.clock import Clock
 from ..backends.devito.plans import Planned
 from ..backends.devito.solver import Solver
@@ -24,6 +25,7 @@ from ..histories.buffers import OutOfMemory
 from ..histories.sampled import check_sampling, holds
 from ..scheme.plan import Plan
 from . import checks, schemes
+from .callback_errors import THIRD
 from .operands import Changes, Operands, Positions
 from .positions import from_pairs
 from .problem import Problem
@@ -138,7 +140,11 @@ class HostModel:
         """The scheme together with its tangent: coefficients and their perturbations."""
         with self._lock:
             if self._linearized is None:
-                self._linearized = HostModel(self.problem, self.dtype.name, tangent=True)
+                if self.tangent:
+                    raise NotImplementedError(THIRD)
+                self._linearized = HostModel(
+                    self.problem, self.dtype.name, tangent=True, one_step=self.one_step
+                )
             return self._linearized
 
     def tangents(self) -> Mapping[str, str]:
@@ -168,19 +174,45 @@ class HostModel:
 
         return self._call(("forward", keep, slopes, linear, final), structure, run)
 
-    def born(self, structure: Any) -> HostFunction:
+    def born(self, structure: Any, asked: Asked) -> HostFunction:
         """See `primitives.born`."""
 
         def run(batch: Batch, operands: Operands, changes: Changes) -> Any:
-            e = self._experiment(operands)
-            recording = self._recording(changes.coefficients)
-            if recording is None:  # modelling is linear in the source
-                still = {n: np.zeros_like(v) for n, v in (e.initial or {}).items()}
-                e = replace(e, source=changes.wavelet, initial=still or None)
-                return self.solver.forward(batch, e, None, False)
-            return self.solver.born(batch, e, recording, changes.coefficients, changes.wavelet)
+            e = self._experiment(operands, asked.linear)
+            return reduce(np.add, self._born(batch, e, changes))
 
-        return self._call(("born",), structure, run)
+        return self._call(("born", asked.linear), structure, run)
+
+    def _born(self, batch: Batch, e: Experiment, changes: Changes) -> Iterator[np.ndarray]:
+        """The parts of Born traces. What records are linear in is run by itself."""
+        recording, at_rest = self._recording(changes.coefficients), _at_rest(e)
+        if recording is not None:
+            changed = changes.coefficients
+            yield self.solver.born(batch, e, recording, changed, changes.wavelet)
+        fired = None if recording is not None else changes.wavelet
+        if fired is not None or changes.initial is not None:
+            source = self._silence(e) if fired is None else fired
+            fields = at_rest.initial if changes.initial is None else changes.initial
+            (traces,) = self.solver.forward(
+                batch, replace(e, source=source, initial=fields), None, False
+            )
+            yield traces
+        if changes.weights is not None:
+            (traces,) = self.solver.forward(
+                batch, replace(at_rest, weights=changes.weights), None, False
+            )
+            yield traces
+        if changes.at_sources is not None:
+            moved = np.moveaxis(changes.at_sources, -2, -3)  # (..., axis, port and source, step)
+            source = np.concatenate([np.zeros_like(moved[..., :1, :, :]), moved], axis=-3)
+            source = source.reshape(*moved.shape[:-3], -1, moved.shape[-1])
+            fed = replace(at_rest, source=source, by_position=True)
+            (traces,) = self.solver.forward(batch, fed, None, False)
+            yield traces
+
+    def _silence(self, e: Experiment) -> np.ndarray:
+        """Source samples of zero, of all shots."""
+        return np.zeros_like(e.source[..., :1, :, :])
 
     def adjoint(self, structure: Any, asked: Asked) -> HostFunction:
         """See `primitives.adjoint`."""
@@ -202,24 +234,48 @@ class HostModel:
         return self._call(("adjoint", asked), structure, run)
 
     def curvature(self, structure: Any, asked: Asked) -> HostFunction:
-        """See `primitives.curvature`: the gradients of <residual, Born traces of the moves>, by the
-        adjoint of the linearised scheme."""
+        """See `primitives.curvature`."""
 
-        def run(
-            batch: Batch, operands: Operands, residual: np.ndarray, moves: Mapping[str, np.ndarray]
-        ) -> Any:
-            e = self._experiment(operands)
-            names = self.tangents()
-            moved = {
-                names[n]: moves[n] if n in moves else np.zeros_like(c)
-                for n, c in e.coefficients.items()
-            }
-            e = replace(e, coefficients={**e.coefficients, **moved})
-            both = np.concatenate([np.zeros_like(residual), residual], axis=-2)
-            recording = self._recording(asked.coefficients)
-            return self.linearized().solver.adjoint(batch, e, recording, both, asked)
+        def run(batch: Batch, operands: Operands, residual: np.ndarray, moves: Changes) -> Any:
+            e = self._experiment(operands, asked.linear)
+            return _added(list(self._curvature(batch, e, residual, moves, asked)))
 
         return self._call(("curvature", asked), structure, run)
+
+    def _curvature(
+        self, batch: Batch, e: Experiment, residual: np.ndarray, moves: Changes, asked: Asked
+    ) -> Iterator[Gradients]:
+        """The parts of it, one for each input that moves. Where the medium does, these are the
+        gradients of <residual, Born traces>, by the adjoint of the linearised scheme; as records
+        are linear in the other inputs, each of those is fed as that which it moves is."""
+        if moves.coefficients:
+            names, moved = self.tangents(), moves.coefficients
+            doubled = {
+                names[n]: moved[n] if n in moved else np.zeros_like(c)
+                for n, c in e.coefficients.items()
+            }
+            both = np.concatenate([np.zeros_like(residual), residual], axis=-2)
+            host, there = self.linearized(), replace(e, coefficients={**e.coefficients, **doubled})
+            recording = host._recording(asked.coefficients)
+            found = host.solver.adjoint(batch, there, recording, both, asked)
+            if found.initial is not None:
+                found = found._replace(initial={n: found.initial[n] for n in self.state})
+            yield found
+        at_rest, recording = _at_rest(e), self._recording(asked.coefficients)
+        medium = Asked(asked.coefficients, linear=True)
+        others: list[tuple[Experiment, Asked]] = []
+        if moves.wavelet is not None:
+            fed = replace(at_rest, source=moves.wavelet)
+            others.append((fed, replace(medium, weights=asked.weights)))
+        if moves.weights is not None:
+            fed = replace(at_rest, weights=moves.weights)
+            others.append((fed, replace(medium, wavelet=asked.wavelet)))
+        if moves.initial is not None:
+            fed = replace(e, source=self._silence(e), initial=moves.initial)
+            others.append((fed, medium))
+        for fed, of_it in others:
+            if of_it.anything:
+                yield self.solver.adjoint(batch, fed, recording, residual, of_it)
 
     def _recording(self, names: Any, exact: bool = True) -> Recording | None:
         """What to keep for the named coefficients, in the scheme's order."""
@@ -391,6 +447,25 @@ class HostModel:
             )
 
 
+def _at_rest(e: Experiment) -> Experiment:
+    """The same, but for initial fields, which are zero."""
+    if e.initial is None:
+        return e
+    return replace(e, initial={n: np.zeros_like(v) for n, v in e.initial.items()})
+
+
+def _added(parts: list[Gradients]) -> Gradients:
+    """The sum of gradients, each of which may be missing in some of the parts."""
+
+    def total(found: list[Any]) -> Any:
+        there = [part for part in found if part is not None]
+        return jax.tree.map(lambda *arrays: sum(arrays), *there) if there else None
+
+    missing = [p._replace(coefficients=p.coefficients or None) for p in parts]
+    sums = Gradients(*(total(list(found)) for found in zip(*missing, strict=True)))
+    return sums._replace(coefficients=sums.coefficients or {})
+
+
 def _check_finite(name: str, values: np.ndarray) -> None:
     if not _validate.all_finite(values):
         raise ValueError(f"{name} has values that are not finite")
@@ -406,11 +481,32 @@ def _check_results(results: tuple[np.ndarray, ...]) -> None:
 
 
 class Hosts:
-    """The host models of a problem, and what is made of each, once; compared by identity."""
+    """The host models of a problem, and what is made of each, once.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        problem: what is computed.
+        forward_mode: propagators of these are differentiated in forward mode, too.
+        made: what has been made so far. Hosts are equal if they share it, and the mode.
+    """
+
+    def __init__(
+        self, problem: Problem, forward_mode: bool = False, made: Once | None = None
+    ) -> None:
         self.problem = problem
-        self._made = Once()
+        self.forward_mode = forward_mode
+        self._made = Once() if made is None else made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hosts):
+            return NotImplemented
+        return self._made is other._made and self.forward_mode == other.forward_mode
+
+    def __hash__(self) -> int:
+        return hash((id(self._made), self.forward_mode))
+
+    def in_forward_mode(self) -> Hosts:
+        """The same host models, for forward mode."""
+        return Hosts(self.problem, True, self._made)
 
     def of(self, dtype: Any) -> HostModel:
         """The host model of a floating-point type."""

@@ -15,7 +15,7 @@ from .. import _validate
 from .._types import Model, Traces
 from ..backends.base import Asked
 from ..equations.media import coefficients as coefficients_of
-from . import checks, primitives, wavefields
+from . import checks, forward_mode, primitives, wavefields
 from .examined import Examined, examined
 from .host import HostModel, Hosts
 from .lever import Lever
@@ -191,6 +191,8 @@ def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
 def _recorded(
     hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False, final: bool = False
 ) -> Any:
+    if hosts.forward_mode and not final:
+        return forward_mode.recorded(host, operands, linear)
     function = hosts.once((host, linear, final), lambda: differentiable(host, linear, final))
     return function(operands)
 
@@ -321,7 +323,8 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
     def applied(model: Model, data: Any, wavelet: Any, which: Any) -> Any:
         nothing = jnp.zeros((which.shape[0], *problem.grid.shape), dtype) if extended else None
         at = background(hosts, model, dtype, Given(wavelet, nothing, shots=which), linear=True)
-        residual = samples_of(problem.records, data, which)
+        lever = at.lever
+        residual = samples_of(problem.records, lever.enter(data), which)
         operands, residual = unify_axes((at.operands, residual))
         asked = Asked(wavelet=not extended, weights=extended)
         found = primitives.adjoint(at.host, operands, residual, asked)
@@ -330,9 +333,11 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
                 slice(low, low + n)
                 for n, (low, _) in zip(problem.grid.shape, problem.widths, strict=True)
             ]
-            return found.weights[(slice(None), *inside)]
+            return lever.leave(found.weights[(slice(None), *inside)])
         shape = jax.ShapeDtypeStruct((which.shape[0], *problem.survey.wavelet.shape[1:]), dtype)
         back = jax.linear_transpose(lambda w: source_samples(problem, w, which), shape)
-        return back(found.wavelet)[0]
+        return lever.leave(back(found.wavelet)[0])
 
+    if hosts.forward_mode:
+        return applied(model, data, wavelet, which)
     return adjoint_of_source(modelled, applied)(model, data, wavelet, which)

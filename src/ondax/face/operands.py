@@ -55,12 +55,24 @@ class Operands(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What Born modelling is linear in.
+    """What Born modelling is linear in: the counterparts of `Gradients`. None stands for no change.
 
     Attributes:
         coefficients: changes of coefficients, by name.
-        wavelet: change of the source samples; None for none.
+        wavelet: of the source samples, (shot, port and source, step).
+        weights: of those of extended sources, (shot, *domain).
+        at_sources: what is fed by the derivatives of where sources enter, by their positions:
+            samples times metres, (shot, port and source, axis, step).
+        initial: of the state before the first step, by field name, (shot, level, *points).
     """
 
     coefficients: dict[str, Any]
     wavelet: Any = None
+    weights: Any = None
+    at_sources: Any = None
+    initial: dict[str, Any] | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Is there any change?"""
+        return bool(self.coefficients) or any(x is not None for x in self[1:])

@@ -1,0 +1,95 @@
+"""The forward-mode rule of modelling: what receivers record, and how it changes.
+
+It is a rule of the primitive, so JAX makes reverse mode of it by transposition. `rules` does not
+use it: there, a gradient is one `jax.custom_vjp`, which rules out forward mode. Propagators made by
+`F.forward_mode()` bind the primitive without that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import ad
+
+from ..backends.base import Asked
+from .host import HostModel
+from .operands import Operands
+from .primitives import born, changes_of, forward, forward_p, moving, refuse_positions
+from .rules import power_above
+
+
+def recorded(host: HostModel, operands: Operands, linear: bool = False) -> Any:
+    """What receivers record, differentiable in forward mode, too; see `rules.differentiable`."""
+    return forward(host, operands, linear=linear)[0]
+
+
+def _forward_jvp(
+    primals: Any,
+    tangents: Any,
+    *,
+    host: HostModel,
+    structure: Any,
+    keep: tuple[str, ...],
+    slopes: bool,
+    linear: bool,
+    final: bool,
+) -> Any:
+    operands = jax.tree.unflatten(structure, primals)
+    moved = jax.tree.unflatten(structure, tangents)
+    if final:
+        raise NotImplementedError(
+            "forward-mode differentiation of final fields is not available: use reverse mode "
+            "(grad, vjp, jacrev) of functions of them"
+        )
+    changes, elsewhere = changes_of(moved), moving(moved.receivers)
+    if slopes:
+        refuse_positions(moved, changes, by_positions=True)
+    if moving(moved.sources):
+        changes = changes._replace(at_sources=_fed_elsewhere(host, operands, moved.sources))
+    kept = tuple(n for n in host.coefficient_names if n in keep or n in changes.coefficients)
+    results = forward(host, operands, kept, slopes or elsewhere, linear)
+    exact = linear or operands.initial is not None
+    parts = []
+    if changes.anything:
+        parts.append(born(host, operands, changes, Asked(exact=exact, linear=linear)))
+    if elsewhere:
+        parts.append(_read_elsewhere(host, results[1], moved.receivers))
+    found = results if slopes else results[:1]
+    zeros = [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in found]
+    return found, [sum(parts[1:], parts[0]), *zeros[1:]] if parts else zeros
+
+
+def _fed_elsewhere(host: HostModel, operands: Operands, moved: Any) -> Any:
+    """What sources feed by the derivatives of where they enter, (shot, port and source, axis,
+    step)."""
+    samples = operands.wavelet
+    if samples is None:
+        samples = host.source_of(operands.shots, jnp)
+    ports = host.n_sources // (host.points[0] * host.sources.places)
+    metres = host.sources.of_ports(_sum_of_pairs(moved), ports, jnp)
+    return _times(samples[..., None, :], metres[..., None])
+
+
+def _read_elsewhere(host: HostModel, slopes: Any, moved: Any) -> Any:
+    """How what is read changes with the positions of receivers, (shot, port and receiver,
+    sample)."""
+    ports = host.n_receivers // (host.points[1] * host.receivers.places)
+    metres = host.receivers.of_ports(_sum_of_pairs(moved), ports, jnp)
+    return jnp.sum(_times(slopes, metres[..., None]), axis=-2)
+
+
+def _times(fixed: Any, moved: Any) -> Any:
+    """The product. Its transpose multiplies cotangents by numbers of about one, and then by a power
+    of two: the sum over time comes before what might make its terms too small, or too large."""
+    size = jax.lax.stop_gradient(power_above(fixed))
+    return (fixed / size) * (size * moved)
+
+
+def _sum_of_pairs(moved: Any) -> Any:
+    """(shot, point, axis), from the tangent of pairs that sum to positions."""
+    return jnp.sum(ad.instantiate_zeros(moved.pairs), axis=-1)
+
+
+ad.primitive_jvps[forward_p] = _forward_jvp
