@@ -165,7 +165,7 @@ class AbstractSolver(ABC):
             e: the background.
             recording: which of its coefficients change.
             changes: of coefficients, by name, (*batch, *domain).
-            source: change of the source samples; None for none.
+            source: change of the samples of point sources; None for none.
         """
 
     @abstractmethod

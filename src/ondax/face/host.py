@@ -184,31 +184,28 @@ class HostModel:
         return self._call(("born", asked.linear), structure, run)
 
     def _born(self, batch: Batch, e: Experiment, changes: Changes) -> Iterator[np.ndarray]:
-        """The parts of Born traces. What records are linear in is run by itself."""
-        recording, at_rest = self._recording(changes.coefficients), _at_rest(e)
+        """The parts of Born traces. Modelling is linear in the source and in the initial state:
+        how they change is modelled like themselves; but for samples of point sources, which Born
+        runs take along."""
+        recording, fired, rest = self._recording(changes.coefficients), changes.wavelet, _at_rest(e)
+        others: list[Experiment] = []
         if recording is not None:
-            changed = changes.coefficients
-            yield self.solver.born(batch, e, recording, changed, changes.wavelet)
-        fired = None if recording is not None else changes.wavelet
+            along = fired if e.weights is None else None
+            yield self.solver.born(batch, e, recording, changes.coefficients, along)
+            fired = None if along is not None else fired
         if fired is not None or changes.initial is not None:
             source = self._silence(e) if fired is None else fired
-            fields = at_rest.initial if changes.initial is None else changes.initial
-            (traces,) = self.solver.forward(
-                batch, replace(e, source=source, initial=fields), None, False
-            )
-            yield traces
+            fields = rest.initial if changes.initial is None else changes.initial
+            others.append(replace(e, source=source, initial=fields))
         if changes.weights is not None:
-            (traces,) = self.solver.forward(
-                batch, replace(at_rest, weights=changes.weights), None, False
-            )
-            yield traces
+            others.append(replace(rest, weights=changes.weights))
         if changes.at_sources is not None:
-            moved = np.moveaxis(changes.at_sources, -2, -3)  # (..., axis, port and source, step)
-            source = np.concatenate([np.zeros_like(moved[..., :1, :, :]), moved], axis=-3)
-            source = source.reshape(*moved.shape[:-3], -1, moved.shape[-1])
-            fed = replace(at_rest, source=source, by_position=True)
-            (traces,) = self.solver.forward(batch, fed, None, False)
-            yield traces
+            rows = np.moveaxis(changes.at_sources, -2, -3)  # (..., axis, port and source, step)
+            copies = np.concatenate([np.zeros_like(rows[..., :1, :, :]), rows], axis=-3)
+            source = copies.reshape(*rows.shape[:-3], -1, rows.shape[-1])
+            others.append(replace(rest, source=source, by_position=True))
+        for fed in others:
+            yield self.solver.forward(batch, fed, None, slopes=False)[0]
 
     def _silence(self, e: Experiment) -> np.ndarray:
         """Source samples of zero, of all shots."""
@@ -261,14 +258,14 @@ class HostModel:
             if found.initial is not None:
                 found = found._replace(initial={n: found.initial[n] for n in self.state})
             yield found
-        at_rest, recording = _at_rest(e), self._recording(asked.coefficients)
+        rest, recording = _at_rest(e), self._recording(asked.coefficients)
         medium = Asked(asked.coefficients, linear=True)
         others: list[tuple[Experiment, Asked]] = []
         if moves.wavelet is not None:
-            fed = replace(at_rest, source=moves.wavelet)
+            fed = replace(rest, source=moves.wavelet)
             others.append((fed, replace(medium, weights=asked.weights)))
         if moves.weights is not None:
-            fed = replace(at_rest, weights=moves.weights)
+            fed = replace(rest, weights=moves.weights)
             others.append((fed, replace(medium, wavelet=asked.wavelet)))
         if moves.initial is not None:
             fed = replace(e, source=self._silence(e), initial=moves.initial)

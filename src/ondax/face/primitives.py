@@ -502,20 +502,14 @@ def _cotangents(leaves: Any, structure: Any, found: Any) -> list[Any]:
     Args:
         leaves: of the primitive; linear ones are undefined.
         structure: of them.
-        found: from the pytree of leaf numbers to pairs of it and of cotangents, of one structure.
+        found: from the pytree of leaf numbers to pairs of such a number and a cotangent.
     """
-    by_number: dict[int, Any] = {}
-    for numbers, cotangents in found(jax.tree.unflatten(structure, list(range(len(leaves))))):
-        pairs = zip(jax.tree.leaves(numbers), jax.tree.leaves(cotangents), strict=True)
-        by_number |= dict(pairs)
-    return [
-        _shared(by_number[n], x.aval)
-        if n in by_number and _is_linear(x)
-        else ad.Zero(x.aval)
-        if _is_linear(x)
-        else None
-        for n, x in enumerate(leaves)
-    ]
+    by_number = dict(found(jax.tree.unflatten(structure, list(range(len(leaves))))))
+
+    def cotangent(n: int, x: Any) -> Any:
+        return _shared(by_number[n], x.aval) if n in by_number else ad.Zero(x.aval)
+
+    return [cotangent(n, x) if _is_linear(x) else None for n, x in enumerate(leaves)]
 
 
 def _shared(cotangent: Any, of: Any) -> Any:
@@ -541,9 +535,13 @@ def _asked_by(host: Host, changes: Changes, asked: Asked) -> Asked:
 
 def _of_changes(places: Changes, gradients: Gradients) -> list[tuple[Any, Any]]:
     """Numbers of leaves, and the gradients that are their cotangents."""
-    names = gradients.coefficients
-    pairs = [({n: places.coefficients[n] for n in names}, names)]
-    return pairs + [(p, g) for p, g in zip(places[1:], gradients[1:], strict=True) if g is not None]
+    pairs: list[tuple[Any, Any]] = []
+    for place, gradient in zip(places, gradients, strict=True):
+        if isinstance(gradient, dict):  # of what is not linear, or does not change, there are none
+            pairs += [(place[n], g) for n, g in gradient.items() if place and n in place]
+        elif gradient is not None:
+            pairs.append((place, gradient))
+    return pairs
 
 
 def _transpose_born(
