@@ -544,9 +544,7 @@ def _of_changes(places: Changes, gradients: Gradients) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _transpose_born(
-    cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked
-) -> Any:
+def _transpose_born(cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked) -> Any:
     (cotangent,) = cotangents
     operands, changes = jax.tree.unflatten(structure, leaves)
     if _is_zero(cotangent):
