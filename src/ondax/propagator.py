@@ -221,9 +221,12 @@ class Propagator(eqx.Module):
         - With `Settings(history="sampled")` or `store_every=`, gradients are made from the steps
           that are kept; Born runs read every step, for which another forward run is made.
 
-        Second derivatives are to be had in model, wavelet, weights and initial fields, and between
-        them; not by positions, which first derivatives can be taken by. `with_final` and `at_rest`
-        have reverse mode only, as those of `F` have.
+        - Forward mode of `with_final` and `at_rest` advances traces and their changes together,
+          as `F.jvp` does; the forward run beside it keeps a history for reverse mode.
+
+        Second derivatives are to be had of functions of traces, in model, wavelet, weights and
+        initial fields, and between them; not by positions, nor of functions of final fields, of
+        which there are first derivatives.
 
         Returns:
             The twin; itself, if it is one. `replace` and `with_survey` of a twin return twins.

@@ -20,9 +20,11 @@ from .primitives import born, changes_of, forward, forward_p, moving, refuse_pos
 from .rules import power_above
 
 
-def recorded(host: HostModel, operands: Operands, linear: bool = False) -> Any:
-    """What receivers record, differentiable in forward mode, too; see `rules.differentiable`."""
-    return forward(host, operands, linear=linear)[0]
+def recorded(host: HostModel, operands: Operands, linear: bool = False, final: bool = False) -> Any:
+    """What receivers record, and the state after the last step if it is wanted, differentiable in
+    forward mode, too; see `rules.differentiable`."""
+    found = forward(host, operands, linear=linear, final=final)
+    return tuple(found) if final else found[0]
 
 
 def _forward_jvp(
@@ -38,27 +40,32 @@ def _forward_jvp(
 ) -> Any:
     operands = jax.tree.unflatten(structure, primals)
     moved = jax.tree.unflatten(structure, tangents)
-    if final:
-        raise NotImplementedError(
-            "forward-mode differentiation of final fields is not available: use reverse mode "
-            "(grad, vjp, jacrev) of functions of them"
-        )
     changes, elsewhere = changes_of(moved), moving(moved.receivers)
     if slopes:
         refuse_positions(moved, changes, by_positions=True)
     if moving(moved.sources):
         changes = changes._replace(at_sources=_fed_elsewhere(host, operands, moved.sources))
     kept = tuple(n for n in host.coefficient_names if n in keep or n in changes.coefficients)
-    results = forward(host, operands, kept, slopes or elsewhere, linear)
-    exact = linear or operands.initial is not None
-    parts = []
+    found = list(forward(host, operands, kept, slopes or elsewhere, linear, final))
+    by_position = found.pop(1) if slopes or elsewhere else None
+    results = jax.tree.leaves(found)
+    changed = [_zero(r) for r in results]
     if changes.anything:
-        parts.append(born(host, operands, changes, Asked(exact=exact, linear=linear)))
+        exact = linear or final or operands.initial is not None
+        how = Asked(exact=exact, linear=linear)
+        changed = jax.tree.leaves(born(host, operands, changes, how, final))
     if elsewhere:
-        parts.append(_read_elsewhere(host, results[1], moved.receivers))
-    found = results if slopes else results[:1]
-    zeros = [ad.Zero(jax.typeof(r).to_tangent_aval()) for r in found]
-    return found, [sum(parts[1:], parts[0]), *zeros[1:]] if parts else zeros
+        changed[0] = ad.add_tangents(
+            changed[0], _read_elsewhere(host, by_position, moved.receivers)
+        )
+    if slopes:
+        results.insert(1, by_position)
+        changed.insert(1, _zero(by_position))
+    return results, changed
+
+
+def _zero(result: Any) -> Any:
+    return ad.Zero(jax.typeof(result).to_tangent_aval())
 
 
 def _fed_elsewhere(host: HostModel, operands: Operands, moved: Any) -> Any:

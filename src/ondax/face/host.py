@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -174,38 +174,68 @@ class HostModel:
 
         return self._call(("forward", keep, slopes, linear, final), structure, run)
 
-    def born(self, structure: Any, asked: Asked) -> HostFunction:
+    def born(self, structure: Any, asked: Asked, final: bool) -> HostFunction:
         """See `primitives.born`."""
 
         def run(batch: Batch, operands: Operands, changes: Changes) -> Any:
             e = self._experiment(operands, asked.linear)
-            return reduce(np.add, self._born(batch, e, changes))
+            parts = self._born_and_state if final else self._born
+            return reduce(partial(jax.tree.map, np.add), parts(batch, e, changes))
 
-        return self._call(("born", asked.linear), structure, run)
+        return self._call(("born", asked.linear, final), structure, run)
 
-    def _born(self, batch: Batch, e: Experiment, changes: Changes) -> Iterator[np.ndarray]:
-        """The parts of Born traces. Modelling is linear in the source and in the initial state:
-        how they change is modelled like themselves; but for samples of point sources, which Born
-        runs take along."""
-        recording, fired, rest = self._recording(changes.coefficients), changes.wavelet, _at_rest(e)
-        others: list[Experiment] = []
+    def _born(self, batch: Batch, e: Experiment, changes: Changes) -> Iterator[Any]:
+        """The parts of Born traces. Born runs take changes of the samples of point sources
+        along."""
+        recording, fired = self._recording(changes.coefficients), changes.wavelet
         if recording is not None:
             along = fired if e.weights is None else None
             yield self.solver.born(batch, e, recording, changes.coefficients, along)
             fired = None if along is not None else fired
-        if fired is not None or changes.initial is not None:
-            source = self._silence(e) if fired is None else fired
+        for fed in self._fed(e, changes._replace(wavelet=fired)):
+            yield self.solver.forward(batch, fed, None, slopes=False)[0]
+
+    def _born_and_state(self, batch: Batch, e: Experiment, changes: Changes) -> Iterator[Any]:
+        """The same, and how the state after the last step changes: by the linearised scheme, whose
+        state it is a part of."""
+        if changes.coefficients:
+            host, there = self.linearized(), self._with_tangents(e, changes.coefficients)
+            both, state = host.solver.forward(batch, there, None, slopes=False, final=True)
+            yield np.split(both, 2, axis=-2)[1], {n: state[self._prefix + n] for n in self.state}
+        for fed in self._fed(e, changes):
+            yield self.solver.forward(batch, fed, None, slopes=False, final=True)
+
+    def _fed(self, e: Experiment, changes: Changes) -> list[Experiment]:
+        """Modelling is linear in the source and in the initial state: how they change is modelled
+        like themselves."""
+        rest, fed = _at_rest(e), []
+        if changes.wavelet is not None or changes.initial is not None:
+            source = self._silence(e) if changes.wavelet is None else changes.wavelet
             fields = rest.initial if changes.initial is None else changes.initial
-            others.append(replace(e, source=source, initial=fields))
+            fed.append(replace(e, source=source, initial=fields))
         if changes.weights is not None:
-            others.append(replace(rest, weights=changes.weights))
+            fed.append(replace(rest, weights=changes.weights))
         if changes.at_sources is not None:
             rows = np.moveaxis(changes.at_sources, -2, -3)  # (..., axis, port and source, step)
             copies = np.concatenate([np.zeros_like(rows[..., :1, :, :]), rows], axis=-3)
             source = copies.reshape(*rows.shape[:-3], -1, rows.shape[-1])
-            others.append(replace(rest, source=source, by_position=True))
-        for fed in others:
-            yield self.solver.forward(batch, fed, None, slopes=False)[0]
+            fed.append(replace(rest, source=source, by_position=True))
+        return fed
+
+    def _with_tangents(self, e: Experiment, moved: Mapping[str, np.ndarray]) -> Experiment:
+        """What the linearised scheme takes, given how coefficients change."""
+        names = self.tangents()
+        doubled = {
+            names[n]: moved[n] if n in moved else np.zeros_like(c)
+            for n, c in e.coefficients.items()
+        }
+        return replace(e, coefficients={**e.coefficients, **doubled})
+
+    @property
+    def _prefix(self) -> str:
+        """What stands before the names of tangents."""
+        name, tangent = next(iter(self.tangents().items()))
+        return tangent.removesuffix(name)
 
     def _silence(self, e: Experiment) -> np.ndarray:
         """Source samples of zero, of all shots."""
@@ -246,13 +276,8 @@ class HostModel:
         gradients of <residual, Born traces>, by the adjoint of the linearised scheme; as records
         are linear in the other inputs, each of those is fed as that which it moves is."""
         if moves.coefficients:
-            names, moved = self.tangents(), moves.coefficients
-            doubled = {
-                names[n]: moved[n] if n in moved else np.zeros_like(c)
-                for n, c in e.coefficients.items()
-            }
             both = np.concatenate([np.zeros_like(residual), residual], axis=-2)
-            host, there = self.linearized(), replace(e, coefficients={**e.coefficients, **doubled})
+            host, there = self.linearized(), self._with_tangents(e, moves.coefficients)
             recording = host._recording(asked.coefficients)
             found = host.solver.adjoint(batch, there, recording, both, asked)
             if found.initial is not None:

@@ -191,8 +191,8 @@ def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
 def _recorded(
     hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False, final: bool = False
 ) -> Any:
-    if hosts.forward_mode and not final:
-        return forward_mode.recorded(host, operands, linear)
+    if hosts.forward_mode:
+        return forward_mode.recorded(host, operands, linear, final)
     function = hosts.once((host, linear, final), lambda: differentiable(host, linear, final))
     return function(operands)
 

@@ -61,7 +61,7 @@ class Host(Protocol):
     def forward(
         self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
     ) -> Any: ...
-    def born(self, structure: Any, asked: Asked) -> Any: ...
+    def born(self, structure: Any, asked: Asked, final: bool) -> Any: ...
     def adjoint(self, structure: Any, asked: Asked) -> Any: ...
     def curvature(self, structure: Any, asked: Asked) -> Any: ...
 
@@ -106,15 +106,21 @@ def forward(
     found = forward_p.bind(*leaves, host=host, structure=structure, **asked)
     if not final:
         return found
-    others, names = 2 if slopes else 1, sorted(host.state)
-    return [*found[:others], dict(zip(names, found[others:], strict=True))]
+    others = 2 if slopes else 1
+    return [*found[:others], _by_field(host, found[others:])]
 
 
 JACOBIAN = Asked(exact=True, again=True)
 """How the transpose of a Jacobian is asked for images."""
 
 
-def born(host: Host, operands: Operands, changes: Changes, asked: Asked = JACOBIAN) -> Any:
+def born(
+    host: Host,
+    operands: Operands,
+    changes: Changes,
+    asked: Asked = JACOBIAN,
+    final: bool = False,
+) -> Any:
     """How what receivers record changes, (shot, port and receiver, sample).
 
     Args:
@@ -123,10 +129,17 @@ def born(host: Host, operands: Operands, changes: Changes, asked: Asked = JACOBI
         changes: of it.
         asked: how its transpose is asked for gradients; and whether the source samples of the
             background are no wavelets.
+        final: also how the state after the last step changes, by field name, (shot, level,
+            *points).
     """
     leaves, structure = jax.tree.flatten((operands, changes))
-    (samples,) = born_p.bind(*leaves, host=host, structure=structure, asked=asked)
-    return samples
+    found = born_p.bind(*leaves, host=host, structure=structure, asked=asked, final=final)
+    return (found[0], _by_field(host, found[1:])) if final else found[0]
+
+
+def _by_field(host: Host, leaves: Any) -> dict[str, Any]:
+    """A state, from its leaves."""
+    return dict(zip(sorted(host.state), leaves, strict=True))
 
 
 def adjoint(
@@ -170,10 +183,12 @@ def _gradient_shapes(host: Host, shots: int, asked: Asked) -> Gradients:
         wavelet=shape(asked.wavelet, shots, host.n_sources, host.steps),
         weights=shape(asked.weights, shots, *host.shape),
         at_sources=shape(asked.sources, shots, host.n_sources, len(host.shape), host.steps),
-        initial={n: shape(True, shots, *s) for n, s in host.state.items()}
-        if asked.initial
-        else None,
+        initial=_state_shapes(host, shots) if asked.initial else None,
     )
+
+
+def _state_shapes(host: Host, shots: int) -> dict[str, jax.ShapeDtypeStruct]:
+    return {n: jax.ShapeDtypeStruct((shots, *s), host.dtype) for n, s in host.state.items()}
 
 
 def _samples_shape(host: Host, operands: Operands) -> jax.ShapeDtypeStruct:
@@ -243,17 +258,17 @@ def _forward_types(
         *rows, samples = shapes[0].shape
         shapes.append(jax.ShapeDtypeStruct((*rows, len(host.shape), samples), host.dtype))
     if final:
-        shots = _operands(structure, leaves).shots.shape[-1]
-        state = host.state.items()
-        shapes.append({n: jax.ShapeDtypeStruct((shots, *s), host.dtype) for n, s in state})
+        shapes.append(_state_shapes(host, _operands(structure, leaves).shots.shape[-1]))
     return _types(host, structure, leaves, shapes)
 
 
 @born_p.def_abstract_eval
-def _born_types(*leaves: Any, host: Any, structure: Any, asked: Asked) -> Any:
-    host = _strong(host)
-    samples = _samples_shape(host, _operands(structure, leaves))
-    return _types(host, structure, leaves, samples)
+def _born_types(*leaves: Any, host: Any, structure: Any, asked: Asked, final: bool) -> Any:
+    host, operands = _strong(host), _operands(structure, leaves)
+    shapes: list[Any] = [_samples_shape(host, operands)]
+    if final:
+        shapes.append(_state_shapes(host, operands.shots.shape[-1]))
+    return _types(host, structure, leaves, shapes)
 
 
 @adjoint_p.def_abstract_eval
@@ -341,8 +356,8 @@ def _sum(results: Any, parts: list[Any]) -> Any:
 
 
 _ENDS = (
-    "gradients of functions of the final fields cannot be differentiated again: functions of the "
-    "traces alone can, in model and traces"
+    "second derivatives of functions of the final fields are not available: those of functions of "
+    "the traces alone are"
 )
 
 
@@ -379,14 +394,18 @@ def _reached(moves: Changes, asked: Asked) -> Asked:
     )
 
 
-def _born_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
+def _born_jvp(
+    primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked, final: bool
+) -> Any:
     operands, changes = jax.tree.unflatten(structure, primals)
     moved, further = jax.tree.unflatten(structure, tangents)
     more, moves = changes_of(further), changes_of(moved)
     refuse_positions(moved, moves, changes.at_sources is not None)
-    results, parts = [born(host, operands, changes, asked)], []
+    if final and moves.anything:
+        raise NotImplementedError(_ENDS)
+    results, parts = jax.tree.leaves(born(host, operands, changes, asked, final)), []
     if more.anything:
-        parts.append([born(host, operands, more, asked)])
+        parts.append(jax.tree.leaves(born(host, operands, more, asked, final)))
     if moves.anything:
         seconds = _born_in_background(host, operands, changes, moves, asked)
         parts.extend([second] for second in seconds)
@@ -444,16 +463,19 @@ def _silence(host: Host, operands: Operands) -> Any:
 
 def _adjoint_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
     operands, residual, *final = jax.tree.unflatten(structure, primals)
-    if final:
-        raise NotImplementedError(_ENDS)
-    moved, further = jax.tree.unflatten(structure, tangents)
+    moved, *further = jax.tree.unflatten(structure, tangents)
     moves = changes_of(moved)
     refuse_positions(moved, moves, asked.sources)
-    results, parts = adjoint(host, operands, residual, asked), []
-    if not _is_zero(further):
-        parts.append(jax.tree.leaves(adjoint(host, operands, further, asked)))
+    results, parts = adjoint(host, operands, residual, asked, *final), []
+    if moving(further):
+        more, *at_end = _instantiated(further)
+        parts.append(jax.tree.leaves(adjoint(host, operands, more, asked, *at_end)))
     reached = _reached(moves, asked)
     if reached.anything:
+        if final:
+            raise NotImplementedError(_ENDS)
+        if moves.coefficients:
+            host.linearized()  # says now where there is none, and not in the callback
         changed = curvature(host, operands, residual, moves, reached)
         parts.append(_placed(changed, results))
     return _sum(jax.tree.leaves(results), parts)
@@ -544,12 +566,15 @@ def _of_changes(places: Changes, gradients: Gradients) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _transpose_born(cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked) -> Any:
-    (cotangent,) = cotangents
+def _transpose_born(
+    cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked, final: bool
+) -> Any:
     operands, changes = jax.tree.unflatten(structure, leaves)
-    if _is_zero(cotangent):
+    if not moving(cotangents):
         return _cotangents(leaves, structure, lambda numbers: [])
-    gradients = adjoint(host, operands, cotangent, _asked_by(host, changes, asked))
+    residual = ad.instantiate_zeros(cotangents[0])
+    state = _some(_by_field(host, cotangents[1:])) if final else None
+    gradients = adjoint(host, operands, residual, _asked_by(host, changes, asked), state)
     return _cotangents(leaves, structure, lambda numbers: _of_changes(numbers[1], gradients))
 
 
@@ -563,13 +588,18 @@ def _transpose_adjoint(
     cotangents: Any, *leaves: Any, host: Host, structure: Any, asked: Asked
 ) -> Any:
     operands, _, *final = jax.tree.unflatten(structure, leaves)
-    if final:
-        raise NotImplementedError(_ENDS)
     known = _known(cotangents, host, asked)
     if not known.anything:
         return _cotangents(leaves, structure, lambda numbers: [])
-    samples = born(host, operands, known, _as_asked(asked))
-    return _cotangents(leaves, structure, lambda numbers: [(numbers[1], samples)])
+    samples = born(host, operands, known, _as_asked(asked), bool(final))
+    if not final:
+        return _cotangents(leaves, structure, lambda numbers: [(numbers[1], samples)])
+    samples, state = samples
+
+    def found(numbers: Any) -> list[tuple[Any, Any]]:
+        return [(numbers[1], samples), *((numbers[2][n], state[n]) for n in state)]
+
+    return _cotangents(leaves, structure, found)
 
 
 def _as_asked(asked: Asked) -> Asked:
