@@ -477,40 +477,39 @@ def test_initial_fields(x64_everywhere: None):
     assert_differences(found["forward over reverse"], loss, at, along)
 
 
-@pytest.mark.parametrize("kind", ["acoustic", slow("density")])
-def test_start_and_end(kind: str, x64_everywhere: None):
-    """A run from a pressure to its final fields, in all inputs, each alone and all together."""
-    of = problem(kind)
+def from_start_to_end(of: Problem, F: ox.Propagator) -> Callable[..., Any]:
+    """A run from a pressure to its final fields, in all inputs."""
+    name = "u" if of.equation == "acoustic" else "p"
+
+    def run(m: Any, p: Any, w: Any, s: Any, r: Any) -> Any:
+        start = F.at_rest(m, {name: p})
+        return F.with_final(m, wavelet=w, sources=s, receivers=r, initial=start)
+
+    return run
+
+
+@pytest.mark.parametrize("alone", [None, *(slow(n) for n in range(5))])
+@pytest.mark.parametrize("equation", PROBLEMS)
+def test_start_and_end(equation: str, alone: int | None, x64_everywhere: None):
+    """The gradients of F, and a dot test with them; of all inputs or of one."""
+    of, rng = problem(equation), np.random.default_rng(8)
     F = of.propagator(time_dispersion="raw")
-    model, dm, rng = of.model(), of.perturbation(), np.random.default_rng(8)
-    name = "u" if kind == "acoustic" else "p"
+    f, g = from_start_to_end(of, F), from_start_to_end(of, F.forward_mode())
     first, second = (jnp.asarray(rng.normal(size=of.shape)) for _ in range(2))
-
-    def ran(F: ox.Propagator) -> Callable[..., Any]:
-        def run(m: Any, p: Any, w: Any, s: Any, r: Any) -> Any:
-            start = F.at_rest(m, {name: p})
-            return F.with_final(m, wavelet=w, sources=s, receivers=r, initial=start)
-
-        return run
-
-    _, dw, ds, dr = directions(of)
-    at, along = (model, first, *of.inputs()[1:]), (dm, second, dw, ds, dr)
-    changes = pushed(ran(F.forward_mode()), at, along)
-    y = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), changes)
-    gradients = pulled(ran(F), at, y)
-    found = pulled(ran(F.forward_mode()), at, y)
-    assert difference(jax.tree.leaves(found), jax.tree.leaves(gradients)) < 1e-14
-    assert abs(dot(changes, y) - dot(along, gradients)) < 1e-13 * norm(changes) * norm(y)
-    masks = jnp.eye(5)
-    apart = tuple(
-        jax.tree.map(lambda x, n=n: jnp.tensordot(masks[:, n], x, 0), part)
-        for n, part in enumerate(along)
-    )
-    alone = jax.jit(jax.vmap(lambda dx: jax.jvp(ran(F.forward_mode()), at, dx)[1]))(apart)
-    for n in range(5):
-        of_input = jax.tree.map(lambda x, n=n: x[n], alone)
-        error = abs(dot(of_input, y) - dot(along[n], gradients[n]))
-        assert error < 1e-13 * norm(of_input) * norm(y), n
+    dm, *others = directions(of)
+    at, along = (of.model(), first, *of.inputs()[1:]), [dm, second, *others]
+    y = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), jax.eval_shape(f, *at))
+    gradients = pulled(f, at, y)
+    if alone is None:
+        found = pulled(g, at, y)
+        assert difference(jax.tree.leaves(found), jax.tree.leaves(gradients)) < 1e-14
+        changes = pushed(g, at, tuple(along))
+    else:
+        one = lambda x: g(*at[:alone], x, *at[alone + 1 :])  # noqa: E731
+        changes = pushed(one, (at[alone],), (along[alone],))
+        along, gradients = along[alone], gradients[alone]
+    error = abs(dot(changes, y) - dot(along, gradients))
+    assert error < 1e-13 * norm(changes) * norm(y)
 
 
 # ---------------------------------------------------------------- Jacobians in the wavelet
