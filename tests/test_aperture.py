@@ -41,7 +41,7 @@ def medium(name: str) -> Any:
     return given if len(given) > 1 else next(iter(given.values()))
 
 
-@pytest.mark.parametrize("surface", [False, True])
+@pytest.mark.parametrize("surface", slow_but([False, True], True))
 @pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
 def test_adjoints_are_exact(name: str, surface: bool, x64: None):
     """Of modelling in the wavelet, and of Born modelling in all parameters."""

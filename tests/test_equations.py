@@ -196,6 +196,7 @@ def test_3d_enclosed_by_joint_layers(x64: None, name: str):
     assert_taylor(case)
 
 
+@pytest.mark.slow
 def test_joint_layers_in_single_precision():
     assert_dots(Case("TTI", 2, JOINT, "float32"))
 

@@ -49,8 +49,8 @@ def directions(of: Problem) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
     """Of model, wavelet, sources and receivers: these move by decimetres."""
     _, wavelet, sources, receivers = of.inputs()
     rng = np.random.default_rng(3)
-    moves = (jnp.asarray(0.1 * rng.normal(size=p.shape)) for p in (sources, receivers))
-    return of.perturbation(), 100.0 * smooth(wavelet.shape, 4), *moves
+    ds, dr = (jnp.asarray(0.1 * rng.normal(size=p.shape)) for p in (sources, receivers))
+    return of.perturbation(), 100.0 * smooth(wavelet.shape, 4), ds, dr
 
 
 def plus(a: Any, b: Any, h: float = 1.0) -> Any:
@@ -116,10 +116,12 @@ def test_each_input_alone(equation: str, which: int, x64_everywhere: None):
     """A dot test with the gradient of F; and `|f(x + h dx) - f(x) - h df|` falls as h^2, or is
     rounding, of what is linear."""
     of, F = problem(equation), propagator(equation)
-    inputs, dx, y = of.inputs(), directions(of)[which], of.cotangent()
+    inputs: Any = of.inputs()
+    dx, y = directions(of)[which], of.cotangent()
 
     def alone(F: ox.Propagator) -> Callable[[Any], Any]:
-        return lambda x: call(F)(*inputs[:which], x, *inputs[which + 1 :])
+        f: Any = call(F)
+        return lambda x: f(*inputs[:which], x, *inputs[which + 1 :])
 
     x, f = inputs[which], alone(F)
     traces, changes = jax.jvp(alone(F.forward_mode()), (x,), (dx,))
@@ -142,7 +144,7 @@ def test_nothing_is_computed_that_nobody_asks_for(asked: list):
     def modelled(vp: Any, rho: Any, w: Any, s: Any, r: Any) -> Any:
         return G({"vp": vp, "rho": rho}, wavelet=w, sources=s, receivers=r)
 
-    inputs = (model["vp"], model["rho"], wavelet, sources, receivers)
+    inputs: Any = (model["vp"], model["rho"], wavelet, sources, receivers)
     kappa, buoyancy = "compressibility", "buoyancy_z"
     expected: dict[int, list[Any]] = {
         0: [forward(kappa), BORN],
@@ -158,7 +160,8 @@ def test_nothing_is_computed_that_nobody_asks_for(asked: list):
         return sorted(asked, key=lambda key: key[0] != "forward")  # XLA runs them in any order
 
     for n, wanted in expected.items():
-        alone = lambda x, n=n: modelled(*inputs[:n], x, *inputs[n + 1 :])  # noqa: E731
+        others: Any = functools.partial(modelled, *inputs[:n])
+        alone = lambda x, f=others, n=n: f(x, *inputs[n + 1 :])  # noqa: E731
         assert calls(lambda x, a=alone: jax.jvp(a, (x,), (x,)), inputs[n]) == wanted, n
     loss = lambda vp, w: jnp.sum(modelled(vp, model["rho"], w, sources, receivers) ** 2)  # noqa: E731
     both = [forward(kappa), adjoint(kappa, wavelet=True)]
@@ -576,6 +579,19 @@ def test_wavelets_are_checked_and_tangents_are_not(x64_everywhere: None):
     y = jax.tree.map(lambda d: d[..., ::-1], changes)
     (gradient,) = pulled(made, (wavelet,), y)
     assert abs(dot(changes, y) - dot(gradient, noise)) < 1e-13 * norm(changes) * norm(y)
+
+
+@pytest.mark.slow
+def test_tangents_are_sources_of_any_frequency(x64_everywhere: None):
+    """Mixed second derivatives fire them: with histories of every step, whatever the settings."""
+    F = surveyed("sampled")
+    G, (model, _) = F.forward_mode(), medium(F)
+    wavelet = jnp.broadcast_to(jnp.asarray(F.survey.wavelet), (3, 1, 110))
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=wavelet.shape))
+    value = misfit(F(model))
+    loss = lambda m, w: value(G(m, wavelet=w))  # noqa: E731
+    found = products(loss, (model, wavelet), (jnp.zeros_like(model), noise))
+    assert difference(found["reverse over forward"], found["reverse over reverse"]) < 1e-12
 
 
 # ---------------------------------------------------------------- what is refused

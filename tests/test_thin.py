@@ -85,6 +85,7 @@ def test_a_line_of_few_points(x64: None, points: int):
     Box("Acoustic", 8, (points,), ox.CPML(width=8)).assert_exact()
 
 
+@pytest.mark.slow  # a minute each
 @pytest.mark.parametrize("boundary", [ox.JointPML(width=5), ox.JointPML(width=5, eta=0.7)], ids=str)
 def test_a_few_points_between_joint_layers(x64: None, boundary: ox.AbstractBoundary):
     Box("TTI", 4, (3, 2), boundary).assert_exact()

@@ -61,7 +61,8 @@ class Asked:
         initial: that in the initial state.
         exact: gradients in coefficients are made from every step, also where the settings allow
             to make them from every k-th.
-        linear: the source samples are no wavelets, but a cotangent, of any frequencies.
+        linear: the source samples are no wavelets, but a cotangent, of any frequencies; gradients
+            are then asked for as exact ones.
         again: the same histories are likely to be read again. This is a hint to the store, and
             changes no number.
     """

@@ -424,7 +424,8 @@ def _born_in_background(
 
     def fed(background: Operands, moves: Changes, linear: bool) -> None:
         if moves.anything:
-            parts.append(born(host, background, moves, replace(asked, linear=linear)))
+            how = replace(asked, linear=linear, exact=asked.exact or linear)
+            parts.append(born(host, background, moves, how))
 
     if changes.coefficients:
         both = _with_tangents(host, operands, changes.coefficients)
@@ -493,8 +494,8 @@ def _placed(changed: Gradients, results: Gradients) -> list[Any]:
 
 def _curvature_jvp(primals: Any, tangents: Any, *, host: Host, structure: Any, asked: Asked) -> Any:
     operands, residual, moves = jax.tree.unflatten(structure, primals)
-    *background, further = jax.tree.unflatten(structure, tangents)
-    if moving(background):
+    moved, *background, further = jax.tree.unflatten(structure, tangents)
+    if moving((changes_of(moved), moved.sources, moved.receivers, background)):
         raise NotImplementedError(THIRD)
     results = jax.tree.leaves(curvature(host, operands, residual, moves, asked))
     parts = []
