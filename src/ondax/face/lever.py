@@ -23,6 +23,10 @@ from jaxtyping import Array, PyTree
 FURTHEST = 60  # largest power
 
 back_scaled_p = Primitive("ondax_back_scaled")
+# The product, whose cotangent is what comes in. A gradient is a function, too, which may be
+# differentiated again. What flows back through it must be raised where the gradient came out of the
+# propagator, by a product with `down`, and true again where the cotangent went in, by a product
+# with `up`: either is the transpose of that product, times the other power.
 scaled_p = Primitive("ondax_scaled")
 
 
@@ -30,14 +34,6 @@ def _back_scaled(x: Array, factor: Array) -> Array:
     """x; its cotangent is multiplied by the factor, which broadcasts with it and counts as
     constant."""
     return back_scaled_p.bind(x, factor)
-
-
-def _scaled(x: Array, factor: Array) -> Array:
-    """The product; its cotangent is what comes in. For a gradient is a function, too, which may be
-    differentiated again: what flows back through it is raised where the gradient comes out of the
-    propagator, whose last product is one by `down`, and true again where the cotangent went in,
-    with a product by `up`. Either is the transpose of the product, times a power of the other."""
-    return scaled_p.bind(x, factor)
 
 
 back_scaled_p.def_impl(lambda x, factor: x)
