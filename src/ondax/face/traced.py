@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -13,16 +12,17 @@ import numpy as np
 from jax.extend.core import Primitive
 
 from ..acquisition.interpolation import lies_on_grid
-from ..backends.base import Asked, Memory
+from ..backends.base import Memory
 from ..backends.clock import Clock
 from ..backends.domain import Domain
-from ..backends.xla.form import Form, form_for
+from ..backends.xla.form import form_for
 from ..backends.xla.solver import Situation
 from ..backends.xla.solver import Solver as XlaSolver
 from ..backends.xla.windows import Places
+from ..histories.base import Recording
 from .host import HostModel, Names
 from .loosely import LooselyHeld, strong
-from .operands import Changes, Operands, Positions
+from .operands import Operands, Positions
 from .tables import Table
 from .transport import Traced, register_host_primitive
 
@@ -37,6 +37,9 @@ class TracedModel(HostModel):
 
     solver: XlaSolver
 
+    xp = jnp
+    gives_tapes = True
+
     def _make_solver(self, domain: Domain, of_shots: Domain, clock: Clock) -> XlaSolver:
         return XlaSolver(self.planned, domain, of_shots, clock, self.problem.settings)
 
@@ -46,83 +49,38 @@ class TracedModel(HostModel):
         assert recording is not None
         keep, form = self.solver.keep(recording), form_for((jax.default_backend(),))
         assert keep is not None
-        fields = self.solver.state_bytes(form) + self._coefficient_bytes()
-        return Memory(fields, self.solver.tape_bytes(keep, form))
-
-    def _coefficient_bytes(self) -> int:
         points = int(np.prod(self.shape))
-        return len(self.coefficient_names) * points * self.dtype.itemsize
+        coefficients = len(self.coefficient_names) * points * self.dtype.itemsize
+        return Memory(
+            self.solver.state_bytes(form) + coefficients, self.solver.tape_bytes(keep, form)
+        )
 
-    # ---------------------------------------------------------------- what primitives call
+    def tape(self, operands: Operands, keep: Names, exact: bool) -> Any:
+        """See `HostModel.tape`."""
+        recording = self._recording(keep) if exact else self._sampled(keep, None, operands)
+        shots = operands.shots.shape[-1]
+        if recording is None or not self.solver.holds(shots, recording):
+            return None
+        return self.solver.tape_shapes(shots, recording, started=operands.initial is not None)
 
-    def forward(
-        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
-    ) -> Traced:
-        """See `primitives.forward`."""
+    def _sampled(self, names: Names, e: Any, operands: Operands) -> Recording | None:
+        """See `HostModel._sampled`. Of wavelets given with a call, the frequencies are not
+        known: where the steps were chosen, all are kept."""
+        given = operands.wavelet is not None and self.problem.sampling_is_chosen
+        return self._recording(names, exact=given)
 
-        def run(form: Form, operands: Operands) -> Any:
-            rows, moved, last, _ = self.solver.forward(
-                self._situation(operands), None, form, slopes, final
-            )
-            found = [rows] if moved is None else [rows, moved]
-            return [*found, last] if final else found
+    @staticmethod
+    def _check_data(residual: Any) -> None:
+        """Results tell."""
 
-        return self._traced(("forward", keep, slopes, linear, final), structure, run, linear)
+    # ---------------------------------------------------------------- calls
 
-    def born(self, structure: Any) -> Traced:
-        """See `primitives.born`."""
-
-        def run(form: Form, operands: Operands, changes: Changes) -> Any:
-            x = self._situation(operands)
-            recording = self._recording(changes.coefficients)
-            if recording is None:  # modelling is linear in the source
-                still = {n: jnp.zeros_like(v) for n, v in (x.initial or {}).items()}
-                linear = self._with_source(x, changes.wavelet, still or None)
-                return self.solver.forward(linear, None, form)[0]
-            return self.solver.born(x, recording, form, changes.coefficients, changes.wavelet)
-
-        return self._traced(("born",), structure, run)
-
-    def adjoint(self, structure: Any, asked: Asked) -> Traced:
-        """See `primitives.adjoint`."""
-
-        def run(
-            form: Form, operands: Operands, residual: Any, final: Mapping[str, Any] | None = None
-        ) -> Any:
-            recording = self._recording(asked.coefficients, exact=asked.exact)
-            if not asked.exact and operands.wavelet is not None and self.problem.sampling_is_chosen:
-                recording = self._recording(asked.coefficients)  # its frequencies are not known
-            x = self._situation(operands)
-            return self.solver.adjoint(x, recording, form, residual, asked, final)
-
-        return self._traced(("adjoint", asked), structure, run, asked.linear)
-
-    def curvature(self, structure: Any, asked: Asked) -> Traced:
-        """See `primitives.curvature`."""
-
-        def run(form: Form, operands: Operands, residual: Any, moves: Mapping[str, Any]) -> Any:
-            names, both = self.tangents(), jnp.zeros_like(residual)
-            moved = {
-                names[n]: moves[n] if n in moves else jnp.zeros_like(c)
-                for n, c in operands.coefficients.items()
-            }
-            operands = operands._replace(coefficients={**operands.coefficients, **moved})
-            rows = jnp.concatenate([both, residual], axis=-2)
-            recording = self._recording(asked.coefficients)
-            linearized = self.linearized()
-            assert isinstance(linearized, TracedModel)
-            x = linearized._situation(operands)
-            return linearized.solver.adjoint(x, recording, form, rows, asked)
-
-        return self._traced(("curvature", asked), structure, run)
-
-    def _traced(
-        self, key: Any, structure: Any, run: Callable[..., Any], linear: bool = False
-    ) -> Traced:
-        """The function of a primitive's leaves."""
-        key = (*key, structure)
-        if key in self._traced_calls:
-            return self._traced_calls[key]
+    def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> Any:
+        """The function of a primitive's leaves that is compiled into programs."""
+        key = ("traced", *key, structure)
+        if key in self._calls:
+            return self._calls[key]
+        linear = _is_linear(key)
 
         def function(platforms: tuple[str, ...], eager: bool, *leaves: Any) -> list[Any]:
             form = form_for(platforms)
@@ -135,11 +93,7 @@ class TracedModel(HostModel):
             results = _batched(one, leaves[0].ndim - len(self.shape))(*leaves)
             return self._examined(results, structure, leaves, linear, eager)
 
-        return self._traced_calls.setdefault(key, Traced(function))
-
-    @cached_property
-    def _traced_calls(self) -> dict[Any, Traced]:
-        return {}
+        return self._calls.setdefault(key, Traced(function))
 
     # ---------------------------------------------------------------- checks
 
@@ -148,17 +102,19 @@ class TracedModel(HostModel):
     ) -> list[Any]:
         """Results, all NaN if they or what they were made of cannot be right; with an exception, if
         the settings ask for checks."""
-        sane = jnp.stack([jnp.all(jnp.isfinite(r)) for r in results]).all()
+        numbers = [r for r in results if r.dtype == self.dtype]
+        sane = jnp.stack([jnp.all(jnp.isfinite(r)) for r in numbers]).all()
+        operands = jax.tree.unflatten(structure, leaves)
+        operands = operands if isinstance(operands, Operands) else operands[0]
         if self.problem.settings.checks:
+            given, of_given = jax.tree.flatten(operands._replace(tape=None))
             host: Any = LooselyHeld(self) if eager else self
-            (passed,) = checked_p.bind(*leaves, host=host, structure=structure, linear=linear)
+            (passed,) = checked_p.bind(*given, host=host, structure=of_given, linear=linear)
             (ended,) = ended_p.bind(sane, passed)
             sane = sane & passed & ended
         else:
-            operands = jax.tree.unflatten(structure, leaves)
-            operands = operands if isinstance(operands, Operands) else operands[0]
             sane = sane & self.problem.bounds_hold(operands.bounds)
-        return [jnp.where(sane, r, jnp.nan) for r in results]
+        return [jnp.where(sane, r, jnp.nan) if r.dtype == self.dtype else r for r in results]
 
     def examine(self, structure: Any, linear: bool) -> Callable[..., tuple[np.ndarray]]:
         """The function that checks what arrived, in NumPy."""
@@ -168,8 +124,7 @@ class TracedModel(HostModel):
             axes = arrays[0].ndim - len(self.shape)
             if any(0 in a.shape[:axes] for a in arrays):
                 raise ValueError("vmap over no model at all: the mapped axis is empty")
-            parts = jax.tree.unflatten(structure, arrays)
-            self._experiment(parts if isinstance(parts, Operands) else parts[0], linear)
+            super(TracedModel, self)._experiment(jax.tree.unflatten(structure, arrays), linear)
             return (np.asarray(True),)
 
         key = ("examine", structure, linear)
@@ -177,8 +132,8 @@ class TracedModel(HostModel):
 
     # ---------------------------------------------------------------- shots
 
-    def _situation(self, operands: Operands) -> Situation:
-        """What arrived, as runs take it; of one element of a batch."""
+    def _experiment(self, operands: Operands, linear: bool = False) -> Any:
+        """What arrived, as runs take it, unchecked; of one element of a batch."""
         shots, survey = operands.shots, self.problem.survey
         source = operands.wavelet
         if source is None:
@@ -193,11 +148,8 @@ class TracedModel(HostModel):
             starts=None if windows is None else self._starts.of(shots),
             weights=operands.weights,
             initial=operands.initial,
+            tape=operands.tape,
         )
-
-    @staticmethod
-    def _with_source(x: Situation, source: Any, initial: Any) -> Situation:
-        return replace(x, source=source, initial=initial)
 
     @cached_property
     def _samples(self) -> Table:
@@ -290,6 +242,14 @@ class TracedModel(HostModel):
                 )
             )
         return found
+
+
+def _is_linear(key: Any) -> bool:
+    """Are the source samples of a call no wavelets, but a cotangent? From its parameters."""
+    _, name, *parameters, _ = key
+    if name == "forward":
+        return parameters[2]
+    return parameters[0] if name == "born" else parameters[0].linear
 
 
 def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[Any]]:

@@ -19,9 +19,9 @@ from ..devito.state import States
 from ..domain import Domain
 from .boxes import Box, Stored, padded, sliced
 from .expressions import Known
-from .runs import AbstractEnds, Keep, Runs, Scene
+from .runs import AbstractEnds, Runs, Scene
 from .steps import Entry, State, Stepper
-from .tape import Tape
+from .tape import Keep, Tape
 from .windows import Renamed
 
 

@@ -27,26 +27,10 @@ from .expressions import Evaluator, Known
 from .extents import Extent
 from .form import Form
 from .steps import Entry, State, Stepper
-from .tape import Tape, Track, halved, recalled, tracks_of
+from .tape import Keep, Tape, Track, halved, recalled, tracks_of
 from .windows import Points, Renamed
 
 Ports = Sequence[Points | Extent]  # of all ports of a scheme, in order
-
-
-class Keep(NamedTuple):
-    """How a run keeps its history.
-
-    Attributes:
-        coefficients: whose gradients, or perturbations, it is kept for.
-        every: every `every`-th step is kept.
-        beyond: steps beyond the record's end that the run goes on.
-        half: in 16 bits a value.
-    """
-
-    coefficients: tuple[str, ...]
-    every: int = 1
-    beyond: int = 0
-    half: bool = False
 
 
 class Wanted(NamedTuple):
@@ -191,7 +175,7 @@ class Runs:
     # ---------------------------------------------------------------- forward
 
     def forward(
-        self, scene: Scene, source: Any, state: State, keep: Keep | None
+        self, scene: Scene, source: Any, state: State, keep: Keep | None, started: bool = False
     ) -> tuple[Any, State, Tape | None]:
         """What is read after each step, (step, shot, port, copy and point); the last state; and the
         history.
@@ -201,6 +185,7 @@ class Runs:
             source: samples, (step, shot, port, point).
             state: before the first step.
             keep: what to keep; None for nothing.
+            started: the state is not at rest.
         """
         stepper, fixed = self.stepper, self.fixed(scene)
         tracks = self.tracks(keep.coefficients) if keep else ()
@@ -220,8 +205,9 @@ class Runs:
             state_, columns, kept = self._in_groups(step, state, source, every)
         if keep is None:
             return columns, state_, None
-        before = self._before(stepper, state, tracks) if every == 1 else {}
-        return columns, state_, Tape(kept, before)
+        known = started and every == 1
+        before = self._before(stepper, state, tracks) if known else {}
+        return columns, state_, Tape(keep, kept, before)
 
     def _slots(
         self,

@@ -15,6 +15,7 @@ from jax import lax
 
 from ...histories.base import Recording
 from ...histories.half import Half
+from ...histories.revolve import Revolve
 from ...histories.sampled import Sampling, smoothing
 from ...scheme.plan import PlannedPort
 from ...scheme.system import Touch
@@ -25,12 +26,13 @@ from ..domain import Domain
 from ..settings import Settings
 from . import scales
 from .axes import alike
+from .boxes import shape_of
 from .ends import Ends
 from .extents import Extent
-from .form import Form
-from .runs import Backward, Keep, Runs, Scene, Wanted
+from .form import ON_CPU, Form
+from .runs import Backward, Runs, Scene, Wanted
 from .steps import State
-from .tape import Tape
+from .tape import Halves, Keep, Tape
 from .windows import Places, Points
 
 
@@ -47,6 +49,8 @@ class Situation:
             shots see the whole.
         weights: of extended sources, (shot, *domain).
         initial: the state before the first step, by field name, (shot, level, *points).
+        by_position: samples are also fed by derivatives by position; see `Experiment`.
+        tape: the history of a forward run; None if it is to be made.
     """
 
     coefficients: Mapping[str, Any]
@@ -56,6 +60,8 @@ class Situation:
     starts: Any = None
     weights: Any = None
     initial: Mapping[str, Any] | None = None
+    by_position: bool = False
+    tape: Tape | None = None
 
     @property
     def shots(self) -> int:
@@ -124,8 +130,9 @@ class Solver:
         """How a history is kept."""
         if recording is None:
             return None
-        every, half = recording.every, isinstance(recording.history, Half)
-        return Keep(recording.coefficients, every, recording.beyond, half)
+        way = recording.history
+        half, anew = isinstance(way, Half), isinstance(way, Revolve)
+        return Keep(recording.coefficients, recording.every, recording.beyond, half, anew)
 
     def tape_bytes(self, keep: Keep, form: Form, steps: int | None = None) -> int:
         """What the history of a shot takes, of all steps or of so many."""
@@ -143,12 +150,38 @@ class Solver:
         levels = sum(self._of(form).stepper.levels.values())
         return levels * math.prod(self.of_shots.shape) * self.dtype.itemsize
 
-    def holds(self, shots: int, recording: Recording | None, form: Form) -> bool:
+    def holds(self, shots: int, recording: Recording) -> bool:
         """Can the histories of so many shots be held from a forward run to its adjoint?"""
         keep = self.keep(recording)
-        if keep is None or recording is None or not recording.history.keeps:
+        if keep is None or keep.anew or not recording.history.keeps:
             return False
-        return shots * self.tape_bytes(keep, form) <= self.settings.memory_budget
+        return shots * self.tape_bytes(keep, ON_CPU) <= self.settings.memory_budget
+
+    def tape_shapes(self, shots: int, recording: Recording, started: bool) -> Tape:
+        """The shapes and types of the histories of so many shots.
+
+        Args:
+            shots: how many.
+            recording: what is kept.
+            started: runs do not start at rest.
+        """
+        keep, runs = self.keep(recording), self._of(ON_CPU)
+        assert keep is not None
+        slots = -(-(self.clock.steps + keep.beyond) // keep.every)
+        kept, before = {}, {}
+        for track in runs.tracks(keep.coefficients):
+            lead = (slots, *((len(track.offsets),) if keep.every > 1 else ()), shots)
+            points = shape_of(runs.stepper.evaluator.home(track.quantity.symbol))
+            values: Any = jax.ShapeDtypeStruct((*lead, *points), self.dtype)
+            if keep.half:
+                halves = jax.ShapeDtypeStruct(values.shape, np.dtype(np.float16))
+                values = Halves(halves, jax.ShapeDtypeStruct(lead, np.dtype(np.int32)))
+            kept[track.name] = values
+            quantity = track.quantity
+            if started and keep.every == 1 and quantity.at_next and min(track.offsets) < 1:
+                level = jax.ShapeDtypeStruct((shots, *points), self.dtype)
+                before[track.name] = (level,) * runs.stepper.levels[quantity.field.name]
+        return Tape(keep, kept, before)
 
     def _together(self, shots: int, bytes_of_shot: int) -> int:
         """How many shots are run side by side."""
@@ -157,7 +190,9 @@ class Solver:
     def _stretch(self, keep: Keep, form: Form) -> int | None:
         """After how many steps a state is saved, from which a history is computed anew; None if
         that of a shot is kept whole."""
-        if keep.every > 1 or self.tape_bytes(keep, form) <= self.settings.memory_budget:
+        if keep.every > 1 or keep.half:
+            return None
+        if not keep.anew and self.tape_bytes(keep, form) <= self.settings.memory_budget:
             return None
         steps = self.clock.steps
         slot = max(1, self.tape_bytes(keep, form, 1))
@@ -197,12 +232,15 @@ class Solver:
         of_weights = of_weights if weights is not None else 0
         samples = scales.scaled(source, of_weights - power)
         beyond = keep.beyond if keep else 0
-        rows = samples.reshape(x.shots, len(plan.inputs), -1, samples.shape[-1])
-        rows = jnp.pad(jnp.moveaxis(rows, -1, 0), ((0, beyond), (0, 0), (0, 0), (0, 0)))
+        copies = 1 + plan.ndim if x.by_position else 1
+        rows = samples.reshape(x.shots, copies, len(plan.inputs), -1, samples.shape[-1])
+        rows = jnp.moveaxis(rows, (4, 0, 2), (0, 1, 2))  # (step, shot, port, copy, point)
+        rows = rows.reshape(*rows.shape[:3], -1)
+        rows = jnp.pad(rows, ((0, beyond), (0, 0), (0, 0), (0, 0)))
         if weights is None:
             assert x.sources is not None
             feeds: list[Any] = [
-                Points(plan, self.of_shots, p, x.sources, slopes[0], form.dense)
+                Points(plan, self.of_shots, p, x.sources, slopes[0] or x.by_position, form.dense)
                 for p in plan.inputs
             ]
         else:
@@ -272,34 +310,35 @@ class Solver:
 
     def forward(
         self,
+        form: Form,
         x: Situation,
         recording: Recording | None,
-        form: Form,
         slopes: bool = False,
         final: bool = False,
-        held: bool = False,
-    ) -> tuple[Any, Any, Any, Tape | None]:
+    ) -> tuple[Any, ...]:
         """Forward runs.
 
         Args:
-            x: the shots.
-            recording: what to keep.
             form: how steps are written.
+            x: the shots.
+            recording: what to keep, if it can be held.
             slopes: derivatives by receiver position are wanted.
             final: the state after the last step is wanted.
-            held: give the history, too.
 
         Returns:
-            Samples (shot, port and receiver, sample); their derivatives (shot, port and receiver,
-            axis, sample); the last state, by name, (shot, level, *points); and the history. None in
-            place of what is not asked for.
+            Samples (shot, port and receiver, sample); if asked for, their derivatives (shot, port
+            and receiver, axis, sample), and the last state, by name, (shot, level, *points); and
+            the history, if it is held.
         """
+        held = recording is not None and self.holds(x.shots, recording)
         keep = self.keep(recording) if held else None
 
         def run(part: Situation) -> Any:
             ready = self._set(part, form, keep, (False, slopes))
             runs = self._of(form)
-            columns, state, tape = runs.forward(ready.scene, ready.source, ready.state, keep)
+            started = part.before > 0
+            run = runs.forward(ready.scene, ready.source, ready.state, keep, started)
+            columns, state, tape = run
             rows = self.recorded(columns)
             if part.before:
                 first = runs.read_state(ready.scene, ready.state)
@@ -313,7 +352,8 @@ class Solver:
 
         group = x.shots if held else self._together(x.shots, self.state_bytes(form))
         rows, last, tape = _by_groups(run, x, group)
-        return *self._copies(rows, slopes), last, tape
+        found = [*self._copies(rows, slopes), last, tape]
+        return tuple(f for f in found if f is not None)
 
     def _copies(self, rows: Any, slopes: bool) -> tuple[Any, Any]:
         """Values and slopes, from (shot, port, copy and point, sample)."""
@@ -328,25 +368,24 @@ class Solver:
 
     def born(
         self,
+        form: Form,
         x: Situation,
         recording: Recording,
-        form: Form,
         changes: Mapping[str, Any],
         source: Any,
-        tape: Tape | None = None,
     ) -> Any:
         """How what receivers record changes, (shot, port and receiver, sample).
 
         Args:
+            form: how steps are written.
             x: the background.
             recording: which coefficients change.
-            form: how steps are written.
             changes: of coefficients, by name, on the domain.
             source: change of the samples, (shot, port and source, step); None for none.
-            tape: the history; None if it is to be made.
         """
-        keep = self.keep(recording)
-        assert keep is not None
+        keep, tape = self._served(x, recording)
+        others = {n: jnp.zeros_like(x.coefficients[n]) for n in keep.coefficients}
+        changes = {**others, **changes}
         sizes = [
             scales.exponent(v, v.ndim) - scales.or_zero(scales.exponent(c, c.ndim))
             for n, v in changes.items()
@@ -359,7 +398,9 @@ class Solver:
             ready = self._set(situation, form, keep)
             runs = self._of(form)
             if tape is None:
-                tape = runs.forward(ready.scene, ready.source, ready.state, keep)[2]
+                started = situation.before > 0
+                made = runs.forward(ready.scene, ready.source, ready.state, keep, started)
+                tape = made[2]
             fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
             if source is not None:
                 gain = scales.gain(
@@ -386,35 +427,42 @@ class Solver:
 
         bytes_of_shot = self.tape_bytes(keep, form) if tape is None else 0
         group = x.shots if tape is not None else self._together(x.shots, bytes_of_shot)
-        rows = _by_groups(run, (x, source, tape), group)
+        rows = _by_groups(run, (replace(x, tape=None), source, tape), group)
         return self._copies(rows, False)[0]
+
+    def _served(self, x: Situation, recording: Recording) -> tuple[Keep, Tape | None]:
+        """How a history is kept, and the one at hand if it is kept so."""
+        keep, tape = self.keep(recording), x.tape
+        assert keep is not None
+        if tape is not None and tape.keep.serves(keep):
+            return tape.keep, tape
+        return keep, None
 
     def adjoint(
         self,
+        form: Form,
         x: Situation,
         recording: Recording | None,
-        form: Form,
         residual: Any,
         asked: Asked,
         final: Mapping[str, Any] | None = None,
-        tape: Tape | None = None,
     ) -> Gradients:
         """The gradients of <residual, what receivers record>, plus <final, the state after the
         last step>.
 
         Args:
+            form: how steps are written.
             x: where they are taken.
             recording: the coefficients whose gradients are asked for, and how their history is
                 kept.
-            form: how steps are written.
             residual: (shot, port and receiver, sample).
             asked: which gradients.
             final: (shot, level, *points) by field name; None for zero.
-            tape: the history; None if it is to be made.
         """
-        keep = self.keep(recording)
-        if keep is None:
-            return self._adjoint(x, None, form, residual, asked, final, None)
+        if recording is None:
+            return self._adjoint(replace(x, tape=None), None, form, residual, asked, final, None)
+        keep, tape = self._served(x, recording)
+        x = replace(x, tape=None)
         others = replace(asked, coefficients=())
         if keep.every > 1 and others.anything:
             # A sampled run smooths its residuals, so gradients at sources need a second run.
@@ -448,7 +496,7 @@ class Solver:
         zeros = {n: jnp.zeros(self.domain.shape, self.dtype) for n in names}
         zeros = alike(zeros, x.receivers.live)
         gradients, others = _by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
-        gradients = {n: jnp.ldexp(g, strongest) for n, g in gradients.items()}
+        gradients = {n: jnp.ldexp(gradients[n], strongest) for n in asked.coefficients}
         return Gradients(gradients, **others)
 
     def _strongest(self, x: Situation, form: Form, residual: Any, final: Any) -> Any:
@@ -517,7 +565,8 @@ class Solver:
             found = self._recomputed(ready, keep, stretch, form, columns, wanted, samples, apart)
         else:
             if keep is not None and tape is None:
-                tape = runs.forward(scene, ready.source, ready.state, keep)[2]
+                made = runs.forward(scene, ready.source, ready.state, keep, x.before > 0)
+                tape = made[2]
             found = runs.adjoint(scene, columns, tape, keep, wanted, samples, apart, ends=ends)
         gradients, of_weights, read, initial = found
         if keep and keep.every > 1:
@@ -581,7 +630,7 @@ class Solver:
 
         def piece(carry: Any, x: Any) -> Any:
             state, rows, columns, samples = x
-            tape = runs.forward(scene, rows, state, keep)[2]
+            tape = runs.forward(scene, rows, state, keep, started=True)[2]
             return runs.stretch_back(scene, columns, tape, keep, wanted, samples, apart, carry)
 
         cut_samples = None if samples is None else cut(samples)
