@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 
 from ..acquisition.interpolation import lies_on_grid
@@ -127,8 +128,8 @@ class TracedModel(HostModel):
             super(TracedModel, self)._experiment(jax.tree.unflatten(structure, arrays), linear)
             return (np.asarray(True),)
 
-        key = ("examine", structure, linear)
-        return self._calls.setdefault(key, check)
+        made: Any = self._calls.setdefault(("examine", structure, linear), check)
+        return made
 
     # ---------------------------------------------------------------- shots
 
@@ -269,7 +270,7 @@ def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[An
 
 @checked_p.def_abstract_eval
 def _checked_type(*leaves: Any, host: Any, structure: Any, linear: bool) -> Any:
-    return [jax.core.ShapedArray((), np.dtype(bool))]
+    return [ShapedArray((), np.dtype(bool))]
 
 
 register_host_primitive(
@@ -279,7 +280,7 @@ register_host_primitive(
 
 @ended_p.def_abstract_eval
 def _ended_type(sane: Any, passed: Any) -> Any:
-    return [jax.core.ShapedArray((), np.dtype(bool))]
+    return [ShapedArray((), np.dtype(bool))]
 
 
 def _raise_if_not(sane: Any, passed: Any) -> tuple[np.ndarray]:

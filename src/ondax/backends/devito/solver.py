@@ -69,9 +69,9 @@ class Solver(AbstractSolver):
     @cached_property
     def state(self) -> Mapping[str, tuple[int, ...]]:
         """See `AbstractSolver.state`."""
-        from .state import States
+        from ..states import States
 
-        return States(self.kernels.planned, self.domain, self.clock.dt).shapes
+        return States(self.kernels.planned.program, self.plan, self.domain, self.clock.dt).shapes
 
     def forward(
         self,

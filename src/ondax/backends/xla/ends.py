@@ -15,8 +15,8 @@ from ...scheme.symbols import Field
 from ...scheme.terms import at_offset
 from ..clock import Clock
 from ..devito.plans import Planned
-from ..devito.state import States
 from ..domain import Domain
+from ..states import States
 from .boxes import Box, Stored, padded, sliced
 from .expressions import Known
 from .runs import AbstractEnds, Runs, Scene
@@ -36,7 +36,7 @@ class Ends:
 
     def __init__(self, planned: Planned, domain: Domain, clock: Clock) -> None:
         self._planned, self._clock = planned, clock
-        self.states = States(planned, domain, clock.dt)
+        self.states = States(planned.program, planned.plan, domain, clock.dt)
 
     @property
     def program(self) -> Any:

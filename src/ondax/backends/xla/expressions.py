@@ -48,7 +48,8 @@ class Known:
     def of(self, access: Any) -> Stored:
         """The array of an access."""
         offset = time_offset(access) if isinstance(access, TimeFunction) else 0
-        return self.arrays[access.function.name, offset]
+        function: Any = access.function
+        return self.arrays[function.name, offset]
 
 
 class _Imaged:

@@ -24,13 +24,12 @@ from ..domain import Domain
 from .axes import alike
 from .boxes import Stored, sliced
 from .expressions import Evaluator, Known
-from .extents import Extent
 from .form import Form
 from .steps import Entry, State, Stepper
 from .tape import Keep, Tape, Track, halved, recalled, tracks_of
-from .windows import Points, Renamed
+from .windows import Renamed
 
-Ports = Sequence[Points | Extent]  # of all ports of a scheme, in order
+Ports = Sequence[Any]  # `Points`, or an `Extent`, of each port of a scheme, in order
 
 
 class Wanted(NamedTuple):

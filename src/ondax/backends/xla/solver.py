@@ -401,6 +401,7 @@ class Solver:
                 started = situation.before > 0
                 made = runs.forward(ready.scene, ready.source, ready.state, keep, started)
                 tape = made[2]
+            assert tape is not None
             fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
             if source is not None:
                 gain = scales.gain(
@@ -693,7 +694,7 @@ def _chosen(args: Any, which: Any, there: Any) -> Any:
     if isinstance(args, Situation):
         return _shots_of(args, which, there)
     situation, residual, *others = args
-    part = [_shots_of(situation, which, there)]
+    part: list[Any] = [_shots_of(situation, which, there)]
     for n, x in enumerate((residual, *others)):
         taken = jax.tree.map(lambda a: a[which], x)
         if n == 0 and taken is not None:
@@ -708,7 +709,7 @@ def _chosen(args: Any, which: Any, there: Any) -> Any:
 
 
 def _shots_of(x: Situation, which: Any, there: Any) -> Situation:
-    def places(p: Places | None) -> Places | None:
+    def places(p: Any) -> Any:
         if p is None:
             return None
         return p._replace(
