@@ -118,6 +118,7 @@ def test_segments_are_carried_by_scan():
     jax.tree.map(assert_same_bits, fields, end)
 
 
+@pytest.mark.kernels
 def test_fields_of_some_shots_and_shared_ones():
     F = propagator()
     vp = EQUATIONS["Acoustic"].model(SHAPE, "float32")["vp"]

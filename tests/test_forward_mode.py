@@ -83,6 +83,7 @@ def misfit(traces: Any) -> Callable[[Any], jax.Array]:
 
 
 @pytest.mark.parametrize("equation", PROBLEMS)
+@pytest.mark.kernels
 def test_forward_mode_is_born_modelling(equation: str, x64_everywhere: None):
     of, F = problem(equation), propagator(equation)
     model, dm = of.model(), of.perturbation()
@@ -136,6 +137,7 @@ def test_each_input_alone(equation: str, which: int, x64_everywhere: None):
         assert np.all((slopes > 1.9) & (slopes < 2.1)), slopes
 
 
+@pytest.mark.kernels
 def test_nothing_is_computed_that_nobody_asks_for(asked: list):
     of = Problem("density", 1, 4, dtype="float32")
     G = of.propagator().forward_mode()
@@ -350,6 +352,7 @@ def test_lineax_and_least_squares(x64_everywhere: None):
 # ---------------------------------------------------------------- what the twin is
 
 
+@pytest.mark.kernels
 def test_a_twin_is_a_propagator(x64_everywhere: None):
     of, F = problem(), propagator()
     G, model, dm = F.forward_mode(), of.model(), of.perturbation()
