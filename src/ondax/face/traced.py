@@ -21,9 +21,11 @@ from ..backends.xla.solver import Situation
 from ..backends.xla.solver import Solver as XlaSolver
 from ..backends.xla.windows import Places
 from ..histories.base import Recording
+from ..histories.named import WAYS
 from .host import HostModel, Names
 from .loosely import LooselyHeld, strong
 from .operands import Operands, Positions
+from .problem import Problem
 from .tables import Table
 from .transport import Traced, register_host_primitive
 
@@ -40,6 +42,15 @@ class TracedModel(HostModel):
 
     xp = jnp
     gives_tapes = True
+
+    def __init__(self, problem: Problem, *args: Any, **kwargs: Any) -> None:
+        way = problem.history
+        if type(way) not in WAYS.values():
+            raise ValueError(
+                f"history={way!r}: ways of your own run with the C kernels only; choose one of "
+                f'{", ".join(map(repr, WAYS))}, or backend="devito"'
+            )
+        super().__init__(problem, *args, **kwargs)
 
     def _make_solver(self, domain: Domain, of_shots: Domain, clock: Clock) -> XlaSolver:
         return XlaSolver(self.planned, domain, of_shots, clock, self.problem.settings)

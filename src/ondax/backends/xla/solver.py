@@ -150,12 +150,21 @@ class Solver:
         levels = sum(self._of(form).stepper.levels.values())
         return levels * math.prod(self.of_shots.shape) * self.dtype.itemsize
 
+    @cached_property
+    def budget(self) -> int:
+        """Bytes that histories may take: what the settings say, or half of the device's memory."""
+        device = jax.devices()[0]
+        known = None if device.platform == "cpu" else device.memory_stats()
+        if self.settings.memory is None and known and "bytes_limit" in known:
+            return known["bytes_limit"] // 2
+        return self.settings.memory_budget
+
     def holds(self, shots: int, recording: Recording) -> bool:
         """Can the histories of so many shots be held from a forward run to its adjoint?"""
         keep = self.keep(recording)
         if keep is None or keep.anew or not recording.history.keeps:
             return False
-        return shots * self.tape_bytes(keep, ON_CPU) <= self.settings.memory_budget
+        return shots * self.tape_bytes(keep, ON_CPU) <= self.budget
 
     def tape_shapes(self, shots: int, recording: Recording, started: bool) -> Tape:
         """The shapes and types of the histories of so many shots.
@@ -185,14 +194,14 @@ class Solver:
 
     def _together(self, shots: int, bytes_of_shot: int) -> int:
         """How many shots are run side by side."""
-        return max(1, min(shots, self.settings.memory_budget // max(1, bytes_of_shot)))
+        return max(1, min(shots, self.budget // max(1, bytes_of_shot)))
 
     def _stretch(self, keep: Keep, form: Form) -> int | None:
         """After how many steps a state is saved, from which a history is computed anew; None if
         that of a shot is kept whole."""
         if keep.every > 1 or keep.half:
             return None
-        if not keep.anew and self.tape_bytes(keep, form) <= self.settings.memory_budget:
+        if not keep.anew and self.tape_bytes(keep, form) <= self.budget:
             return None
         steps = self.clock.steps
         slot = max(1, self.tape_bytes(keep, form, 1))
