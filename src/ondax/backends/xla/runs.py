@@ -61,6 +61,12 @@ class Backward(NamedTuple):
     read: Any
     initial: Any
 
+    def started(self, ends: Any, state: State, tape: Tape | None, keep: Keep | None) -> Backward:
+        """With what is due to the state before the forward run; see `AbstractEnds.begun`."""
+        initial, more = ends.begun(state, tape, keep)
+        gradients = {n: g + more.get(n, 0.0) for n, g in self.gradients.items()}
+        return self._replace(gradients=gradients, initial=initial)
+
 
 class AbstractEnds(ABC):
     """What is due to the states before and after a forward run, in its adjoint.
@@ -205,7 +211,7 @@ class Runs:
         if keep is None:
             return columns, state_, None
         known = started and every == 1
-        before = self._before(stepper, state, tracks) if known else {}
+        before = self.before(stepper, state, tracks) if known else {}
         return columns, state_, Tape(keep, kept, before)
 
     def _slots(
@@ -246,7 +252,7 @@ class Runs:
         columns = columns.reshape(groups * every, *columns.shape[2:])
         return state, columns[:steps], kept
 
-    def _before(
+    def before(
         self, stepper: Stepper, state: State, tracks: Sequence[Track]
     ) -> dict[str, tuple[Any, ...]]:
         """The fields that are known before the first step, those that histories hold."""
@@ -269,9 +275,16 @@ class Runs:
     # ---------------------------------------------------------------- Born
 
     def born(
-        self, scene: Scene, changes: Mapping[str, Any], source: Any, tape: Tape, keep: Keep
-    ) -> Any:
-        """How what is read after each step changes, (step, shot, port, point).
+        self,
+        scene: Scene,
+        changes: Mapping[str, Any],
+        source: Any,
+        tape: Tape,
+        keep: Keep,
+        state: State | None = None,
+    ) -> tuple[Any, State]:
+        """How what is read after each step changes, (step, shot, port, point); and the last state
+        of what is scattered.
 
         Args:
             scene: the shots.
@@ -279,21 +292,10 @@ class Runs:
             source: change of the samples, (step, shot, port, point); None for none.
             tape: the history of every step.
             keep: how it was kept.
+            state: of what is scattered, before the first step; None for rest.
         """
-        names, system = keep.coefficients, self.program.system
-        coupling = self.coupling(names)
-        tangents = {f: self.symbols.like(f, PERTURBED) for f in system.fields}
-        updates = tuple(
-            replace(
-                u,
-                field=tangents[u.field],
-                rhs=tangent_of(u.rhs, tangents) + coupling.born[u.field],
-                pde=None,
-            )
-            for u in system.updates
-        )
-        stepper = Stepper(self.evaluator(names), replace(system, updates=updates))
-        fixed, tracks = self.fixed(scene), self.tracks(names)
+        stepper, tangents = self._scattering(keep)
+        fixed, tracks = self.fixed(scene), self.tracks(keep.coefficients)
         grid = stepper.evaluator.grid
         fixed |= {(PERTURBED + n, 0): Stored(v, grid) for n, v in changes.items()}
         names = {f.name: t.name for f, t in tangents.items()}
@@ -309,7 +311,30 @@ class Runs:
             return stepper.after(known), stepper.read(known, receivers)
 
         xs = jnp.arange(steps, dtype=np.int32), source
-        return self._scan(step, stepper.rest(scene.shots), xs)[1]
+        start = self.scattered_at_rest(scene, keep) if state is None else state
+        last, columns = self._scan(step, start, xs)
+        return columns, last
+
+    def scattered_at_rest(self, scene: Scene, keep: Keep) -> State:
+        """What is scattered, before the first step of a Born run."""
+        state = self._scattering(keep)[0].rest(scene.shots)
+        return alike(state, next(iter(scene.coefficients.values())))
+
+    def _scattering(self, keep: Keep) -> tuple[Stepper, dict[Any, Any]]:
+        """Of the tangent, driven by a history; and the tangent of each field."""
+        names, system = keep.coefficients, self.program.system
+        coupling = self.coupling(names)
+        tangents = {f: self.symbols.like(f, PERTURBED) for f in system.fields}
+        updates = tuple(
+            replace(
+                u,
+                field=tangents[u.field],
+                rhs=tangent_of(u.rhs, tangents) + coupling.born[u.field],
+                pde=None,
+            )
+            for u in system.updates
+        )
+        return Stepper(self.evaluator(names), replace(system, updates=updates)), tangents
 
     def recall(
         self, known: Known, tracks: Sequence[Track], tape: Tape, n: Any, sampled: bool
@@ -350,11 +375,9 @@ class Runs:
             scene, residual, tape, keep, wanted, samples, apart, start, ends
         )
         gradients, of_weights = sums
-        initial = None
-        if ends is not None and ends.begins:
-            initial, more = ends.begun(state, tape, keep)
-            gradients = {n: g + more.get(n, 0.0) for n, g in gradients.items()}
-        return Backward(gradients, of_weights, read, initial)
+        found = Backward(gradients, of_weights, read, None)
+        begins = ends is not None and ends.begins
+        return found.started(ends, state, tape, keep) if begins else found
 
     def back_start(
         self, scene: Scene, keep: Keep | None, wanted: Wanted, apart: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,7 @@ from .boxes import shape_of
 from .ends import Ends
 from .extents import Extent
 from .form import ON_CPU, Form
-from .runs import Backward, Runs, Scene, Wanted
+from .runs import AbstractEnds, Backward, Runs, Scene, Wanted
 from .steps import State
 from .tape import Halves, Keep, Tape
 from .windows import Places, Points
@@ -196,16 +196,14 @@ class Solver:
         """How many shots are run side by side."""
         return max(1, min(shots, self.budget // max(1, bytes_of_shot)))
 
-    def _stretch(self, keep: Keep, form: Form) -> int | None:
-        """After how many steps a state is saved, from which a history is computed anew; None if
-        that of a shot is kept whole."""
-        if keep.every > 1 or keep.half:
-            return None
+    def _made_anew(self, keep: Keep, form: Form) -> tuple[Keep, int | None]:
+        """How a history is kept that is made for one run: whole, if that of a shot fits; else of
+        every step, as it is, and a stretch of so many steps at a time."""
         if not keep.anew and self.tape_bytes(keep, form) <= self.budget:
-            return None
-        steps = self.clock.steps
-        slot = max(1, self.tape_bytes(keep, form, 1))
-        return max(1, min(steps, round(math.sqrt(steps * self.state_bytes(form) / slot))))
+            return keep, None
+        keep = Keep(keep.coefficients, anew=True)
+        steps, slot = self.clock.steps, max(1, self.tape_bytes(keep, form, 1))
+        return keep, max(1, min(steps, round(math.sqrt(steps * self.state_bytes(form) / slot))))
 
     # ---------------------------------------------------------------- what runs are given
 
@@ -393,6 +391,9 @@ class Solver:
             source: change of the samples, (shot, port and source, step); None for none.
         """
         keep, tape = self._served(x, recording)
+        stretch = None
+        if tape is None:
+            keep, stretch = self._made_anew(keep, form)
         others = {n: jnp.zeros_like(x.coefficients[n]) for n in keep.coefficients}
         changes = {**others, **changes}
         sizes = [
@@ -406,11 +407,6 @@ class Solver:
             situation, source, tape = part
             ready = self._set(situation, form, keep)
             runs = self._of(form)
-            if tape is None:
-                started = situation.before > 0
-                made = runs.forward(ready.scene, ready.source, ready.state, keep, started)
-                tape = made[2]
-            assert tape is not None
             fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
             if source is not None:
                 gain = scales.gain(
@@ -429,7 +425,15 @@ class Solver:
                 seen = self._seen(v[None], situation.starts)
                 seen = jnp.broadcast_to(seen, (situation.shots, *seen.shape[1:]))
                 moved[n] = scales.scaled(seen, -more)
-            columns = runs.born(ready.scene, moved, fired, tape, keep)
+            if stretch is None:
+                if tape is None:
+                    started = situation.before > 0
+                    made = runs.forward(ready.scene, ready.source, ready.state, keep, started)
+                    tape = made[2]
+                assert tape is not None
+                columns, _ = runs.born(ready.scene, moved, fired, tape, keep)
+            else:
+                columns = self._born_anew(ready, keep, stretch, runs, moved, fired)
             rows = scales.scaled(self.recorded(columns), ready.power + more)
             if situation.before:  # the initial state does not change
                 rows = jnp.pad(rows, [*[(0, 0)] * 3, (1, 0)])
@@ -439,6 +443,25 @@ class Solver:
         group = x.shots if tape is not None else self._together(x.shots, bytes_of_shot)
         rows = _by_groups(run, (replace(x, tape=None), source, tape), group)
         return self._copies(rows, False)[0]
+
+    def _born_anew(
+        self, ready: _Set, keep: Keep, stretch: int, runs: Runs, changes: Any, source: Any
+    ) -> Any:
+        """A Born run beside a forward run that makes a stretch of the history at a time."""
+        scene, steps = ready.scene, ready.source.shape[0]
+
+        def piece(states: Any, rows: Any) -> Any:
+            state, scattered = states
+            source, fired = rows
+            _, state, tape = runs.forward(scene, source, state, keep, started=True)
+            assert tape is not None
+            columns, scattered = runs.born(scene, changes, fired, tape, keep, scattered)
+            return (state, scattered), columns
+
+        rows = jax.tree.map(lambda x: _cut(x, stretch), (ready.source, source))
+        start = ready.state, runs.scattered_at_rest(scene, keep)
+        _, columns = lax.scan(piece, start, rows)
+        return columns.reshape(-1, *columns.shape[2:])[:steps]
 
     def _served(self, x: Situation, recording: Recording) -> tuple[Keep, Tape | None]:
         """How a history is kept, and the one at hand if it is kept so."""
@@ -547,6 +570,9 @@ class Solver:
         strongest: Any,
     ) -> Any:
         """The adjoint of some shots: gradients, divided by `2**strongest`, and the others."""
+        stretch = None
+        if keep is not None and tape is None:
+            keep, stretch = self._made_anew(keep, form)
         ready = self._set(x, form, keep, (asked.sources, False))
         runs, scene = self._of(form), ready.scene
         of_residual = scales.or_zero(self._power_back(x, form, residual, final, ready.power))
@@ -570,9 +596,15 @@ class Solver:
             given = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
             of_samples = scales.or_zero(scales.exponent(given, 2))
             samples = jnp.moveaxis(scales.scaled(given, -of_samples)[:, :, None], -1, 0)
-        stretch = None if keep is None or tape is not None else self._stretch(keep, form)
-        if stretch is not None:
-            found = self._recomputed(ready, keep, stretch, form, columns, wanted, samples, apart)
+        if stretch is not None and keep is not None:
+            back = partial(runs.stretch_back, scene, keep=keep, wanted=wanted, apart=apart)
+            start = runs.back_start(scene, keep, wanted, apart)
+            anew = self._recomputed(ready, keep, stretch, runs, columns, samples, back, start, ends)
+            (state, (gradients, of_weights)), read = anew
+            found = Backward(gradients, of_weights, read, None)
+            if ends is not None and ends.begins:
+                before = runs.before(runs.stepper, ready.state, runs.tracks(keep.coefficients))
+                found = found.started(ends, state, Tape(keep, {}, before), keep)
         else:
             if keep is not None and tape is None:
                 made = runs.forward(scene, ready.source, ready.state, keep, x.before > 0)
@@ -615,41 +647,60 @@ class Solver:
     def _recomputed(
         self,
         ready: _Set,
-        keep: Any,
+        keep: Keep,
         stretch: int,
-        form: Form,
+        runs: Runs,
         columns: Any,
-        wanted: Wanted,
         samples: Any,
-        apart: bool,
-    ) -> Any:
+        back: Any,
+        start: Any,
+        ends: AbstractEnds | None,
+    ) -> tuple[Any, Any]:
         """An adjoint run whose history is computed anew, a stretch at a time, from states saved on
-        the way."""
-        runs, scene, steps = self._of(form), ready.scene, columns.shape[0]
-        pieces = -(-steps // stretch)
+        the way: where it ends, and what it has read.
 
-        def cut(x: Any) -> Any:
-            x = jnp.pad(x, [(0, pieces * stretch - steps), *[(0, 0)] * (x.ndim - 1)])
-            return x.reshape(pieces, stretch, *x.shape[1:])
+        With something due to the state after the forward run, the last stretch is one by itself.
+        """
+        scene, steps = ready.scene, columns.shape[0]
+        alone = 0
+        if ends is not None and ends.settles:
+            alone = steps - (steps - 1) // stretch * stretch
+            alone += stretch if alone == 1 < steps else 0  # two levels are due
+        rows = ready.source, columns, samples
+        some, last = ([_part(x, p) for x in rows] for p in _halves(steps - alone))
+        source, columns, samples = (None if x is None else _cut(x, stretch) for x in some)
 
         def ahead(state: State, rows: Any) -> Any:
             return runs.forward(scene, rows, state, None)[1], state
 
-        source = cut(ready.source)
-        _, states = lax.scan(ahead, ready.state, source)
+        state, states = lax.scan(ahead, ready.state, source)
 
-        def piece(carry: Any, x: Any) -> Any:
-            state, rows, columns, samples = x
-            tape = runs.forward(scene, rows, state, keep, started=True)[2]
-            return runs.stretch_back(scene, columns, tape, keep, wanted, samples, apart, carry)
+        def piece(carry: Any, x: Any, ends: AbstractEnds | None = None) -> Any:
+            state, source, columns, samples = x
+            tape = runs.forward(scene, source, state, keep, started=True)[2]
+            return back(columns, tape, samples=samples, carry=carry, ends=ends)
 
-        cut_samples = None if samples is None else cut(samples)
-        start = runs.back_start(scene, keep, wanted, apart)
-        xs = (states, source, cut(columns), cut_samples)
-        (_, (gradients, of_weights)), read = lax.scan(piece, start, xs, reverse=True)
+        carry, later = piece(start, (state, *last), ends) if alone else (start, None)
+        carry, read = lax.scan(piece, carry, (states, source, columns, samples), reverse=True)
         if read is not None:
-            read = read.reshape(-1, *read.shape[2:])[:steps]
-        return Backward(gradients, of_weights, read, None)
+            read = read.reshape(-1, *read.shape[2:])[: steps - alone]
+            read = read if later is None else jnp.concatenate([read, later])
+        return carry, read
+
+
+def _halves(middle: int) -> tuple[slice, slice]:
+    return slice(None, middle), slice(middle, None)
+
+
+def _part(x: Any, part: slice) -> Any:
+    return None if x is None else x[part]
+
+
+def _cut(x: Any, length: int) -> Any:
+    """An array (step, ...) in pieces of so many steps, the last of which is filled up by zeros."""
+    pieces = -(-x.shape[0] // length)
+    x = jnp.pad(x, [(0, pieces * length - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
+    return x.reshape(pieces, length, *x.shape[1:])
 
 
 def _smoothed(columns: Any, sampling: Sampling) -> Any:
