@@ -140,6 +140,7 @@ class OfRun(AbstractEnds):
             stored = known.arrays[adjoint.name, 1]
             total = stored.array + settling.arrays[own.name, 1].array
             known.arrays[adjoint.name, 1] = stored._replace(array=total)
+        known.found.clear()  # derivatives of the values before
 
     def begun(self, state: State, tape: Tape | None, keep: Keep | None) -> tuple[Any, Any]:
         """See `AbstractEnds.begun`."""
