@@ -27,6 +27,7 @@ def main() -> int:
         "building",
         "startup",
         "memory",
+        "xla",
     )
     parser.add_argument(
         "--case", nargs="+", choices=suite_names, default=suite_names, help="default: all"
@@ -52,6 +53,7 @@ def main() -> int:
         "building": suite.building,
         "startup": suite.startup,
         "memory": suite.memory,
+        "xla": suite.xla,
     }
     print(host.description(), flush=True)
     rows: list[Row] = []

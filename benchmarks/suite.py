@@ -28,12 +28,14 @@ from .targets import (
     DEVITO_FUSED,
     MEMORY,
     OUTSIDE,
+    XLA_OVER_PLAIN,
 )
 from .worker import ROOT, Worker, WorkerError
 
 SAME = at_most(1e-3)  # relative difference of gradients
 LSRTM_ITERATIONS = 10  # of a migration that starts without a background
 CPML_CELLS = 20  # the default of `ox.CPML`, and of deepwave
+PLAIN = {("A", "gradient")}  # where XLA's programs have a target against plain JAX
 DEEPWAVE_LIMITS = {"gradient": at_least(8), "forward": at_least(1.8)}
 
 
@@ -261,6 +263,50 @@ class Suite:
                     limits = {"gradient": DEEPWAVE[f"{case}{order}"].exact}
                     rows += _against_deepwave(case, f"order {order}", t, limits)
                     rows += _cheapest_against_deepwave(case, f"order {order}", t, f"{case}{order}")
+        return rows
+
+    def xla(self) -> list[Row]:
+        """XLA's programs, `Settings(backend="xla")`, on one thread: against plain JAX, against the
+        C kernels, with and without checks, and how long they take to compile."""
+        rows: list[Row] = []
+        for case in ("A", "C", "D", "E", "T"):
+            module = "ondax_media" if case in "ET" else "ondax_contender"
+            with self._workers(case) as start:
+                kernels = start(module, threads=1)
+                checked = start(module, threads=1, backend="xla")
+                ours = start(module, threads=1, backend="xla", checks=False)
+                plain = start("jax_baseline", threads=1) if case in "AC" else None
+                workers = {"": ours, "checked ": checked, "kernels ": kernels}
+                workers |= {"plain ": plain} if plain else {}
+                t = in_turns(
+                    {
+                        name + action: Contender(worker, action)
+                        for name, worker in workers.items()
+                        for action in ("forward", "gradient")
+                    },
+                    self.rounds if case in "AC" else self.few_rounds,
+                )
+                name = "the C kernels'"
+                if case in "ET":
+                    rows.append(_worst("xla", f"{name}, {case}", ours, kernels, SAME))
+                else:
+                    found = _gradient(ours)
+                    rows.append(
+                        _difference("xla", f"{name}, {case}", found, _gradient(kernels), SAME)
+                    )
+                for action in ("gradient", "forward"):
+                    what, mine = f"{action} of {case}", t[action]
+                    if plain:
+                        limit = at_least(XLA_OVER_PLAIN) if (case, action) in PLAIN else None
+                        faster = f"{what}: faster than plain JAX"
+                        rows.append(_gain("xla", faster, mine, t[f"plain {action}"], limit))
+                    rows += [
+                        _cost("xla", f"{what} / the C kernels", mine, t[f"kernels {action}"]),
+                        _cost(
+                            "xla", f"{what}: with checks / without", t[f"checked {action}"], mine
+                        ),
+                        Row("xla", f"{what}: compiling", ours.run(f"compile_{action}")[0], "s"),
+                    ]
         return rows
 
     def layers(self) -> list[Row]:

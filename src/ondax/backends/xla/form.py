@@ -29,6 +29,7 @@ class Form:
     Attributes:
         halo: fields are kept with a halo, rather than padded where they are read.
         unroll: steps in the body of a loop.
+        unroll_computing: the same, where a history holds what steps compute on the way.
         align: rows of fields with a halo are a multiple of so many values long.
         dense: up to so many points of a port are fed as outer products, which fuse with the
             stencil, rather than one by one.
@@ -36,12 +37,13 @@ class Form:
 
     halo: bool
     unroll: int
+    unroll_computing: int
     align: int = 1
     dense: int = 1
 
 
-ON_CPU = Form(halo=False, unroll=2)
-ELSEWHERE = Form(halo=True, unroll=4, align=4)
+ON_CPU = Form(halo=False, unroll=2, unroll_computing=2)
+ELSEWHERE = Form(halo=True, unroll=4, unroll_computing=8, align=4)
 
 
 def form_for(platforms: tuple[str, ...]) -> Form:

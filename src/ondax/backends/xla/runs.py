@@ -172,9 +172,16 @@ class Runs:
             found[profile.name, 0] = Stored(jnp.asarray(values.reshape(shape)), grid)
         return found
 
-    def _scan(self, step: Callable[..., Any], carry: Any, xs: Any, reverse: bool = False) -> Any:
+    def _scan(
+        self,
+        step: Callable[..., Any],
+        carry: Any,
+        xs: Any,
+        reverse: bool = False,
+        unroll: int = 0,
+    ) -> Any:
         length = jax.tree.leaves(xs)[0].shape[0]
-        unroll = max(1, min(self.form.unroll, length))
+        unroll = max(1, min(unroll or self.form.unroll, length))
         return lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
     # ---------------------------------------------------------------- forward
@@ -205,7 +212,11 @@ class Runs:
 
         if keep is None or every == 1:
             keeps = keep is not None
-            state_, (columns, kept) = self._scan(lambda s, r: step(s, r, keeps), state, source)
+            computes = any(not q.at_next for q in quantities)
+            unroll = self.form.unroll_computing if computes else self.form.unroll
+            state_, (columns, kept) = self._scan(
+                lambda s, r: step(s, r, keeps), state, source, unroll=unroll
+            )
         else:
             state_, columns, kept = self._in_groups(step, state, source, every)
         if keep is None:
