@@ -30,6 +30,8 @@ class Form:
         halo: fields are kept with a halo, rather than padded where they are read.
         unroll: steps in the body of a loop.
         unroll_computing: the same, where a history holds what steps compute on the way.
+        carried: histories are carried through the loop, and every step writes what it keeps;
+            otherwise the steps of a body write theirs together.
         align: rows of fields with a halo are a multiple of so many values long.
         dense: up to so many points of a port are fed as outer products, which fuse with the
             stencil, rather than one by one.
@@ -39,10 +41,11 @@ class Form:
     unroll: int
     unroll_computing: int
     align: int = 1
+    carried: bool = False
     dense: int = 1
 
 
-ON_CPU = Form(halo=False, unroll=2, unroll_computing=2)
+ON_CPU = Form(halo=False, unroll=2, unroll_computing=2, carried=True)
 ELSEWHERE = Form(halo=True, unroll=4, unroll_computing=8, align=4)
 
 

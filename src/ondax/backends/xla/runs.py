@@ -214,9 +214,12 @@ class Runs:
             keeps = keep is not None
             computes = any(not q.at_next for q in quantities)
             unroll = self.form.unroll_computing if computes else self.form.unroll
-            state_, (columns, kept) = self._scan(
-                lambda s, r: step(s, r, keeps), state, source, unroll=unroll
-            )
+            if keeps and self.form.carried:
+                state_, columns, kept = self._carried(step, state, source)
+            else:
+                state_, (columns, kept) = self._scan(
+                    lambda s, r: step(s, r, keeps), state, source, unroll=unroll
+                )
         else:
             state_, columns, kept = self._in_groups(step, state, source, every)
         if keep is None:
@@ -224,6 +227,24 @@ class Runs:
         known = started and every == 1
         before = self.before(stepper, state, tracks) if known else {}
         return columns, state_, Tape(keep, kept, before)
+
+    def _carried(self, step: Any, state: State, source: Any) -> Any:
+        """A run that keeps every step, and writes each where it belongs as soon as it is made."""
+        steps, example = source.shape[0], jax.tree.leaves(state)[0]
+        slots = jax.eval_shape(lambda s, r: step(s, r, True)[1][1], state, source[0])
+        history = jax.tree.map(lambda x: lax.empty((steps, *x.shape), x.dtype), slots)
+
+        def body(carry: Any, x: Any) -> Any:
+            (state, history), (n, row) = carry, x
+            state, (column, kept) = step(state, row, True)
+            history = jax.tree.map(
+                lambda h, k: lax.dynamic_update_index_in_dim(h, k, n, 0), history, kept
+            )
+            return (state, history), column
+
+        xs = np.arange(steps, dtype=np.int32), source
+        (state, history), columns = self._scan(body, (state, alike(history, example)), xs)
+        return state, columns, history
 
     def _slots(
         self,
