@@ -36,6 +36,9 @@ SAME = at_most(1e-3)  # relative difference of gradients
 LSRTM_ITERATIONS = 10  # of a migration that starts without a background
 CPML_CELLS = 20  # the default of `ox.CPML`, and of deepwave
 PLAIN = {("A", "gradient")}  # where XLA's programs have a target against plain JAX
+# What a point and step of the acoustic equation must read and write: two fields, a coefficient, the
+# new field; and in gradients what is kept, twice, and the sum.
+LEAST_BYTES = {("ondax_contender", "forward"): 16, ("ondax_contender", "gradient"): 48}
 DEEPWAVE_LIMITS = {"gradient": at_least(8), "forward": at_least(1.8)}
 
 
@@ -307,6 +310,46 @@ class Suite:
                         ),
                         Row("xla", f"{what}: compiling", ours.run(f"compile_{action}")[0], "s"),
                     ]
+        return rows
+
+    def gpu(self) -> list[Row]:
+        """Forward runs and gradients on a GPU; nothing, and a note, where there is none."""
+        rows: list[Row] = []
+        threads = len(os.sched_getaffinity(0))
+        with self._workers("A") as start:
+            try:
+                bandwidth = start("gpu_device").run("bandwidth")[1]
+            except WorkerError as error:
+                self._note(f"nothing was measured on a GPU: {error}")
+                return rows
+        rows.append(Row("gpu", "copying memory", bandwidth / 1e9, "GB/s"))
+        for name in ("A", "B", "D", "E", "T", "G"):
+            case: Any = (CASES | ELASTIC_CASES | TILTED_CASES)[name]
+            module = "ondax_media" if name in "ET" else "ondax_contender"
+            actions = ("forward",) if name == "G" else ("forward", "gradient")
+            with self._workers(name) as start:
+                ours = start(module, threads=threads, backend="xla", checks=False)
+                peer = None
+                if module == "ondax_contender":
+                    peer = self._deepwave(start, threads=threads, device="cuda")
+                contenders = {a: Contender(ours, a) for a in actions}
+                contenders |= {f"deepwave {a}": Contender(peer, a) for a in actions if peer}
+                t = in_turns(contenders, self.rounds)
+                for action in actions:
+                    what, spent = f"{action} of {name}", t[action].median
+                    rate = case.updates / spent
+                    rows.append(Row("gpu", what, rate / 1e9, "GPts/s", ours=seconds(spent)))
+                    least = LEAST_BYTES.get((module, action))
+                    if least:
+                        share = rate * least / bandwidth
+                        rows.append(Row("gpu", f"{what}: of what copying memory reaches", share))
+                    if peer:
+                        theirs = t[f"deepwave {action}"]
+                        rows.append(
+                            _gain("gpu", f"{what}: faster than deepwave", t[action], theirs)
+                        )
+                    spent = ours.run(f"compile_{action}")[0]
+                    rows.append(Row("gpu", f"{what}: compiling", spent, "s"))
         return rows
 
     def layers(self) -> list[Row]:
