@@ -158,10 +158,10 @@ ON_GPU = {
     # All that a step must read and write: 80 bytes, with its history 88, each 1.3 times.
     "elastic/sponge": {
         "forward": (3.0, 1.3 * 80),
-        "keeping": (3.0, 1.3 * 88),
+        "keeping": (3.5, 1.3 * 88),
         "adjoint": (5.5, 160.0),
     },
-    "density/sponge": {"forward": (2.5, 47.0), "keeping": (2.5, 55.0), "adjoint": (4.0, 77.0)},
+    "density/sponge": {"forward": (2.5, 47.0), "keeping": (2.75, 55.0), "adjoint": (4.0, 77.0)},
     "vti/sponge": {"forward": (2.5, 64.0), "keeping": (2.75, 80.0), "adjoint": (4.5, 142.0)},
     "viscoacoustic/sponge": {
         "forward": (3.5, 81.0),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ...calculus.coupling import Coupling
+from ...calculus.coupling import Coupling, Quantity
 from ...calculus.linearize import tangent_of
 from ...calculus.program import Program
 from ...calculus.regions import by_region
@@ -212,8 +212,7 @@ class Runs:
 
         if keep is None or every == 1:
             keeps = keep is not None
-            computes = any(not q.at_next for q in quantities)
-            unroll = self.form.unroll_computing if computes else self.form.unroll
+            unroll = self._unroll(quantities)
             if keeps and self.form.carried:
                 state_, columns, kept = self._carried(step, state, source)
             else:
@@ -227,6 +226,13 @@ class Runs:
         known = started and every == 1
         before = self.before(stepper, state, tracks) if known else {}
         return columns, state_, Tape(keep, kept, before)
+
+    def _unroll(self, quantities: Sequence[Quantity]) -> int:
+        """Steps in the body of a forward loop that keeps these. Memories of layers would be
+        computed anew the more often, the more steps there are."""
+        computes = any(not q.at_next for q in quantities)
+        memories = any(self.symbols.traits_of(f).region for f in self.stepper.fields)
+        return self.form.unroll_computing if computes and not memories else self.form.unroll
 
     def _carried(self, step: Any, state: State, source: Any) -> Any:
         """A run that keeps every step, and writes each where it belongs as soon as it is made."""
