@@ -74,7 +74,7 @@ def for_gpu(function: Any, argument: Any) -> str:
     shapes = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there), argument
     )
-    return jax.jit(function, out_shardings=there).lower(shapes).compile().as_text()
+    return jax.jit(function, out_shardings=there).lower(shapes).compile().as_text() or ""
 
 
 def main() -> int:
@@ -86,7 +86,8 @@ def main() -> int:
 
     for name in sys.argv[1:]:
         begin = time.perf_counter()
-        found = steps_of(*problem(*name.split("/")), for_gpu)
+        equation, boundary = name.split("/")
+        found = steps_of(*problem(equation, boundary), for_gpu)
         steps = {run: step._asdict() for run, step in found.items()}
         print(json.dumps({"name": name, "seconds": time.perf_counter() - begin, "steps": steps}))
         sys.stdout.flush()

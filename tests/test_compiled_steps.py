@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gpu_programs
 import jax
@@ -119,8 +121,8 @@ def exceeds(found: Step, allowed: Step, margin: float) -> bool:
     )
 
 
-def on_processor(function: object, argument: object) -> str:
-    return jax.jit(function).lower(argument).compile().as_text()
+def on_processor(function: Callable[[Any], Any], argument: Any) -> str:
+    return jax.jit(function).lower(argument).compile().as_text() or ""
 
 
 @pytest.mark.parametrize("equation", slow_but(list(RECORDED), "acoustic"))

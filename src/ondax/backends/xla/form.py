@@ -49,8 +49,8 @@ class Form:
     Attributes:
         halo: fields are kept with a halo, rather than padded where they are read.
         unroll: steps in the body of a loop.
-        unroll_computing: the same, where a history holds what steps compute on the way, and no layer
-            has memories.
+        unroll_computing: the same, where a history holds what steps compute on the way, and layers
+            have no memories.
         carried: histories are carried through the loop, and every step writes what it keeps;
             otherwise the steps of a body write theirs together.
         align: rows of fields with a halo are a multiple of so many values long.
