@@ -164,10 +164,10 @@ ON_GPU = {
         "adjoint": (5.5, 160.0),
     },
     "density/sponge": {"forward": (2.5, 47.0), "keeping": (2.75, 55.0), "adjoint": (4.0, 77.0)},
-    "vti/sponge": {"forward": (2.5, 64.0), "keeping": (2.75, 80.0), "adjoint": (4.5, 142.0)},
+    "vti/sponge": {"forward": (2.5, 64.0), "keeping": (3.0, 80.0), "adjoint": (4.5, 142.0)},
     "viscoacoustic/sponge": {
         "forward": (3.5, 81.0),
-        "keeping": (3.75, 97.0),
+        "keeping": (4.0, 97.0),
         "adjoint": (6.25, 166.0),
     },
     "tti/sponge": {"forward": (5.5, 140.0), "keeping": (5.75, 156.0), "adjoint": (6.5, 292.0)},
