@@ -170,8 +170,8 @@ ON_GPU = {
         "keeping": (4.0, 97.0),
         "adjoint": (6.25, 166.0),
     },
-    "tti/sponge": {"forward": (5.5, 140.0), "keeping": (5.75, 156.0), "adjoint": (6.5, 292.0)},
-    "elastic/cpml": {"forward": (4.25, 139.0), "keeping": (8.0, 192.0), "adjoint": (6.75, 216.0)},
+    "tti/sponge": {"forward": (5.5, 140.0), "keeping": (6.0, 156.0), "adjoint": (6.5, 292.0)},
+    "elastic/cpml": {"forward": (4.25, 139.0), "keeping": (8.75, 192.0), "adjoint": (6.75, 216.0)},
 }
 
 
