@@ -19,6 +19,7 @@ from ..backends.domain import Domain
 from ..backends.xla.form import form_for
 from ..backends.xla.solver import Situation
 from ..backends.xla.solver import Solver as XlaSolver
+from ..backends.xla.tape import Tape
 from ..backends.xla.windows import Places
 from ..histories.base import Recording
 from ..histories.named import WAYS
@@ -97,24 +98,35 @@ class TracedModel(HostModel):
         def function(platforms: tuple[str, ...], eager: bool, *leaves: Any) -> list[Any]:
             form = form_for(platforms)
 
+            histories: list[bool] = []
+
             def one(*leaves: Any) -> list[Any]:
                 parts = jax.tree.unflatten(structure, leaves)
                 parts = (parts,) if isinstance(parts, Operands) else parts
-                return jax.tree.leaves(run(form, *parts))
+                found = jax.tree.leaves(run(form, *parts), is_leaf=_is_history)
+                histories[:] = [_is_history(x) for x in found for _ in jax.tree.leaves(x)]
+                return jax.tree.leaves(found)
 
             results = _batched(one, leaves[0].ndim - len(self.shape))(*leaves)
-            return self._examined(results, structure, leaves, linear, eager)
+            return self._examined(results, histories, structure, leaves, linear, eager)
 
         return self._calls.setdefault(key, Traced(function))
 
     # ---------------------------------------------------------------- checks
 
     def _examined(
-        self, results: list[Any], structure: Any, leaves: Any, linear: bool, eager: bool
+        self,
+        results: list[Any],
+        histories: list[bool],
+        structure: Any,
+        leaves: Any,
+        linear: bool,
+        eager: bool,
     ) -> list[Any]:
         """Results, all NaN if they or what they were made of cannot be right; with an exception, if
-        the settings ask for checks."""
-        numbers = [r for r in results if r.dtype == self.dtype]
+        the settings ask for checks. Histories stay as they are: looking at them takes twice the
+        memory and as long as the runs, and what is wrong with one shows in what is made of it."""
+        numbers = [r for r, held in zip(results, histories, strict=True) if not held]
         sane = jnp.stack([jnp.all(jnp.isfinite(r)) for r in numbers]).all()
         operands = jax.tree.unflatten(structure, leaves)
         operands = operands if isinstance(operands, Operands) else operands[0]
@@ -126,7 +138,10 @@ class TracedModel(HostModel):
             sane = sane & passed & ended
         else:
             sane = sane & self.problem.bounds_hold(operands.bounds)
-        return [jnp.where(sane, r, jnp.nan) if r.dtype == self.dtype else r for r in results]
+        return [
+            r if held else jnp.where(sane, r, jnp.nan)
+            for r, held in zip(results, histories, strict=True)
+        ]
 
     def examine(self, structure: Any, linear: bool) -> Callable[..., tuple[np.ndarray]]:
         """The function that checks what arrived, in NumPy."""
@@ -262,6 +277,10 @@ def _is_linear(key: Any) -> bool:
     if name == "forward":
         return parameters[2]
     return parameters[0] if name == "born" else parameters[0].linear
+
+
+def _is_history(x: Any) -> bool:
+    return isinstance(x, Tape)
 
 
 def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[Any]]:

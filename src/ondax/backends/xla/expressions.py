@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -226,7 +227,8 @@ class Evaluator:
             found = known.of(expr)
             if covers(found.box, need):
                 return found
-            return Stored(self._read(expr, need, known), need)
+            image, half = self.image(expr), self._half(expr)
+            return self._around(found, text(expr), need, known, image, half)
         image, half = self.image(expr) if upward or not self.surface else None, self._half(expr)
         (region,) = by_region(expr, self.symbols) or (EVERYWHERE,)
         # The whole of it, once, if most of it is needed; else what is needed.
@@ -243,8 +245,25 @@ class Evaluator:
         found = known.found[key]
         if covers(found.box, need):
             return found
-        inside = common(need, inner)
-        return Stored(self._on(sliced(found, inside), inside, need, image, half), need)
+        return self._around(found, key, need, known, image, half)
+
+    def _around(
+        self, found: Stored, name: Any, need: Box, known: Known, image: int | None, half: bool
+    ) -> Stored:
+        """An array, continued so that derivatives along any axis can read it: once for all of them,
+        if it is known on the grid."""
+        reach = self.symbols.space_order // 2
+        around = tuple((a - reach, b + reach) for a, b in self.grid)
+        if found.box != self.grid or not covers(around, need):
+            inside = common(need, found.box)
+            if not all(b > a for a, b in inside):
+                return Stored(jnp.zeros((1,) * (1 + len(need)), self.dtype), need)
+            return Stored(self._on(sliced(found, inside), inside, need, image, half), need)
+        key = ("around", name, image)
+        if key not in known.found:
+            array = self._on(found.array, found.box, around, image, half)
+            known.found[key] = Stored(array, around)
+        return known.found[key]
 
     def assembled(
         self, parts: Mapping[Region, Expr], home: Box, known: Known, factor: Any = None

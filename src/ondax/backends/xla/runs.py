@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ...calculus.coupling import Coupling
+from ...calculus.coupling import Coupling, Quantity
 from ...calculus.linearize import tangent_of
 from ...calculus.program import Program
 from ...calculus.regions import by_region
@@ -172,9 +172,16 @@ class Runs:
             found[profile.name, 0] = Stored(jnp.asarray(values.reshape(shape)), grid)
         return found
 
-    def _scan(self, step: Callable[..., Any], carry: Any, xs: Any, reverse: bool = False) -> Any:
+    def _scan(
+        self,
+        step: Callable[..., Any],
+        carry: Any,
+        xs: Any,
+        reverse: bool = False,
+        unroll: int = 0,
+    ) -> Any:
         length = jax.tree.leaves(xs)[0].shape[0]
-        unroll = max(1, min(self.form.unroll, length))
+        unroll = max(1, min(unroll or self.form.unroll, length))
         return lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
     # ---------------------------------------------------------------- forward
@@ -205,7 +212,13 @@ class Runs:
 
         if keep is None or every == 1:
             keeps = keep is not None
-            state_, (columns, kept) = self._scan(lambda s, r: step(s, r, keeps), state, source)
+            unroll = self._unroll(quantities)
+            if keeps and self.form.carried:
+                state_, columns, kept = self._carried(step, state, source)
+            else:
+                state_, (columns, kept) = self._scan(
+                    lambda s, r: step(s, r, keeps), state, source, unroll=unroll
+                )
         else:
             state_, columns, kept = self._in_groups(step, state, source, every)
         if keep is None:
@@ -213,6 +226,31 @@ class Runs:
         known = started and every == 1
         before = self.before(stepper, state, tracks) if known else {}
         return columns, state_, Tape(keep, kept, before)
+
+    def _unroll(self, quantities: Sequence[Quantity]) -> int:
+        """Steps in the body of a forward loop that keeps these. Memories of layers would be
+        computed anew the more often, the more steps there are."""
+        computes = any(not q.at_next for q in quantities)
+        memories = any(self.symbols.traits_of(f).region for f in self.stepper.fields)
+        return self.form.unroll_computing if computes and not memories else self.form.unroll
+
+    def _carried(self, step: Any, state: State, source: Any) -> Any:
+        """A run that keeps every step, and writes each where it belongs as soon as it is made."""
+        steps, example = source.shape[0], jax.tree.leaves(state)[0]
+        slots = jax.eval_shape(lambda s, r: step(s, r, True)[1][1], state, source[0])
+        history = jax.tree.map(lambda x: lax.empty((steps, *x.shape), x.dtype), slots)
+
+        def body(carry: Any, x: Any) -> Any:
+            (state, history), (n, row) = carry, x
+            state, (column, kept) = step(state, row, True)
+            history = jax.tree.map(
+                lambda h, k: lax.dynamic_update_index_in_dim(h, k, n, 0), history, kept
+            )
+            return (state, history), column
+
+        xs = np.arange(steps, dtype=np.int32), source
+        (state, history), columns = self._scan(body, (state, alike(history, example)), xs)
+        return state, columns, history
 
     def _slots(
         self,
