@@ -27,9 +27,15 @@ def main() -> int:
         "building",
         "startup",
         "memory",
+        "xla",
     )
+    more = ("gpu",)  # where there is one
     parser.add_argument(
-        "--case", nargs="+", choices=suite_names, default=suite_names, help="default: all"
+        "--case",
+        nargs="+",
+        choices=(*suite_names, *more),
+        default=suite_names,
+        help="default: all but gpu",
     )
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
     parser.add_argument(
@@ -52,6 +58,8 @@ def main() -> int:
         "building": suite.building,
         "startup": suite.startup,
         "memory": suite.memory,
+        "xla": suite.xla,
+        "gpu": suite.gpu,
     }
     print(host.description(), flush=True)
     rows: list[Row] = []

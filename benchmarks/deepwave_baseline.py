@@ -18,7 +18,8 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     coordinates = torch.meshgrid(
         *(torch.tensor(i, dtype=torch.float32) for i in case.indices(extend)), indexing="ij"
     )
-    velocity = case.velocity(*coordinates).requires_grad_()
+    device = options.get("device", "cpu")
+    velocity = case.velocity(*coordinates).to(device).requires_grad_()
     # deepwave does not divide by the cell volume
     density = torch.tensor(case.wavelet) / SPACING ** len(case.shape)
     survey = {
@@ -26,6 +27,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "source_locations": torch.tensor(case.sources)[:, None] + extend,
         "receiver_locations": torch.tensor(case.receivers)[None].repeat(case.shots, 1, 1) + extend,
     }
+    survey = {name: values.to(device) for name, values in survey.items()}
     numerics = {
         "accuracy": ORDER,
         "pml_width": options.get("width", case.width),
@@ -36,9 +38,14 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     def model() -> Any:
         return deepwave.scalar(velocity, SPACING, case.dt, **survey, **numerics)
 
+    def finish() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     def forward() -> None:
         with torch.no_grad():
             model()
+        finish()
 
     def traces() -> list[float]:
         with torch.no_grad():
@@ -48,6 +55,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         velocity.grad = None
         loss = 0.5 * torch.sum(model().receiver_amplitudes ** 2)
         loss.backward()
+        finish()
         return float(loss.detach())
 
     def gradient_array() -> list[float]:

@@ -3,6 +3,7 @@ gradient."""
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -61,6 +62,20 @@ def loss_function(model: ox.Propagator) -> Any:
     return lambda velocity: 0.5 * jnp.sum(model(velocity) ** 2)
 
 
+def run_by(options: dict[str, Any], **settings: Any) -> ox.Settings:
+    """The settings that a contender's options ask for: its threads and backend, and others."""
+    backend = options.get("backend", "devito")
+    if backend == "xla":  # XLA sizes its thread pool by the cores that it finds when it starts
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[: options["threads"]])
+    return ox.Settings(
+        threads=options["threads"],
+        backend=backend,
+        checks=options.get("checks", True),
+        **settings,
+    )
+
+
 class KernelClock:
     """Adds up the seconds inside compiled kernels made after it."""
 
@@ -85,8 +100,8 @@ class KernelClock:
 
 def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     clock = KernelClock() if options.get("clock") else None
-    settings = ox.Settings(
-        threads=options["threads"],
+    settings = run_by(
+        options,
         store_every=options.get("store_every"),
         history=options.get("history", "auto"),
     )
@@ -103,6 +118,10 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     def run_forward() -> None:
         jitted_forward(velocity).block_until_ready()
 
+    def compiled(function: Any) -> None:
+        """Compile a function anew."""
+        jax.jit(lambda v: function(v)).lower(velocity).compile()
+
     def outside_kernels(action: Any) -> float:
         """Seconds of an action that are not a kernel's."""
         assert clock
@@ -117,6 +136,8 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "gradient": lambda: float(jax.block_until_ready(value_and_gradient(velocity))[0]),
         "gradient_array": lambda: value_and_gradient(velocity)[1].ravel().tolist(),
         "forward_overhead": lambda: outside_kernels(jitted_forward),
+        "compile_forward": lambda: compiled(model),
+        "compile_gradient": lambda: compiled(jax.value_and_grad(loss_function(model))),
         "gradient_overhead": lambda: outside_kernels(value_and_gradient),
     }
     return {"jax": jax.__version__}, actions

@@ -13,6 +13,7 @@ import ondax as ox
 
 from .cases import CASES, MAX_VELOCITY, POWER, REFLECTION, SPACING
 from .media_cases import ELASTIC_CASES, TILTED_CASES
+from .ondax_contender import run_by
 from .worker import Actions, serve
 
 
@@ -42,7 +43,7 @@ def _problem(options: dict[str, Any]) -> tuple[ox.Propagator, dict[str, jax.Arra
         boundary=ox.CPML(options["cpml"]) if "cpml" in options else sponge,
         # the baselines read velocities at nodes as the mean of two neighbours
         interpolation="linear",
-        settings=ox.Settings(threads=options["threads"], history=options.get("history", "auto")),
+        settings=run_by(options, history=options.get("history", "auto")),
         min_points_per_wavelength=0.0,  # L ends while its wavelet still goes on
         time_dispersion="raw",  # as the baselines are
     )
@@ -67,7 +68,15 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         whole = sum(np.prod(allocated(f, domain.shape, domain.dtype)) for f in confined)
         return {"stored": int(8 * stored), "whole": int(8 * whole)}  # two times of four bytes
 
+    def compiled(function: Any) -> None:
+        """Compile a function anew."""
+        jax.jit(lambda m: function(m)).lower(model).compile()
+
     actions = {
+        "compile_forward": lambda: compiled(F),
+        "compile_gradient": lambda: compiled(
+            jax.value_and_grad(lambda m: 0.5 * jnp.sum(F(m) ** 2))
+        ),
         "forward": lambda: jax.block_until_ready(forward(model)) is None,
         "gradient": lambda: float(jax.block_until_ready(gradient(model))[0]),
         "gradient_array": lambda: np.concatenate(

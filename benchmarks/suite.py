@@ -28,12 +28,17 @@ from .targets import (
     DEVITO_FUSED,
     MEMORY,
     OUTSIDE,
+    XLA_OVER_PLAIN,
 )
 from .worker import ROOT, Worker, WorkerError
 
 SAME = at_most(1e-3)  # relative difference of gradients
 LSRTM_ITERATIONS = 10  # of a migration that starts without a background
 CPML_CELLS = 20  # the default of `ox.CPML`, and of deepwave
+PLAIN = {("A", "gradient")}  # where XLA's programs have a target against plain JAX
+# What a point and step of the acoustic equation must read and write: two fields, a coefficient, the
+# new field; and in gradients what is kept, twice, and the sum.
+LEAST_BYTES = {("ondax_contender", "forward"): 16, ("ondax_contender", "gradient"): 48}
 DEEPWAVE_LIMITS = {"gradient": at_least(8), "forward": at_least(1.8)}
 
 
@@ -261,6 +266,90 @@ class Suite:
                     limits = {"gradient": DEEPWAVE[f"{case}{order}"].exact}
                     rows += _against_deepwave(case, f"order {order}", t, limits)
                     rows += _cheapest_against_deepwave(case, f"order {order}", t, f"{case}{order}")
+        return rows
+
+    def xla(self) -> list[Row]:
+        """XLA's programs, `Settings(backend="xla")`, on one thread: against plain JAX, against the
+        C kernels, with and without checks, and how long they take to compile."""
+        rows: list[Row] = []
+        for case in ("A", "C", "D", "E", "T"):
+            module = "ondax_media" if case in "ET" else "ondax_contender"
+            with self._workers(case) as start:
+                kernels = start(module, threads=1)
+                checked = start(module, threads=1, backend="xla")
+                ours = start(module, threads=1, backend="xla", checks=False)
+                plain = start("jax_baseline", threads=1) if case in "AC" else None
+                workers = {"": ours, "checked ": checked, "kernels ": kernels}
+                workers |= {"plain ": plain} if plain else {}
+                t = in_turns(
+                    {
+                        name + action: Contender(worker, action)
+                        for name, worker in workers.items()
+                        for action in ("forward", "gradient")
+                    },
+                    self.rounds if case in "AC" else self.few_rounds,
+                )
+                name = "the C kernels'"
+                if case in "ET":
+                    rows.append(_worst("xla", f"{name}, {case}", ours, kernels, SAME))
+                else:
+                    found = _gradient(ours)
+                    rows.append(
+                        _difference("xla", f"{name}, {case}", found, _gradient(kernels), SAME)
+                    )
+                for action in ("gradient", "forward"):
+                    what, mine = f"{action} of {case}", t[action]
+                    if plain:
+                        limit = at_least(XLA_OVER_PLAIN) if (case, action) in PLAIN else None
+                        faster = f"{what}: faster than plain JAX"
+                        rows.append(_gain("xla", faster, mine, t[f"plain {action}"], limit))
+                    rows += [
+                        _cost("xla", f"{what} / the C kernels", mine, t[f"kernels {action}"]),
+                        _cost(
+                            "xla", f"{what}: with checks / without", t[f"checked {action}"], mine
+                        ),
+                        Row("xla", f"{what}: compiling", ours.run(f"compile_{action}")[0], "s"),
+                    ]
+        return rows
+
+    def gpu(self) -> list[Row]:
+        """Forward runs and gradients on a GPU; nothing, and a note, where there is none."""
+        rows: list[Row] = []
+        threads = len(os.sched_getaffinity(0))
+        with self._workers("A") as start:
+            try:
+                bandwidth = start("gpu_device").run("bandwidth")[1]
+            except WorkerError as error:
+                self._note(f"nothing was measured on a GPU: {error}")
+                return rows
+        rows.append(Row("gpu", "copying memory", bandwidth / 1e9, "GB/s"))
+        for name in ("A", "B", "D", "E", "T", "G"):
+            case: Any = (CASES | ELASTIC_CASES | TILTED_CASES)[name]
+            module = "ondax_media" if name in "ET" else "ondax_contender"
+            actions = ("forward",) if name == "G" else ("forward", "gradient")
+            with self._workers(name) as start:
+                ours = start(module, threads=threads, backend="xla", checks=False)
+                peer = None
+                if module == "ondax_contender":
+                    peer = self._deepwave(start, threads=threads, device="cuda")
+                contenders = {a: Contender(ours, a) for a in actions}
+                contenders |= {f"deepwave {a}": Contender(peer, a) for a in actions if peer}
+                t = in_turns(contenders, self.rounds)
+                for action in actions:
+                    what, spent = f"{action} of {name}", t[action].median
+                    rate = case.updates / spent
+                    rows.append(Row("gpu", what, rate / 1e9, "GPts/s", ours=seconds(spent)))
+                    least = LEAST_BYTES.get((module, action))
+                    if least:
+                        share = rate * least / bandwidth
+                        rows.append(Row("gpu", f"{what}: of what copying memory reaches", share))
+                    if peer:
+                        theirs = t[f"deepwave {action}"]
+                        rows.append(
+                            _gain("gpu", f"{what}: faster than deepwave", t[action], theirs)
+                        )
+                    spent = ours.run(f"compile_{action}")[0]
+                    rows.append(Row("gpu", f"{what}: compiling", spent, "s"))
         return rows
 
     def layers(self) -> list[Row]:

@@ -45,3 +45,5 @@ DEEPWAVE = {
 MEMORY = {"auto": at_most(1.05), HALF: at_most(0.55), SAMPLED: at_most(0.3)}
 # Milliseconds of a call of case C outside of compiled kernels.
 OUTSIDE = {"forward": at_most(0.6), "gradient": at_most(1.5)}
+# Plain JAX's gradient of case A over that of XLA's programs made from ours.
+XLA_OVER_PLAIN = 2.8

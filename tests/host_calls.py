@@ -13,7 +13,7 @@ def forward(*keep: str, slopes: bool = False) -> tuple[Any, ...]:
     return ("forward", keep, slopes, False, False)
 
 
-BORN = ("born",)
+BORN = ("born", False, False)
 
 
 def adjoint(*coefficients: str, **more: bool) -> tuple[Any, ...]:

@@ -223,6 +223,7 @@ def test_apertures_that_cannot_be(aperture: float, boundary: Any, said: str):
         propagator(aperture, boundary=boundary)
 
 
+@pytest.mark.kernels
 def test_costs_are_told():
     """Steps, points and memory of a shot; and what is kept is as large as was told."""
     F = propagator(100.0, settings=ox.Settings(memory=3_000_000, threads=2))

@@ -5,12 +5,14 @@ for how much of it a run of so many steps has.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import Problem, difference
 from registry import EQUATIONS
 from slow import slow_but
 from test_scheme_in_jax import BOUNDARIES, Case, complete
@@ -98,6 +100,86 @@ def test_auto_takes_kernels_where_jax_runs_on_a_processor():
     assert ox.Settings(backend="devito").runs_on("gpu") == "devito"
 
 
+# ---------------------------------------------------------------- transforms
+
+
+def on_a_line() -> tuple[ox.Propagator, Any]:
+    problem = Problem("acoustic", 1, 4)
+    return problem.propagator(settings=ox.Settings(backend="xla")), problem.model()
+
+
+def test_transforms():
+    """Each transform, in one program, against a plain loop of eager calls of the C kernels."""
+    with jax.enable_x64(True):
+        F, model = on_a_line()
+        reference = F.replace(settings=ox.Settings(backend="devito"))
+        many = jnp.stack([model, 0.99 * model, 0.98 * model])
+
+        def gradient(F: ox.Propagator, m: Any) -> Any:
+            return jax.grad(lambda m: jnp.sum(F(m) ** 2))(m)
+
+        @jax.jit
+        def transformed(many: Any) -> Any:
+            f = partial(gradient, F)
+            looped = jax.lax.scan(lambda carry, m: (carry, f(m)), 0, many)[1]
+            nested = jax.vmap(jax.vmap(f))(jnp.stack([many, many[::-1]]))
+            return f(many[0]), jax.vmap(f)(many), nested[1, ::-1], looped
+
+        plain = jnp.stack([gradient(reference, m) for m in many])
+        one, *others = transformed(many)
+        assert difference(one, plain[0]) < 1e-12
+        for found in others:
+            assert difference(found, plain) < 1e-12
+
+
+def test_nothing_is_traced_again():
+    F, model = on_a_line()
+    traced = []
+
+    @jax.jit
+    def misfit(F: ox.Propagator, m: Any) -> Any:
+        traced.append(m)
+        return jnp.sum(F(m) ** 2)
+
+    for factor in (1.0, 0.99, 0.98):
+        misfit(F, factor * model)
+    assert len(traced) == 1
+
+
+# ---------------------------------------------------------------- how many wave solves
+
+
+def loops(function: Any, *arguments: Any) -> int:
+    """Loops over time in a compiled program."""
+    text = jax.jit(function).lower(*arguments).compile().as_text()
+    assert text is not None
+    return text.count(" while(")
+
+
+def test_a_gradient_takes_two_solves():
+    F = small(checks=False)
+    model = jnp.full((31, 26), 2000.0)
+
+    def gradient(m: Any) -> Any:
+        return jax.grad(lambda m: jnp.sum(F(m) ** 2))(m)
+
+    recomputing = small(checks=False, memory=10)
+    assert loops(gradient, model) == loops(F, model) + 1
+    anew = jax.grad(lambda m: jnp.sum(recomputing(m) ** 2))
+    assert loops(anew, model) > loops(gradient, model)
+
+
+def test_a_jacobian_holds_its_history():
+    """So each of its products is one solve."""
+    F = small(checks=False)
+    model = jnp.full((31, 26), 2000.0)
+    J = jax.jit(F.jacobian)(model)
+    assert J.tape is not None
+    assert loops(lambda v: J.mv(v), model) == 1
+    assert loops(lambda d: J.T.mv(d), jnp.ones((1, 1, 150))) == 1
+    assert ox.dot_test(J.mv, J.T.mv, model, jnp.ones((1, 1, 150))) < 1e-5
+
+
 # ---------------------------------------------------------------- never silent
 
 
@@ -153,15 +235,31 @@ def test_histories(history: str, every: int | None, allowed: float):
     assert np.linalg.norm(whole - other) < allowed * np.linalg.norm(whole)
 
 
-def test_little_memory_changes_no_gradient():
-    """A history that does not fit is computed anew from saved states, a stretch at a time."""
+@pytest.mark.parametrize("memory", [200_000, 1_000])
+def test_little_memory_changes_nothing(memory: int):
+    """A history that does not fit is computed anew from saved states, a stretch at a time: in
+    gradients, in Born modelling, and in runs from fields to fields."""
     with jax.enable_x64(True):
         model = jnp.full((31, 26), 2000.0)
+        noise = jnp.asarray(np.random.default_rng(1).normal(size=(31, 26)))
 
-        def gradient(**settings: Any) -> Any:
-            F = small(**settings)
+        def found(**settings: Any) -> dict[str, Any]:
+            F = small(**settings).replace(time_dispersion="raw")
+
+            def between(model: Any, start: Any) -> Any:
+                traces, fields = F.with_final(model, initial=F.at_rest(model, {"u": start}))
+                return jnp.sum(traces**2) + sum(jnp.sum(x**2) for x in jax.tree.leaves(fields))
+
             traces, pull = jax.vjp(F, model)
-            return np.asarray(pull(traces)[0])
+            made = {
+                "gradient": pull(traces)[0],
+                "born": F.jacobian(model).mv(noise),
+                "between": jax.grad(between, (0, 1))(model, noise),
+            }
+            return jax.tree.map(np.asarray, made)
 
-        whole, little = gradient(), gradient(memory=200_000)
-    assert np.linalg.norm(whole - little) < 1e-12 * np.linalg.norm(whole)
+        whole, little = found(), found(memory=memory)
+    assert difference(little["gradient"], whole["gradient"]) < 1e-12
+    assert difference(little["born"], whole["born"]) < 1e-12
+    for less, more in zip(little["between"], whole["between"], strict=True):
+        assert difference(less, more) < 1e-12

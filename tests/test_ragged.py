@@ -41,6 +41,7 @@ def both(a: Any, b: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
+@pytest.mark.kernels
 def test_a_ragged_survey_equals_its_shots_one_by_one(name: str, x64: None):
     """To the bit, but for XLA's matrix products, which depend on the shape, in the correction of
     time dispersion; and its adjoint and Born modelling pass the dot test."""
@@ -68,6 +69,7 @@ def test_a_ragged_survey_equals_its_shots_one_by_one(name: str, x64: None):
     assert abs(dot(traces, y) - dot(w, adjoint)) < 1e-12 * norm(traces) * norm(y)
 
 
+@pytest.mark.kernels
 def test_shots_with_their_own_sources():
     sources = [np.array(SOURCES[:2]), np.array(SOURCES[2:])]
     wavelets = [np.stack([WAVELET, -0.5 * WAVELET]), WAVELET[None]]
@@ -288,6 +290,7 @@ def test_records_that_do_not_exist():
 # ---------------------------------------------------------------- a survey as a value
 
 
+@pytest.mark.kernels
 def test_some_shots_of_a_survey():
     weights = [np.ones(4), np.full(6, 0.5), np.ones(3)]
     of = survey(
@@ -331,6 +334,7 @@ def test_copies():
     assert other.ragged
 
 
+@pytest.mark.kernels
 def test_ten_thousand_ragged_shots():
     """Described in at most 400 MB: 16 bytes a receiver in 2-D, and no dense copy."""
     rng = np.random.default_rng(0)

@@ -206,6 +206,7 @@ def calls(asked: list[tuple[Any, ...]], run: Callable[[], Any]) -> list[tuple[An
 
 
 @pytest.mark.parametrize("jitted", [slow(False), True], ids=["eager", "jit"])
+@pytest.mark.kernels
 def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
     # coefficients: compressibility (0), buoyancy (1)
     problem = Problem("density", 1, 4, dtype="float32")
@@ -233,6 +234,7 @@ def test_only_what_is_asked_for_is_computed(asked: list, jitted: bool):
     assert calls(asked, lambda: (jax.jit(misfit) if jitted else misfit)(*inputs)) == [forward()]
 
 
+@pytest.mark.kernels
 def test_an_fwi_step_asks_for_the_model_only(asked: list):
     problem = Problem("acoustic", 1, 4, dtype="float32")
     F = problem.propagator()
@@ -252,6 +254,7 @@ def test_an_fwi_step_asks_for_the_model_only(asked: list):
     assert batched == wanted  # one call for the batch, not three
 
 
+@pytest.mark.kernels
 def test_born_without_a_forward_run(asked: list):
     """The transpose of a gradient's pullback is Born modelling, and asks for nothing but that."""
     problem = Problem("acoustic", 1, 4, dtype="float32")
@@ -262,6 +265,7 @@ def test_born_without_a_forward_run(asked: list):
     assert difference(transposed(x)[0], F.jacobian(model).mv(x)) < ROUNDING["float32"]
 
 
+@pytest.mark.kernels
 def test_jacobian_products_do_not_model(asked: list):
     problem = Problem("density", 1, 4, dtype="float32")
     J = problem.propagator().jacobian(problem.model())
@@ -270,6 +274,7 @@ def test_jacobian_products_do_not_model(asked: list):
     assert calls(asked, lambda: J.T.mv(problem.cotangent())) == [image]
 
 
+@pytest.mark.kernels
 def test_checkpointed_gradients_ask_again_but_for_no_more(asked: list):
     problem = Problem("acoustic", 1, 4, dtype="float32")
     F = problem.propagator()

@@ -75,7 +75,16 @@ def say(text: str, file: Any = None) -> None:
         text: the line.
         file: where to, open for text; default: standard output.
     """
-    from tqdm import tqdm  # here, because modelling does without
-
     with suppress(*BROKEN):
-        tqdm.write(text, file=file)
+        if _bars_are_shown():
+            from tqdm import tqdm
+
+            tqdm.write(text, file=file)
+        else:  # without tqdm's lock, which a killed process may have taken with it
+            print(text, file=sys.stdout if file is None else file, flush=True)
+
+
+def _bars_are_shown() -> bool:
+    """Is there a progress bar that a line would break? Modelling does without tqdm."""
+    module = sys.modules.get("tqdm")
+    return module is not None and bool(getattr(module.tqdm, "_instances", ()))

@@ -33,6 +33,9 @@ class Jacobian(lx.AbstractLinearOperator):
         wavelet: source samples instead of the survey's; None for those.
         weights: of extended sources.
         initial: the fields that the run begins with; None for rest.
+
+    Attributes:
+        tape: the wavefield history, if it is an array of JAX's; None where the backend keeps it.
     """
 
     propagator: Any
@@ -41,6 +44,7 @@ class Jacobian(lx.AbstractLinearOperator):
     wavelet: Array | None
     weights: Array | None
     initial: Any
+    tape: Any
 
     def __init__(
         self,
@@ -63,6 +67,8 @@ class Jacobian(lx.AbstractLinearOperator):
             wavelet = checks.wavelet_of_survey(_own(wavelet, dtype), shape)
             self.wavelet = _validate.shaped("wavelet", wavelet, shape, dtype)
         self.weights = None if weights is None else _own(weights, dtype)
+        self.tape = None
+        self.tape = _made(self._hosts, self.model, self._given)
 
     @property
     def _n_shots(self) -> int:
@@ -79,7 +85,8 @@ class Jacobian(lx.AbstractLinearOperator):
 
     @property
     def _given(self) -> Given:
-        return Given(self.wavelet, self.weights, shots=self.shots, initial=self.initial)
+        given = Given(self.wavelet, self.weights, shots=self.shots, initial=self.initial)
+        return given._replace(tape=self.tape)
 
     @as_raised()
     def check(self) -> None:
@@ -141,6 +148,11 @@ class TransposedJacobian(lx.AbstractLinearOperator):
 
     def out_structure(self) -> Any:
         return self.jacobian.in_structure()
+
+
+@as_raised()
+def _made(hosts: Hosts, model: Model, given: Given) -> Any:
+    return modelling.taped(hosts, model, given)
 
 
 def _own(values: Any, dtype: Any) -> Array:

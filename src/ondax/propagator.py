@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -198,11 +199,41 @@ class Propagator(eqx.Module):
         }
         if not changes.keys().isdisjoint(("equation", "grid", "boundary")):
             own["max_velocity"] = self.max_velocity
-        return Propagator(**(own | changes))
+        made = Propagator(**(own | changes))
+        return made.forward_mode() if self._hosts.forward_mode else made
 
     def with_survey(self, survey: Survey) -> Propagator:
         """The same physics on the same grid, with another survey."""
         return self.replace(survey=survey)
+
+    def forward_mode(self) -> Propagator:
+        """A twin of this propagator through which `jax.jvp`, `linearize`, `jacfwd` and `hessian`
+        go, and so does `jax.grad` of `jax.grad`; lineax's `JacobianLinearOperator` and
+        Gauss-Newton products `vjp(jvp(...))` with it.
+
+        It models the same traces, shares its kernels and histories, and is used alike in all ways.
+        Reverse mode is the transpose of its forward mode, and gives the same gradients. What
+        differs is the cost of forward mode:
+
+        - `jax.jvp` costs a forward run that keeps a history, and a Born run that reads it, for each
+          tangent: so `jax.linearize` and `vmap` of many tangents keep one history for all of them.
+          `F.jvp` advances traces and Born traces together, and needs none.
+        - With `Settings(history="sampled")` or `store_every=`, gradients are made from the steps
+          that are kept; Born runs read every step, for which another forward run is made.
+
+        - Forward mode of `with_final` and `at_rest` advances traces and their changes together,
+          as `F.jvp` does; the forward run beside it keeps a history for reverse mode.
+
+        Second derivatives are to be had of functions of traces, in model, wavelet, weights and
+        initial fields, and between them; not by positions, nor of functions of final fields, of
+        which there are first derivatives.
+
+        Returns:
+            The twin; itself, if it is one. `replace` and `with_survey` of a twin return twins.
+        """
+        twin = copy.copy(self)
+        object.__setattr__(twin, "_hosts", self._hosts.in_forward_mode())
+        return twin
 
     # ---------------------------------------------------------------- modelling
 
@@ -380,7 +411,7 @@ class Propagator(eqx.Module):
         initial: Wavefields | None = None,
     ) -> tuple[Traces, Traces]:
         """Traces, and Born traces of a perturbation: what `jax.jvp` would return, which
-        `jax.custom_vjp` rules out.
+        `jax.custom_vjp` rules out (see `forward_mode`).
 
         Both are differentiable in model, perturbation and wavelet in reverse mode, so that
         gradients of Born data in the background, and Hessian-vector products (see `hvp`), are to be

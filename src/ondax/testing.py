@@ -99,7 +99,7 @@ def _everything(F: Propagator, model: Model, weights: Any) -> dict[str, np.ndarr
         return F(inputs["model"], **others)
 
     modelled, pull = jax.vjp(traces, inputs)
-    given = {"weights": inputs["weights"]} if survey.extended else {}
+    given: Any = {"weights": inputs["weights"]} if survey.extended else {}
     tangent = jax.tree.map(lambda m: 0.1 * jnp.mean(jnp.abs(m)) * noise(m), model)
     born = F.jacobian(model, **given).mv(tangent)
     (slopes,) = pull(noise(modelled))

@@ -278,8 +278,8 @@ CASES = {
         lambda: jax.vmap(F)(jnp.zeros((0, *SHAPE))),
         VALUE + "vmap over no model",
     ),
-    "jax.jvp": (lambda: jax.jvp(F, (VP,), (VP,)), TYPE + "use F.jvp(model, perturbation)"),
-    "jax.jacfwd": (lambda: jax.jacfwd(F)(VP), TYPE + "use F.jvp(model, perturbation)"),
+    "jax.jvp": (lambda: jax.jvp(F, (VP,), (VP,)), TYPE + "use its twin F.forward_mode()"),
+    "jax.jacfwd": (lambda: jax.jacfwd(F)(VP), TYPE + "use its twin F.forward_mode()"),
     "rank promotion forbidden": (lambda: without_rank_promotion(), ""),
     "a perturbation of another shape": (
         lambda: F.jacobian(VP).mv(VP[:5]),

@@ -182,3 +182,11 @@ class Components:
         points' positions."""
         lead, axes = by_row.shape[:-2], by_row.shape[-1]
         return by_row.reshape(*lead, -1, points, self.places, axes).sum(axis=(-4, -2))
+
+    def of_ports(self, by_point: Any, ports: int, xp: Any) -> Any:
+        """The transpose of `over_ports`: (..., port, point and place, axis), from (..., point,
+        axis)."""
+        *lead, points, axes = by_point.shape
+        apart = by_point[..., None, :, None, :]
+        apart = xp.broadcast_to(apart, (*lead, ports, points, self.places, axes))
+        return apart.reshape(*lead, -1, axes)

@@ -31,6 +31,9 @@ class Experiment:
         weights: of extended sources, (*batch, shot, *domain).
         initial: the state before the first step, by field name, (*batch, shot, level, *points);
             None for a start at rest. Records of such runs begin with what receivers read of it.
+        by_position: the samples are also fed by the derivatives of where sources enter, by their
+            positions, per metre: the source has rows for (copy, port and source), all sources
+            first, and then as many for each axis. Such runs are not recorded.
     """
 
     coefficients: Mapping[str, np.ndarray]
@@ -38,6 +41,7 @@ class Experiment:
     setups: AbstractSetups
     weights: np.ndarray | None = None
     initial: Mapping[str, np.ndarray] | None = None
+    by_position: bool = False
 
     @property
     def before(self) -> int:
@@ -57,7 +61,8 @@ class Asked:
         initial: that in the initial state.
         exact: gradients in coefficients are made from every step, also where the settings allow
             to make them from every k-th.
-        linear: the source samples are no wavelets, but a cotangent, of any frequencies.
+        linear: the source samples are no wavelets, but a cotangent, of any frequencies; gradients
+            are then asked for as exact ones.
         again: the same histories are likely to be read again. This is a hint to the store, and
             changes no number.
     """
@@ -161,7 +166,7 @@ class AbstractSolver(ABC):
             e: the background.
             recording: which of its coefficients change.
             changes: of coefficients, by name, (*batch, *domain).
-            source: change of the source samples; None for none.
+            source: change of the samples of point sources; None for none.
         """
 
     @abstractmethod

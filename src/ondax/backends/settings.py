@@ -96,7 +96,7 @@ class Settings(eqx.Module):
             gradients, and neighbours exchange what stencils read; `memory` is that of one device
             (default: half of the machine's memory, over the number of devices). Results are the
             same to rounding. For "xla" only. Without a mesh, shots are shared out by sharding
-            `shots=` of a call: see the page on many devices.
+            `shots=` of a call: see the page on devices.
 
     Raises:
         ValueError: a value out of its range, or two that contradict each other.

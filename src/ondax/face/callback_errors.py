@@ -23,10 +23,14 @@ _numbers = count()
 _lock = _forks.lock()
 FORWARD = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"  # JAX's words
 FORWARD_REMEDY = (
-    "forward-mode differentiation (jvp, jacfwd, linearize, hessian) of a propagator is not "
-    "available: "
-    "use F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp, or reverse mode "
-    "(grad, vjp, jacrev)"
+    "forward-mode differentiation (jvp, jacfwd, linearize, hessian) does not go through F, which "
+    "has a gradient of its own for reverse mode (grad, vjp, jacrev): use its twin "
+    "F.forward_mode(), or F.jvp(model, perturbation), F.jacobian(model).mv(perturbation), ox.hvp"
+)
+THIRD = (
+    "third derivatives are not available: second ones, by ox.hvp, jax.hessian, or as derivatives "
+    "of F.jvp and of F.jacobian(model).mv, are linear in what was differentiated by, and in that "
+    "only; keep all else fixed by jax.lax.stop_gradient"
 )
 FILTERED = "JAX has removed its internal frames"  # a note that JAX adds to every exception
 

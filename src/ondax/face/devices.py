@@ -37,6 +37,7 @@ class Kind:
 
 SAME, SHOT, GRID, BOTH = Kind(), Kind(shots=True), Kind(grid=True), Kind(True, True)
 LINEAR = Kind(shots=True, linear=True)
+LINEAR_BOTH = Kind(True, True, True)
 
 OPERANDS = Operands(
     coefficients=GRID,  # type: ignore[arg-type]
@@ -48,7 +49,13 @@ OPERANDS = Operands(
     receivers=SHOT,  # type: ignore[arg-type]
     initial=SHOT,  # type: ignore[arg-type]
 )
-CHANGES = Changes(GRID, LINEAR)  # type: ignore[arg-type]
+CHANGES = Changes(
+    coefficients=GRID,  # type: ignore[arg-type]
+    wavelet=LINEAR,
+    weights=LINEAR_BOTH,
+    at_sources=LINEAR,
+    initial=LINEAR,  # type: ignore[arg-type]
+)
 GRADIENTS = Gradients(
     coefficients=GRID,  # type: ignore[arg-type]
     wavelet=SHOT,
@@ -56,6 +63,8 @@ GRADIENTS = Gradients(
     at_sources=SHOT,
     initial=SHOT,
 )
+RESULTS = {"forward": SHOT, "born": SHOT, "adjoint": GRADIENTS, "curvature": GRADIENTS}
+"""The kinds of what each primitive gives, by its name."""
 
 
 def entering(parts: Parts, coefficient: Any) -> Any:
@@ -83,20 +92,18 @@ def entering(parts: Parts, coefficient: Any) -> Any:
     return jax.lax.with_sharding_constraint(coefficient, sharding)
 
 
-def over_devices(
-    parts: Parts, run: Callable[..., Any], given: tuple[Any, ...], kinds: Any, found: Any
-) -> Any:
+def over_devices(parts: Parts, run: Callable[..., Any], given: tuple[Any, ...], found: Any) -> Any:
     """The results of a function that every device of a mesh calls with its part of everything.
 
     Args:
         parts: how the grid of the coefficients is cut.
         run: the function.
-        given: its arguments.
-        kinds: of their arrays, a prefix of their pytree.
-        found: the kinds of its results, likewise.
+        given: its arguments, as primitives take them: operands, and what results are linear in.
+        found: the kinds of its results, a prefix of their pytree.
     """
     if parts.mesh is None:
         return run(*given)
+    kinds = tuple(map(_kinds_of, given))
 
     def each(function: Callable[..., Any], kinds: Any, trees: Any) -> Any:
         return jax.tree.map(
@@ -110,6 +117,13 @@ def over_devices(
     shots = given[0].shots.shape[0]
     results = shared(*each(_evened, kinds, given))
     return each(lambda parts, x, kind: _cropped(parts, x, kind, shots), found, results)
+
+
+def _kinds_of(argument: Any) -> Any:
+    """The kinds of an argument of a primitive."""
+    if isinstance(argument, Operands):
+        return OPERANDS
+    return CHANGES if isinstance(argument, Changes) else LINEAR
 
 
 def _spec(parts: Parts, kind: Kind) -> PartitionSpec:

@@ -92,12 +92,16 @@ def summed(
 
             return jax.value_and_grad(of)(moved)
 
-        return sum_over_groups(one, values.operands.shots, threads)
+        total, gradients = sum_over_groups(one, values.operands.shots, threads)
+        return total, (gradients, values.lever)
 
-    def backward_pass(gradients: Any, cotangent: Any) -> Any:
+    def backward_pass(residuals: Any, cotangent: Any) -> Any:
+        gradients, lever = residuals
         nothing = Operands(dict.fromkeys(host.coefficient_names), None, None)
         if isinstance(cotangent, SymbolicZero):
             return (Terms(nothing, None, None),)
+        if lever is not None:
+            cotangent = lever.enter(cotangent)
         found = {n: cotangent * g for n, g in gradients.items()}
         coefficients = {**nothing.coefficients, **found}
         return (Terms(nothing._replace(coefficients=coefficients), None, None),)

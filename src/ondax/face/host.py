@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from .. import _forks, _validate
 from .._once import Once
 from .._resolution import check_resolution
-from ..backends.base import Asked, Experiment, Memory
+from ..backends.base import Asked, Experiment, Gradients, Memory
 from ..backends.clock import Clock
 from ..backends.devito.plans import Planned
 from ..backends.devito.solver import Solver
@@ -24,12 +25,15 @@ from ..histories.buffers import OutOfMemory
 from ..histories.sampled import check_sampling, holds
 from ..scheme.plan import Plan
 from . import checks, schemes
+from .callback_errors import THIRD
 from .operands import Changes, Operands, Positions
 from .positions import from_pairs
 from .problem import Problem
 from .setups import OfSurvey
+from .transport import Traced
 
 HostFunction = Callable[..., tuple[np.ndarray, ...]]
+Call = HostFunction | Traced
 Batch = tuple[int, ...]
 Names = tuple[str, ...]
 
@@ -42,7 +46,14 @@ class HostModel:
         dtype: "float32" or "float64".
         tangent: run the scheme together with its tangent: traces and Born traces.
         one_step: make a single step only.
+
+    Attributes:
+        xp: NumPy, or its like whose arrays runs take.
+        gives_tapes: forward runs give their histories; see `tape`.
     """
+
+    xp: Any = np
+    gives_tapes = False
 
     def __init__(
         self, problem: Problem, dtype: str, tangent: bool = False, one_step: bool = False
@@ -69,7 +80,7 @@ class HostModel:
         what = "the wavelets of the survey (over the volume of a cell)"
         check_range([(peak_of(source), 0)], self.dtype, what)
         self.source = source.astype(self.dtype)
-        self._calls: dict[Any, HostFunction] = {}
+        self._calls: dict[Any, Call] = {}
         # The last bounds that passed and tell by themselves that the time step holds: a gradient
         # brings those of its forward run again.
         self._passed: bytes | None = None
@@ -142,7 +153,11 @@ class HostModel:
         """The scheme together with its tangent: coefficients and their perturbations."""
         with self._lock:
             if self._linearized is None:
-                self._linearized = type(self)(self.problem, self.dtype.name, tangent=True)
+                if self.tangent:
+                    raise NotImplementedError(THIRD)
+                self._linearized = type(self)(
+                    self.problem, self.dtype.name, tangent=True, one_step=self.one_step
+                )
             return self._linearized
 
     def tangents(self) -> Mapping[str, str]:
@@ -163,12 +178,10 @@ class HostModel:
         """See `primitives.Host`: kernels run where JAX has brought their operands."""
         return coefficient
 
-    def forward(
-        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
-    ) -> HostFunction:
+    def forward(self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool) -> Call:
         """See `primitives.forward`."""
 
-        def run(batch: Batch, operands: Operands) -> Any:
+        def run(batch: Any, operands: Operands) -> Any:
             e = self._experiment(operands, linear)
             exact = linear or final or operands.initial is not None
             recording = self._recording(keep) if exact else self._sampled(keep, e, operands)
@@ -176,32 +189,98 @@ class HostModel:
 
         return self._call(("forward", keep, slopes, linear, final), structure, run)
 
-    def born(self, structure: Any) -> HostFunction:
+    def born(self, structure: Any, asked: Asked, final: bool) -> Call:
         """See `primitives.born`."""
 
-        def run(batch: Batch, operands: Operands, changes: Changes) -> Any:
-            e = self._experiment(operands)
-            recording = self._recording(changes.coefficients)
-            if recording is None:  # modelling is linear in the source
-                still = {n: np.zeros_like(v) for n, v in (e.initial or {}).items()}
-                e = replace(e, source=changes.wavelet, initial=still or None)
-                return self.solver.forward(batch, e, None, False)
-            return self.solver.born(batch, e, recording, changes.coefficients, changes.wavelet)
+        def run(batch: Any, operands: Operands, changes: Changes) -> Any:
+            e = self._experiment(operands, asked.linear)
+            parts = self._born_and_state if final else self._born
+            return reduce(partial(jax.tree.map, self.xp.add), parts(batch, e, changes))
 
-        return self._call(("born",), structure, run)
+        return self._call(("born", asked.linear, final), structure, run)
 
-    def adjoint(self, structure: Any, asked: Asked) -> HostFunction:
+    def _born(self, batch: Any, e: Any, changes: Changes) -> Iterator[Any]:
+        """The parts of Born traces. Born runs take changes of the samples of point sources
+        along."""
+        recording, fired = self._recording(changes.coefficients), changes.wavelet
+        if recording is not None:
+            along = fired if e.weights is None else None
+            yield self.solver.born(batch, e, recording, changes.coefficients, along)
+            fired = None if along is not None else fired
+        for fed in self._fed(e, changes._replace(wavelet=fired)):
+            yield self.solver.forward(batch, fed, None, slopes=False)[0]
+
+    def _born_and_state(self, batch: Any, e: Any, changes: Changes) -> Iterator[Any]:
+        """The same, and how the state after the last step changes: by the linearised scheme, whose
+        state it is a part of."""
+        if changes.coefficients:
+            host, there = self.linearized(), self._with_tangents(e, changes.coefficients)
+            both, state = host.solver.forward(batch, there, None, slopes=False, final=True)
+            yield (
+                self.xp.split(both, 2, axis=-2)[1],
+                {n: state[self._prefix + n] for n in self.state},
+            )
+        for fed in self._fed(e, changes):
+            yield self.solver.forward(batch, fed, None, slopes=False, final=True)
+
+    def _fed(self, e: Any, changes: Changes) -> list[Any]:
+        """Modelling is linear in the source and in the initial state: how they change is modelled
+        like themselves."""
+        xp, rest, fed = self.xp, self._at_rest(e), []
+        if changes.wavelet is not None or changes.initial is not None:
+            source = self._silence(e) if changes.wavelet is None else changes.wavelet
+            fields = rest.initial if changes.initial is None else changes.initial
+            fed.append(replace(e, source=source, initial=fields))
+        if changes.weights is not None:
+            fed.append(replace(rest, weights=changes.weights))
+        if changes.at_sources is not None:
+            rows = xp.moveaxis(changes.at_sources, -2, -3)  # (..., axis, port and source, step)
+            copies = xp.concatenate([xp.zeros_like(rows[..., :1, :, :]), rows], axis=-3)
+            source = copies.reshape(*rows.shape[:-3], -1, rows.shape[-1])
+            fed.append(replace(rest, source=source, by_position=True))
+        return fed
+
+    def _at_rest(self, e: Any) -> Any:
+        """The same, but for initial fields, which are zero."""
+        if e.initial is None:
+            return e
+        return replace(e, initial={n: self.xp.zeros_like(v) for n, v in e.initial.items()})
+
+    @staticmethod
+    def _check_data(residual: Any) -> None:
+        _check_finite("data", residual)
+
+    def _with_tangents(self, e: Any, moved: Mapping[str, Any]) -> Any:
+        """What the linearised scheme takes, given how coefficients change."""
+        names = self.tangents()
+        doubled = {
+            names[n]: moved[n] if n in moved else self.xp.zeros_like(c)
+            for n, c in e.coefficients.items()
+        }
+        return replace(e, coefficients={**e.coefficients, **doubled})
+
+    @property
+    def _prefix(self) -> str:
+        """What stands before the names of tangents."""
+        name, tangent = next(iter(self.tangents().items()))
+        return tangent.removesuffix(name)
+
+    def _silence(self, e: Any) -> Any:
+        """Source samples of zero, of all shots."""
+        return self.xp.zeros_like(e.source[..., :1, :, :])
+
+    def adjoint(self, structure: Any, asked: Asked) -> Call:
         """See `primitives.adjoint`."""
 
         def run(
-            batch: Batch,
+            batch: Any,
             operands: Operands,
-            residual: np.ndarray,
-            final: Mapping[str, np.ndarray] | None = None,
+            residual: Any,
+            final: Mapping[str, Any] | None = None,
         ) -> Any:
             e = self._experiment(operands, asked.linear)
             if not asked.coefficients:
-                _check_finite("data", residual)
+                self._check_data(residual)
             recording = self._recording(asked.coefficients)
             if not asked.exact:
                 recording = self._sampled(asked.coefficients, e, operands)
@@ -209,25 +288,55 @@ class HostModel:
 
         return self._call(("adjoint", asked), structure, run)
 
-    def curvature(self, structure: Any, asked: Asked) -> HostFunction:
-        """See `primitives.curvature`: the gradients of <residual, Born traces of the moves>, by the
-        adjoint of the linearised scheme."""
+    def curvature(self, structure: Any, asked: Asked) -> Call:
+        """See `primitives.curvature`."""
 
-        def run(
-            batch: Batch, operands: Operands, residual: np.ndarray, moves: Mapping[str, np.ndarray]
-        ) -> Any:
-            e = self._experiment(operands)
-            names = self.tangents()
-            moved = {
-                names[n]: moves[n] if n in moves else np.zeros_like(c)
-                for n, c in e.coefficients.items()
-            }
-            e = replace(e, coefficients={**e.coefficients, **moved})
-            both = np.concatenate([np.zeros_like(residual), residual], axis=-2)
-            recording = self._recording(asked.coefficients)
-            return self.linearized().solver.adjoint(batch, e, recording, both, asked)
+        def run(batch: Any, operands: Operands, residual: Any, moves: Changes) -> Any:
+            e = self._experiment(operands, asked.linear)
+            return _added(list(self._curvature(batch, e, residual, moves, asked)))
 
         return self._call(("curvature", asked), structure, run)
+
+    def _curvature(
+        self, batch: Any, e: Any, residual: Any, moves: Changes, asked: Asked
+    ) -> Iterator[Gradients]:
+        """The parts of it, one for each input that moves. Where the medium does, these are the
+        gradients of <residual, Born traces>, by the adjoint of the linearised scheme; as records
+        are linear in the other inputs, each of those is fed as that which it moves is."""
+        if moves.coefficients:
+            both = self.xp.concatenate([self.xp.zeros_like(residual), residual], axis=-2)
+            host, there = self.linearized(), self._with_tangents(e, moves.coefficients)
+            recording = host._recording(asked.coefficients)
+            found = host.solver.adjoint(batch, there, recording, both, asked)
+            if found.initial is not None:
+                found = found._replace(initial={n: found.initial[n] for n in self.state})
+            yield found
+        rest, recording = self._at_rest(e), self._recording(asked.coefficients)
+        medium = Asked(asked.coefficients, linear=True)
+        others: list[tuple[Any, Asked]] = []
+        if moves.wavelet is not None:
+            fed = replace(rest, source=moves.wavelet)
+            others.append((fed, replace(medium, weights=asked.weights)))
+        if moves.weights is not None:
+            fed = replace(rest, weights=moves.weights)
+            others.append((fed, replace(medium, wavelet=asked.wavelet)))
+        if moves.initial is not None:
+            fed = replace(e, source=self._silence(e), initial=moves.initial)
+            others.append((fed, medium))
+        for fed, of_it in others:
+            if of_it.anything:
+                yield self.solver.adjoint(batch, fed, recording, residual, of_it)
+
+    def tape(self, operands: Operands, keep: Names, exact: bool) -> Any:
+        """The shapes and types of the history that a forward run gives; None where it stays with
+        the backend, as that of the C kernels does.
+
+        Args:
+            operands: of one element of a batch, or their shapes.
+            keep: the coefficients whose gradients will be asked for.
+            exact: every step of it will be.
+        """
+        return None
 
     def _recording(self, names: Any, exact: bool = True) -> Recording | None:
         """What to keep for the named coefficients, in the scheme's order."""
@@ -241,7 +350,7 @@ class HostModel:
             return self._recordings.setdefault(key, made)
         return self._recordings[key]
 
-    def _sampled(self, names: Names, e: Experiment, operands: Operands) -> Recording | None:
+    def _sampled(self, names: Names, e: Any, operands: Operands) -> Recording | None:
         """A history kept as the settings say, perhaps some steps only. The survey's wavelets were
         checked when it was accepted.
 
@@ -258,7 +367,7 @@ class HostModel:
         check_sampling(recording.sampling, e.source, self.problem.dt)
         return recording
 
-    def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> HostFunction:
+    def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> Call:
         """The one long-lived function of these parameters: JAX would compile anew for another."""
         key = (*key, structure)
         if key in self._calls:
@@ -283,7 +392,7 @@ class HostModel:
 
     # ---------------------------------------------------------------- checks
 
-    def _experiment(self, operands: Operands, linear: bool = False) -> Experiment:
+    def _experiment(self, operands: Operands, linear: bool = False) -> Any:
         """What arrived, checked; but for the frequencies of what is no wavelet.
 
         Raises:
@@ -399,6 +508,18 @@ class HostModel:
             )
 
 
+def _added(parts: list[Gradients]) -> Gradients:
+    """The sum of gradients, each of which may be missing in some of the parts."""
+
+    def total(found: list[Any]) -> Any:
+        there = [part for part in found if part is not None]
+        return jax.tree.map(lambda *arrays: sum(arrays), *there) if there else None
+
+    missing = [p._replace(coefficients=p.coefficients or None) for p in parts]
+    sums = Gradients(*(total(list(found)) for found in zip(*missing, strict=True)))
+    return sums._replace(coefficients=sums.coefficients or {})
+
+
 def _check_finite(name: str, values: np.ndarray) -> None:
     if not _validate.all_finite(values):
         raise ValueError(f"{name} has values that are not finite")
@@ -414,11 +535,32 @@ def _check_results(results: tuple[np.ndarray, ...]) -> None:
 
 
 class Hosts:
-    """The host models of a problem, and what is made of each, once; compared by identity."""
+    """The host models of a problem, and what is made of each, once.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        problem: what is computed.
+        forward_mode: propagators of these are differentiated in forward mode, too.
+        made: what has been made so far. Hosts are equal if they share it, and the mode.
+    """
+
+    def __init__(
+        self, problem: Problem, forward_mode: bool = False, made: Once | None = None
+    ) -> None:
         self.problem = problem
-        self._made = Once()
+        self.forward_mode = forward_mode
+        self._made = Once() if made is None else made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hosts):
+            return NotImplemented
+        return self._made is other._made and self.forward_mode == other.forward_mode
+
+    def __hash__(self) -> int:
+        return hash((id(self._made), self.forward_mode))
+
+    def in_forward_mode(self) -> Hosts:
+        """The same host models, for forward mode."""
+        return Hosts(self.problem, True, self._made)
 
     def of(self, dtype: Any) -> HostModel:
         """The host model of a floating-point type."""

@@ -23,6 +23,11 @@ from jaxtyping import Array, PyTree
 FURTHEST = 60  # largest power
 
 back_scaled_p = Primitive("ondax_back_scaled")
+# The product, whose cotangent is what comes in. A gradient is a function, too, which may be
+# differentiated again. What flows back through it must be raised where the gradient came out of the
+# propagator, by a product with `down`, and true again where the cotangent went in, by a product
+# with `up`: either is the transpose of that product, times the other power.
+scaled_p = Primitive("ondax_scaled")
 
 
 def _back_scaled(x: Array, factor: Array) -> Array:
@@ -32,34 +37,43 @@ def _back_scaled(x: Array, factor: Array) -> Array:
 
 
 back_scaled_p.def_impl(lambda x, factor: x)
-back_scaled_p.def_abstract_eval(lambda x, factor: x.update(weak_type=False))
+scaled_p.def_impl(lambda x, factor: x * factor)
+for _p in (back_scaled_p, scaled_p):
+    _p.def_abstract_eval(lambda x, factor: x.update(weak_type=False))
 mlir.register_lowering(back_scaled_p, lambda ctx, x, factor: [x])
+mlir.register_lowering(scaled_p, mlir.lower_fun(jnp.multiply, multiple_results=False))
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    x, factor = primals
-    tangent = tangents[0]
-    moved = tangent if isinstance(tangent, ad.Zero) else _back_scaled(tangent, factor)
-    return _back_scaled(x, factor), moved
+def _register(primitive: Primitive, transposed: Primitive) -> None:
+    """The rules of a primitive that is linear in x."""
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+        x, factor = primals
+        tangent = tangents[0]
+        moved = tangent if isinstance(tangent, ad.Zero) else primitive.bind(tangent, factor)
+        return primitive.bind(x, factor), moved
+
+    def transpose(cotangent: Any, x: Any, factor: Any) -> list[Any]:
+        if isinstance(cotangent, ad.Zero):
+            return [ad.Zero(x.aval), None]
+        return [transposed.bind(cotangent, factor), None]
+
+    def batched(operands: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
+        (x, factor), (of_x, of_factor) = operands, axes
+        size = x.shape[of_x] if of_x is not None else factor.shape[of_factor]
+        x = jnp.broadcast_to(x, (size, *x.shape)) if of_x is None else jnp.moveaxis(x, of_x, 0)
+        if of_factor is not None:
+            factor = jnp.moveaxis(factor, of_factor, 0)
+            factor = factor.reshape(size, *(1,) * (x.ndim - factor.ndim), *factor.shape[1:])
+        return primitive.bind(x, factor), 0
+
+    ad.primitive_jvps[primitive] = jvp
+    ad.primitive_transposes[primitive] = transpose
+    batching.primitive_batchers[primitive] = batched
 
 
-def _transpose(cotangent: Any, x: Any, factor: Any) -> list[Any]:
-    return [ad.Zero(x.aval) if isinstance(cotangent, ad.Zero) else cotangent * factor, None]
-
-
-def _batched(operands: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
-    (x, factor), (of_x, of_factor) = operands, axes
-    size = x.shape[of_x] if of_x is not None else factor.shape[of_factor]
-    x = jnp.broadcast_to(x, (size, *x.shape)) if of_x is None else jnp.moveaxis(x, of_x, 0)
-    if of_factor is not None:
-        factor = jnp.moveaxis(factor, of_factor, 0)
-        factor = factor.reshape(size, *(1,) * (x.ndim - factor.ndim), *factor.shape[1:])
-    return _back_scaled(x, factor), 0
-
-
-ad.primitive_jvps[back_scaled_p] = _jvp
-ad.primitive_transposes[back_scaled_p] = _transpose
-batching.primitive_batchers[back_scaled_p] = _batched
+_register(back_scaled_p, scaled_p)
+_register(scaled_p, back_scaled_p)
 
 
 class Lever(eqx.Module):

@@ -15,7 +15,7 @@ from .. import _validate
 from .._types import Model, Traces
 from ..backends.base import Asked
 from ..equations.media import coefficients as coefficients_of
-from . import checks, primitives, wavefields
+from . import checks, forward_mode, primitives, wavefields
 from .examined import Examined, examined
 from .host import HostModel, Hosts
 from .lever import Lever
@@ -38,6 +38,7 @@ class Given(NamedTuple):
     receivers: Any = None
     shots: Any = None
     initial: Any = None
+    tape: Any = None
 
 
 class Background(NamedTuple):
@@ -96,6 +97,7 @@ def background(
         sources=_positions(problem, "sources", given.sources, shots, dtype, lever),
         receivers=_positions(problem, "receivers", given.receivers, shots, dtype, lever),
         initial=_initial(host, given.initial, shots, dtype, lever),
+        tape=given.tape,
     )
     return Background(host, unify_axes(operands), lever.enter(named), lever)
 
@@ -191,6 +193,8 @@ def source_samples(problem: Problem, wavelet: Any, shots: Array) -> Array:
 def _recorded(
     hosts: Hosts, host: HostModel, operands: Operands, linear: bool = False, final: bool = False
 ) -> Any:
+    if hosts.forward_mode:
+        return forward_mode.recorded(host, operands, linear, final)
     function = hosts.once((host, linear, final), lambda: differentiable(host, linear, final))
     return function(operands)
 
@@ -277,6 +281,18 @@ def tangents(problem: Problem, at: Background, changes: dict[str, Any]) -> dict[
     return jax.jvp(of, (at.named,), (at.lever.enter(changes),))[1]
 
 
+def taped(hosts: Hosts, model: Model, given: Given) -> Any:
+    """The history of a forward run, for Born runs and migrations in the same model; None where it
+    stays with the backend, or does not fit into memory."""
+    problem = hosts.problem
+    host = hosts.of(type_of(model, given.wavelet, given.weights, *jax.tree.leaves(given.initial)))
+    if not host.gives_tapes:
+        return None
+    operands = jax.lax.stop_gradient(_started(hosts, model, given).operands)
+    # What is linear in the background's samples is made from every step.
+    return primitives.forward(host, operands, problem.coefficient_names, linear=True)[1]
+
+
 def born(hosts: Hosts, model: Model, changes: dict[str, Any], given: Given) -> Traces:
     """Born traces of changes of parameters, by name."""
     problem = hosts.problem
@@ -321,7 +337,8 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
     def applied(model: Model, data: Any, wavelet: Any, which: Any) -> Any:
         nothing = jnp.zeros((which.shape[0], *problem.grid.shape), dtype) if extended else None
         at = background(hosts, model, dtype, Given(wavelet, nothing, shots=which), linear=True)
-        residual = samples_of(problem.records, data, which)
+        lever = at.lever
+        residual = samples_of(problem.records, lever.enter(data), which)
         operands, residual = unify_axes((at.operands, residual))
         asked = Asked(wavelet=not extended, weights=extended)
         found = primitives.adjoint(at.host, operands, residual, asked)
@@ -330,9 +347,11 @@ def adjoint(hosts: Hosts, model: Model, data: Any, wavelet: Any, shots: Any) -> 
                 slice(low, low + n)
                 for n, (low, _) in zip(problem.grid.shape, problem.widths, strict=True)
             ]
-            return found.weights[(slice(None), *inside)]
+            return lever.leave(found.weights[(slice(None), *inside)])
         shape = jax.ShapeDtypeStruct((which.shape[0], *problem.survey.wavelet.shape[1:]), dtype)
         back = jax.linear_transpose(lambda w: source_samples(problem, w, which), shape)
-        return back(found.wavelet)[0]
+        return lever.leave(back(found.wavelet)[0])
 
+    if hosts.forward_mode:
+        return applied(model, data, wavelet, which)
     return adjoint_of_source(modelled, applied)(model, data, wavelet, which)

@@ -37,6 +37,8 @@ class Operands(NamedTuple):
         receivers: positions of receivers.
         initial: the state before the first step, by field name, (shot, level, *points). Records
             then begin with what receivers read of it.
+        tape: the history of a forward run with these operands, where runs give one; None elsewhere.
+            It counts as a constant: how results change with operands is known without it.
     """
 
     coefficients: dict[str, Any]
@@ -47,6 +49,7 @@ class Operands(NamedTuple):
     sources: Positions | None = None
     receivers: Positions | None = None
     initial: dict[str, Any] | None = None
+    tape: Any = None
 
     @property
     def before(self) -> int:
@@ -55,12 +58,24 @@ class Operands(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What Born modelling is linear in.
+    """What Born modelling is linear in: the counterparts of `Gradients`. None stands for no change.
 
     Attributes:
         coefficients: changes of coefficients, by name.
-        wavelet: change of the source samples; None for none.
+        wavelet: of the source samples, (shot, port and source, step).
+        weights: of those of extended sources, (shot, *domain).
+        at_sources: what is fed by the derivatives of where sources enter, by their positions:
+            samples times metres, (shot, port and source, axis, step).
+        initial: of the state before the first step, by field name, (shot, level, *points).
     """
 
     coefficients: dict[str, Any]
     wavelet: Any = None
+    weights: Any = None
+    at_sources: Any = None
+    initial: dict[str, Any] | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Is there any change?"""
+        return bool(self.coefficients) or any(x is not None for x in self[1:])

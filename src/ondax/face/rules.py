@@ -51,7 +51,7 @@ def differentiable(
     """
 
     def record(operands: Operands) -> Any:
-        found = forward(host, operands, linear=linear, final=final)
+        found, _ = forward(host, operands, linear=linear, final=final)
         return tuple(found) if final else found[0]
 
     def forward_pass(operands: Any) -> Any:
@@ -66,10 +66,10 @@ def differentiable(
             exact=linear or final or values.initial is not None,
             linear=linear,
         )
-        found = forward(host, values, keep, _any(perturbed.receivers), linear, final)
+        found, tape = forward(host, values, keep, _any(perturbed.receivers), linear, final)
         samples, *slopes = found[:-1] if final else found
         recorded = (samples, found[-1]) if final else samples
-        return recorded, (values, slopes, Perturbed((asked,)))
+        return recorded, (values._replace(tape=tape), slopes, Perturbed((asked,)))
 
     def backward_pass(residuals: Any, cotangent: Any) -> Any:
         operands, slopes, (asked,) = residuals
@@ -166,12 +166,12 @@ def adjoint_of_source(
 def _correlated(a: Any, b: Any) -> Any:
     """`sum(a * b)` along the last axis, in which no product gets too small or too large before the
     sum does."""
-    sizes = [_power_above(x) for x in (a, b)]
+    sizes = [power_above(x) for x in (a, b)]
     total = jnp.sum((a / sizes[0]) * (b / sizes[1]), axis=-1)
     return total * sizes[0] * sizes[1]
 
 
-def _power_above(x: Any) -> Any:
+def power_above(x: Any) -> Any:
     """A power of two of about the size of the largest absolute value."""
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0.0)
     return jnp.ldexp(jnp.ones((), x.dtype), jnp.clip(jnp.frexp(largest)[1], -120, 120))

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 
 from ..acquisition.interpolation import lies_on_grid
-from ..backends.base import Asked, Memory
+from ..backends.base import Memory
 from ..backends.clock import Clock
 from ..backends.domain import Domain
-from ..backends.xla.form import Form, form_for
+from ..backends.xla.form import form_for
 from ..backends.xla.solver import Situation
 from ..backends.xla.solver import Solver as XlaSolver
+from ..backends.xla.tape import Tape
 from ..backends.xla.windows import Places
+from ..histories.base import Recording
+from ..histories.named import WAYS
 from . import devices
 from .host import HostModel, Names
 from .loosely import LooselyHeld, strong
-from .operands import Changes, Operands, Positions
+from .operands import Operands, Positions
+from .problem import Problem
 from .tables import Table
 from .transport import Traced, register_host_primitive
 
@@ -38,6 +42,18 @@ class TracedModel(HostModel):
 
     solver: XlaSolver
 
+    xp = jnp
+
+    def __init__(self, problem: Problem, *args: Any, **kwargs: Any) -> None:
+        way = problem.history
+        if type(way) not in WAYS.values():
+            raise ValueError(
+                f"history={way!r}: ways of your own run with the C kernels only; choose one of "
+                f'{", ".join(map(repr, WAYS))}, or backend="devito"'
+            )
+        super().__init__(problem, *args, **kwargs)
+        self.gives_tapes = problem.settings.mesh is None
+
     def _make_solver(self, domain: Domain, of_shots: Domain, clock: Clock) -> XlaSolver:
         return XlaSolver(self.planned, domain, of_shots, clock, self.problem.settings)
 
@@ -47,142 +63,92 @@ class TracedModel(HostModel):
         assert recording is not None
         keep, form = self.solver.keep(recording), form_for((jax.default_backend(),))
         assert keep is not None
-        fields = self.solver.state_bytes(form) + self._coefficient_bytes()
-        return Memory(fields, self.solver.tape_bytes(keep, form))
-
-    def _coefficient_bytes(self) -> int:
         points = self.solver.of_domain.size
-        return len(self.coefficient_names) * points * self.dtype.itemsize
-
-    # ---------------------------------------------------------------- what primitives call
+        coefficients = len(self.coefficient_names) * points * self.dtype.itemsize
+        return Memory(
+            self.solver.state_bytes(form) + coefficients, self.solver.tape_bytes(keep, form)
+        )
 
     def entering(self, coefficient: Any) -> Any:
         """See `primitives.Host`."""
         return devices.entering(self.solver.of_domain, coefficient)
 
-    def forward(
-        self, structure: Any, keep: Names, slopes: bool, linear: bool, final: bool
-    ) -> Traced:
-        """See `primitives.forward`."""
+    def tape(self, operands: Operands, keep: Names, exact: bool) -> Any:
+        """See `HostModel.tape`."""
+        recording = self._recording(keep) if exact else self._sampled(keep, None, operands)
+        shots = operands.shots.shape[-1]
+        if recording is None or not self.solver.holds(shots, recording):
+            return None
+        return self.solver.tape_shapes(shots, recording, started=operands.initial is not None)
 
-        def run(form: Form, operands: Operands) -> Any:
-            rows, moved, last, _ = self.solver.forward(
-                self._situation(operands), None, form, slopes, final
-            )
-            found = [rows] if moved is None else [rows, moved]
-            return [*found, last] if final else found
+    def _sampled(self, names: Names, e: Any, operands: Operands) -> Recording | None:
+        """See `HostModel._sampled`. Of wavelets given with a call, the frequencies are not
+        known: where the steps were chosen, all are kept."""
+        given = operands.wavelet is not None and self.problem.sampling_is_chosen
+        return self._recording(names, exact=given)
 
-        key = ("forward", keep, slopes, linear, final)
-        return self._traced(key, structure, run, devices.SHOT, linear)
+    @staticmethod
+    def _check_data(residual: Any) -> None:
+        """Results tell."""
 
-    def born(self, structure: Any) -> Traced:
-        """See `primitives.born`."""
+    # ---------------------------------------------------------------- calls
 
-        def run(form: Form, operands: Operands, changes: Changes) -> Any:
-            x = self._situation(operands)
-            recording = self._recording(changes.coefficients)
-            if recording is None:  # modelling is linear in the source
-                still = {n: jnp.zeros_like(v) for n, v in (x.initial or {}).items()}
-                linear = self._with_source(x, changes.wavelet, still or None)
-                return self.solver.forward(linear, None, form)[0]
-            return self.solver.born(x, recording, form, changes.coefficients, changes.wavelet)
-
-        return self._traced(("born",), structure, run, devices.SHOT)
-
-    def adjoint(self, structure: Any, asked: Asked) -> Traced:
-        """See `primitives.adjoint`."""
-
-        def run(
-            form: Form, operands: Operands, residual: Any, final: Mapping[str, Any] | None = None
-        ) -> Any:
-            recording = self._recording(asked.coefficients, exact=asked.exact)
-            if not asked.exact and operands.wavelet is not None and self.problem.sampling_is_chosen:
-                recording = self._recording(asked.coefficients)  # its frequencies are not known
-            x = self._situation(operands)
-            return self.solver.adjoint(x, recording, form, residual, asked, final)
-
-        return self._traced(("adjoint", asked), structure, run, devices.GRADIENTS, asked.linear)
-
-    def curvature(self, structure: Any, asked: Asked) -> Traced:
-        """See `primitives.curvature`."""
-
-        def run(form: Form, operands: Operands, residual: Any, moves: Mapping[str, Any]) -> Any:
-            names, both = self.tangents(), jnp.zeros_like(residual)
-            moved = {
-                names[n]: moves[n] if n in moves else jnp.zeros_like(c)
-                for n, c in operands.coefficients.items()
-            }
-            operands = operands._replace(coefficients={**operands.coefficients, **moved})
-            rows = jnp.concatenate([both, residual], axis=-2)
-            recording = self._recording(asked.coefficients)
-            linearized = self.linearized()
-            assert isinstance(linearized, TracedModel)
-            x = linearized._situation(operands)
-            return linearized.solver.adjoint(x, recording, form, rows, asked)
-
-        return self._traced(("curvature", asked), structure, run, devices.GRADIENTS, moves=True)
-
-    def _traced(
-        self,
-        key: Any,
-        structure: Any,
-        run: Callable[..., Any],
-        kinds: Any,
-        linear: bool = False,
-        moves: bool = False,
-    ) -> Traced:
-        """The function of a primitive's leaves.
-
-        Args:
-            key: of the primitive's parameters.
-            structure: of the leaves.
-            run: of a form and what is made of the leaves.
-            kinds: of its results; see `devices`.
-            linear: the source samples are no wavelets.
-            moves: the last of the leaves are moves of coefficients, not of the final state.
-        """
-        key = (*key, structure)
-        if key in self._traced_calls:
-            return self._traced_calls[key]
+    def _call(self, key: Any, structure: Any, run: Callable[..., Any]) -> Any:
+        """The function of a primitive's leaves that is compiled into programs."""
+        key = ("traced", *key, structure)
+        if key in self._calls:
+            return self._calls[key]
+        linear, kinds = _is_linear(key), devices.RESULTS[key[1]]
 
         def function(platforms: tuple[str, ...], eager: bool, *leaves: Any) -> list[Any]:
             form = form_for(platforms)
 
+            histories: list[bool] = []
+
             def one(*leaves: Any) -> list[Any]:
                 parts = jax.tree.unflatten(structure, leaves)
                 parts = (parts,) if isinstance(parts, Operands) else parts
-                of_domain = self.solver.of_domain
-                call = partial(run, form)
-                found = devices.over_devices(of_domain, call, parts, _kinds_of(parts, moves), kinds)
+                parts_of = self.solver.of_domain
+                found = devices.over_devices(parts_of, partial(run, form), parts, kinds)
+                found = jax.tree.leaves(found, is_leaf=_is_history)
+                histories[:] = [_is_history(x) for x in found for _ in jax.tree.leaves(x)]
                 return jax.tree.leaves(found)
 
             results = _batched(one, leaves[0].ndim - len(self.shape))(*leaves)
-            return self._examined(results, structure, leaves, linear, eager)
+            return self._examined(results, histories, structure, leaves, linear, eager)
 
-        return self._traced_calls.setdefault(key, Traced(function))
-
-    @cached_property
-    def _traced_calls(self) -> dict[Any, Traced]:
-        return {}
+        return self._calls.setdefault(key, Traced(function))
 
     # ---------------------------------------------------------------- checks
 
     def _examined(
-        self, results: list[Any], structure: Any, leaves: Any, linear: bool, eager: bool
+        self,
+        results: list[Any],
+        histories: list[bool],
+        structure: Any,
+        leaves: Any,
+        linear: bool,
+        eager: bool,
     ) -> list[Any]:
         """Results, all NaN if they or what they were made of cannot be right; with an exception, if
-        the settings ask for checks."""
-        sane = jnp.stack([jnp.all(jnp.isfinite(r)) for r in results]).all()
+        the settings ask for checks. Histories stay as they are: looking at them takes twice the
+        memory and as long as the runs, and what is wrong with one shows in what is made of it."""
+        numbers = [r for r, held in zip(results, histories, strict=True) if not held]
+        sane = jnp.stack([jnp.all(jnp.isfinite(r)) for r in numbers]).all()
+        operands = jax.tree.unflatten(structure, leaves)
+        operands = operands if isinstance(operands, Operands) else operands[0]
         if self.problem.settings.checks:
+            given, of_given = jax.tree.flatten(operands._replace(tape=None))
             host: Any = LooselyHeld(self) if eager else self
-            (passed,) = checked_p.bind(*leaves, host=host, structure=structure, linear=linear)
+            (passed,) = checked_p.bind(*given, host=host, structure=of_given, linear=linear)
             (ended,) = ended_p.bind(sane, passed)
             sane = sane & passed & ended
         else:
-            operands = jax.tree.unflatten(structure, leaves)
-            operands = operands if isinstance(operands, Operands) else operands[0]
             sane = sane & self.problem.bounds_hold(operands.bounds)
-        return [jnp.where(sane, r, jnp.nan) for r in results]
+        return [
+            r if held else jnp.where(sane, r, jnp.nan)
+            for r, held in zip(results, histories, strict=True)
+        ]
 
     def examine(self, structure: Any, linear: bool) -> Callable[..., tuple[np.ndarray]]:
         """The function that checks what arrived, in NumPy."""
@@ -192,17 +158,16 @@ class TracedModel(HostModel):
             axes = arrays[0].ndim - len(self.shape)
             if any(0 in a.shape[:axes] for a in arrays):
                 raise ValueError("vmap over no model at all: the mapped axis is empty")
-            parts = jax.tree.unflatten(structure, arrays)
-            self._experiment(parts if isinstance(parts, Operands) else parts[0], linear)
+            super(TracedModel, self)._experiment(jax.tree.unflatten(structure, arrays), linear)
             return (np.asarray(True),)
 
-        key = ("examine", structure, linear)
-        return self._calls.setdefault(key, check)
+        made: Any = self._calls.setdefault(("examine", structure, linear), check)
+        return made
 
     # ---------------------------------------------------------------- shots
 
-    def _situation(self, operands: Operands) -> Situation:
-        """What arrived, as runs take it; of one element of a batch."""
+    def _experiment(self, operands: Operands, linear: bool = False) -> Any:
+        """What arrived, as runs take it, unchecked; of one element of a batch."""
         shots, survey = operands.shots, self.problem.survey
         source = operands.wavelet
         if source is None:
@@ -217,11 +182,8 @@ class TracedModel(HostModel):
             starts=None if windows is None else self._starts.of(shots),
             weights=operands.weights,
             initial=operands.initial,
+            tape=operands.tape,
         )
-
-    @staticmethod
-    def _with_source(x: Situation, source: Any, initial: Any) -> Situation:
-        return replace(x, source=source, initial=initial)
 
     @cached_property
     def _samples(self) -> Table:
@@ -316,15 +278,16 @@ class TracedModel(HostModel):
         return found
 
 
-def _kinds_of(parts: tuple[Any, ...], moves: bool) -> tuple[Any, ...]:
-    """The kinds of what a primitive takes: operands, and what it is linear in."""
-    found: list[Any] = [devices.OPERANDS]
-    for n, part in enumerate(parts[1:]):
-        if isinstance(part, Changes):
-            found.append(devices.CHANGES)
-        else:
-            found.append(devices.GRID if moves and n == 1 else devices.LINEAR)
-    return tuple(found)
+def _is_linear(key: Any) -> bool:
+    """Are the source samples of a call no wavelets, but a cotangent? From its parameters."""
+    _, name, *parameters, _ = key
+    if name == "forward":
+        return parameters[2]
+    return parameters[0] if name == "born" else parameters[0].linear
+
+
+def _is_history(x: Any) -> bool:
+    return isinstance(x, Tape)
 
 
 def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[Any]]:
@@ -344,7 +307,7 @@ def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[An
 
 @checked_p.def_abstract_eval
 def _checked_type(*leaves: Any, host: Any, structure: Any, linear: bool) -> Any:
-    return [jax.core.ShapedArray((), np.dtype(bool))]
+    return [ShapedArray((), np.dtype(bool))]
 
 
 register_host_primitive(
@@ -354,7 +317,7 @@ register_host_primitive(
 
 @ended_p.def_abstract_eval
 def _ended_type(sane: Any, passed: Any) -> Any:
-    return [jax.core.ShapedArray((), np.dtype(bool))]
+    return [ShapedArray((), np.dtype(bool))]
 
 
 def _raise_if_not(sane: Any, passed: Any) -> tuple[np.ndarray]:

@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...histories.base import Recording
 from ...histories.buffers import POOL, Layout, Stored, row_length, zeros
 from ...scheme.plan import Variable
+from ..boxes import box
 from ..domain import Domain
 from .kernels import Kernels
-
-
-@dataclass(frozen=True)
-class Box:
-    """The part of the domain where a function is stored.
-
-    Attributes:
-        starts: first point along each axis, counted from the domain's first point.
-        shape: number of points.
-    """
-
-    starts: tuple[int, ...]
-    shape: tuple[int, ...]
-
-
-def box(function: Variable, domain: Domain) -> Box:
-    """Where a function is stored: everywhere, or in the strips that it is confined to."""
-    starts, shape = [0] * len(domain.shape), list(domain.shape)
-    for axis, side in function.region:
-        i = function.axes.index(axis)
-        if side == "high":
-            # Rows must start aligned, counted from the domain's first point.
-            per_line = row_length(1, domain.dtype)
-            starts[i] = (domain.shape[i] - domain.strips[axis, side]) // per_line * per_line
-            shape[i] = domain.shape[i] - starts[i]
-        else:
-            shape[i] = domain.strips[axis, side]
-    return Box(tuple(starts), tuple(shape))
 
 
 def allocated(function: Variable, shape: Sequence[int], dtype: str) -> tuple[int, ...]:

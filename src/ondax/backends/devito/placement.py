@@ -120,7 +120,7 @@ class Placement:
 
 
 def _windows(
-    weigh: Callable[[np.ndarray, str], np.ndarray],
+    weigh: Callable[..., np.ndarray],
     above: Above,
     cells: np.ndarray,
     first: np.ndarray,

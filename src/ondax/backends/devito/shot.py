@@ -92,10 +92,11 @@ class Shot:
 
     @cached_property
     def states(self) -> Any:
-        """What knows the states of the scheme, a `States`; most shots need nobody who does."""
-        from .state import States
+        """What knows the states of the scheme, `ShotStates`; most shots need nobody who does."""
+        from .state import ShotStates
 
-        return States(self.kernels.planned, self.domain, self.clock.dt)
+        planned = self.kernels.planned
+        return ShotStates(planned.program, planned.plan, self.domain, self.clock.dt)
 
     @property
     def parallel(self) -> bool:

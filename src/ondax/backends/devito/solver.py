@@ -69,9 +69,9 @@ class Solver(AbstractSolver):
     @cached_property
     def state(self) -> Mapping[str, tuple[int, ...]]:
         """See `AbstractSolver.state`."""
-        from .state import States
+        from ..states import States
 
-        return States(self.kernels.planned, self.domain, self.clock.dt).shapes
+        return States(self.kernels.planned.program, self.plan, self.domain, self.clock.dt).shapes
 
     def forward(
         self,
@@ -526,7 +526,7 @@ class Solver(AbstractSolver):
     def _run_forward(self, task: Task, asked: tuple[bool, bool]) -> Heard:
         """A whole forward run that keeps nothing; see `_record`."""
         slopes, final = asked
-        with self._shot(task, receiver_slopes=slopes) as shot:
+        with self._shot(task, receiver_slopes=slopes, source_slopes=task.by_position) as shot:
             run = ForwardRun(self.kernels, shot, task.source, None, task.initial)
             run.advance(0, run.steps, None)
             return run.heard(final)

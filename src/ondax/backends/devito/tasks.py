@@ -112,6 +112,7 @@ class Task:
         source: samples, times `2**-of_samples`, (port and source, step).
         weights: of extended sources, times `2**-of_weights`.
         initial: the state before step 0, by field name, times `2**-power`; None for rest.
+        by_position: samples are also fed by derivatives; see `Experiment`.
         threads: of its kernels.
         key: of its history, once it is known.
         company: the keys of the media in use in this call, whose histories need room together; see
@@ -129,6 +130,7 @@ class Task:
     weights: np.ndarray | None = None
     of_weights: int = 0
     initial: Mapping[str, np.ndarray] | None = None
+    by_position: bool = False
     threads: int = 1
     key: tuple[Any, ...] | None = None
     company: frozenset[Hashable] = field(default=frozenset(), repr=False)
@@ -222,7 +224,8 @@ class Tasks:
         medium.prepare(setup)
         weights = None if e.weights is None else element(e.weights, tuple(position))[shot]
         sources = len(setup.sources) if weights is None else 1
-        into = live(len(plan.inputs), e.setups.sources, sources)
+        copies = 1 + plan.ndim if e.by_position else 1
+        into = live(copies * len(plan.inputs), e.setups.sources, sources)
         out = live(len(plan.outputs), e.setups.receivers, len(setup.receivers))
         source = samples[min(shot, len(samples) - 1)][into, : setup.clock.steps]
         of_samples = exponent(source) or 0
@@ -252,6 +255,7 @@ class Tasks:
             weights=None if weights is None else scaled(weights, -of_weights),
             of_weights=of_weights,
             initial=None if initial is None else {n: scaled(v, -power) for n, v in initial.items()},
+            by_position=e.by_position,
         )
 
     def gain(self, ports: Sequence[Any], setup: Setup, medium: Medium, back: bool = False) -> int:

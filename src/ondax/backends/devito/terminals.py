@@ -26,10 +26,13 @@ class Terminals:
         self._views = [array[lead : lead + steps] for array in arrays.values()]
 
     def fill(self, rows: np.ndarray) -> None:
-        """Set the samples of the points, (group and point, step)."""
-        count = len(rows) // len(self._views)
-        for n, view in enumerate(self._views):
-            view[:, : self.points] = rows[n * count : (n + 1) * count].T
+        """Set the samples of the points, (group and point, step); or those of all copies of them,
+        (copy, group and point, step) with the first two axes in one."""
+        count, groups = self.points, len(self._views)
+        for n in range(len(rows) // count if count else 0):
+            copy, group = divmod(n, groups)
+            columns = slice(copy * count, (copy + 1) * count)
+            self._views[group][:, columns] = rows[n * count : (n + 1) * count].T
 
     def columns(self) -> np.ndarray:
         """A copy of the samples, (step, column), without the rows before step 0. The columns are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 from sympy import Rational, finite_diff_weights
 
@@ -28,6 +29,6 @@ def taps(derivative: int, order: int, shift: Fraction) -> tuple[tuple[int, float
     if low == high:
         high += 1
     offsets = range(low, high + 1)
-    at = Rational(shift.numerator, shift.denominator)
+    at: Any = Rational(shift.numerator, shift.denominator)
     weights = finite_diff_weights(derivative, [Rational(o) for o in offsets], at)[-1][-1]
     return tuple((o, float(w)) for o, w in zip(offsets, weights, strict=True) if w != 0)

@@ -15,13 +15,13 @@ from ...scheme.symbols import Field, Spatial
 from ...scheme.terms import at_offset
 from ..clock import Clock
 from ..devito.plans import Planned
-from ..devito.state import States
 from ..domain import Domain
+from ..states import States
 from .boxes import Box, Stored, padded, sliced
 from .expressions import Evaluator, Known
-from .runs import AbstractEnds, Keep, Runs, Scene
+from .runs import AbstractEnds, Runs, Scene
 from .steps import Entry, State, Stepper
-from .tape import Tape
+from .tape import Keep, Tape
 from .windows import Renamed
 
 
@@ -36,7 +36,7 @@ class Ends:
 
     def __init__(self, planned: Planned, domain: Domain, clock: Clock) -> None:
         self._planned, self._clock = planned, clock
-        self.states = States(planned, domain, clock.dt)
+        self.states = States(planned.program, planned.plan, domain, clock.dt)
 
     @property
     def program(self) -> Any:
@@ -150,7 +150,7 @@ class OfRun(AbstractEnds):
             stored = known.arrays[adjoint.name, 1]
             total = stored.array + settling.arrays[own.name, 1].array
             known.arrays[adjoint.name, 1] = stored._replace(array=total)
-        known.found.clear()  # some was found of the values before
+        known.found.clear()  # derivatives of the values before
 
     def begun(self, state: State, tape: Tape | None, keep: Keep | None) -> tuple[Any, Any]:
         """See `AbstractEnds.begun`."""

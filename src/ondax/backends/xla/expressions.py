@@ -50,7 +50,8 @@ class Known:
     def of(self, access: Any) -> Stored:
         """The array of an access."""
         offset = time_offset(access) if isinstance(access, TimeFunction) else 0
-        return self.arrays[access.function.name, offset]
+        function: Any = access.function
+        return self.arrays[function.name, offset]
 
 
 class _Imaged:
@@ -237,27 +238,8 @@ class Evaluator:
         inner = common(box, found.box)
         if not all(b > a for a, b in inner):
             return 0.0
-        for i, count in enumerate(self.parts.counts):
-            (a, b), (c, d) = found.box[i], box[i]
-            if count > 1 and (c < a or b < d) and (a, b) == self.grid[i]:
-                return sliced(self._with_reach(access, i, known), box)
         array = sliced(found, inner)
         return self._on(array, inner, box, self.image(access), self._half(access))
-
-    def _with_reach(self, access: Any, axis: int, known: Known) -> Stored:
-        """A field, or the like, with all rows of neighbours that any stencil reads along an axis:
-        they are exchanged once a step."""
-        offset = time_offset(access) if isinstance(access, TimeFunction) else 0
-        function: Any = access.function
-        key = ("reach", function.name, offset, axis)
-        if key not in known.found:
-            found = known.of(access)
-            if not isinstance(access, TimeFunction):
-                found = found._replace(array=self.inside(found.array, found.box, EVERYWHERE))
-            box = grown(found.box, axis, -self.reach, self.reach)
-            array = self._on(found.array, found.box, box, self.image(access), self._half(access))
-            known.found[key] = Stored(array, box)
-        return known.found[key]
 
     def _derivative(self, expr: Any, box: Box, known: Known) -> Any:
         operand = expr.expr
@@ -290,7 +272,10 @@ class Evaluator:
             found = known.of(expr)
             if covers(found.box, need):
                 return found
-            return Stored(self._read(expr, need, known), need)
+            if not isinstance(expr, TimeFunction):
+                found = found._replace(array=self.inside(found.array, found.box, EVERYWHERE))
+            image, half = self.image(expr), self._half(expr)
+            return self._around(found, text(expr), need, known, image, half)
         image, half = self.image(expr) if upward or not self.surface else None, self._half(expr)
         (region,) = by_region(expr, self.symbols) or (EVERYWHERE,)
         # The whole of it, once, if most of it is needed; else what is needed.
@@ -308,17 +293,28 @@ class Evaluator:
         found = known.found[key]
         if covers(found.box, need):
             return found
-        inside = common(need, inner)
-        for i, count in enumerate(self.parts.counts):
-            (a, b), (c, d) = inner[i], need[i]
-            if count > 1 and (c < a or b < d) and (a, b) == self.grid[i] and found.box == inner:
-                key = ("reach", *key, i)
-                if key not in known.found:
-                    wide = grown(inner, i, -self.reach, self.reach)
-                    array = self._on(found.array, inner, wide, image, half)
-                    known.found[key] = Stored(array, wide)
-                return Stored(sliced(known.found[key], need), need)
-        return Stored(self._on(sliced(found, inside), inside, need, image, half), need)
+        return self._around(found, key, need, known, image, half)
+
+    def _around(
+        self, found: Stored, name: Any, need: Box, known: Known, image: int | None, half: bool
+    ) -> Stored:
+        """An array, continued so that derivatives can read it: once for those along any axis, if it
+        is known on the grid; but where the grid is cut, only along the axis that is asked for, once
+        a step, because rows come from neighbours."""
+        around = tuple(
+            (a - self.reach, b + self.reach) if count == 1 or c < a or b < d else (a, b)
+            for (a, b), (c, d), count in zip(self.grid, need, self.parts.counts, strict=True)
+        )
+        if found.box != self.grid or not covers(around, need):
+            inside = common(need, found.box)
+            if not all(b > a for a, b in inside):
+                return Stored(jnp.zeros((1,) * (1 + len(need)), self.dtype), need)
+            return Stored(self._on(sliced(found, inside), inside, need, image, half), need)
+        key = ("around", name, image, around)
+        if key not in known.found:
+            array = self._on(found.array, found.box, around, image, half)
+            known.found[key] = Stored(array, around)
+        return known.found[key]
 
     def assembled(
         self, parts: Mapping[Region, Expr], home: Box, known: Known, factor: Any = None

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ...calculus.coupling import Coupling
+from ...calculus.coupling import Coupling, Quantity
 from ...calculus.linearize import tangent_of
 from ...calculus.program import Program
 from ...calculus.regions import by_region
@@ -24,30 +24,13 @@ from ..domain import Domain
 from .axes import alike
 from .boxes import Stored, sliced
 from .expressions import Evaluator, Known
-from .extents import Extent
 from .form import Form
 from .parts import Parts
 from .steps import Entry, State, Stepper
-from .tape import Tape, Track, halved, recalled, tracks_of
-from .windows import Points, Renamed
+from .tape import Keep, Tape, Track, halved, recalled, tracks_of
+from .windows import Renamed
 
-Ports = Sequence[Points | Extent]  # of all ports of a scheme, in order
-
-
-class Keep(NamedTuple):
-    """How a run keeps its history.
-
-    Attributes:
-        coefficients: whose gradients, or perturbations, it is kept for.
-        every: every `every`-th step is kept.
-        beyond: steps beyond the record's end that the run goes on.
-        half: in 16 bits a value.
-    """
-
-    coefficients: tuple[str, ...]
-    every: int = 1
-    beyond: int = 0
-    half: bool = False
+Ports = Sequence[Any]  # `Points`, or an `Extent`, of each port of a scheme, in order
 
 
 class Wanted(NamedTuple):
@@ -78,6 +61,12 @@ class Backward(NamedTuple):
     of_weights: Any
     read: Any
     initial: Any
+
+    def started(self, ends: Any, state: State, tape: Tape | None, keep: Keep | None) -> Backward:
+        """With what is due to the state before the forward run; see `AbstractEnds.begun`."""
+        initial, more = ends.begun(state, tape, keep)
+        gradients = {n: g + more.get(n, 0.0) for n, g in self.gradients.items()}
+        return self._replace(gradients=gradients, initial=initial)
 
 
 class AbstractEnds(ABC):
@@ -186,15 +175,22 @@ class Runs:
             found[profile.name, 0] = Stored(values, grid)
         return found
 
-    def _scan(self, step: Callable[..., Any], carry: Any, xs: Any, reverse: bool = False) -> Any:
+    def _scan(
+        self,
+        step: Callable[..., Any],
+        carry: Any,
+        xs: Any,
+        reverse: bool = False,
+        unroll: int = 0,
+    ) -> Any:
         length = jax.tree.leaves(xs)[0].shape[0]
-        unroll = max(1, min(self.form.unroll, length))
+        unroll = max(1, min(unroll or self.form.unroll, length))
         return lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
     # ---------------------------------------------------------------- forward
 
     def forward(
-        self, scene: Scene, source: Any, state: State, keep: Keep | None
+        self, scene: Scene, source: Any, state: State, keep: Keep | None, started: bool = False
     ) -> tuple[Any, State, Tape | None]:
         """What is read after each step, (step, shot, port, copy and point); the last state; and the
         history.
@@ -204,6 +200,7 @@ class Runs:
             source: samples, (step, shot, port, point).
             state: before the first step.
             keep: what to keep; None for nothing.
+            started: the state is not at rest.
         """
         stepper, fixed = self.stepper, self.fixed(scene)
         tracks = self.tracks(keep.coefficients) if keep else ()
@@ -218,13 +215,45 @@ class Runs:
 
         if keep is None or every == 1:
             keeps = keep is not None
-            state_, (columns, kept) = self._scan(lambda s, r: step(s, r, keeps), state, source)
+            unroll = self._unroll(quantities)
+            if keeps and self.form.carried:
+                state_, columns, kept = self._carried(step, state, source)
+            else:
+                state_, (columns, kept) = self._scan(
+                    lambda s, r: step(s, r, keeps), state, source, unroll=unroll
+                )
         else:
             state_, columns, kept = self._in_groups(step, state, source, every)
         if keep is None:
             return columns, state_, None
-        before = self._before(stepper, state, tracks) if every == 1 else {}
-        return columns, state_, Tape(kept, before)
+        known = started and every == 1
+        before = self.before(stepper, state, tracks) if known else {}
+        return columns, state_, Tape(keep, kept, before)
+
+    def _unroll(self, quantities: Sequence[Quantity]) -> int:
+        """Steps in the body of a forward loop that keeps these. Memories of layers would be
+        computed anew the more often, the more steps there are."""
+        computes = any(not q.at_next for q in quantities)
+        memories = any(self.symbols.traits_of(f).region for f in self.stepper.fields)
+        return self.form.unroll_computing if computes and not memories else self.form.unroll
+
+    def _carried(self, step: Any, state: State, source: Any) -> Any:
+        """A run that keeps every step, and writes each where it belongs as soon as it is made."""
+        steps, example = source.shape[0], jax.tree.leaves(state)[0]
+        slots = jax.eval_shape(lambda s, r: step(s, r, True)[1][1], state, source[0])
+        history = jax.tree.map(lambda x: lax.empty((steps, *x.shape), x.dtype), slots)
+
+        def body(carry: Any, x: Any) -> Any:
+            (state, history), (n, row) = carry, x
+            state, (column, kept) = step(state, row, True)
+            history = jax.tree.map(
+                lambda h, k: lax.dynamic_update_index_in_dim(h, k, n, 0), history, kept
+            )
+            return (state, history), column
+
+        xs = np.arange(steps, dtype=np.int32), source
+        (state, history), columns = self._scan(body, (state, alike(history, example)), xs)
+        return state, columns, history
 
     def _slots(
         self,
@@ -264,7 +293,7 @@ class Runs:
         columns = columns.reshape(groups * every, *columns.shape[2:])
         return state, columns[:steps], kept
 
-    def _before(
+    def before(
         self, stepper: Stepper, state: State, tracks: Sequence[Track]
     ) -> dict[str, tuple[Any, ...]]:
         """The fields that are known before the first step, those that histories hold."""
@@ -287,9 +316,16 @@ class Runs:
     # ---------------------------------------------------------------- Born
 
     def born(
-        self, scene: Scene, changes: Mapping[str, Any], source: Any, tape: Tape, keep: Keep
-    ) -> Any:
-        """How what is read after each step changes, (step, shot, port, point).
+        self,
+        scene: Scene,
+        changes: Mapping[str, Any],
+        source: Any,
+        tape: Tape,
+        keep: Keep,
+        state: State | None = None,
+    ) -> tuple[Any, State]:
+        """How what is read after each step changes, (step, shot, port, point); and the last state
+        of what is scattered.
 
         Args:
             scene: the shots.
@@ -297,21 +333,10 @@ class Runs:
             source: change of the samples, (step, shot, port, point); None for none.
             tape: the history of every step.
             keep: how it was kept.
+            state: of what is scattered, before the first step; None for rest.
         """
-        names, system = keep.coefficients, self.program.system
-        coupling = self.coupling(names)
-        tangents = {f: self.symbols.like(f, PERTURBED) for f in system.fields}
-        updates = tuple(
-            replace(
-                u,
-                field=tangents[u.field],
-                rhs=tangent_of(u.rhs, tangents) + coupling.born[u.field],
-                pde=None,
-            )
-            for u in system.updates
-        )
-        stepper = Stepper(self.evaluator(names), replace(system, updates=updates))
-        fixed, tracks = self.fixed(scene), self.tracks(names)
+        stepper, tangents = self._scattering(keep)
+        fixed, tracks = self.fixed(scene), self.tracks(keep.coefficients)
         grid = stepper.evaluator.grid
         fixed |= {(PERTURBED + n, 0): Stored(v, grid) for n, v in changes.items()}
         names = {f.name: t.name for f, t in tangents.items()}
@@ -327,7 +352,30 @@ class Runs:
             return stepper.after(known), stepper.read(known, receivers)
 
         xs = jnp.arange(steps, dtype=np.int32), source
-        return self._scan(step, stepper.rest(scene.shots), xs)[1]
+        start = self.scattered_at_rest(scene, keep) if state is None else state
+        last, columns = self._scan(step, start, xs)
+        return columns, last
+
+    def scattered_at_rest(self, scene: Scene, keep: Keep) -> State:
+        """What is scattered, before the first step of a Born run."""
+        state = self._scattering(keep)[0].rest(scene.shots)
+        return alike(state, next(iter(scene.coefficients.values())))
+
+    def _scattering(self, keep: Keep) -> tuple[Stepper, dict[Any, Any]]:
+        """Of the tangent, driven by a history; and the tangent of each field."""
+        names, system = keep.coefficients, self.program.system
+        coupling = self.coupling(names)
+        tangents = {f: self.symbols.like(f, PERTURBED) for f in system.fields}
+        updates = tuple(
+            replace(
+                u,
+                field=tangents[u.field],
+                rhs=tangent_of(u.rhs, tangents) + coupling.born[u.field],
+                pde=None,
+            )
+            for u in system.updates
+        )
+        return Stepper(self.evaluator(names), replace(system, updates=updates)), tangents
 
     def recall(
         self, known: Known, tracks: Sequence[Track], tape: Tape, n: Any, sampled: bool
@@ -368,11 +416,9 @@ class Runs:
             scene, residual, tape, keep, wanted, samples, apart, start, ends
         )
         gradients, of_weights = sums
-        initial = None
-        if ends is not None and ends.begins:
-            initial, more = ends.begun(state, tape, keep)
-            gradients = {n: g + more.get(n, 0.0) for n, g in gradients.items()}
-        return Backward(gradients, of_weights, read, initial)
+        found = Backward(gradients, of_weights, read, None)
+        begins = ends is not None and ends.begins
+        return found.started(ends, state, tape, keep) if begins else found
 
     def back_start(
         self, scene: Scene, keep: Keep | None, wanted: Wanted, apart: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from jax import lax
 
 from ...histories.base import Recording
 from ...histories.half import Half
+from ...histories.revolve import Revolve
 from ...histories.sampled import Sampling, smoothing
 from ...scheme.plan import PlannedPort
 from ...scheme.system import Touch
@@ -25,13 +26,14 @@ from ..domain import Domain
 from ..settings import Settings
 from . import scales
 from .axes import alike
+from .boxes import shape_of
 from .ends import Ends
 from .extents import Extent
-from .form import Form
+from .form import ON_CPU, Form
 from .parts import Parts
-from .runs import Backward, Keep, Runs, Scene, Wanted
+from .runs import AbstractEnds, Backward, Runs, Scene, Wanted
 from .steps import State
-from .tape import Tape
+from .tape import Halves, Keep, Tape
 from .windows import Places, Points
 
 
@@ -48,6 +50,8 @@ class Situation:
             shots see the whole.
         weights: of extended sources, (shot, *domain).
         initial: the state before the first step, by field name, (shot, level, *points).
+        by_position: samples are also fed by derivatives by position; see `Experiment`.
+        tape: the history of a forward run; None if it is to be made.
     """
 
     coefficients: Mapping[str, Any]
@@ -57,6 +61,8 @@ class Situation:
     starts: Any = None
     weights: Any = None
     initial: Mapping[str, Any] | None = None
+    by_position: bool = False
+    tape: Tape | None = None
 
     @property
     def shots(self) -> int:
@@ -136,8 +142,9 @@ class Solver:
         """How a history is kept."""
         if recording is None:
             return None
-        every, half = recording.every, isinstance(recording.history, Half)
-        return Keep(recording.coefficients, every, recording.beyond, half)
+        way = recording.history
+        half, anew = isinstance(way, Half), isinstance(way, Revolve)
+        return Keep(recording.coefficients, recording.every, recording.beyond, half, anew)
 
     def tape_bytes(self, keep: Keep, form: Form, steps: int | None = None) -> int:
         """What the history of a shot takes, of all steps or of so many, on one device."""
@@ -155,26 +162,66 @@ class Solver:
         levels = sum(self._of(form).stepper.levels.values())
         return levels * self.parts.size * self.dtype.itemsize
 
-    def holds(self, shots: int, recording: Recording | None, form: Form) -> bool:
-        """Can the histories of so many shots be held from a forward run to its adjoint?"""
+    @cached_property
+    def budget(self) -> int:
+        """Bytes that histories may take: what the settings say, or half of the device's memory."""
+        device = jax.devices()[0]
+        known = None if device.platform == "cpu" else device.memory_stats()
+        if self.settings.memory is None and known and "bytes_limit" in known:
+            return known["bytes_limit"] // 2
+        return self.settings.memory_budget
+
+    def holds(self, shots: int, recording: Recording) -> bool:
+        """Can the histories of so many shots be held from a forward run to its adjoint? Not where
+        devices have parts of them: then each run makes its own."""
         keep = self.keep(recording)
-        if keep is None or recording is None or not recording.history.keeps:
+        if (
+            self.settings.mesh is not None
+            or keep is None
+            or keep.anew
+            or not recording.history.keeps
+        ):
             return False
-        shots = -(-shots // self.parts.of_shots)  # of a device
-        return shots * self.tape_bytes(keep, form) <= self.settings.memory_budget
+        return shots * self.tape_bytes(keep, ON_CPU) <= self.budget
+
+    def tape_shapes(self, shots: int, recording: Recording, started: bool) -> Tape:
+        """The shapes and types of the histories of so many shots.
+
+        Args:
+            shots: how many.
+            recording: what is kept.
+            started: runs do not start at rest.
+        """
+        keep, runs = self.keep(recording), self._of(ON_CPU)
+        assert keep is not None
+        slots = -(-(self.clock.steps + keep.beyond) // keep.every)
+        kept, before = {}, {}
+        for track in runs.tracks(keep.coefficients):
+            lead = (slots, *((len(track.offsets),) if keep.every > 1 else ()), shots)
+            points = shape_of(runs.stepper.evaluator.home(track.quantity.symbol))
+            values: Any = jax.ShapeDtypeStruct((*lead, *points), self.dtype)
+            if keep.half:
+                halves = jax.ShapeDtypeStruct(values.shape, np.dtype(np.float16))
+                values = Halves(halves, jax.ShapeDtypeStruct(lead, np.dtype(np.int32)))
+            kept[track.name] = values
+            quantity = track.quantity
+            if started and keep.every == 1 and quantity.at_next and min(track.offsets) < 1:
+                level = jax.ShapeDtypeStruct((shots, *points), self.dtype)
+                before[track.name] = (level,) * runs.stepper.levels[quantity.field.name]
+        return Tape(keep, kept, before)
 
     def _together(self, shots: int, bytes_of_shot: int) -> int:
         """How many shots are run side by side."""
-        return max(1, min(shots, self.settings.memory_budget // max(1, bytes_of_shot)))
+        return max(1, min(shots, self.budget // max(1, bytes_of_shot)))
 
-    def _stretch(self, keep: Keep, form: Form) -> int | None:
-        """After how many steps a state is saved, from which a history is computed anew; None if
-        that of a shot is kept whole."""
-        if keep.every > 1 or self.tape_bytes(keep, form) <= self.settings.memory_budget:
-            return None
-        steps = self.clock.steps
-        slot = max(1, self.tape_bytes(keep, form, 1))
-        return max(1, min(steps, round(math.sqrt(steps * self.state_bytes(form) / slot))))
+    def _made_anew(self, keep: Keep, form: Form) -> tuple[Keep, int | None]:
+        """How a history is kept that is made for one run: whole, if that of a shot fits; else of
+        every step, as it is, and a stretch of so many steps at a time."""
+        if not keep.anew and self.tape_bytes(keep, form) <= self.budget:
+            return keep, None
+        keep = Keep(keep.coefficients, anew=True)
+        steps, slot = self.clock.steps, max(1, self.tape_bytes(keep, form, 1))
+        return keep, max(1, min(steps, round(math.sqrt(steps * self.state_bytes(form) / slot))))
 
     # ---------------------------------------------------------------- what runs are given
 
@@ -211,12 +258,23 @@ class Solver:
         of_weights = of_weights if weights is not None else 0
         samples = scales.scaled(source, of_weights - power)
         beyond = keep.beyond if keep else 0
-        rows = samples.reshape(x.shots, len(plan.inputs), -1, samples.shape[-1])
-        rows = jnp.pad(jnp.moveaxis(rows, -1, 0), ((0, beyond), (0, 0), (0, 0), (0, 0)))
+        copies = 1 + plan.ndim if x.by_position else 1
+        rows = samples.reshape(x.shots, copies, len(plan.inputs), -1, samples.shape[-1])
+        rows = jnp.moveaxis(rows, (4, 0, 2), (0, 1, 2))  # (step, shot, port, copy, point)
+        rows = rows.reshape(*rows.shape[:3], -1)
+        rows = jnp.pad(rows, ((0, beyond), (0, 0), (0, 0), (0, 0)))
         if weights is None:
             assert x.sources is not None
             feeds: list[Any] = [
-                Points(plan, self.of_shots, p, x.sources, slopes[0], form.dense, self.parts)
+                Points(
+                    plan,
+                    self.of_shots,
+                    p,
+                    x.sources,
+                    slopes[0] or x.by_position,
+                    form.dense,
+                    self.parts,
+                )
                 for p in plan.inputs
             ]
         else:
@@ -290,34 +348,35 @@ class Solver:
 
     def forward(
         self,
+        form: Form,
         x: Situation,
         recording: Recording | None,
-        form: Form,
         slopes: bool = False,
         final: bool = False,
-        held: bool = False,
-    ) -> tuple[Any, Any, Any, Tape | None]:
+    ) -> tuple[Any, ...]:
         """Forward runs.
 
         Args:
-            x: the shots.
-            recording: what to keep.
             form: how steps are written.
+            x: the shots.
+            recording: what to keep, if it can be held.
             slopes: derivatives by receiver position are wanted.
             final: the state after the last step is wanted.
-            held: give the history, too.
 
         Returns:
-            Samples (shot, port and receiver, sample); their derivatives (shot, port and receiver,
-            axis, sample); the last state, by name, (shot, level, *points); and the history. None in
-            place of what is not asked for.
+            Samples (shot, port and receiver, sample); if asked for, their derivatives (shot, port
+            and receiver, axis, sample), and the last state, by name, (shot, level, *points); and
+            the history, if it is held.
         """
+        held = recording is not None and self.holds(x.shots, recording)
         keep = self.keep(recording) if held else None
 
         def run(part: Situation) -> Any:
             ready = self._set(part, form, keep, (False, slopes))
             runs = self._of(form)
-            columns, state, tape = runs.forward(ready.scene, ready.source, ready.state, keep)
+            started = part.before > 0
+            run = runs.forward(ready.scene, ready.source, ready.state, keep, started)
+            columns, state, tape = run
             rows = self.recorded(self.parts.summed(columns))
             if part.before:
                 first = self.parts.summed(runs.read_state(ready.scene, ready.state))
@@ -331,7 +390,8 @@ class Solver:
 
         group = x.shots if held else self._together(x.shots, self.state_bytes(form))
         rows, last, tape = _by_groups(run, x, group)
-        return *self._copies(rows, slopes), last, tape
+        found = [*self._copies(rows, slopes), last, tape]
+        return tuple(f for f in found if f is not None)
 
     def _copies(self, rows: Any, slopes: bool) -> tuple[Any, Any]:
         """Values and slopes, from (shot, port, copy and point, sample)."""
@@ -346,25 +406,27 @@ class Solver:
 
     def born(
         self,
+        form: Form,
         x: Situation,
         recording: Recording,
-        form: Form,
         changes: Mapping[str, Any],
         source: Any,
-        tape: Tape | None = None,
     ) -> Any:
         """How what receivers record changes, (shot, port and receiver, sample).
 
         Args:
+            form: how steps are written.
             x: the background.
             recording: which coefficients change.
-            form: how steps are written.
             changes: of coefficients, by name, on the domain.
             source: change of the samples, (shot, port and source, step); None for none.
-            tape: the history; None if it is to be made.
         """
-        keep = self.keep(recording)
-        assert keep is not None
+        keep, tape = self._served(x, recording)
+        stretch = None
+        if tape is None:
+            keep, stretch = self._made_anew(keep, form)
+        others = {n: jnp.zeros_like(x.coefficients[n]) for n in keep.coefficients}
+        changes = {**others, **changes}
         sizes = [
             scales.exponent(v, v.ndim, self.parts.over)
             - scales.or_zero(scales.exponent(c, c.ndim, self.parts.over))
@@ -377,8 +439,6 @@ class Solver:
             situation, source, tape = part
             ready = self._set(situation, form, keep)
             runs = self._of(form)
-            if tape is None:
-                tape = runs.forward(ready.scene, ready.source, ready.state, keep)[2]
             fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
             if source is not None:
                 gain = self._gain(self.plan, self.plan.inputs, situation)
@@ -395,7 +455,15 @@ class Solver:
                 seen = self._seen(v[None], situation.starts)
                 seen = jnp.broadcast_to(seen, (situation.shots, *seen.shape[1:]))
                 moved[n] = scales.scaled(seen, -more)
-            columns = runs.born(ready.scene, moved, fired, tape, keep)
+            if stretch is None:
+                if tape is None:
+                    started = situation.before > 0
+                    made = runs.forward(ready.scene, ready.source, ready.state, keep, started)
+                    tape = made[2]
+                assert tape is not None
+                columns, _ = runs.born(ready.scene, moved, fired, tape, keep)
+            else:
+                columns = self._born_anew(ready, keep, stretch, runs, moved, fired)
             columns = self.parts.summed(columns)
             rows = scales.scaled(self.recorded(columns), ready.power + more)
             if situation.before:  # the initial state does not change
@@ -404,35 +472,61 @@ class Solver:
 
         bytes_of_shot = self.tape_bytes(keep, form) if tape is None else 0
         group = x.shots if tape is not None else self._together(x.shots, bytes_of_shot)
-        rows = _by_groups(run, (x, source, tape), group)
+        rows = _by_groups(run, (replace(x, tape=None), source, tape), group)
         return self._copies(rows, False)[0]
+
+    def _born_anew(
+        self, ready: _Set, keep: Keep, stretch: int, runs: Runs, changes: Any, source: Any
+    ) -> Any:
+        """A Born run beside a forward run that makes a stretch of the history at a time."""
+        scene, steps = ready.scene, ready.source.shape[0]
+
+        def piece(states: Any, rows: Any) -> Any:
+            state, scattered = states
+            source, fired = rows
+            _, state, tape = runs.forward(scene, source, state, keep, started=True)
+            assert tape is not None
+            columns, scattered = runs.born(scene, changes, fired, tape, keep, scattered)
+            return (state, scattered), columns
+
+        rows = jax.tree.map(lambda x: _cut(x, stretch), (ready.source, source))
+        start = ready.state, runs.scattered_at_rest(scene, keep)
+        _, columns = lax.scan(piece, start, rows)
+        return columns.reshape(-1, *columns.shape[2:])[:steps]
+
+    def _served(self, x: Situation, recording: Recording) -> tuple[Keep, Tape | None]:
+        """How a history is kept, and the one at hand if it is kept so."""
+        keep, tape = self.keep(recording), x.tape
+        assert keep is not None
+        if tape is not None and tape.keep.serves(keep):
+            return tape.keep, tape
+        return keep, None
 
     def adjoint(
         self,
+        form: Form,
         x: Situation,
         recording: Recording | None,
-        form: Form,
         residual: Any,
         asked: Asked,
         final: Mapping[str, Any] | None = None,
-        tape: Tape | None = None,
     ) -> Gradients:
         """The gradients of <residual, what receivers record>, plus <final, the state after the
         last step>.
 
         Args:
+            form: how steps are written.
             x: where they are taken.
             recording: the coefficients whose gradients are asked for, and how their history is
                 kept.
-            form: how steps are written.
             residual: (shot, port and receiver, sample).
             asked: which gradients.
             final: (shot, level, *points) by field name; None for zero.
-            tape: the history; None if it is to be made.
         """
-        keep = self.keep(recording)
-        if keep is None:
-            return self._adjoint(x, None, form, residual, asked, final, None)
+        if recording is None:
+            return self._adjoint(replace(x, tape=None), None, form, residual, asked, final, None)
+        keep, tape = self._served(x, recording)
+        x = replace(x, tape=None)
         others = replace(asked, coefficients=())
         if keep.every > 1 and others.anything:
             # A sampled run smooths its residuals, so gradients at sources need a second run.
@@ -467,7 +561,8 @@ class Solver:
         zeros = alike(zeros, x.receivers.live)
         gradients, others = _by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
         gradients = {
-            n: jnp.ldexp(self.parts.of_all_shots(g), strongest) for n, g in gradients.items()
+            n: jnp.ldexp(self.parts.of_all_shots(gradients[n]), strongest)
+            for n in asked.coefficients
         }
         return Gradients(gradients, **others)
 
@@ -514,6 +609,9 @@ class Solver:
         strongest: Any,
     ) -> Any:
         """The adjoint of some shots: gradients, divided by `2**strongest`, and the others."""
+        stretch = None
+        if keep is not None and tape is None:
+            keep, stretch = self._made_anew(keep, form)
         ready = self._set(x, form, keep, (asked.sources, False))
         runs, scene = self._of(form), ready.scene
         of_residual = scales.or_zero(self._power_back(x, form, residual, final, ready.power))
@@ -537,12 +635,19 @@ class Solver:
             given = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
             of_samples = scales.or_zero(scales.exponent(given, 2))
             samples = jnp.moveaxis(scales.scaled(given, -of_samples)[:, :, None], -1, 0)
-        stretch = None if keep is None or tape is not None else self._stretch(keep, form)
-        if stretch is not None:
-            found = self._recomputed(ready, keep, stretch, form, columns, wanted, samples, apart)
+        if stretch is not None and keep is not None:
+            back = partial(runs.stretch_back, scene, keep=keep, wanted=wanted, apart=apart)
+            start = runs.back_start(scene, keep, wanted, apart)
+            anew = self._recomputed(ready, keep, stretch, runs, columns, samples, back, start, ends)
+            (state, (gradients, of_weights)), read = anew
+            found = Backward(gradients, of_weights, read, None)
+            if ends is not None and ends.begins:
+                before = runs.before(runs.stepper, ready.state, runs.tracks(keep.coefficients))
+                found = found.started(ends, state, Tape(keep, {}, before), keep)
         else:
             if keep is not None and tape is None:
-                tape = runs.forward(scene, ready.source, ready.state, keep)[2]
+                made = runs.forward(scene, ready.source, ready.state, keep, x.before > 0)
+                tape = made[2]
             found = runs.adjoint(scene, columns, tape, keep, wanted, samples, apart, ends=ends)
         gradients, of_weights, read, initial = found
         read = None if read is None else self.parts.summed(read)
@@ -588,41 +693,60 @@ class Solver:
     def _recomputed(
         self,
         ready: _Set,
-        keep: Any,
+        keep: Keep,
         stretch: int,
-        form: Form,
+        runs: Runs,
         columns: Any,
-        wanted: Wanted,
         samples: Any,
-        apart: bool,
-    ) -> Any:
+        back: Any,
+        start: Any,
+        ends: AbstractEnds | None,
+    ) -> tuple[Any, Any]:
         """An adjoint run whose history is computed anew, a stretch at a time, from states saved on
-        the way."""
-        runs, scene, steps = self._of(form), ready.scene, columns.shape[0]
-        pieces = -(-steps // stretch)
+        the way: where it ends, and what it has read.
 
-        def cut(x: Any) -> Any:
-            x = jnp.pad(x, [(0, pieces * stretch - steps), *[(0, 0)] * (x.ndim - 1)])
-            return x.reshape(pieces, stretch, *x.shape[1:])
+        With something due to the state after the forward run, the last stretch is one by itself.
+        """
+        scene, steps = ready.scene, columns.shape[0]
+        alone = 0
+        if ends is not None and ends.settles:
+            alone = steps - (steps - 1) // stretch * stretch
+            alone += stretch if alone == 1 < steps else 0  # two levels are due
+        rows = ready.source, columns, samples
+        some, last = ([_part(x, p) for x in rows] for p in _halves(steps - alone))
+        source, columns, samples = (None if x is None else _cut(x, stretch) for x in some)
 
         def ahead(state: State, rows: Any) -> Any:
             return runs.forward(scene, rows, state, None)[1], state
 
-        source = cut(ready.source)
-        _, states = lax.scan(ahead, ready.state, source)
+        state, states = lax.scan(ahead, ready.state, source)
 
-        def piece(carry: Any, x: Any) -> Any:
-            state, rows, columns, samples = x
-            tape = runs.forward(scene, rows, state, keep)[2]
-            return runs.stretch_back(scene, columns, tape, keep, wanted, samples, apart, carry)
+        def piece(carry: Any, x: Any, ends: AbstractEnds | None = None) -> Any:
+            state, source, columns, samples = x
+            tape = runs.forward(scene, source, state, keep, started=True)[2]
+            return back(columns, tape, samples=samples, carry=carry, ends=ends)
 
-        cut_samples = None if samples is None else cut(samples)
-        start = runs.back_start(scene, keep, wanted, apart)
-        xs = (states, source, cut(columns), cut_samples)
-        (_, (gradients, of_weights)), read = lax.scan(piece, start, xs, reverse=True)
+        carry, later = piece(start, (state, *last), ends) if alone else (start, None)
+        carry, read = lax.scan(piece, carry, (states, source, columns, samples), reverse=True)
         if read is not None:
-            read = read.reshape(-1, *read.shape[2:])[:steps]
-        return Backward(gradients, of_weights, read, None)
+            read = read.reshape(-1, *read.shape[2:])[: steps - alone]
+            read = read if later is None else jnp.concatenate([read, later])
+        return carry, read
+
+
+def _halves(middle: int) -> tuple[slice, slice]:
+    return slice(None, middle), slice(middle, None)
+
+
+def _part(x: Any, part: slice) -> Any:
+    return None if x is None else x[part]
+
+
+def _cut(x: Any, length: int) -> Any:
+    """An array (step, ...) in pieces of so many steps, the last of which is filled up by zeros."""
+    pieces = -(-x.shape[0] // length)
+    x = jnp.pad(x, [(0, pieces * length - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
+    return x.reshape(pieces, length, *x.shape[1:])
 
 
 def _smoothed(columns: Any, sampling: Sampling) -> Any:
@@ -676,7 +800,7 @@ def _chosen(args: Any, which: Any, there: Any) -> Any:
     if isinstance(args, Situation):
         return _shots_of(args, which, there)
     situation, residual, *others = args
-    part = [_shots_of(situation, which, there)]
+    part: list[Any] = [_shots_of(situation, which, there)]
     for n, x in enumerate((residual, *others)):
         taken = jax.tree.map(lambda a: a[which], x)
         if n == 0 and taken is not None:
@@ -691,7 +815,7 @@ def _chosen(args: Any, which: Any, there: Any) -> Any:
 
 
 def _shots_of(x: Situation, which: Any, there: Any) -> Situation:
-    def places(p: Places | None) -> Places | None:
+    def places(p: Any) -> Any:
         if p is None:
             return None
         return p._replace(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -84,16 +86,42 @@ def tracks_of(coupling: Coupling, symbols: Symbols) -> tuple[Track, ...]:
     )
 
 
-class Tape(NamedTuple):
+class Keep(NamedTuple):
+    """How a run keeps its history.
+
+    Attributes:
+        coefficients: whose gradients, or perturbations, it is kept for.
+        every: every `every`-th step is kept.
+        beyond: steps beyond the record's end that the run goes on.
+        half: in 16 bits a value.
+        anew: it is computed anew, from states saved on the way, also where it could be held.
+    """
+
+    coefficients: tuple[str, ...]
+    every: int = 1
+    beyond: int = 0
+    half: bool = False
+    anew: bool = False
+
+    def serves(self, other: Keep) -> bool:
+        """Does a history that is kept so hold all of one that would be kept otherwise?"""
+        return self[1:] == other[1:] and set(self.coefficients) >= set(other.coefficients)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["kept", "before"], meta_fields=["keep"])
+@dataclass(frozen=True)
+class Tape:
     """The history of a run: of every step, or of every k-th.
 
     Attributes:
+        keep: how it was kept.
         kept: by name. Of every step: the value that the step made, (step, shot, *box). Of every
             k-th: the values that its gradient reads, (step, offset, shot, *box).
         before: of fields, those at time 0 and at time -1, by name, (shot, *box); empty for a start
             at rest.
     """
 
+    keep: Keep
     kept: Mapping[str, Any]
     before: Mapping[str, tuple[Any, ...]]
 

@@ -202,18 +202,30 @@ class Fed:
         return total
 
     def added(self, stored: Stored, grid: Box, samples: Any, gain: Any) -> Stored:
-        """An array with samples (shot, point) added in windows.
+        """An array with samples added in windows.
 
         Args:
             stored: the array.
             grid: the whole grid's box.
-            samples: (shot, point).
+            samples: (shot, point); or, of all copies of the points, (shot, copy and point).
             gain: their factor, a number or an array that broadcasts with (shot, *grid).
         """
-        at, weights = _indices(self._window.lines, stored.box)
+        window, points = self._window, self._window.lines[0].first.shape[1]
+        parts = jnp.split(samples, samples.shape[1] // points, axis=1) if points else []
+        for copy, part in enumerate(parts):
+            lines = list(window.lines)
+            if copy:
+                lines[copy - 1] = window.slopes[copy - 1]
+            stored = self._added(stored, lines, grid, part, gain)
+        return stored
+
+    def _added(
+        self, stored: Stored, lines: Sequence[_Line], grid: Box, samples: Any, gain: Any
+    ) -> Stored:
+        at, weights = _indices(lines, stored.box)
         values = weights * samples.reshape(*samples.shape, *(1,) * len(grid))
         if not isinstance(gain, float):
-            (shot, *there), _ = _indices(self._window.lines, grid)
+            (shot, *there), _ = _indices(lines, grid)
             whole = jnp.broadcast_to(gain, (gain.shape[0], *(b for _, b in grid)))
             values = values * whole[(shot if gain.shape[0] > 1 else 0 * shot, *there)]
         else:
