@@ -28,14 +28,14 @@ QUICK = [
 ALL = [
     *QUICK,
     *(
-        Case(name, boundary, dtype=dtype)
+        Case(name, boundary)
         for name, entry in EQUATIONS.items()
         for boundary in BOUNDARIES
-        for dtype in ("float64", "float32")
         if entry.layers or "layer" not in boundary
         if entry.flux or "flux" not in boundary
         if boundary != "mixed" or entry.layers
     ),
+    *(Case(name, complete(name), dtype="float32") for name in EQUATIONS),
     *(Case(name, complete(name), ndim=1) for name in ("Acoustic", "Viscoacoustic")),
     *(Case(name, complete(name), ndim=3, order=2) for name in EQUATIONS),
     Case("Acoustic", complete("Acoustic"), time_dispersion="corrected"),

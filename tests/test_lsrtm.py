@@ -204,6 +204,7 @@ def test_one_unknown_is_found_in_one_step(x64: None):
 
 # ---------------------------------------------------------------- what it costs
 @pytest.mark.parametrize("right", [False, True])
+@pytest.mark.kernels
 def test_an_iteration_costs_two_runs_a_shot_and_compiles_nothing(
     kernel_runs: list, right: bool, caplog
 ):

@@ -400,6 +400,7 @@ def network(s: Setting, key: int = 0) -> eqx.nn.Sequential:
     )
 
 
+@pytest.mark.kernels
 def test_fixed_unless_asked(asked: list):
     """A network trains its convolutions, not the layer's model and wavelet, and no gradient of
     these is computed."""
@@ -429,6 +430,7 @@ def test_fixed_unless_asked(asked: list):
     assert asked == [forward("m"), adjoint("m")]
 
 
+@pytest.mark.kernels
 def test_what_adjoint_layers_compute(asked: list):
     """The gradient of an adjoint layer in its traces is one forward run, no more."""
     s = Setting(dtype="float32", extended=True)

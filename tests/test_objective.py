@@ -26,8 +26,9 @@ SURVEY = ox.Survey(
     ox.ricker(15.0, 150, 0.003),
     0.003,
 )
-# In float32, kernels that keep histories and those that do not round otherwise, and so do sums.
-ROUNDING = 1e-5
+# In float32, programs of several shots and of one round otherwise, and so do sums: each of two
+# results is off by up to 1e-5.
+ROUNDING = 2e-5
 
 
 def propagator(threads: int = 2, **options: Any) -> ox.Propagator:
@@ -103,6 +104,7 @@ def test_traces_are_fetched_a_few_shots_at_a_time(observed: np.ndarray):
         ox.Objective(F, Fetched(observed[:, 1:]))(START)
 
 
+@pytest.mark.kernels
 def test_no_more_histories_than_run_side_by_side(
     observed: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
@@ -125,6 +127,7 @@ def test_no_more_histories_than_run_side_by_side(
     assert len(STORE) >= SHOTS
 
 
+@pytest.mark.kernels
 def test_a_value_alone_keeps_nothing(observed: np.ndarray, asked: list):
     jax.block_until_ready(ox.Objective(propagator(), observed)(START))
     assert {call[:2] for call in asked} == {("forward", ())}
@@ -148,6 +151,7 @@ def test_it_is_a_pytree(observed: np.ndarray):
     assert abs(value - objective(START)) <= ROUNDING * value
 
 
+@pytest.mark.kernels
 def test_inversions_use_it(observed: np.ndarray, asked: list):
     """Groups of two shots, of which the gradient is asked for before the next are modelled."""
     ox.fwi(propagator(), observed, START, optimizer=optax.adam(10.0), iterations=1, progress=False)
