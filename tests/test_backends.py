@@ -235,7 +235,7 @@ def test_histories(history: str, every: int | None, allowed: float):
     assert np.linalg.norm(whole - other) < allowed * np.linalg.norm(whole)
 
 
-@pytest.mark.parametrize("memory", [200_000, 1_000])
+@pytest.mark.parametrize("memory", slow_but([200_000, 1_000], 1_000))
 def test_little_memory_changes_nothing(memory: int):
     """A history that does not fit is computed anew from saved states, a stretch at a time: in
     gradients, in Born modelling, and in runs from fields to fields."""

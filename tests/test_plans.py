@@ -246,9 +246,8 @@ def test_what_cannot_be_followed_is_not_known(old: str, new: str):
     assert content(old, new) is None
 
 
-def test_what_has_changed_since_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A constant changes after a propagator was made, before its kernels are: nothing is kept under
-    a content that has the old value."""
+def test_plans_of_equations_of_users_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What they reach cannot be followed for certain; nor what a layer of theirs does."""
     monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))
     module("helpers", HELPERS)
     user = module("user", BODY, EXTRA=0.0)
@@ -257,11 +256,15 @@ def test_what_has_changed_since_is_not_kept(tmp_path: Path, monkeypatch: pytest.
     ports = (1, "float32", ("p",), ("p",), False, False, frozenset())
     planned = schemes.program(user.Own(), SPONGE, *ports)
     assert isinstance(planned.plan, Plan)
-    kept = {p.name for p in tmp_path.iterdir()}
-    assert kept
-    user.FACTOR = 3.0
     assert planned.transposed.fields
-    assert {p.name for p in tmp_path.iterdir()} == kept
+    assert not list(tmp_path.iterdir())
+
+    class Layer(type(SPONGE)):
+        pass
+
+    assert schemes._is_ours(ox.Acoustic(4))
+    assert schemes._is_ours(ox.Faces(SPONGE, top=ox.FreeSurface()))
+    assert not schemes._is_ours(ox.Faces(SPONGE, top=Layer(6)))
 
 
 # ---------------------------------------------------------------- on disk

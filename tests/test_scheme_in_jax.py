@@ -182,14 +182,11 @@ def complete(name: str) -> str:
     return "surface and layers" if EQUATIONS[name].layers else "surface and flux"
 
 
-# Sources and receivers near a free surface between layers try most of what there is: they are what
-# the gate tries, of equations of each kind.
-QUICK = [
-    Case("Acoustic", "mixed"),
-    Case("AcousticDensity", complete("AcousticDensity")),
-    Case("Acoustic", complete("Acoustic"), extended=True),
-]
+# Sources and receivers near a free surface beside a layer try most of what there is: they are what
+# the gate tries.
+QUICK = [Case("Acoustic", "mixed")]
 SLOW = [
+    Case("Acoustic", complete("Acoustic"), extended=True),
     *(
         Case(name, boundary)
         for name, entry in EQUATIONS.items()

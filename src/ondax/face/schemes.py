@@ -54,11 +54,23 @@ def _planned(
     """What is derived of an equation in a boundary, under a name that says what of it."""
 
     def still_known() -> str | None:
+        if not (_is_ours(equation) and _is_ours(boundary)):
+            return None
         # Between two calls a program may have changed what an equation reaches.
         now = content_now(equation, boundary)
         return None if now is None or now != content(equation, boundary) else f"{now}\n{what}"
 
     return Planned(derive, still_known)
+
+
+def _is_ours(of: object) -> bool:
+    """Is an equation, or a boundary with all of its layers, of a class of ondax? What a class of a
+    user's reaches cannot be followed for certain: a helper that it hands itself to may read
+    anything of it. So its programs are derived in every process, and no plan of it can be out of
+    date."""
+    package = __name__.partition(".")[0]
+    layers = (v for v in vars(of).values() if isinstance(v, AbstractBoundary))
+    return type(of).__module__.partition(".")[0] == package and all(map(_is_ours, layers))
 
 
 @cache

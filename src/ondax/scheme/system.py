@@ -57,6 +57,9 @@ class Update:
         difference; of a field of first order itself, that is the mean of its two values.
 
         What samples of a source feed to it is added to the right-hand side, `expression == sample`.
+        The forces of an equation of first order hold in the middle of the step, and so must what a
+        source adds to them: give its port `time=0.5`, as in `ox.Port("p", ((p, 1.0),), time=0.5)`.
+        Without that, sources come half a step early.
 
         The damping of absorbing layers is added to derivatives in time, without being mentioned.
         If the expression holds `boundary.damping(symbols, field)`, nothing is added.
