@@ -211,6 +211,7 @@ FORMS = [
 def test_both_forms_compute_the_same(case: Case, monkeypatch: pytest.MonkeyPatch):
     """The form for GPUs, run on a processor, against the other: they differ by the order of sums,
     as two backends do."""
+    jax.config.update("jax_disable_most_optimizations", True)  # until the next test
     with jax.enable_x64(case.dtype == "float64"):
         model = EQUATIONS[case.name].model(case.shape, case.dtype)
         model = model if len(model) > 1 else next(iter(model.values()))
