@@ -104,6 +104,11 @@ REFUSED = {
     "of another": (lambda s: s.u.dt2 - s.p.dt, "u", "derivative of p in time"),
     "at the next step": (lambda s: s.u.dt2 - s.u.forward, "u", "write u, without a time"),
     "at the step before": (lambda s: s.u.dt2 - s.u.backward.dz, "u", "write u, without a time"),
+    "of a first at the next step": (
+        lambda s: s.p.dt + 3 * s.p.forward,
+        "p",
+        "write p, without a time",
+    ),
     "shifted": (lambda s: s.u.forward.dt2, "u", "differentiates"),
     "one-sided": (lambda s: s.u.dt2 + s.k * s.u.dtl, "u", "chooses how"),
     "square": (lambda s: s.u.dt2 + s.u.dt**2, "u", "is not linear"),

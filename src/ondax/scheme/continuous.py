@@ -92,6 +92,13 @@ def pde(expression: Expr, field: Field) -> Pde:
             f" make it with symbols.field({name!r}, time_order={highest})"
         )
     inertia, loss, rest = (parts.get(n, sympy.S.Zero) for n in (order, order - 1, 0))
+    for access in accesses(rest):
+        if access.function is field and time_offset(access) != 0:
+            raise EquationError(
+                f"the equation of {name} holds {access}: write {name}, without a time, as its "
+                f"values in time are chosen here; or state the scheme by ox.Update({name}, mass, "
+                "rhs)"
+            )
     if order == 1:
         loss, rest = pointwise(rest, field)
     if _in_time(inertia) or _in_time(loss):
@@ -102,12 +109,6 @@ def pde(expression: Expr, field: Field) -> Pde:
             "multiply it by -1, because sources add to the side of that derivative's sign"
         )
     for access in accesses(rest):
-        if access.function is field and time_offset(access) != 0:
-            raise EquationError(
-                f"the equation of {name} holds {access}: write {name}, without a time, as its "
-                f"values in time are chosen here; or state the scheme by ox.Update({name}, mass, "
-                "rhs)"
-            )
         if access.function is field and order == 1:
             raise EquationError(
                 f"the equation of {name}, of first order in time, differentiates {name} in space: "
