@@ -289,6 +289,8 @@ def taped(hosts: Hosts, model: Model, given: Given) -> Any:
     if not host.gives_tapes:
         return None
     operands = jax.lax.stop_gradient(_started(hosts, model, given).operands)
+    if host.tape(operands, problem.coefficient_names, exact=True) is None:
+        return None
     # What is linear in the background's samples is made from every step.
     return primitives.forward(host, operands, problem.coefficient_names, linear=True)[1]
 

@@ -123,13 +123,8 @@ class Runs:
     def __init__(
         self, program: Program, plan: Plan, domain: Domain, clock: Clock, form: Form, parts: Parts
     ) -> None:
-        self.program, self.plan, self.domain, self.clock, self.form = (
-            program,
-            plan,
-            domain,
-            clock,
-            form,
-        )
+        self.program, self.plan, self.domain = program, plan, domain
+        self.clock, self.form = clock, form
         self.symbols, self.dtype, self.parts = program.symbols, np.dtype(domain.dtype), parts
         self._tracks: dict[tuple[str, ...], tuple[Track, ...]] = {}
 
@@ -280,17 +275,14 @@ class Runs:
     def _in_groups(self, step: Any, state: State, source: Any, every: int) -> Any:
         """A run that keeps every k-th step: groups of k steps, the first of which is kept."""
         steps = source.shape[0]
-        groups = -(-steps // every)
-        rows = jnp.pad(source, [(0, groups * every - steps), *[(0, 0)] * (source.ndim - 1)])
-        rows = rows.reshape(groups, every, *source.shape[1:])
 
         def group(state: State, rows: Any) -> Any:
             state, (first, kept) = step(state, rows[0], True)
             state, (others, _) = self._scan(lambda s, r: step(s, r, False), state, rows[1:])
             return state, (jnp.concatenate([first[None], others]), kept)
 
-        state, (columns, kept) = lax.scan(group, state, rows)
-        columns = columns.reshape(groups * every, *columns.shape[2:])
+        state, (columns, kept) = lax.scan(group, state, in_pieces(source, every))
+        columns = columns.reshape(-1, *columns.shape[2:])
         return state, columns[:steps], kept
 
     def before(
@@ -521,13 +513,7 @@ class Runs:
         self, stepper: Stepper, known: Known, sources: Any, sample: Any, sums: Any
     ) -> Any:
         """The gradient of the weights with what a step adds."""
-        ev = stepper.evaluator
-        homes = {f.name: ev.home(f) for f in stepper.fields}
-
-        def fields(name: str) -> Stored:
-            return Stored(sliced(known.arrays[name, 1], homes[name]), homes[name])
-
-        found = []
+        fields, found = stepper.new_values(known), []
         for port, (extent, before) in enumerate(zip(sources, sums, strict=True)):
             added = extent.correlated(fields, sample[:, port])
             found.append([total + more for total, more in zip(before, added, strict=True)])
@@ -535,12 +521,7 @@ class Runs:
 
     def _back_in_groups(self, step: Any, carry: Any, xs: Any, every: int) -> Any:
         """An adjoint run whose gradients are those of every k-th step, times k."""
-        steps = xs[0].shape[0]
-        groups = -(-steps // every)
-
-        def cut(x: Any) -> Any:
-            x = jnp.pad(x, [(0, groups * every - steps), *[(0, 0)] * (x.ndim - 1)])
-            return x.reshape(groups, every, *x.shape[1:])
+        steps, pieces = xs[0].shape[0], jax.tree.map(lambda x: in_pieces(x, every), xs)
 
         def group(carry: Any, x: Any) -> Any:
             rows, number = x
@@ -550,9 +531,16 @@ class Runs:
             joined = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), earliest, later)
             return carry, joined
 
-        numbers = jnp.arange(groups, dtype=np.int32)
-        carry, read = lax.scan(group, carry, (jax.tree.map(cut, xs), numbers), reverse=True)
+        numbers = jnp.arange(pieces[0].shape[0], dtype=np.int32)
+        carry, read = lax.scan(group, carry, (pieces, numbers), reverse=True)
         return carry, jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:steps], read)
+
+
+def in_pieces(x: Any, length: int) -> Any:
+    """An array (step, ...) in pieces of so many steps, the last of which is filled up by zeros."""
+    pieces = -(-x.shape[0] // length)
+    x = jnp.pad(x, [(0, pieces * length - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
+    return x.reshape(pieces, length, *x.shape[1:])
 
 
 def _entries(points: Any, row: Any) -> list[Entry]:

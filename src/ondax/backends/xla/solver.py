@@ -31,7 +31,7 @@ from .ends import Ends
 from .extents import Extent
 from .form import ON_CPU, Form
 from .parts import Parts
-from .runs import AbstractEnds, Backward, Runs, Scene, Wanted
+from .runs import AbstractEnds, Backward, Runs, Scene, Wanted, in_pieces
 from .steps import State
 from .tape import Halves, Keep, Tape
 from .windows import Places, Points
@@ -489,7 +489,7 @@ class Solver:
             columns, scattered = runs.born(scene, changes, fired, tape, keep, scattered)
             return (state, scattered), columns
 
-        rows = jax.tree.map(lambda x: _cut(x, stretch), (ready.source, source))
+        rows = jax.tree.map(lambda x: in_pieces(x, stretch), (ready.source, source))
         start = ready.state, runs.scattered_at_rest(scene, keep)
         _, columns = lax.scan(piece, start, rows)
         return columns.reshape(-1, *columns.shape[2:])[:steps]
@@ -653,7 +653,7 @@ class Solver:
         read = None if read is None else self.parts.summed(read)
         if keep and keep.every > 1:
             gradients = {n: keep.every * g for n, g in gradients.items()}
-        shares = {c.name: self._shares(c) for c in self._known}
+        shares = {c.name: self._shares(c) for c in self.plan.coefficients}
         gradients = {n: g * shares[n] for n, g in gradients.items()}
         if apart:
             gradients = {n: self._put_back(g, x.starts) for n, g in gradients.items()}
@@ -671,10 +671,6 @@ class Solver:
         """See `Plan.cell_shares`."""
         column = self.plan.cell_shares(coefficient, self.of_shots.shape[-1])
         return self.parts.here(column.reshape(*(1,) * (self.plan.ndim - 1), -1))
-
-    @property
-    def _known(self) -> Any:
-        return self.plan.coefficients
 
     def _at_sources(self, read: Any, x: Situation, asked: Asked, down: Any) -> dict[str, Any]:
         """The gradients in the samples and positions of sources, from what was read there, (step,
@@ -714,7 +710,7 @@ class Solver:
             alone += stretch if alone == 1 < steps else 0  # two levels are due
         rows = ready.source, columns, samples
         some, last = ([_part(x, p) for x in rows] for p in _halves(steps - alone))
-        source, columns, samples = (None if x is None else _cut(x, stretch) for x in some)
+        source, columns, samples = (None if x is None else in_pieces(x, stretch) for x in some)
 
         def ahead(state: State, rows: Any) -> Any:
             return runs.forward(scene, rows, state, None)[1], state
@@ -740,13 +736,6 @@ def _halves(middle: int) -> tuple[slice, slice]:
 
 def _part(x: Any, part: slice) -> Any:
     return None if x is None else x[part]
-
-
-def _cut(x: Any, length: int) -> Any:
-    """An array (step, ...) in pieces of so many steps, the last of which is filled up by zeros."""
-    pieces = -(-x.shape[0] // length)
-    x = jnp.pad(x, [(0, pieces * length - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
-    return x.reshape(pieces, length, *x.shape[1:])
 
 
 def _smoothed(columns: Any, sampling: Sampling) -> Any:

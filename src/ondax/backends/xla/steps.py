@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -211,15 +211,18 @@ class Stepper:
         return found
 
     def read(self, known: Known, points: Sequence[Points | Extent | Renamed]) -> Any:
-        """What is read after a step, (shot, copy, port and point)."""
-        ev = self.evaluator
-        homes = {f.name: ev.home(f) for f in self.fields}
-
-        def fields(name: str) -> Stored:
-            stored = known.arrays[name, 1]
-            return Stored(sliced(stored, homes[name]), homes[name])
-
+        """What is read after a step, (shot, port, copy and point)."""
+        fields = self.new_values(known)
         return jnp.stack([p.read(fields) for p in points], axis=1)
+
+    def new_values(self, known: Known) -> Callable[[str], Stored]:
+        """The new values of fields after a step, without their halos, by name."""
+        homes = {f.name: self.evaluator.home(f) for f in self.fields}
+
+        def of(name: str) -> Stored:
+            return Stored(sliced(known.arrays[name, 1], homes[name]), homes[name])
+
+        return of
 
 
 def pointwise(expr: Expr, field: Field) -> bool:
