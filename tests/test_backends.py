@@ -211,6 +211,16 @@ def test_numbers_that_are_not_finite(checks: bool):
         assert bool(jnp.all(jnp.isnan(image())))
 
 
+def test_a_wavelet_that_is_too_rough_for_the_steps_kept_is_refused():
+    """As the C kernels refuse it: its gradient would be wrong."""
+    F = small(store_every=2)
+    rough = jnp.asarray(np.random.default_rng(2).normal(size=(1, 1, 150)), jnp.float32)
+    model = jnp.full((31, 26), 2000.0)
+    with pytest.raises(ValueError, match="store_every=2: the wavelets have frequencies too high"):
+        jax.grad(lambda m: jnp.sum(F(m, wavelet=rough) ** 2))(model)
+    assert bool(jnp.all(jnp.isfinite(F(model, wavelet=rough))))  # without a gradient
+
+
 # ---------------------------------------------------------------- histories
 
 

@@ -98,7 +98,7 @@ class TracedModel(HostModel):
         key = ("traced", *key, structure)
         if key in self._calls:
             return self._calls[key]
-        linear, kinds = _is_linear(key), devices.RESULTS[key[1]]
+        linear, sampled, kinds = _is_linear(key), _sampled_for(key), devices.RESULTS[key[1]]
 
         def function(platforms: tuple[str, ...], eager: bool, *leaves: Any) -> list[Any]:
             form = form_for(platforms)
@@ -115,7 +115,8 @@ class TracedModel(HostModel):
                 return jax.tree.leaves(found)
 
             results = _batched(one, leaves[0].ndim - len(self.shape))(*leaves)
-            return self._examined(results, histories, structure, leaves, linear, eager)
+            checks = linear, sampled, eager
+            return self._examined(results, histories, structure, leaves, *checks)
 
         return self._calls.setdefault(key, Traced(function))
 
@@ -128,6 +129,7 @@ class TracedModel(HostModel):
         structure: Any,
         leaves: Any,
         linear: bool,
+        sampled: Names,
         eager: bool,
     ) -> list[Any]:
         """Results, all NaN if they or what they were made of cannot be right; with an exception, if
@@ -140,7 +142,8 @@ class TracedModel(HostModel):
         if self.problem.settings.checks:
             given, of_given = jax.tree.flatten(operands._replace(tape=None))
             host: Any = LooselyHeld(self) if eager else self
-            (passed,) = checked_p.bind(*given, host=host, structure=of_given, linear=linear)
+            how = {"structure": of_given, "linear": linear, "sampled": sampled}
+            (passed,) = checked_p.bind(*given, host=host, **how)
             (ended,) = ended_p.bind(sane, passed)
             sane = sane & passed & ended
         else:
@@ -150,18 +153,24 @@ class TracedModel(HostModel):
             for r, held in zip(results, histories, strict=True)
         ]
 
-    def examine(self, structure: Any, linear: bool) -> Callable[..., tuple[np.ndarray]]:
-        """The function that checks what arrived, in NumPy."""
+    def examine(
+        self, structure: Any, linear: bool, sampled: Names
+    ) -> Callable[..., tuple[np.ndarray]]:
+        """The function that checks what arrived, in NumPy; `sampled` names the coefficients whose
+        gradients are made from the steps that the settings keep."""
 
         def check(*leaves: Any) -> tuple[np.ndarray]:
             arrays = [np.asarray(x) for x in leaves]
             axes = arrays[0].ndim - len(self.shape)
             if any(0 in a.shape[:axes] for a in arrays):
                 raise ValueError("vmap over no model at all: the mapped axis is empty")
-            super(TracedModel, self)._experiment(jax.tree.unflatten(structure, arrays), linear)
+            operands = jax.tree.unflatten(structure, arrays)
+            e = super(TracedModel, self)._experiment(operands, linear)
+            if operands.initial is None:
+                super(TracedModel, self)._sampled(sampled, e, operands)
             return (np.asarray(True),)
 
-        made: Any = self._calls.setdefault(("examine", structure, linear), check)
+        made: Any = self._calls.setdefault(("examine", structure, linear, sampled), check)
         return made
 
     # ---------------------------------------------------------------- shots
@@ -286,6 +295,17 @@ def _is_linear(key: Any) -> bool:
     return parameters[0] if name == "born" else parameters[0].linear
 
 
+def _sampled_for(key: Any) -> Names:
+    """The coefficients whose gradients a call makes from the steps that the settings keep, if they
+    keep some only. From its parameters."""
+    _, name, *parameters, _ = key
+    if name == "forward":
+        keep, _, linear, final = parameters
+        return () if linear or final else keep
+    asked = parameters[0]
+    return () if name != "adjoint" or asked.exact else asked.coefficients
+
+
 def _is_history(x: Any) -> bool:
     return isinstance(x, Tape)
 
@@ -306,12 +326,13 @@ def _batched(call: Callable[..., list[Any]], axes: int) -> Callable[..., list[An
 
 
 @checked_p.def_abstract_eval
-def _checked_type(*leaves: Any, host: Any, structure: Any, linear: bool) -> Any:
+def _checked_type(*leaves: Any, host: Any, structure: Any, linear: bool, sampled: Names) -> Any:
     return [ShapedArray((), np.dtype(bool))]
 
 
 register_host_primitive(
-    checked_p, lambda host, structure, linear: strong(host).examine(structure, linear)
+    checked_p,
+    lambda host, structure, linear, sampled: strong(host).examine(structure, linear, sampled),
 )
 
 
