@@ -192,6 +192,20 @@ class Problem:
         )
 
 
+def tiny() -> tuple[ox.Propagator, jax.Array]:
+    """A line whose Jacobian, 24 by 13, can be had as a matrix; and a model."""
+    survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
+    F = ox.Propagator(
+        ox.Acoustic(space_order=4),
+        ox.Grid(13, 8.0),
+        survey,
+        2500.0,
+        boundary=ox.Sponge(width=3),
+        min_points_per_wavelength=1.0,
+    )
+    return F, 2000.0 + 10.0 * jnp.arange(13.0)
+
+
 def call(F: ox.Propagator):
     """`F` as a function of (model, wavelet, sources, receivers), as the reference is."""
     return lambda model, wavelet, sources, receivers: F(

@@ -17,7 +17,7 @@ import lineax as lx
 import numpy as np
 import pytest
 from host_calls import BORN, adjoint, forward
-from problems import Problem, call, difference, dot, norm
+from problems import Problem, call, difference, dot, norm, tiny
 from registry import EQUATIONS, enclosed
 from slow import slow
 
@@ -303,19 +303,6 @@ def test_model_and_wavelet_together(x64_everywhere: None):
 
     for found in products(loss(F.forward_mode()), at, along).values():
         assert_differences(found, loss(F), at, along)
-
-
-def tiny() -> tuple[ox.Propagator, jax.Array]:
-    survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
-    F = ox.Propagator(
-        ox.Acoustic(space_order=4),
-        ox.Grid(13, 8.0),
-        survey,
-        2500.0,
-        boundary=ox.Sponge(width=3),
-        min_points_per_wavelength=1.0,
-    )
-    return F, 2000.0 + 10.0 * jnp.arange(13.0)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import lineax as lx
 import optax
 import pytest
 from host_calls import BORN, adjoint, forward
-from problems import Problem, difference, dot, norm
+from problems import Problem, difference, dot, norm, tiny
 from slow import slow
 from systems import float64_everywhere
 
@@ -175,16 +175,7 @@ def test_linear_operators_transpose(equation: str, name: str, dtype_everywhere: 
 def test_jacrev(x64_everywhere: None):
     """The whole Jacobian of a tiny problem, by reverse mode under vmap, from J itself, and from its
     transpose."""
-    survey = ox.Survey([[52.0]], [[21.0], [78.0]], ox.ricker(25.0, 12, 0.008, delay=0.02), 0.008)
-    F = ox.Propagator(
-        ox.Acoustic(space_order=4),
-        ox.Grid(13, 8.0),
-        survey,
-        2500.0,
-        boundary=ox.Sponge(width=3),
-        min_points_per_wavelength=1.0,
-    )
-    model = 2000.0 + 10.0 * jnp.arange(13.0)
+    F, model = tiny()
     J = F.jacobian(model)
     dense = J.as_matrix()
     assert dense.shape == (24, 13)
