@@ -282,6 +282,14 @@ def place(
     return first, offset
 
 
+def in_cells(positions: Floats, origin: Floats, spacing: Floats) -> tuple[Floats, Floats]:
+    """Positions (point, axis) in cells from a grid's first node; and how much rounding of the
+    coordinates may move them along each axis, in cells."""
+    cells = (positions - origin) / spacing
+    largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
+    return cells, np.finfo(np.float64).eps * largest / spacing
+
+
 def lies_on_grid(cells: Floats, rounding: float) -> bool:
     """Do all positions, in cells, lie on nodes, but for the rounding of their coordinates (in
     cells, too)?"""

@@ -46,15 +46,19 @@ def as_pairs(
     if not known_to_jax(values):
         given = np.asarray(values)
         check_resolution(name, given, given.dtype)
-        exact = given.astype(np.float64)
-        high = exact.astype(dtype)
-        return jnp.asarray(np.stack([high, (exact - high).astype(dtype)], axis=-1)), False
+        return jnp.asarray(paired(given.astype(np.float64), dtype)), False
     positions = jnp.asarray(values)
     seen = np.array([nearest]) if isinstance(positions, Tracer) else np.asarray(positions)
     check_resolution(name, seen, positions.dtype)
     high = positions.astype(dtype)
     low = jax.lax.stop_gradient(positions - high.astype(positions.dtype)).astype(dtype)
     return jnp.stack([high, low], axis=-1), positions.dtype != jnp.float64
+
+
+def paired(exact: np.ndarray, dtype: Any) -> np.ndarray:
+    """Numbers in double precision as pairs that sum to them."""
+    high = exact.astype(dtype)
+    return np.stack([high, (exact - high).astype(dtype)], axis=-1)
 
 
 def from_pairs(pairs: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 
-from ..acquisition.interpolation import lies_on_grid
+from ..acquisition.interpolation import in_cells, lies_on_grid
 from ..backends.base import Memory
 from ..backends.clock import Clock
 from ..backends.domain import Domain
@@ -27,6 +27,7 @@ from . import devices
 from .host import HostModel, Names
 from .loosely import LooselyHeld, strong
 from .operands import Operands, Positions
+from .positions import paired
 from .problem import Problem
 from .tables import Table
 from .transport import Traced, register_host_primitive
@@ -215,14 +216,9 @@ class TracedModel(HostModel):
             moved = np.broadcast_to(origin, (len(numbers), len(origin)))
             if windows is not None:
                 moved = origin + windows.starts[numbers] * np.array(self.domain.spacing)
-            return self._paired(moved)
+            return paired(moved, self.dtype)
 
         return Table(rows, shots, (len(origin), 2), self.dtype)
-
-    def _paired(self, values: np.ndarray) -> np.ndarray:
-        """Numbers in double precision as pairs that sum to them."""
-        high = values.astype(self.dtype)
-        return np.stack([high, (values - high).astype(self.dtype)], axis=-1)
 
     def _places(self, end: int, given: Positions | None, shots: Any) -> Places:
         """Where the points at one end of the rays are; of receivers, all places."""
@@ -258,7 +254,7 @@ class TracedModel(HostModel):
             found = np.pad(found, ((0, 0), (0, missing), (0, 0)))
             if end == 1:
                 found = self.receivers.placed(found, numbers)
-            return self._paired(found)
+            return paired(found, self.dtype)
 
         counts = [p.most * n for p, n in zip(survey.points, (1, self.receivers.places))]
         return [
@@ -270,14 +266,12 @@ class TracedModel(HostModel):
     def _on_grid(self) -> list[tuple[tuple[bool, bool], ...]]:
         """Whether all of the survey's positions lie on nodes, and half a cell beyond, by axis."""
         survey, found = self.problem.survey, []
-        origin, spacing = np.array(self.domain.origin), np.array(self.domain.spacing)
+        where = np.array(self.domain.origin), np.array(self.domain.spacing)
         for end, points in enumerate(survey.points):
             if len(points.rows) == 0 or (end == 1 and self.receivers.places > 1):
                 found.append(((False, False),) * len(self.shape))
                 continue
-            cells = (points.rows - origin) / spacing
-            largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
-            rounding = np.finfo(np.float64).eps * largest / spacing
+            cells, rounding = in_cells(points.rows, *where)
             found.append(
                 tuple(
                     (lies_on_grid(cells[:, i], r), lies_on_grid(cells[:, i] - 0.5, r))

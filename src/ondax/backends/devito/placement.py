@@ -10,6 +10,7 @@ import numpy as np
 
 from ...acquisition.interpolation import (
     derived,
+    in_cells,
     lies_on_grid,
     place,
     window_below,
@@ -48,10 +49,8 @@ class Placement:
         self.count = self.points * copies
         self.arrays: dict[str, np.ndarray] = {}
         self.bounds = {f"{port.name}_p_m": 0, f"{port.name}_p_M": self.count - 1}
-        origin, spacing = np.array(domain.origin), np.array(domain.spacing)
-        cells = (positions - origin) / spacing
-        largest = np.abs(origin) + np.max(np.abs(cells), axis=0, initial=1.0) * spacing
-        rounding = np.finfo(np.float64).eps * largest / spacing
+        where = np.array(domain.origin), np.array(domain.spacing)
+        cells, rounding = in_cells(positions, *where)
         self._plan, self._domain, self._port, self._slopes = plan, domain, port, slopes
         for axis, name in enumerate(plan.axes):
             for derive in (False, True):
