@@ -70,6 +70,11 @@ class Situation:
         return self.receivers.live.shape[0]
 
     @property
+    def samples(self) -> Any:
+        """Those of the sources of all shots, (shot, port and source, step)."""
+        return jnp.broadcast_to(self.source, (self.shots, *self.source.shape[1:]))
+
+    @property
     def before(self) -> int:
         """Samples that are recorded before the first step."""
         return 0 if self.initial is None else 1
@@ -238,25 +243,11 @@ class Solver:
         """
         plan, runs = self.plan, self._of(form)
         coefficients = {n: self._seen(c[None], x.starts) for n, c in x.coefficients.items()}
-        over = self.parts.over
-        gain = self._gain(plan, plan.inputs, x)
-        source = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
-        of_samples = scales.exponent(source, 2)
-        power = of_samples + gain
+        power, of_weights = self._power(x), self._power_of_weights(x)
         weights = x.weights
         if weights is not None:
-            of_weights = scales.or_zero(scales.exponent(weights, weights.ndim - 1, over))
             weights = scales.scaled(self._seen(weights, x.starts), -of_weights)
-            power = power + of_weights
-        silent = of_samples == scales.NOTHING
-        power = jnp.where(silent, scales.or_zero(of_samples) + gain, power)
-        if x.initial is not None:
-            of_state = [scales.exponent(v, v.ndim - 1) for v in x.initial.values()]
-            largest = jnp.stack(of_state).max(axis=0)
-            power = jnp.where(silent, largest, jnp.maximum(power, largest))
-            power = jnp.where(power == scales.NOTHING, gain, power)
-        of_weights = of_weights if weights is not None else 0
-        samples = scales.scaled(source, of_weights - power)
+        samples = scales.scaled(x.samples, of_weights - power)
         beyond = keep.beyond if keep else 0
         copies = 1 + plan.ndim if x.by_position else 1
         rows = samples.reshape(x.shots, copies, len(plan.inputs), -1, samples.shape[-1])
@@ -289,6 +280,25 @@ class Solver:
             state = runs.stepper.started(self._ends.chosen(start, runs.stepper), x.shots)
         state = alike(state, next(iter(coefficients.values())))
         return _Set(Scene(coefficients, feeds, reads, x.shots), rows, state, power)
+
+    def _power(self, x: Situation) -> Any:
+        """The power of two that makes fields of a size of about one, (shot,)."""
+        gain, of_samples = self._gain(self.plan, self.plan.inputs, x), scales.exponent(x.samples, 2)
+        silent = of_samples == scales.NOTHING
+        power = jnp.where(silent, gain, of_samples + gain + self._power_of_weights(x))
+        if x.initial is None:
+            return power
+        of_state = [scales.exponent(v, v.ndim - 1) for v in x.initial.values()]
+        largest = jnp.stack(of_state).max(axis=0)
+        power = jnp.where(silent, largest, jnp.maximum(power, largest))
+        return jnp.where(power == scales.NOTHING, gain, power)
+
+    def _power_of_weights(self, x: Situation) -> Any:
+        """That of the weights of extended sources, (shot,); zero for points."""
+        if x.weights is None:
+            return jnp.zeros(x.shots, np.int32)
+        size = scales.exponent(x.weights, x.weights.ndim - 1, self.parts.over)
+        return scales.or_zero(size)
 
     def _seen(self, array: Any, starts: Any) -> Any:
         """The part of an array (1 or shot, *domain) that each shot sees."""
@@ -546,7 +556,7 @@ class Solver:
         final: Mapping[str, Any] | None,
         tape: Tape | None,
     ) -> Gradients:
-        strongest = self._strongest(x, form, residual, final)
+        strongest = self._strongest(x, residual, final)
 
         def run(part: Any) -> Any:
             situation, residual, final, tape = part
@@ -566,10 +576,10 @@ class Solver:
         }
         return Gradients(gradients, **others)
 
-    def _strongest(self, x: Situation, form: Form, residual: Any, final: Any) -> Any:
+    def _strongest(self, x: Situation, residual: Any, final: Any) -> Any:
         """The power of two that gradients are summed at, of all shots."""
-        power = self._set(x, form, None).power
-        of_residual = self._power_back(x, form, residual, final, power)
+        power = self._power(x)
+        of_residual = self._power_back(x, residual, final)
         total = jnp.where(of_residual == scales.NOTHING, scales.NOTHING, power + of_residual)
         largest, over = jnp.max(total), self.parts.over_shots
         return scales.or_zero(lax.pmax(largest, over) if over else largest)
@@ -578,7 +588,7 @@ class Solver:
         """See `scales.gain`."""
         return scales.gain(plan, ports, x.coefficients, self.clock.dt, self.parts.over)
 
-    def _power_back(self, x: Situation, form: Form, residual: Any, final: Any, power: Any) -> Any:
+    def _power_back(self, x: Situation, residual: Any, final: Any) -> Any:
         """The power of two that residuals are to be divided by, (shot,)."""
         transposed = self.planned.transposed
         gain = self._gain(transposed, transposed.inputs, x)
@@ -614,7 +624,7 @@ class Solver:
             keep, stretch = self._made_anew(keep, form)
         ready = self._set(x, form, keep, (asked.sources, False))
         runs, scene = self._of(form), ready.scene
-        of_residual = scales.or_zero(self._power_back(x, form, residual, final, ready.power))
+        of_residual = scales.or_zero(self._power_back(x, residual, final))
         # Gradients are products of two fields: all shots are brought to one size.
         down = strongest - ready.power if keep else of_residual
         down = jnp.where(jnp.max(jnp.abs(residual), axis=(1, 2)) > 0, down, of_residual)
@@ -630,11 +640,10 @@ class Solver:
         if final is not None or wanted.initial or (x.before and keep):
             cotangents = {n: scales.scaled(v, -down) for n, v in (final or {}).items()}
             ends = self._ends.of(runs, scene, cotangents, first, x.before > 0)
-        samples = ready.source if asked.weights else None
+        samples = None
         if asked.weights:
-            given = jnp.broadcast_to(x.source, (x.shots, *x.source.shape[1:]))
-            of_samples = scales.or_zero(scales.exponent(given, 2))
-            samples = jnp.moveaxis(scales.scaled(given, -of_samples)[:, :, None], -1, 0)
+            of_samples = scales.or_zero(scales.exponent(x.samples, 2))
+            samples = jnp.moveaxis(scales.scaled(x.samples, -of_samples)[:, :, None], -1, 0)
         if stretch is not None and keep is not None:
             back = partial(runs.stretch_back, scene, keep=keep, wanted=wanted, apart=apart)
             start = runs.back_start(scene, keep, wanted, apart)
@@ -677,10 +686,7 @@ class Solver:
         shot, port, copy and point)."""
         rows = jnp.moveaxis(read[: self.clock.steps], 0, -1)
         plain, moved = self._copies(rows, asked.sources)
-        if x.weights is not None:
-            size = scales.exponent(x.weights, x.weights.ndim - 1, self.parts.over)
-            of_weights = scales.or_zero(size)
-            down = down + of_weights
+        down = down + self._power_of_weights(x)
         found = {"wavelet": scales.scaled(plain, down) if asked.wavelet else None}
         if asked.sources:
             found["at_sources"] = scales.scaled(moved, down)
