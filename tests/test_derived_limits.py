@@ -162,6 +162,43 @@ def test_where_more_than_one_does_the_equation_has_to_say():
     assert "Short.extreme gives vp: give vp, epsilon, delta" in complaint(Short(2, ox.VTI(2)))
 
 
+class Dispersive(ox.AbstractWaveEquation):
+    """Waves whose speed grows with frequency: of a plate, or with a viscous force."""
+
+    parameter_names = ("vp",)
+    viscous: bool = False
+    space_order: int = 4
+
+    def system(self, symbols: Any, boundary: Any) -> ox.System:
+        u, m = symbols.field("u"), symbols.coefficient("m")
+        if self.viscous:
+            past = (u - u.backward) / symbols.dt
+            rhs = u.laplace + 1e-3 * past.laplace
+        else:
+            rhs = -u.laplace.laplace
+        mass = m / symbols.dt**2
+        port = ox.Port("port", ((u, 1.0),))
+        update = ox.Update(u, mass, rhs + mass * (2 * u - u.backward))
+        return ox.System(symbols, (m,), (update,), (port,), (port,))
+
+    def coefficients(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {"m": 1.0 / parameters["vp"] ** 2}
+
+
+@pytest.mark.parametrize("viscous", [False, True])
+def test_waves_without_a_speed_of_their_own_are_refused(viscous: bool):
+    equation, grid = Dispersive(viscous=viscous), ox.Grid((20, 20), H)
+    for velocity in (2000.0, jnp.full(grid.shape, 2000.0)):
+        with pytest.raises(ValueError, match=r"Dispersive: .* no speed.* def speeds\(self"):
+            ox.stability.limit(equation, grid, velocity)
+
+    class Stated(Dispersive):
+        def speeds(self, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+            return parameters["vp"].min(), parameters["vp"].max()
+
+    assert ox.stability.limit(Stated(viscous=viscous), grid, 2000.0) > 0.0
+
+
 # ---------------------------------------------------------------- against 20,000 steps
 
 

@@ -2,6 +2,8 @@
 hand."""
 
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -196,6 +198,66 @@ def test_what_is_not_centred_is_refused():
         s.system(velocity, mean)
 
 
+@pytest.mark.parametrize(
+    "of_velocity",
+    [
+        # The times of all terms have the middle of the step between them, but none of them is there.
+        lambda v: v.forward.dz + v.dz2,
+        lambda v: 2 * v.forward.dz + v.dz,
+        lambda v: (3 * v.forward + v).dz / 4,
+        lambda v: v.forward.dz + v,
+    ],
+)
+def test_every_term_is_centred(of_velocity: Callable[[Any], Any]):
+    s = Letters()
+    velocity = ox.Update.of(s.b * s.v.dt + s.p.dz, s.v)
+    with pytest.raises(ox.EquationError, match=r"of p is not centred in time: .*of v holds"):
+        s.system(velocity, ox.Update.of(s.m * s.p.dt + of_velocity(s.v), s.p))
+
+
+@pytest.mark.parametrize(
+    "of_memory",
+    [
+        lambda r, dt: (r.forward + r) / 2,
+        lambda r, dt: (r.forward + r).dz / 2 + (r.forward - r) / dt,
+        lambda r, dt: (1 / dt + 3) * r.forward - (1 / dt - 3) * r,
+    ],
+)
+def test_means_and_differences_are_centred(of_memory: Callable[[Any, Any], Any]):
+    s = Letters()
+    memory = ox.Update.of(s.r.dt + s.k * (s.r - s.v.dz), s.r)
+    pressure = ox.Update.of(s.m * s.p.dt + s.v.dz + of_memory(s.r, s.symbols.dt), s.p)
+    system = s.system(ox.Update.of(s.b * s.v.dt + s.p.dz, s.v), memory, pressure)
+    assert reads(system, "p", "r") == {str(s.r), str(s.r.forward)}
+
+
+def test_ports_act_when_forces_and_fields_hold():
+    """Of velocity and pressure, the step ends with the pressure; of a field of second order and its
+    memory, with the field."""
+    s = Letters()
+
+    def times(*updates: ox.Update, of: Sequence[Any]) -> list[tuple[float, float]]:
+        ports = tuple(ox.Port(f.name, ((f, 1.0),)) for f in of)
+        made = replace(s.system(*updates), inputs=ports, outputs=ports)
+        return [(i.time, o.time) for i, o in zip(made.inputs, made.outputs, strict=True)]
+
+    v, p, u, r = s.v, s.p, s.u, s.r
+    velocity = ox.Update.of(s.b * v.dt + p.dz, v)
+    pressure = ox.Update.of(s.m * p.dt + v.dz, p)
+    assert times(velocity, pressure, of=(v, p)) == [(0.0, -0.5), (0.5, 0.0)]
+    assert times(pressure, velocity, of=(v, p)) == [(0.5, 0.0), (0.0, -0.5)]
+    memory = ox.Update.of(r.dt + s.k * (r - u.laplace), r)
+    of_u = ox.Update.of(s.m * u.dt2 - u.laplace + r, u)
+    assert times(memory, of_u, of=(u, r)) == [(0.0, 0.0), (0.0, -0.5)]
+    by_hand = ox.Update(p, s.m, s.m * p - v.forward.dz)
+    assert times(velocity, by_hand, of=(p,)) == [(0.0, 0.0)]
+    mixed = ox.Port("both", ((v, 1.0), (p, 1.0)))
+    with pytest.raises(ox.EquationError, match=r"port both feeds fields that hold at different"):
+        replace(s.system(velocity, pressure), inputs=(mixed,))
+    stated = ox.Port("both", ((v, 1.0), (p, 1.0)), time=0.25)
+    assert replace(s.system(velocity, pressure), inputs=(stated,)).inputs[0].time == 0.25
+
+
 # ---------------------------------------------------------------- damping
 
 
@@ -271,7 +333,7 @@ class Base(ox.AbstractWaveEquation):
             (m, *others),
             self.updates(symbols, u, g, m, *others),
             (ox.Port("source", ((u, 1.0),)),),
-            (ox.Port("receiver", ((u, 1.0), (g, 0.2))),),
+            (ox.Port("receiver", ((u, 1.0), (g, 0.2)), time=0.0),),
         )
 
 

@@ -46,7 +46,7 @@ def planned(system: System, extended: bool = False) -> Plan:
             Touch(fields[t.field], None if t.along is None else t.along.name, float(t.factor))
             for t in of.touches
         )
-        return PlannedPort(of.name, tuple(touches), of.time, of.strains)
+        return PlannedPort(of.name, tuple(touches), of.time or 0.0, of.strains)
 
     return Plan(
         axes=symbols.axes,

@@ -8,6 +8,9 @@ the derivatives are taken as exact, and dt and 1 / k as so small that nothing bu
 is left. Then the speeds are `2 / (k dt)` times the roots of the eigenvalues. As the principal part
 is homogeneous, of degree 2 in k, real exponentials serve instead of waves: their eigenvalues have
 the other sign.
+
+Where the principal part is of another degree, as of a plate or with a viscous force, the speed
+changes with frequency. Then no speed is found, and the equation must state its own.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from ..scheme.symbols import AXIS_NAMES, Expr, Symbols
 from ..scheme.terms import accesses, is_access, time_offset
 
 DT = 1e-11  # s: shorter than the relaxation and the restoring forces of any medium
+SAME_SPEED = 0.1  # another degree changes eigenvalues by a factor of two or more
 STILL = 1e-5  # of the largest eigenvalue: what is below has no speed (that of 0.003 of the fastest)
 SAME = 1e-9  # of coefficients of polynomials: less is rounding
 SAMPLES = 8  # media that tell what depends on the direction
@@ -52,6 +56,9 @@ def principal_speeds(equation: Any, parameters: Mapping[str, Any]) -> tuple[Any,
     Args:
         equation: the wave equation; static.
         parameters: by name, arrays of the grid's shape.
+
+    Raises:
+        ValueError: speeds change with frequency, however high it is.
     """
     ndim = np.ndim(next(iter(parameters.values())))
     waves = _waves(equation, ndim)
@@ -130,9 +137,10 @@ def _waves(equation: Any, ndim: int) -> _Waves:
     by_axis = dict(zip(AXIS_NAMES[ndim], np.transpose(directions)[:, None], strict=True))
     with np.errstate(all="ignore"):
         rows = _matrix(balances, values, by_axis)
+        longer = _matrix(balances, values, by_axis, 2.0 * DT)
     shape = (SAMPLES, len(directions))
-    matrices = np.array([[np.broadcast_to(g, shape) for g in row] for row in rows], np.float64)
-    matrices = np.moveaxis(matrices.reshape(len(rows), len(rows), *shape), (0, 1), (2, 3))
+    matrices = _stacked(rows, shape)
+    _check_degree(equation, matrices, _stacked(longer, shape))
     good = matrices[np.all(np.isfinite(matrices), axis=(1, 2, 3))]
     if not good.size:
         return _Waves(balances, len(rows), directions)
@@ -144,6 +152,31 @@ def _waves(equation: Any, ndim: int) -> _Waves:
         alike = alike and bool(np.all(np.abs(shapes - shapes[0]) < SAME))
         kinds = max(kinds, int(np.flatnonzero(np.abs(shapes).max(0) > SAME)[-1]))
     return _Waves(balances, kinds, directions[:1] if alike else directions)
+
+
+def _stacked(rows: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> np.ndarray:
+    """Matrices of shape (*shape, row, column), from their entries, arrays that broadcast."""
+    entries = np.array([[np.broadcast_to(g, shape) for g in row] for row in rows], np.float64)
+    return np.moveaxis(entries.reshape(len(rows), len(rows), *shape), (0, 1), (-2, -1))
+
+
+def _check_degree(equation: Any, matrices: np.ndarray, longer: np.ndarray) -> None:
+    """Check that eigenvalues stay where the wavelength and the time step become twice as long.
+
+    Raises:
+        ValueError: they do not.
+    """
+    both = np.stack([matrices, longer])
+    before, after = both[:, np.all(np.isfinite(both), axis=(0, -2, -1))]
+    before, after = (np.abs(np.linalg.eigvals(m)).max(-1, initial=0.0) for m in (before, after))
+    if np.any(np.abs(after - before) > SAME_SPEED * before):
+        name = type(equation).__name__
+        raise ValueError(
+            f"{name}: waves of ever higher frequency have no speed of their own in the symbols of "
+            "its scheme, because its terms of highest order are not of second order in space and "
+            "time together. Say what is slowest and fastest in a model, by a method of the "
+            "equation, def speeds(self, parameters): return slowest, fastest"
+        )
 
 
 def _directions(ndim: int) -> Directions:
@@ -158,7 +191,10 @@ def _directions(ndim: int) -> Directions:
 
 
 def _matrix(
-    balances: Sequence[Balance], media: Mapping[str, Any], direction: Mapping[str, Any]
+    balances: Sequence[Balance],
+    media: Mapping[str, Any],
+    direction: Mapping[str, Any],
+    dt: float = DT,
 ) -> list[list[Any]]:
     """G for real exponentials that grow along a direction: its entries, by row.
 
@@ -166,7 +202,9 @@ def _matrix(
         balances: of the alternating motion.
         media: the coefficients by name, numbers or arrays.
         direction: a unit vector, by axis.
+        dt: the time step, s; the wavenumber is 1 / dt.
     """
+    per_metre = {axis: component / dt for axis, component in direction.items()}
     kept = carried(balances)
     columns = []
     for column in kept:
@@ -174,9 +212,9 @@ def _matrix(
             (name, False): float(name == column) for name in kept
         }
         for balance in balances:
-            forces = _value(balance.forces, media, direction, amplitudes)
+            forces = _value(balance.forces, media, per_metre, dt, amplitudes)
             inertia, take = (
-                _value(e, media, direction, amplitudes) for e in (balance.inertia, balance.take)
+                _value(e, media, per_metre, dt, amplitudes) for e in (balance.inertia, balance.take)
             )
             amplitudes[balance.field.name, True] = -forces * (take / inertia)
         columns.append([amplitudes[name, True] for name in kept])
@@ -186,10 +224,11 @@ def _matrix(
 def _value(
     expr: Expr,
     media: Mapping[str, Any],
-    direction: Mapping[str, Any],
+    per_metre: Mapping[str, Any],
+    dt: float,
     amplitudes: Mapping[tuple[str, bool], Any],
 ) -> Any:
-    """The amplitude of an expression."""
+    """The amplitude of an expression, given the wavenumber along each axis."""
     if is_access(expr):
         name = expr.function.name
         if isinstance(expr, TimeFunction):
@@ -198,15 +237,15 @@ def _value(
     if isinstance(expr, Derivative):
         if not any(isinstance(a, TimeFunction) for a in accesses(expr)):
             return 0.0  # of a uniform medium
-        value = _value(expr.expr, media, direction, amplitudes)
+        value = _value(expr.expr, media, per_metre, dt, amplitudes)
         for d, n in zip(expr.dims, expr.deriv_order, strict=True):
-            value = value * (direction[d.name] / DT) ** n
+            value = value * per_metre[d.name] ** n
         return value
     if expr.is_Number:
         return float(expr)
     if expr.is_Symbol:
-        return DT  # the time step; a spacing is as small
-    parts = [_value(arg, media, direction, amplitudes) for arg in expr.args]
+        return dt  # the time step; a spacing is as small
+    parts = [_value(arg, media, per_metre, dt, amplitudes) for arg in expr.args]
     if expr.is_Add:
         return sum(parts[1:], start=parts[0])
     if expr.is_Mul:

@@ -8,21 +8,76 @@ velocities are off stresses, or it is averaged over a step where it drives other
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from .._devito import TimeFunction
+import sympy
+
+from .._devito import Derivative, TimeFunction
 from .continuous import Pde
 from .symbols import Expr, Field
-from .terms import EquationError, accesses, map_accesses, time_offset
+from .system import Port
+from .terms import (
+    EquationError,
+    accesses,
+    is_access,
+    map_accesses,
+    product,
+    time_offset,
+    with_operand,
+)
 
 HALF = Fraction(1, 2)
 WHOLE = None  # stands for all fields of second order
 
 
-def centred(equations: Iterable[tuple[Field, Pde | None]]) -> Iterator[Pde | None]:
+@dataclass(frozen=True)
+class Centred:
+    """The equations of a system, centred in time.
+
+    Attributes:
+        fields: in the order of their updates.
+        equations: theirs; None of a field whose update is stated otherwise.
+        instants: when the fields hold.
+    """
+
+    fields: Sequence[Field]
+    equations: Sequence[Pde | None]
+    instants: _Instants
+
+    def timed(self, port: Port, *, feeds: bool) -> Port:
+        """A port, with the time at which the forces hold that it feeds, or the values that it
+        reads; as it is if its time is stated.
+
+        Raises:
+            EquationError: that is not one time.
+        """
+        if port.time is not None:
+            return port
+        times = {self._time(touch.field, feeds) for touch in port.touches}
+        if len(times) > 1:
+            raise EquationError(
+                f"port {port.name} {'feeds' if feeds else 'reads'} fields that hold at different "
+                f"times: {sorted(map(float, times))} steps after the "
+                f"{'beginning' if feeds else 'end'} of a step. Give each a port of its own, or "
+                f"state one time, ox.Port({port.name!r}, ..., time=...)"
+            )
+        return replace(port, time=float(times.pop()) if times else 0.0)
+
+    def _time(self, field: Field, feeds: bool) -> Fraction:
+        """When an equation's forces hold, after the beginning of a step, or its field, after the
+        end. A step ends when fields of second order hold, or else the last one that it updates."""
+        known = dict(zip(self.fields, self.equations, strict=True))
+        if known.get(field) is None:
+            return Fraction(0)
+        whole = next((f for f in self.fields if f.time_order == 2), self.fields[-1])
+        later = self.instants.between(whole, field) or Fraction(0)
+        return later + _middle(field) if feeds else later
+
+
+def centred(equations: Iterable[tuple[Field, Pde | None]]) -> Centred:
     """The equations of a system, with every field in them read when it holds.
 
     A field that is written without a time, such as `v`, and that an earlier update of the step has
@@ -42,12 +97,12 @@ def centred(equations: Iterable[tuple[Field, Pde | None]]) -> Iterator[Pde | Non
     open_reads: list[tuple[Pde, Field]] = []
     advanced: set[Field] = set()
     for field, pde in known:
-        for other, offsets in _reads(pde).items():
-            if pde and offsets == {0} and other in advanced:
+        for other, middles in _reads(pde).items():
+            if pde and middles == {0} and other in advanced and not _is_timed(pde, other):
                 open_reads.append((pde, other))
-            else:
-                middle = Fraction(min(offsets) + max(offsets), 2)
-                if not instants.settle(field, other, _middle(field) - middle):
+                continue
+            for middle in middles:
+                if middle is None or not instants.settle(field, other, _middle(field) - middle):
                     raise _not_centred(field, other)
         advanced.add(field)
     chosen: dict[tuple[Field, Field], Fraction] = {}
@@ -68,19 +123,78 @@ def centred(equations: Iterable[tuple[Field, Pde | None]]) -> Iterator[Pde | Non
 
         return replace(pde, forces=map_accesses(pde.forces, rule)) if chosen else pde
 
-    return (pde and read(pde) for _, pde in known)
+    return Centred([f for f, _ in known], [pde and read(pde) for _, pde in known], instants)
 
 
-def _reads(pde: Pde | None) -> Mapping[Field, set[int]]:
-    """The other fields that an equation reads, each with the times at which it does, in steps."""
-    found: dict[Field, set[int]] = {}
+def _reads(pde: Pde | None) -> Mapping[Field, set[Fraction | None]]:
+    """The other fields that an equation reads, each with the times about which its terms are
+    centred, in steps; None of a term that is not."""
+    found: dict[Field, set[Fraction | None]] = {}
     if pde is None:
         return found
-    for access in accesses(pde.forces):
-        other: Field = access.function
-        if isinstance(access, TimeFunction) and other is not pde.field:
-            found.setdefault(other, set()).add(time_offset(access))
+    for other in {a.function: None for a in accesses(pde.forces) if isinstance(a, TimeFunction)}:
+        if other is not pde.field:
+            found[other] = {_centre(weights) for weights in _weights(pde.forces, other)}
     return found
+
+
+def _is_timed(pde: Pde, other: Field) -> bool:
+    """Does an equation read another field at other times than the present, too?"""
+    return any(a.function is other and time_offset(a) for a in accesses(pde.forces))
+
+
+def _centre(weights: Mapping[int, Expr]) -> Fraction | None:
+    """The time about which a sum of values at several times is a mean or a difference: the same
+    weights, or opposite ones, as long before it as after it."""
+    middle = Fraction(min(weights) + max(weights), 2)
+    mirrored = {int(2 * middle) - t: w for t, w in weights.items()}
+    if mirrored.keys() != weights.keys():
+        return None
+    for sign in (1, -1):
+        if all(sympy.expand(w - sign * mirrored[t]) == 0 for t, w in weights.items()):
+            return middle
+    return None
+
+
+def _weights(expr: Expr, other: Field) -> Iterator[Mapping[int, Expr]]:
+    """Of each term that does the same to a field at several times, the weight of each time."""
+    found: dict[Expr, dict[int, Expr]] = {}
+    for number, term, when in _terms(expr, other):
+        weights = found.setdefault(term, {})
+        weights[when] = weights.get(when, sympy.S.Zero) + number
+    for weights in found.values():
+        if kept := {t: w for t, w in weights.items() if w != 0}:
+            yield kept
+
+
+def _terms(expr: Expr, other: Field) -> Iterator[tuple[Expr, Expr, int]]:
+    """The terms in which a field occurs: a number, the rest with the field at the present, and the
+    time at which it is read. Sums are taken apart, also within derivatives."""
+    if is_access(expr):
+        if expr.function is other:
+            yield sympy.S.One, other, time_offset(expr)
+        return
+    if isinstance(expr, Derivative):
+        for number, term, when in _terms(expr.expr, other):
+            yield (*_apart(with_operand(expr, term), number), when)
+        return
+    if expr.is_Add:
+        for arg in expr.args:
+            yield from _terms(arg, other)
+        return
+    reading = [a for a in expr.args if any(x.function is other for x in accesses(a))]
+    if len(reading) != 1:  # none; or it is not linear, which `calculus.check` says
+        return
+    rest = product(a for a in expr.args if a is not reading[0])
+    for number, term, when in _terms(reading[0], other):
+        for part in sympy.Add.make_args(sympy.expand(rest)):
+            yield (*_apart(part * term, number), when)
+
+
+def _apart(term: Expr, number: Expr) -> tuple[Expr, Expr]:
+    """A number times a term as the number and what is not one."""
+    more, rest = term.as_coeff_Mul()
+    return number * more, rest
 
 
 def _middle(field: Field) -> Fraction:

@@ -57,9 +57,8 @@ class Update:
         difference; of a field of first order itself, that is the mean of its two values.
 
         What samples of a source feed to it is added to the right-hand side, `expression == sample`.
-        The forces of an equation of first order hold in the middle of the step, and so must what a
-        source adds to them: give its port `time=0.5`, as in `ox.Port("p", ((p, 1.0),), time=0.5)`.
-        Without that, sources come half a step early.
+        Sources act when forces hold, which is in the middle of a step if the equation is of first
+        order, and receivers read a field when it holds; see `ox.Port`.
 
         The damping of absorbing layers is added to derivatives in time, without being mentioned.
         If the expression holds `boundary.damping(symbols, field)`, nothing is added.
@@ -128,7 +127,8 @@ class Port:
             point; it is taken by staggered differences of the scheme's order, and interpolated.
         time: in steps. Of an input: when its samples act, after the beginning of the step. Of an
             output: when what it reads holds, after the end of the step; -1/2 for the velocities of
-            a leapfrog in velocity and stress.
+            a leapfrog in velocity and stress. None: found by the `System` for fields whose updates
+            `Update.of` states; 0 for others.
         strains: what it feeds does not vanish at a free surface, although a field that it enters
             does. A source of stress radiates as the strain at its place (reciprocity), and in a
             free surface the normal strain is not zero.
@@ -136,7 +136,7 @@ class Port:
 
     name: str
     terms: tuple[tuple[Expr, float], ...]
-    time: float = 0.0
+    time: float | None = None
     strains: bool = False
 
     @cached_property
@@ -210,14 +210,19 @@ class System:
     flux: Flux | None = None
 
     def __post_init__(self) -> None:
-        """Read every field when it holds, in the equations of `Update.of`."""
+        """Read every field when it holds, in the equations of `Update.of`, and by ports."""
         if any(update.pde for update in self.updates):
             from .centring import centred
 
-            equations = centred((update.field, update.pde) for update in self.updates)
-            pairs = zip(self.updates, equations, strict=True)
-            settled = tuple(_with_pde(update, equation) for update, equation in pairs)
-            object.__setattr__(self, "updates", settled)
+            found = centred((update.field, update.pde) for update in self.updates)
+            pairs = zip(self.updates, found.equations, strict=True)
+            settled = {
+                "updates": tuple(_with_pde(update, equation) for update, equation in pairs),
+                "inputs": tuple(found.timed(port, feeds=True) for port in self.inputs),
+                "outputs": tuple(found.timed(port, feeds=False) for port in self.outputs),
+            }
+            for name, value in settled.items():
+                object.__setattr__(self, name, value)
 
     @property
     def fields(self) -> tuple[Field, ...]:
