@@ -24,7 +24,7 @@ import ondax as ox
 
 pytestmark = pytest.mark.slow
 
-COUNT = 240
+COUNT = 120
 SEED = 20
 MAX_VELOCITY = 2700.0
 STEP = {"float64": 1e-13, "float32": 1e-5}  # how far sums in another order may be apart

@@ -201,7 +201,7 @@ def test_what_is_not_centred_is_refused():
 @pytest.mark.parametrize(
     "of_velocity",
     [
-        # The times of all terms have the middle of the step between them, but none of them is there.
+        # The middle of the step lies between the times of the terms, but at none of them.
         lambda v: v.forward.dz + v.dz2,
         lambda v: 2 * v.forward.dz + v.dz,
         lambda v: (3 * v.forward + v).dz / 4,

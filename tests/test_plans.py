@@ -18,8 +18,7 @@ import ondax as ox
 from ondax.backends.devito import compiler, kernel_cache, plans
 from ondax.backends.devito.kernels import Kernels
 from ondax.backends.devito.plans import Planned
-from ondax.face import reached
-from ondax.scheme.plan import Plan
+from ondax.face.content import content
 
 SPONGE = ox.Sponge(6)
 RUN = """
@@ -79,12 +78,13 @@ def test_a_warm_process_imports_neither_devito_nor_sympy(
             assert first[key].tobytes() == second[key].tobytes()
 
 
-# ---------------------------------------------------------------- what an equation reaches
+# ---------------------------------------------------------------- equations of users
 
-BODY = """
+OWN = """
     import os
     import math
     import dataclasses
+    import functools
     import numpy as np
     import ondax as ox
     import helpers
@@ -110,26 +110,33 @@ BODY = """
         def scale(self):
             return 5.0
 
-        def unused(self):
-            return 6.0
-
         def coefficients(self, parameters):
             return {"m": 7.0 / parameters["vp"] ** 2}
 
-        def speeds(self, parameters):
-            return parameters["vp"].min(), parameters["vp"].max()
+
+    def looked_up(equation, name):
+        return getattr(equation, "sc" + name)()
+
+
+    def decorated(method):
+        @functools.wraps(method)
+        def wrapped(*args):
+            return method(*args)
+
+        return wrapped
 
 
     def made(closed):
         class Own(Base):
-            def system(self, symbols, boundary, least=8.0):
-                number = FACTOR * closed + self.scale() + halved(9.0) + helpers.doubled(10.0)
-                number += self.medium.rate() + TABLE["a"][0] + math.pi + EXTRA
+            @decorated
+            def system(self, symbols, boundary):
+                number = FACTOR * closed + looked_up(self, "ale") + halved(9.0)
+                number += helpers.doubled(10.0) + float(os.environ.get("OWN_NUMBER", 1.0))
+                number += self.medium.rate() + TABLE["a"][0] + float(TABLE["b"].sum()) + math.pi
                 u, m = symbols.field("u"), symbols.coefficient("m")
-                mass = m / symbols.dt**2
-                rhs = number * u.laplace + mass * (2 * u - u.backward)
+                update = ox.Update.of(m * u.dt2 - number * u.laplace, u)
                 port = ox.Port("p", ((u, 1.0),))
-                return ox.System(symbols, (m,), (ox.Update(u, mass, rhs),), (port,), (port,))
+                return ox.System(symbols, (m,), (update,), (port,), (port,))
 
         return Own
 
@@ -147,16 +154,12 @@ HELPERS = """
 
     def inner(x):
         return 2.0 * x
-
-    def other(x):
-        return x
 """
 
 
-def module(name: str, text: str, **known: Any) -> types.ModuleType:
+def module(name: str, text: str) -> types.ModuleType:
     """A module without a file, as in a REPL."""
     made = types.ModuleType(name)
-    made.__dict__.update(known)
     sys.modules[name] = made
     exec(textwrap.dedent(text), made.__dict__)
     return made
@@ -170,101 +173,110 @@ def no_modules_stay() -> Any:
         sys.modules.pop(name, None)
 
 
-def content(
-    old: str = "", new: str = "", of_helpers: bool = False, boundary: Any = SPONGE, **fields: Any
-) -> str | None:
-    """The content of the equation above, in which a piece of text is replaced by another."""
-    if old:
-        assert old in (HELPERS if of_helpers else BODY)
-    module("helpers", HELPERS.replace(old, new) if of_helpers and old else HELPERS)
-    body = BODY if of_helpers or not old else BODY.replace(old, new)
-    user = module("user", body, EXTRA=0.0)
-    return reached.content_now(user.Own(**fields), boundary)
+def own(old: str = "", new: str = "", **settings: Any) -> ox.AbstractWaveEquation:
+    """The equation above, in which a piece of text is replaced by another."""
+    assert old in OWN + HELPERS
+    module("helpers", HELPERS.replace(old, new) if old else HELPERS)
+    return module("user", OWN.replace(old, new) if old else OWN).Own(**settings)
 
 
-def test_content_is_the_same_for_the_same_equation():
-    first = content()
+def content_of(equation: Any, boundary: Any = SPONGE, ndim: int = 1, dtype: str = "float32"):
+    return content(equation, boundary, ndim, dtype)
+
+
+CHANGES = [
+    ("FACTOR = 2.0", "FACTOR = 2.5"),  # a global
+    ("FACTOR = 2.0", "FACTOR = 2.00000000000001"),  # in its last digit
+    ("return 5.0", "return 5.5"),  # a method of a base, found by its name
+    ("3.0 * self.loss", "0.5 + 3.0 * self.loss"),  # a method of a setting
+    ("loss: float = 0.0", "loss: float = 0.5"),  # a default of a setting
+    ("(1, 2.0)", "(2, 2.0)"),  # within a table
+    ("np.arange(3.0)", "np.arange(4.0)"),  # in an array
+    ("halved(9.0)", "halved(9.5)"),  # in the method itself
+    ("made(11.0)", "made(11.5)"),  # a closure
+    ("+ math.pi", "- math.pi"),  # an operation
+    ("return method(*args)", "return method(*args[:1], symbols_of(args), args[2])"),  # a decorator
+    ("TWO = 2.0", "TWO = 3.0"),  # a constant of a helper in another module
+    ("2.0 * x", "2.5 * x"),  # a helper of a helper
+]
+DOUBLED = """
+    def symbols_of(args):
+        return ox.Symbols(args[1].ndim, 8, args[1].dtype)
+"""
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change[1])
+def test_content_changes_with_all_that_system_reaches(
+    change: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.modules[__name__], "OWN", OWN + DOUBLED)
+    assert content_of(own(*change)) not in (None, content_of(own()))
+
+
+def test_content_is_the_same_for_the_same_scheme(monkeypatch: pytest.MonkeyPatch):
+    first = content_of(own())
     assert first is not None
-    assert content() == first
-    # What `system` does not reach does not count: the speeds, the coefficients, other helpers.
-    assert content("6.0", "6.5") == first
-    assert content("7.0 / para", "7.5 / para") == first
-    assert content("return x\n", "return -x\n", of_helpers=True) == first
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        ("FACTOR = 2.0", "FACTOR = 2.5"),
-        ("return 5.0", "return 5.5"),
-        ("3.0 * self.loss", "3.5 * self.loss"),
-        ("loss: float = 0.0", "loss: float = 0.5"),
-        ("(1, 2.0)", "(1, 2.5)"),
-        ("np.arange(3.0)", "np.arange(4.0)"),
-        ("least=8.0", "least=8.5"),
-        ("halved(9.0)", "halved(9.5)"),
-        ("made(11.0)", "made(11.5)"),
-        ("+ math.pi", "- math.pi"),
-        ("2 * u - u.backward", "2 * u + u.backward"),
-        ("class Own(Base):", "class Own(Base):\n            scale = lambda self: 4.0\n"),
-    ],
-    ids=lambda change: change[1].split("\n")[0],
-)
-def test_content_changes_with_all_that_system_reaches(change: tuple[str, str]):
-    assert content(*change) not in (None, content())
-
-
-@pytest.mark.parametrize("change", [("TWO = 2.0", "TWO = 3.0"), ("2.0 * x", "2.5 * x")])
-def test_content_changes_with_helpers_in_other_modules(change: tuple[str, str]):
-    assert content(*change, of_helpers=True) not in (None, content())
+    assert content_of(own()) == first
+    assert content_of(own("7.0 / para", "7.5 / para")) == first  # of no effect on symbols
+    monkeypatch.setenv("OWN_NUMBER", "3.0")
+    assert content_of(own()) != first
 
 
 def test_content_changes_with_settings_and_boundary():
-    known = {content(), content(space_order=8), content(boundary=ox.CPML(6))}
-    assert None not in known
-    assert len(known) == 3
+    for make in (own, lambda space_order=4: ox.Acoustic(space_order)):
+        equation = make()
+        known = {
+            content_of(equation),
+            content_of(make(space_order=8)),
+            content_of(equation, ox.CPML(6)),
+            content_of(equation, ndim=2),
+            content_of(equation, dtype="float64"),
+        }
+        assert None not in known
+        assert len(known) == 5
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("FACTOR * closed", "float(os.environ.get('FACTOR', 1.0)) * closed"),
-        ("FACTOR * closed", "float(open('factor').read()) * closed"),
-        ("FACTOR * closed", "getattr(self, 'fac' + 'tor') * closed"),
-        ("FACTOR * closed", "eval('FACTOR') * closed"),
-        ("FACTOR * closed", "float(np.loadtxt('factor')) * closed"),
-        ("FACTOR * closed", "globals()['FACTOR'] * closed"),
-        ("FACTOR * closed", "__import__('random').random() * closed"),
-        ("FACTOR = 2.0", "FACTOR = type('Number', (), {'__mul__': lambda s, o: 2.0 * o})()"),
-        ("number = FACTOR", "import random\n                number = FACTOR"),
-        ("def scale", "def __getattr__(self, name):\n            return 1.0\n\n        def scale"),
-    ],
-    ids=lambda text: text[:40],
-)
-def test_what_cannot_be_followed_is_not_known(old: str, new: str):
-    assert content() is not None
-    assert content(old, new) is None
-
-
-def test_plans_of_equations_of_users_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What they reach cannot be followed for certain; nor what a layer of theirs does."""
-    monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))
-    module("helpers", HELPERS)
-    user = module("user", BODY, EXTRA=0.0)
-    from ondax.face import schemes
-
-    ports = (1, "float32", ("p",), ("p",), False, False, frozenset())
-    planned = schemes.program(user.Own(), SPONGE, *ports)
-    assert isinstance(planned.plan, Plan)
-    assert planned.transposed.fields
-    assert not list(tmp_path.iterdir())
-
+def test_layers_of_users_are_not_known():
     class Layer(type(SPONGE)):
         pass
 
-    assert schemes._is_ours(ox.Acoustic(4))
-    assert schemes._is_ours(ox.Faces(SPONGE, top=ox.FreeSurface()))
-    assert not schemes._is_ours(ox.Faces(SPONGE, top=Layer(6)))
+    for equation in (ox.Acoustic(4), own()):
+        assert content_of(equation, ox.Faces(SPONGE, top=ox.FreeSurface()))
+        assert content_of(equation, ox.Faces(SPONGE, top=Layer(6))) is None
+
+
+def test_plans_of_users_equations_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second process would make the same class anew: its symbols are stated, not derived."""
+    from ondax.face import schemes
+
+    ports = (1, "float32", ("p",), ("p",), False, False, frozenset())
+    first = schemes.program(own(), SPONGE, *ports)
+    first.plan, first.transposed  # noqa: B018
+    monkeypatch.setattr(schemes, "surrounded", refuse)
+    again = schemes.program(own(), SPONGE, *ports)
+    assert again is not first
+    assert repr(again.plan) == repr(first.plan)
+    assert repr(again.transposed) == repr(first.transposed)
+    with pytest.raises(AssertionError, match="must not derive"):
+        schemes.program(own("FACTOR = 2.0", "FACTOR = 3.0"), SPONGE, *ports).plan  # noqa: B018
+
+
+def test_an_equation_that_changes_is_refused():
+    """Compiled programs would not notice."""
+    equation = own()
+    user = sys.modules["user"]
+    survey = ox.Survey([[50.0, 40.0]], [[90.0, 60.0]], ox.ricker(25.0, 125, 1e-3), 1e-3)
+
+    def propagator() -> ox.Propagator:
+        grid = ox.Grid((15, 13), 10.0)
+        return ox.Propagator(equation, grid, survey, 2600.0, boundary=SPONGE)
+
+    propagator()
+    user.__dict__["FACTOR"] = 3.0
+    with pytest.raises(ox.EquationError, match="Own: its system.. states another scheme.* a field"):
+        propagator()
+    user.__dict__["FACTOR"] = 2.0
+    propagator()
 
 
 # ---------------------------------------------------------------- on disk
@@ -282,7 +294,7 @@ def small(content: str | None = "small") -> Planned:
     return Planned(derive, lambda: content)
 
 
-def refuse() -> Any:
+def refuse(*_: Any) -> Any:
     raise AssertionError("a warm process must not derive")
 
 

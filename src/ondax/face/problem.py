@@ -39,7 +39,7 @@ from ..stability.default_boundary import default_boundary
 from ..survey import Survey
 from . import checks
 from .records import Records
-from .schemes import plan
+from .schemes import check_unchanged, plan
 
 Interpolation = Literal["sinc", "linear"]
 TimeDispersion = Literal["corrected", "raw"]
@@ -392,6 +392,7 @@ def posed(
         else _validate.not_negative("min_points_per_wavelength", min_points_per_wavelength)
     )
     boundary.check(_fit(equation, grid.shape), AXIS_NAMES[grid.ndim])
+    check_unchanged(equation, boundary, grid.ndim)
     velocity, largest_step = steps.pace(equation, grid, boundary, max_velocity)
     _validate.one_of("time_dispersion", time_dispersion, ("corrected", "raw"))
     if time_dispersion == "corrected" and without_relation(equation, grid.ndim):

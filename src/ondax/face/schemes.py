@@ -11,9 +11,8 @@ from ..backends.devito.plans import Planned, Program
 from ..boundaries.base import NONE, AbstractBoundary
 from ..equations.base import AbstractWaveEquation
 from ..scheme.plan import Plan
-from ..scheme.symbols import Symbols
 from ..scheme.system import System
-from .reached import content, content_now
+from .content import content, is_ours, stated
 
 
 @cache
@@ -29,8 +28,8 @@ def surrounded(
     fields that are left out."""
     from ..calculus.idle import without
 
-    stated = equation.system(Symbols(ndim, equation.space_order, dtype), boundary)
-    return boundary.surround(without(stated, left_out), crowded)
+    system = stated(equation, boundary, ndim, dtype)
+    return boundary.surround(without(system, left_out), crowded)
 
 
 @cache
@@ -42,35 +41,34 @@ def plan(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int) 
 
         return program.Program(surrounded(equation, boundary, ndim, "float32"))
 
-    return _planned(equation, boundary, f"{ndim} whole", derive).plan
+    return _planned(equation, boundary, ndim, "float32", "whole", derive).plan
+
+
+def check_unchanged(equation: AbstractWaveEquation, boundary: AbstractBoundary, ndim: int) -> None:
+    """Check that an equation of a user's states the scheme that it has stated before.
+
+    Raises:
+        EquationError: it does not.
+    """
+    if not is_ours(equation):
+        stated(equation, boundary, ndim, "float32")
 
 
 def _planned(
     equation: AbstractWaveEquation,
     boundary: AbstractBoundary,
+    ndim: int,
+    dtype: str,
     what: str,
     derive: Callable[[], Program],
 ) -> Planned:
     """What is derived of an equation in a boundary, under a name that says what of it."""
 
-    def still_known() -> str | None:
-        if not (_is_ours(equation) and _is_ours(boundary)):
-            return None
-        # Between two calls a program may have changed what an equation reaches.
-        now = content_now(equation, boundary)
-        return None if now is None or now != content(equation, boundary) else f"{now}\n{what}"
+    def known() -> str | None:
+        found = content(equation, boundary, ndim, dtype)
+        return found and f"{found}\n{what}"
 
-    return Planned(derive, still_known)
-
-
-def _is_ours(of: object) -> bool:
-    """Is an equation, or a boundary with all of its layers, of a class of ondax? What a class of a
-    user's reaches cannot be followed for certain: a helper that it hands itself to may read
-    anything of it. So its programs are derived in every process, and no plan of it can be out of
-    date."""
-    package = __name__.partition(".")[0]
-    layers = (v for v in vars(of).values() if isinstance(v, AbstractBoundary))
-    return type(of).__module__.partition(".")[0] == package and all(map(_is_ours, layers))
+    return Planned(derive, known)
 
 
 @cache
@@ -113,5 +111,5 @@ def program(
             system = replace(linearize(system), inputs=system.inputs)
         return program.Program(system, extended)
 
-    what = ndim, dtype, inputs, outputs, linearized, extended, sorted(crowded)
-    return _planned(equation, boundary, str(what), derive)
+    what = inputs, outputs, linearized, extended, sorted(crowded)
+    return _planned(equation, boundary, ndim, dtype, str(what), derive)

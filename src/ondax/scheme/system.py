@@ -229,18 +229,30 @@ class System:
         return tuple(update.field for update in self.updates)
 
     def describe(self) -> str:
-        """The whole scheme as text; two schemes with the same text generate the same kernels."""
-        lines = [f"{self.symbols.ndim}-D, space order {self.symbols.space_order}"]
-        for function in (*self.coefficients, *self.symbols.profiles, *self.fields):
+        """The whole scheme as text; of two schemes with the same text, all that is derived is the
+        same."""
+        symbols = self.symbols
+        lines = [f"{symbols.ndim}-D, space order {symbols.space_order}, images {symbols.ghosts}"]
+        for function in (*self.coefficients, *symbols.profiles, *self.fields):
             order = function.time_order if isinstance(function, devito.TimeFunction) else ""
-            lines.append(f"{function} {order} {self.symbols.traits_of(function)}")
+            traits = symbols.traits_of(function)
+            region = sorted(traits.region)
+            lines.append(f"{function} {order} {function.space_order} {traits.image} {region}")
         for u in self.updates:
-            memory = f" keep {text(u.keep)} take {text(u.take)}" if u.keep != 0 else ""
+            memory = f" keep {text(u.keep)} take {text(u.take)}"
             lines.append(f"({text(u.mass)}) * {u.field.forward} = {text(u.rhs)}{memory}")
+            if u.pde:  # a boundary will add its damping
+                parts = map(text, (u.pde.inertia, u.pde.loss, u.pde.forces))
+                lines.append(f"of {', '.join(parts)}")
         for kind, ports in (("in", self.inputs), ("out", self.outputs)):
             lines += [
-                f"{kind} {p.name}: {[(text(f), c) for f, c in p.terms]} {p.strains}" for p in ports
+                f"{kind} {p.name}: {[(text(f), c) for f, c in p.terms]} {p.time} {p.strains}"
+                for p in ports
             ]
+        if self.flux:
+            for axis, along in self.flux.along.items():
+                forces = {f.name: text(v) for f, v in self.flux.forces(axis, along).items()}
+                lines.append(f"flux along {axis}: {text(along)}, forces {forces}")
         return "\n".join(lines)
 
 
@@ -254,12 +266,12 @@ def _with_pde(update: Update, equation: Pde | None) -> Update:
 
 def text(expr: Expr) -> str:
     """An unambiguous text of an expression: unlike SymPy's, it states where and how derivatives are
-    evaluated."""
+    evaluated, and numbers with all their digits."""
     if isinstance(expr, devito.Derivative):
         where = ", ".join(
             f"{d}^{n}@{expr.x0.get(d)}" for d, n in zip(expr.dims, expr.deriv_order, strict=True)
         )
         return f"D[{where}; {tuple(expr.fd_order)}]({text(expr.expr)})"
     if isinstance(expr, devito.Function) or not expr.args:
-        return str(expr)
+        return float(expr).hex() if expr.is_Float else str(expr)
     return f"{expr.func.__name__}({', '.join(sorted(text(arg) for arg in expr.args))})"

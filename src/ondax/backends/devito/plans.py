@@ -1,7 +1,7 @@
 """What runs need to know of a program, kept beside the kernels, so that it is not derived again.
 
 Symbols take seconds, in every process. A plan takes a millisecond, if it is found by a key that is
-had without them. That key is made of all that the symbols depend on (see `face.reached`); where it
+had without them. That key is made of all that the symbols depend on (see `face.content`); where it
 is not known, the program is derived.
 """
 
