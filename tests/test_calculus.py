@@ -41,7 +41,7 @@ def assert_same_scheme(system: System, other: System) -> None:
         assert getattr(difference, "evaluate", difference).expand() == 0, update.field
     for ports, twins in ((system.inputs, other.inputs), (system.outputs, other.outputs)):
         assert ports == tuple(
-            Port(p.name, tuple((own[f], factor) for f, factor in p.terms)) for p in twins
+            Port(p.name, tuple((own[f], factor) for f, factor in p.terms), time=0.0) for p in twins
         )
 
 

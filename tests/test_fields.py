@@ -576,7 +576,14 @@ def test_parts_of_a_survey():
     np.testing.assert_allclose(part.times, survey.times[12:])
     assert part[1].cut == part.cut
     assert part.modelled == part.nt
-    for bad in ((0.0, 0.001), (MIDDLE, MIDDLE), (MIDDLE, 0.0), (-DT, END), (0.0, END + DT)):
+    for bad in (
+        (0.0, 0.001),
+        (MIDDLE, MIDDLE),
+        (MIDDLE, 0.0),
+        (-DT, END),
+        (0.0, END + DT),
+        (0.0, np.nan),
+    ):
         with pytest.raises(ValueError, match="give the times of two samples"):
             survey.between(*bad)
     with pytest.raises(ValueError, match="change the longer one"):

@@ -127,6 +127,31 @@ def test_what_cannot_be_discretised_says_so(case: str):
         ox.Update.of(expression(s), getattr(s, field))
 
 
+@pytest.mark.parametrize(
+    ("stray", "complaint"),
+    [
+        (lambda s: sympy.I * s.k, "holds I, which is no finite real number"),
+        (lambda s: sympy.oo * s.k, "holds oo"),
+        (lambda s: s.z * s.k, "holds the symbol z, .* make a coefficient"),
+        (lambda s: s.symbols.grid.time_dim * s.k, "holds the symbol time"),
+        (lambda s: sympy.Symbol("alpha") * s.k, "holds the symbol alpha, .* give a number"),
+    ],
+)
+def test_what_kernels_do_not_know_is_refused(stray: Callable[[Any], Any], complaint: str):
+    s = Letters()
+    update = ox.Update.of(s.m * s.u.dt2 + stray(s) * s.u.dt - s.u.laplace, s.u)
+    with pytest.raises(ox.EquationError, match=f"the update of u {complaint}"):
+        checked(s.system(update))
+
+
+@pytest.mark.parametrize("name", ["dt", "float", "for", "x", "time", "two words", "2nd", "ß"])
+def test_names_that_kernels_cannot_have_are_refused(name: str):
+    symbols = ox.Symbols(2, ORDER)
+    for make in (symbols.field, symbols.coefficient):
+        with pytest.raises(ValueError, match=f"the name '{name}'"):
+            make(name)
+
+
 def test_exchanged_arguments():
     s = Letters()
     with pytest.raises(TypeError, match=r"Update\.of\(expression, field\)"):

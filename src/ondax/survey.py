@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, final
@@ -205,7 +206,8 @@ class Survey:
                 f"{self.wavelet_start:g} s: let wavelets begin as early, with zeros"
             )
         first, last = ((t - self.wavelet_start) / self.dt for t in (begin, end))
-        numbers = round(first), round(last)
+        finite = math.isfinite(first) and math.isfinite(last)
+        numbers = (round(first), round(last)) if finite else (-1, -1)
         apart = max(abs(n - x) for n, x in zip(numbers, (first, last), strict=True))
         if not (apart < 1e-3 and 0 <= numbers[0] < numbers[1] < self.modelled):
             stop = self.wavelet_start + (self.modelled - 1) * self.dt

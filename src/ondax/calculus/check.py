@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from .._devito import Derivative, Function
-from ..scheme.symbols import Field, Spatial
+from ..scheme.symbols import Field, Spatial, Symbols
 from ..scheme.system import System, Update
 from ..scheme.terms import (
     EquationError,
@@ -30,7 +30,7 @@ def checked(system: System) -> System:
     Raises:
         EquationError: an update is not linear in the fields, not polynomial in the coefficients,
             inconsistently staggered, not explicit, or uses a symbol that the system does not
-            declare.
+            declare, or a number that is not real.
     """
     fields = set(system.fields)
     if len(fields) != len(system.updates):
@@ -54,6 +54,8 @@ def checked(system: System) -> System:
                 raise EquationError(
                     f"{access} is neither a field nor a coefficient nor a profile of this equation"
                 )
+        for expr in (update.rhs, update.mass, update.keep, update.take):
+            _check_constants(expr, update, system.symbols)
         _check_mass(update, fields)
         _check_memory(update, set(system.symbols.profiles))
         _check_order(update, advanced, fields)
@@ -103,6 +105,28 @@ def field_degree(expr: Expr, fields: set[Field]) -> int:
     if depends_on(expr, fields):
         raise EquationError(f"the term {expr} is not linear in the fields")
     return 0
+
+
+def _check_constants(expr: Expr, update: Update, symbols: Symbols) -> None:
+    """What is no function must be a finite real number, the time step or a spacing of the grid."""
+    if is_access(expr):
+        return
+    if isinstance(expr, Derivative):
+        _check_constants(expr.expr, update, symbols)
+        return
+    for arg in expr.args:
+        _check_constants(arg, update, symbols)
+    name = update.field.name
+    if expr.is_Symbol and expr not in {symbols.dt, *(d.spacing for d in symbols.dimensions)}:
+        raise EquationError(
+            f"the update of {name} holds the symbol {expr}, whose value kernels do not know: give "
+            "a number, or, of what varies in space, make a coefficient"
+        )
+    if not expr.args and not expr.is_Symbol and not (expr.is_real and expr.is_finite):
+        raise EquationError(
+            f"the update of {name} holds {expr}, which is no finite real number: write the real "
+            "and the imaginary part as fields of their own"
+        )
 
 
 def _check_mass(update: Update, fields: set[Field]) -> None:

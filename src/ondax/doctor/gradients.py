@@ -69,7 +69,7 @@ def _tried(dtype: str, bounds: Bounds) -> Finding:
     seconds = time.monotonic() - began
     found = (
         f"in {dtype}: dot test {dot:.1e} (bound {bounds.dot:g}), against differences "
-        f"{difference:.1e} (bound {bounds.difference:g}); {seconds:.1f} s, {built} kernels built"
+        f"{difference:.1e} (bound {bounds.difference:g}); {seconds:.1f} s, kernels built: {built}"
     )
     if dot < bounds.dot and difference < bounds.difference:
         return Finding("gradient", "ok", found)

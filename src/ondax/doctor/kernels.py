@@ -59,7 +59,7 @@ def cache() -> Iterator[Finding]:
         return
     kernels = list(folder.glob("*/kernel.so"))
     size = sum(_size(file) for kernel in kernels for file in kernel.parent.iterdir())
-    found = f"{folder}, {len(kernels)} kernels, {size / MIB:.1f} MiB"
+    found = f"{folder}, kernels: {len(kernels)}, {size / MIB:.1f} MiB"
     room = shutil.disk_usage(folder).free
     if room < LITTLE_ROOM:
         yield Finding(

@@ -130,6 +130,6 @@ def _text(value: Any) -> str:
         return f"dict {[(_text(k), _text(v)) for k, v in value.items()]}"
     if dataclasses.is_dataclass(value) and is_ours(value):
         cls = type(value)
-        settings = [f"{f.name} = {_text(getattr(value, f.name))}" for f in dataclasses.fields(value)]
+        settings = {f.name: _text(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return f"{cls.__module__}.{cls.__qualname__} {settings}"
     raise _Unknown(repr(value))

@@ -68,6 +68,31 @@ def check_space_order(space_order: int) -> None:
         )
 
 
+IN_C = (
+    "auto break case char const continue default do double else enum extern float for goto if "
+    "inline int long main register restrict return short signed sizeof static struct switch "
+    "typedef union unsigned void volatile while NULL"
+)
+"""Words that mean something to a C compiler."""
+IN_KERNELS = "dt t t0 t1 t2 time timers deviceid nthreads x y z"
+"""Names that kernels give to something of their own."""
+
+
+def check_name(name: str) -> None:
+    """Check the name of a field or coefficient, by which kernels know it.
+
+    Raises:
+        ValueError: it is none in C, or means something else there.
+    """
+    if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
+        raise ValueError(f"the name {name!r} is not made of letters, digits and underscores")
+    if name in (*IN_C.split(), *IN_KERNELS.split()):
+        raise ValueError(
+            f"the name {name!r} means something else in the kernels: give the field or coefficient "
+            "another one"
+        )
+
+
 class Symbols:
     """Makes the symbols of one scheme on a grid of `ndim` axes.
 
@@ -134,7 +159,11 @@ class Symbols:
                 Leave it out for fields that no vertical derivative reads; a scheme that lacks it
                 where it matters takes no free surface.
             region: part of the grid outside which the field is zero.
+
+        Raises:
+            ValueError: kernels cannot know a field by that name.
         """
+        check_name(name)
         self.traits[name] = Traits(image, region)
         return devito.TimeFunction(
             name=name,
@@ -147,8 +176,12 @@ class Symbols:
 
     def coefficient(self, name: str, staggered: Any = None, image: int | None = EVEN) -> Spatial:
         """A differentiable coefficient, at the nodes or half a cell along the `staggered`
-        dimensions; `image` as for
-        fields: the sine of a dip is ODD."""
+        dimensions; `image` as for fields: the sine of a dip is ODD.
+
+        Raises:
+            ValueError: kernels cannot know a coefficient by that name.
+        """
+        check_name(name)
         self.traits[name] = Traits(image)
         return devito.Function(
             name=name, grid=self.grid, space_order=self.space_order, staggered=staggered

@@ -211,18 +211,19 @@ class System:
 
     def __post_init__(self) -> None:
         """Read every field when it holds, in the equations of `Update.of`, and by ports."""
+        settled: dict[str, Any] = {}
         if any(update.pde for update in self.updates):
             from .centring import centred
 
             found = centred((update.field, update.pde) for update in self.updates)
             pairs = zip(self.updates, found.equations, strict=True)
-            settled = {
-                "updates": tuple(_with_pde(update, equation) for update, equation in pairs),
-                "inputs": tuple(found.timed(port, feeds=True) for port in self.inputs),
-                "outputs": tuple(found.timed(port, feeds=False) for port in self.outputs),
-            }
-            for name, value in settled.items():
-                object.__setattr__(self, name, value)
+            settled["updates"] = tuple(_with_pde(update, equation) for update, equation in pairs)
+            settled["inputs"] = tuple(found.timed(port, feeds=True) for port in self.inputs)
+            settled["outputs"] = tuple(found.timed(port, feeds=False) for port in self.outputs)
+        else:
+            settled["inputs"], settled["outputs"] = map(_at_once, (self.inputs, self.outputs))
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -254,6 +255,11 @@ class System:
                 forces = {f.name: text(v) for f, v in self.flux.forces(axis, along).items()}
                 lines.append(f"flux along {axis}: {text(along)}, forces {forces}")
         return "\n".join(lines)
+
+
+def _at_once(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+    """Ports whose time is 0 if it is not stated."""
+    return tuple(replace(port, time=0.0) if port.time is None else port for port in ports)
 
 
 def _with_pde(update: Update, equation: Pde | None) -> Update:
