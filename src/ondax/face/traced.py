@@ -17,7 +17,7 @@ from ..backends.base import Memory
 from ..backends.clock import Clock
 from ..backends.domain import Domain
 from ..backends.xla.form import form_for
-from ..backends.xla.solver import Situation
+from ..backends.xla.shots import Situation
 from ..backends.xla.solver import Solver as XlaSolver
 from ..backends.xla.tape import Tape
 from ..backends.xla.windows import Places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -32,52 +32,10 @@ from .extents import Extent
 from .form import ON_CPU, Form
 from .parts import Parts
 from .runs import AbstractEnds, Backward, Runs, Scene, Wanted, in_pieces
+from .shots import Situation, by_groups
 from .steps import State
 from .tape import Halves, Keep, Tape
-from .windows import Places, Points
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What determines the wavefields of some shots, as JAX arrays; without batch axes.
-
-    Attributes:
-        coefficients: of the scheme, by name, on the domain.
-        source: samples at internal steps, (shot or 1, port and source, step).
-        sources: where points feed; None for extended sources.
-        receivers: where they read.
-        starts: of each shot, the first point of its part of the domain, (shot, axis); None where
-            shots see the whole.
-        weights: of extended sources, (shot, *domain).
-        initial: the state before the first step, by field name, (shot, level, *points).
-        by_position: samples are also fed by derivatives by position; see `Experiment`.
-        tape: the history of a forward run; None if it is to be made.
-    """
-
-    coefficients: Mapping[str, Any]
-    source: Any
-    sources: Places | None
-    receivers: Places
-    starts: Any = None
-    weights: Any = None
-    initial: Mapping[str, Any] | None = None
-    by_position: bool = False
-    tape: Tape | None = None
-
-    @property
-    def shots(self) -> int:
-        """How many."""
-        return self.receivers.live.shape[0]
-
-    @property
-    def samples(self) -> Any:
-        """Those of the sources of all shots, (shot, port and source, step)."""
-        return jnp.broadcast_to(self.source, (self.shots, *self.source.shape[1:]))
-
-    @property
-    def before(self) -> int:
-        """Samples that are recorded before the first step."""
-        return 0 if self.initial is None else 1
+from .windows import Points
 
 
 class _Set(NamedTuple):
@@ -399,7 +357,7 @@ class Solver:
             return rows, last, tape
 
         group = x.shots if held else self._together(x.shots, self.state_bytes(form))
-        rows, last, tape = _by_groups(run, x, group)
+        rows, last, tape = by_groups(run, x, group)
         found = [*self._copies(rows, slopes), last, tape]
         return tuple(f for f in found if f is not None)
 
@@ -482,7 +440,7 @@ class Solver:
 
         bytes_of_shot = self.tape_bytes(keep, form) if tape is None else 0
         group = x.shots if tape is not None else self._together(x.shots, bytes_of_shot)
-        rows = _by_groups(run, (replace(x, tape=None), source, tape), group)
+        rows = by_groups(run, (replace(x, tape=None), source, tape), group)
         return self._copies(rows, False)[0]
 
     def _born_anew(
@@ -569,7 +527,7 @@ class Solver:
         names = keep.coefficients if keep else ()
         zeros = {n: jnp.zeros(self.of_domain.shape, self.dtype) for n in names}
         zeros = alike(zeros, x.receivers.live)
-        gradients, others = _by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
+        gradients, others = by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
         gradients = {
             n: jnp.ldexp(self.parts.of_all_shots(gradients[n]), strongest)
             for n in asked.coefficients
@@ -754,78 +712,3 @@ def _smoothed(columns: Any, sampling: Sampling) -> Any:
     wide = np.complex128 if columns.dtype == np.float64 else np.complex64
     spectrum = jnp.fft.rfft(columns, size, axis=0) * response.astype(wide)
     return jnp.fft.irfft(spectrum, size, axis=0)[beyond:length].astype(columns.dtype)
-
-
-def _by_groups(run: Any, args: Any, group: int, summed: Any = None) -> Any:
-    """A function of some shots, a group of shots after another.
-
-    Args:
-        run: of arguments whose arrays, but for coefficients, have the shots as their first axis.
-        args: of all shots.
-        group: so many.
-        summed: where the first result is a sum over shots, its zeros; None otherwise.
-    """
-    situation = args if isinstance(args, Situation) else args[0]
-    shots = situation.shots
-    if group >= shots:
-        return run(args)
-    groups = -(-shots // group)
-    size = -(-shots // groups)
-    numbers = np.arange(groups * size, dtype=np.int32).reshape(groups, size)
-    there = numbers < shots
-
-    def one(args: Any, numbers: Any, there: Any) -> Any:
-        which = jnp.minimum(numbers, shots - 1)
-        return run(_chosen(args, which, there))
-
-    if summed is None:
-        found = lax.map(lambda x: one(args, *x), (numbers, there))
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:shots], found)
-
-    def add(total: Any, x: Any) -> Any:
-        part, others = one(args, *x)
-        return jax.tree.map(jnp.add, total, part), others
-
-    total, others = lax.scan(add, summed[0], (numbers, there))
-    return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:shots], others)
-
-
-def _chosen(args: Any, which: Any, there: Any) -> Any:
-    """The arguments of some shots; silent where they are not `there`."""
-    if isinstance(args, Situation):
-        return _shots_of(args, which, there)
-    situation, residual, *others = args
-    part: list[Any] = [_shots_of(situation, which, there)]
-    for n, x in enumerate((residual, *others)):
-        taken = jax.tree.map(lambda a: a[which], x)
-        if n == 0 and taken is not None:
-            taken = jnp.where(there.reshape(-1, *(1,) * (taken.ndim - 1)), taken, 0)
-        if n > 0 and isinstance(taken, dict):
-            taken = {
-                k: jnp.where(there.reshape(-1, *(1,) * (v.ndim - 1)), v, 0)
-                for k, v in taken.items()
-            }
-        part.append(taken)
-    return tuple(part)
-
-
-def _shots_of(x: Situation, which: Any, there: Any) -> Situation:
-    def places(p: Any) -> Any:
-        if p is None:
-            return None
-        return p._replace(
-            positions=p.positions[which],
-            live=p.live[which] & there[:, None],
-            origin=p.origin[which],
-        )
-
-    source = x.source if x.source.shape[0] == 1 and x.shots > 1 else x.source[which]
-    return Situation(
-        coefficients=x.coefficients,
-        source=source,
-        sources=places(x.sources),
-        receivers=places(x.receivers),
-        starts=None if x.starts is None else x.starts[which],
-        weights=None if x.weights is None else x.weights[which],
-        initial=None if x.initial is None else {n: v[which] for n, v in x.initial.items()},
-    )
