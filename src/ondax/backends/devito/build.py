@@ -23,7 +23,7 @@ from ..._devito_settings import our_devito
 from ...scheme.system import text
 from .compiled import compiled
 from .compiler import Toolchain, processor, toolchain
-from .fusion import FusedTooFar, check_loops, in_order, side_by_side
+from .fusion import FusedTooFar, check_loops, check_order, in_order, side_by_side
 from .kernel import Argument, Kernel, Signature, callable_from_values, kernel_of
 
 FORMAT = "8"  # of the files in the cache: raise it when they change
@@ -173,8 +173,10 @@ def _lowered(equations: list[Any], options: dict[str, Any]) -> Any:
         operator = Operator(equations, **options)
     try:
         check_loops(operator)
+        check_order(operator, equations)
     except FusedTooFar:
         with in_order():
             operator = Operator(equations, **options)
         check_loops(operator)
+        check_order(operator, equations)
     return operator

@@ -3,17 +3,29 @@
 Devito reorders loops so that those over the same points become neighbours, and fuses neighbours. It
 keeps what must come first before what follows, but not apart where the second reads the points
 around those that the first computes: fused, it reads the next point before that has been computed
-(Devito 4.8.23). So what Devito has made is checked, and made again in the order of the equations
-where that has happened.
+(Devito 4.8.23). If it then takes the derivatives that the second reads in a loop of their own, that
+one comes before both, and reads what an earlier step has computed. So what Devito has made is
+checked, and made again in the order of the equations where either has happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..._devito import Backward, Expression, FindNodes, Iteration, cpu, fusion, retrieve_indexed
+from ..._devito import (
+    Backward,
+    Expression,
+    FindNodes,
+    Function,
+    Iteration,
+    cpu,
+    fusion,
+    retrieve_indexed,
+)
+from .loops import cell_of
 
 
 @contextmanager
@@ -50,7 +62,60 @@ def in_order() -> Iterator[None]:
 
 
 class FusedTooFar(RuntimeError):
-    """A loop reads around a point what it computes."""
+    """A loop reads around a point what it computes, or reads what is computed after it."""
+
+
+def check_order(operator: Any, equations: Sequence[Any]) -> None:
+    """Check that a step reads what it computes as often computed as its equations do.
+
+    Raises:
+        FusedTooFar: something is read too early, or too late.
+    """
+    wanted = _versions((cell_of(e.lhs), map(cell_of, _functions(e.rhs))) for e in equations)
+    statements = [node.expr for node in FindNodes(Expression).visit(operator)]
+    found = _versions((_place(e.lhs), map(_place, retrieve_indexed(e.rhs))) for e in statements)
+    for cell in wanted.keys() & found.keys():
+        if wanted[cell] != found[cell]:
+            raise FusedTooFar(
+                f"Devito made a step that reads {cell[0]} after {sorted(found[cell])} of its "
+                f"computations, in place of {sorted(wanted[cell])}: this is a bug in ondax"
+            )
+
+
+def _versions(statements: Iterable[tuple[Any, Iterable[Any]]]) -> dict[Any, set[int]]:
+    """Of each cell that a step computes and reads, how often it has been computed when it is read.
+
+    Args:
+        statements: in order, each with the cell that it computes and those that it reads.
+    """
+    computed: dict[Any, int] = defaultdict(int)
+    read: dict[Any, set[int]] = defaultdict(set)
+    for written, cells in statements:
+        for cell in cells:
+            read[cell].add(computed[cell])
+        computed[written] += 1
+    return {cell: versions for cell, versions in read.items() if computed[cell]}
+
+
+def _functions(expr: Any) -> Iterator[Any]:
+    """The functions in an expression of an equation."""
+    if isinstance(expr, Function):
+        yield expr
+        return
+    for arg in expr.args:
+        yield from _functions(arg)
+
+
+def _place(indexed: Any) -> Any:
+    """The cell of an access in what Devito has made; see `loops.cell_of`."""
+    function = getattr(indexed, "function", None)
+    if not (isinstance(function, Function) and function.is_DiscreteFunction):
+        return str(indexed), ""
+    pairs = [(d, i) for d, i in zip(function.dimensions, indexed.indices, strict=True) if d.is_Time]
+    if pairs and pairs[0][0].is_Stepping:
+        (_, at), buffers = pairs[0], function.shape_allocated[0]
+        return function.name, str(int(at.offset - at.root) % buffers)
+    return function.name, str([i for _, i in pairs])
 
 
 def check_loops(operator: Any) -> None:

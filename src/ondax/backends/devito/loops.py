@@ -135,7 +135,7 @@ def loop_of(equation: Equation) -> Loop:
         is_access(written) and written.indices[-1] == written.function.indices[-1]
     )
     region = getattr(equation.subdomain, "region", None) if plain else None
-    loop = Loop(frozenset(region.items()) if region else None, [equation], {_cell(equation.lhs)})
+    loop = Loop(frozenset(region.items()) if region else None, [equation], {cell_of(equation.lhs)})
     for cell, differentiated in _read(equation.rhs):
         (loop.around if differentiated else loop.reads).add(cell)
     if not plain:
@@ -146,13 +146,14 @@ def loop_of(equation: Equation) -> Loop:
 def _read(expr: Expr, differentiated: bool = False) -> Iterator[tuple[Cell, bool]]:
     """The cells that an expression reads, and whether around a point."""
     if isinstance(expr, Function) or not expr.args:
-        yield _cell(expr), differentiated
+        yield cell_of(expr), differentiated
         return
     for arg in expr.args:
         yield from _read(arg, differentiated or isinstance(expr, Derivative))
 
 
-def _cell(access: Any) -> Cell:
+def cell_of(access: Any) -> Cell:
+    """The array that an access reads or writes, at its time."""
     if not isinstance(access, Function):
         return str(access), ""
     function: Any = access.function

@@ -1,4 +1,4 @@
-"""What determines the wavefields of some shots, and the run of many shots, a group after another."""
+"""What determines the wavefields of some shots, and the run of many of them, group by group."""
 
 from __future__ import annotations
 
