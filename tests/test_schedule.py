@@ -2,16 +2,19 @@
 
 import pytest
 import sympy
-from devito import Operator
+from devito import Eq, Operator
 from devito.finite_differences import Derivative
 from devito.ir.iet import FindNodes, Iteration
 from slow import slow
 
 import ondax as ox
 from ondax._devito_settings import our_devito
+from ondax.backends.devito.build import _lowered
+from ondax.backends.devito.fusion import FusedTooFar, check_loops, check_order, side_by_side
 from ondax.backends.devito.lower import Lowering
 from ondax.backends.devito.scratch import SCRATCH_PREFIX, without_number
 from ondax.calculus.program import Program
+from ondax.face import schemes
 from ondax.scheme.symbols import Equation, Symbols
 
 PARAMETERS = ("m", "mixed", "inverse", "excess", "axis_x", "axis_z")
@@ -80,3 +83,35 @@ def test_multiples_are_told_however_they_are_written() -> None:
     assert described == same
     assert other / number == -0.5
     assert without_number(a * (u - v))[1] != without_number(a * (u + v))[1]
+
+
+def test_what_is_read_before_it_is_computed_is_found() -> None:
+    """Two equations in an order of their own, and the kernel of the same two in the other one."""
+    symbols = Symbols(1, 4)
+    u, work = symbols.field("u"), symbols.coefficient("work")
+    equations = [Eq(work, 2 * u), Eq(u.forward, work.dz)]
+    with our_devito():
+        right, wrong = Operator(equations), Operator(equations[::-1])
+    check_order(right, equations)
+    with pytest.raises(FusedTooFar, match=r"reads work after \[0\] .* in place of \[1\]"):
+        check_order(wrong, equations)
+
+
+@pytest.mark.slow
+def test_derivatives_are_not_taken_before_what_they_are_of() -> None:
+    """Left to itself, Devito makes an adjoint of this scheme that does so: gradients were wrong by
+    many orders of magnitude. If it is not refused any more, `check_order` of
+    `backends/devito/fusion.py` can go."""
+    equation = ox.Viscoacoustic(4, frequency=15.0)
+    boundary = ox.Faces(ox.CPML(6), top=ox.FreeSurface())
+    program = schemes.program(
+        equation, boundary, 2, "float64", ("source",), ("receiver",), False, False, frozenset()
+    ).program
+    equations = Lowering(program).adjoint(None, inputs=True, weights=False)
+    with our_devito(), side_by_side():
+        alone = Operator(equations)
+    with pytest.raises(FusedTooFar, match=r"reads work_\w+ after \[0, 1\]"):
+        check_order(alone, equations)
+    made = _lowered(equations, {})
+    check_order(made, equations)
+    check_loops(made)
