@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from ..backends.devito.plans import Planned, Program
 from ..boundaries.base import NONE, AbstractBoundary
@@ -50,6 +51,7 @@ def _planned(
     boundary: AbstractBoundary,
     what: str,
     derive: Callable[[], Program],
+    recipe: Any = None,
 ) -> Planned:
     """What is derived of an equation in a boundary, under a name that says what of it."""
 
@@ -60,7 +62,7 @@ def _planned(
         now = content_now(equation, boundary)
         return None if now is None or now != content(equation, boundary) else f"{now}\n{what}"
 
-    return Planned(derive, still_known)
+    return Planned(derive, still_known, recipe)
 
 
 def _is_ours(of: object) -> bool:
@@ -113,5 +115,7 @@ def program(
             system = replace(linearize(system), inputs=system.inputs)
         return program.Program(system, extended)
 
-    what = ndim, dtype, inputs, outputs, linearized, extended, sorted(crowded)
-    return _planned(equation, boundary, str(what), derive)
+    what = ndim, dtype, inputs, outputs, linearized, extended
+    arguments = (equation, boundary, *what, crowded)
+    name = str((*what, sorted(crowded)))
+    return _planned(equation, boundary, name, derive, (program, arguments))
