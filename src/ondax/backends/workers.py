@@ -111,6 +111,11 @@ class Shared:
         """It has arrived in another process, which lends a shot so many threads, and has so many
         bytes for histories."""
 
+    @property
+    def burden(self) -> str:
+        """What a visit takes that depends on this, in words, for messages; nothing if unknown."""
+        return ""
+
 
 @runtime_checkable
 class Shot(Protocol):
@@ -141,6 +146,19 @@ class Term(Protocol):
         """The sum, which may be made in the memory of either."""
         ...
 
+    def copy(self) -> Any:
+        """The same in memory of its own."""
+        ...
+
+    def give_back(self) -> None:
+        """Hand over what memory it has borrowed: it is not used any more."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        ...
+
 
 Visit = Callable[[Any], "tuple[Any, Term | None]"]
 """From a shot to what is kept of it, and to what is summed over shots."""
@@ -158,6 +176,7 @@ class AbstractVisits(ABC):
         visit: Visit,
         take: Callable[[Any, Any], None] | None,
         threads: int,
+        sums: int = 0,
     ) -> Totals:
         """Visit all shots; hand over what is kept of each, one at a time and in any order; and sum
         over the shots of each batch element, by the tree of `TreeSum`.
@@ -167,7 +186,12 @@ class AbstractVisits(ABC):
             visit: what to do with one; may run side by side with others.
             take: takes a shot and what is kept of it; None where nothing is.
             threads: of this machine, that may be used.
+            sums: bytes of what is summed over the shots of a batch element; 0 for nothing.
         """
+
+    def sends(self, what: Any) -> bool:
+        """Can something be sent to where shots are visited, or is it here?"""
+        return True
 
 
 class Threads(AbstractVisits):
@@ -179,6 +203,7 @@ class Threads(AbstractVisits):
         visit: Visit,
         take: Callable[[Any, Any], None] | None,
         threads: int,
+        sums: int = 0,
     ) -> Totals:
         """See `AbstractVisits`."""
         lock, trees = threading.Lock(), Trees(shot.index[:-1] for shot in shots)

@@ -37,6 +37,9 @@ class Source:
         self._observed = observed
         self._calls: dict[Any, Callable[..., tuple[np.ndarray, ...]]] = {}
 
+    def __reduce__(self) -> Any:
+        return Source, (self._observed,)
+
     def call(self, shape: tuple[int, ...], dtype: str) -> Callable[..., tuple[np.ndarray, ...]]:
         """The one function that fetches traces of a shape."""
 

@@ -87,7 +87,8 @@ class Solver(AbstractSolver, Shared):
     def __init__(self, planned: Planned, domain: Domain, clock: Clock, settings: Settings) -> None:
         self.kernels = kernels_of(planned)
         self.domain, self.clock = domain, clock
-        self.settings = settings
+        self.settings = self._given = settings
+        self._settled = False  # it was sent here, and sends nothing on
         plan = planned.plan
         self.plan = plan
         self.coefficients = plan.coefficients
@@ -103,7 +104,14 @@ class Solver(AbstractSolver, Shared):
 
     def settle(self, threads: int, memory: int) -> None:
         """See `Shared`."""
-        self.settings = replace(self.settings, threads=threads, memory=memory)
+        self._settled = True
+        most = min(memory, self._given.memory or memory)
+        self.settings = replace(self._given, threads=threads, memory=most)
+
+    @property
+    def burden(self) -> str:
+        """See `Shared`."""
+        return f"a shot needs about {self._bytes_of_fields(self._largest)} bytes for its wavefields"
 
     # ---------------------------------------------------------------- the three runs
 
@@ -300,7 +308,8 @@ class Solver(AbstractSolver, Shared):
             # Histories at hand first: recomputing the others may need their memory.
             tasks = self._found_first(tasks, recording)
         visit = partial(self._visit_back, recording, asked, strongest)
-        return sums.finished(self._each(tasks, visit, sums.take if sums.of_shots else None))
+        take = sums.take if sums.of_shots else None
+        return sums.finished(self._each(tasks, visit, take, sums.nbytes))
 
     def _visit_back(
         self,
@@ -397,15 +406,17 @@ class Solver(AbstractSolver, Shared):
         tasks: Sequence[Task],
         visit: Visit,
         take: Callable[[Task, Any], None] | None,
+        sums: int = 0,
     ) -> Totals:
-        """Visit all shots, side by side, take what each visit finds, and sum over shots."""
+        """Visit all shots, side by side, take what each visit finds, and sum over shots; of which
+        the sums take so many bytes."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
         self._largest = max((t.setup.domain.shape for t in tasks), key=math.prod)
         for task in tasks:
             task.threads = self._threads_of(task, share)
-        where = visits() if self.kernels.planned.portable else HERE
-        totals = where.each(tasks, visit, take, min(threads, max(1, len(tasks))))
+        where = visits() if self.kernels.planned.portable and not self._settled else HERE
+        totals = where.each(tasks, visit, take, min(threads, max(1, len(tasks))), sums)
         STORE.trim(self.settings.memory_budget)
         return totals
 
@@ -459,7 +470,7 @@ class Solver(AbstractSolver, Shared):
             self._profiles_of(setup.domain),
             self._entries(task, source_slopes),
             receivers,
-            task.threads,
+            task.threads or self._threads_of(task, self.settings.worker_threads),
         )
 
     def _profiles_of(self, domain: Domain) -> dict[str, np.ndarray]:

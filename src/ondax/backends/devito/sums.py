@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -176,6 +177,12 @@ class Sums:
         """Is anything kept of each shot, beside the sums over all?"""
         kept = (self._weights, self._wavelet, self._moved, self._initial)
         return any(x is not None for x in kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the sums over the shots of a batch element."""
+        points = math.prod(self._domain.shape)
+        return len(self._chosen) * points * np.dtype(self._domain.dtype).itemsize
 
     def take(self, task: Task, found: list[Found]) -> None:
         """Keep what the runs of a shot found."""

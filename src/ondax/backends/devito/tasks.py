@@ -71,6 +71,7 @@ class Medium(Shared):
     def arrays(self, setup: Setup) -> dict[str, np.ndarray]:
         """The coefficients as kernels take them, on a shot's domain."""
         if self._all_of_it(setup):
+            self.prepare(setup)
             return self._whole
         return self._with_halos(setup.domain, setup.start)
 
@@ -129,7 +130,7 @@ class Task:
         weights: of extended sources, times `2**-of_weights`.
         initial: the state before step 0, by field name, times `2**-power`; None for rest.
         by_position: samples are also fed by derivatives; see `Experiment`.
-        threads: of its kernels.
+        threads: of its kernels; 0 for as many as the settings allow and its size is worth.
         key: of its history, once it is known.
         given: what else an adjoint or Born run of the shot takes.
         company: the keys of the media in use in this call, whose histories need room together; see
@@ -158,7 +159,7 @@ class Task:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what another process finds out for itself."""
-        return self.__dict__ | {"key": None, "company": None, "needed": None}
+        return self.__dict__ | {"threads": 0, "key": None, "company": None, "needed": None}
 
     @property
     def cost(self) -> float:
@@ -172,7 +173,7 @@ class Task:
         for values in (self.source, self.setup.sources, self.weights):
             if values is not None:
                 digest.update(np.ascontiguousarray(values))
-        return self.medium.content, self.setup.start, digest.digest()
+        return hash(self.medium.content), self.setup.start, digest.digest()
 
     @property
     def batch(self) -> Position:
