@@ -26,6 +26,7 @@ from typing import Any
 
 from ..backends import interrupts
 from ..backends.workers import Totals, Trees, Visit
+from .errors import KilledWorkers
 from .parcels import Packer, Parcel
 from .progress import Progress
 from .worker import Done, Terms, carry, found_of, join, visit
@@ -43,10 +44,6 @@ HELD = 16  # operands that stay on the workers for later calls
 
 class Lost(Exception):
     """Something that Dask cannot make again was lost with a worker."""
-
-
-class KilledWorkers(RuntimeError):
-    """Shots ended every worker that ran them."""
 
 
 @dataclass(eq=False)

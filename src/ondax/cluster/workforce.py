@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import NoWorkers, UnlikeWorkers
 from .worker import Worker, examine
 
 MEMORY_SHARE = 0.6  # of a worker's limit, for its process with all histories: Dask pauses it at 0.8
@@ -15,14 +16,6 @@ LEAST = 1 << 20  # bytes for histories
 FRESH = 5.0  # seconds for which the list of workers is believed
 NOBODY = 10.0  # seconds without any worker, after which it is said
 PAUSED = 30.0  # seconds for which all workers may be paused
-
-
-class NoWorkers(UserWarning):
-    """The scheduler has no workers: calls wait until some come."""
-
-
-class UnlikeWorkers(UserWarning):
-    """Workers run on machines of several kinds: last digits depend on which of them run what."""
 
 
 class Workforce:

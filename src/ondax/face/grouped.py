@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ def group_size(shots: int, threads: int) -> int:
     return size
 
 
+@runtime_checkable
 class Way(Protocol):
     """How a misfit is summed over shots."""
 
