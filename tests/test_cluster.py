@@ -28,7 +28,7 @@ def client() -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def observed() -> np.ndarray:
     return np.asarray(propagator()(TRUE))
 

@@ -152,6 +152,7 @@ class Call:
                     left.remove(block)
                     self._places[block.shots[0].mark] = done.address
                     yield block, done
+                self._progress.end(self._force.count)
                 return
             except Lost as error:
                 self._again(tries, error)
@@ -187,6 +188,7 @@ class Call:
         branches = trees.totals
         roots = {Block(batch, 0, ()): branch.future for batch, branch in branches.items()}
         found = dict(self._flow(list(roots), roots.__getitem__))
+        self._progress.end(self._force.count)
         return {block.batch: done.totals[block.batch] for block, done in found.items()}
 
     def _again(self, tries: int, error: Lost) -> None:

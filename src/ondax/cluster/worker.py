@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ..backends.devito.compiler import CompilerError, processor, toolchain
@@ -12,6 +13,8 @@ from ..backends.settings import machine_memory
 from ..backends.workers import Totals, Trees
 from .parcels import Opener, Parcel
 
+MEMORY_SHARE = 0.6  # of a worker's limit, for its process with all histories: Dask pauses it at 0.8
+LEAST = 1 << 20  # bytes for histories
 _OPENER = Opener()
 
 
@@ -21,7 +24,7 @@ class Terms:
 
     Attributes:
         threads: that a shot may use.
-        memory: bytes that all histories of a worker may take.
+        memory: bytes that all histories of a worker may take; 0 for what it finds itself.
     """
 
     threads: int
@@ -61,10 +64,12 @@ def visit(block: Parcel, terms: Terms, *needed: Parcel) -> Done:
     """
     from distributed import get_worker
 
+    worker = get_worker()
     (how, shots), shared = _OPENER.opened(block, needed)
+    memory = terms.memory or _room(worker)
     for thing in shared:
-        thing.settle(terms.threads, terms.memory)
-    done = Done(get_worker().address)
+        thing.settle(terms.threads, memory)
+    done = Done(worker.address)
     trees = Trees(shot.index[:-1] for shot in shots)
     first = {shot.index[:-1]: shot.index[-1] for shot in reversed(shots)}
     for shot in shots:
@@ -111,6 +116,21 @@ class Worker:
     machine: int
     used: int
     kind: str
+
+    def room(self, workers: int) -> int:
+        """Bytes for histories.
+
+        Args:
+            workers: on its machine, which share that where they have no limits.
+        """
+        return max(LEAST, int(MEMORY_SHARE * (self.limit or self.machine // workers)) - self.used)
+
+
+@cache
+def _room(worker: Any) -> int:
+    """Bytes for histories of a worker of which the client does not know yet, as it was when it was
+    first asked for."""
+    return examine(worker).room(1)
 
 
 def examine(dask_worker: Any) -> Worker:

@@ -11,8 +11,6 @@ from typing import Any
 from .errors import NoWorkers, UnlikeWorkers
 from .worker import Worker, examine
 
-MEMORY_SHARE = 0.6  # of a worker's limit, for its process with all histories: Dask pauses it at 0.8
-LEAST = 1 << 20  # bytes for histories
 FRESH = 5.0  # seconds for which the list of workers is believed
 NOBODY = 10.0  # seconds without any worker, after which it is said
 PAUSED = 30.0  # seconds for which all workers may be paused
@@ -47,13 +45,9 @@ class Workforce:
     @property
     def memory(self) -> int:
         """Bytes for histories that each of them has: as many as the least of them, so that all
-        decide alike what to keep."""
+        decide alike what to keep. 0 where nobody is there yet."""
         per_host = Counter(w.host for w in self._here.values())
-        rooms = [
-            int(MEMORY_SHARE * (w.limit or w.machine // per_host[w.host])) - w.used
-            for w in self._here.values()
-        ]
-        return max(LEAST, min(rooms, default=LEAST))
+        return min((w.room(per_host[w.host]) for w in self._here.values()), default=0)
 
     @property
     def limit(self) -> int:

@@ -98,7 +98,8 @@ class Total:
 
     def plus(self, other: Total) -> Total:
         """See `Term`."""
-        return Total(tuple(a + b for a, b in zip(self.arrays, other.arrays, strict=True)))
+        pairs = zip(self.arrays, other.arrays, strict=True)
+        return Total(tuple(np.asarray(a + b) for a, b in pairs))
 
     def copy(self) -> Total:
         """See `Term`: sums are made in memory of their own."""
