@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -44,6 +45,13 @@ class Stored:
         return self.traces[numbers]
 
 
+class InParts(Stored):
+    """Traces of which those of some shots can be sent, but not all."""
+
+    def of_shots(self, shots: list[int]) -> Stored:
+        return Stored(self.traces[shots])
+
+
 def test_a_function_compiled_before_gives_the_same_bits_there(client: Client, observed: Any):
     F = propagator()
     function = gradient(F, observed)
@@ -56,12 +64,19 @@ def test_a_function_compiled_before_gives_the_same_bits_there(client: Client, ob
     assert same_bits(function(START), expected)
 
 
-@pytest.mark.parametrize("kind", ["array", "read there", "read here"])
+KINDS = {
+    "array": lambda traces: traces,
+    "read there": Stored,
+    "read here": partial(Stored, travels=False),
+    "sent in parts": partial(InParts, travels=False),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_objective_visits_shots_there(client: Client, observed: Any, kind: str):
     """Traces are modelled a shot at a time, as one thread here does."""
     F = propagator(settings=ox.Settings(threads=1))
-    given = observed if kind == "array" else Stored(observed, travels=kind == "read there")
-    objective = ox.Objective(F, given)
+    objective = ox.Objective(F, KINDS[kind](observed))
     function = jax.jit(jax.value_and_grad(objective))
     shots = jnp.array([5, 1, 2])
     expected, of_some = function(START), objective(START, shots=shots)

@@ -122,16 +122,21 @@ class Gather:
         index: its place in the call.
         cost: see `Shot`.
         number: in the survey.
-        observed: its traces, (1, [component,] receiver, time); None where they are read there.
+        observed: its traces, (1, [component,] receiver, time); or what they are read from; None for
+            what all shots are read from.
         weights: of them, (1, receiver); None for 1.
     """
 
     index: tuple[int, ...]
     cost: float
     number: int
-    observed: np.ndarray | None
+    observed: np.ndarray | Source | None
     weights: np.ndarray | None
     mark: None = None
+
+
+Read = Callable[[int], np.ndarray | Source | None]
+"""From the number of a shot to what is sent as its `Gather.observed`."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Unread:
     index: tuple[int, ...]
     cost: float
     number: int
-    read: Callable[[int], np.ndarray | None]
+    read: Read
     weights: Any
     mark: None = None
 
@@ -191,10 +196,12 @@ class ShotMisfits(Shared):
         moving = {n: values[n] for n in names}
         still = {n: v for n, v in values.items() if n not in names}
         with jax.enable_x64(dtype == "float64" or jax.config.jax_enable_x64), as_raised():
+            shape = self._host.problem.trace_shape(1)[1:]
             if observed is None:
                 assert source is not None
-                shape = self._host.problem.trace_shape(1)[1:]
                 (observed,) = source.call(shape, dtype)(numbers)
+            elif isinstance(observed, Source):
+                (observed,) = observed.call(shape, dtype)(np.zeros(1, np.int32))
             function = self._made.of(names, lambda: jax.jit(self._function(bool(names))))
             found = function(moving, still, rest, numbers, observed, shot.weights)
             return None, Total(tuple(np.asarray(x) for x in jax.tree.leaves(found)))
@@ -285,13 +292,13 @@ class Elsewhere:
         size = len(names) * int(np.prod(host.shape)) * host.dtype.itemsize
         return place.each(shots, visit, None, 1, sums=max(size, 1))[()].arrays
 
-    def _reading(
-        self, place: AbstractVisits, terms: Terms
-    ) -> tuple[Callable[[int], np.ndarray | None], ShotMisfits]:
-        """How observed traces are read here, if they are, and what visits shots there."""
+    def _reading(self, place: AbstractVisits, terms: Terms) -> tuple[Read, ShotMisfits]:
+        """What of observed traces is sent with each shot, and what visits shots there."""
         problem, source = self._host.problem, self._source
         if source is None:
             return (lambda n: terms.observed[n][None]), self._sent(None)
+        if source.parts:
+            return source.part, self._sent(None)
         if self._made.of("travels", lambda: place.sends(source)):
             return (lambda n: None), self._sent(source)
         shape = problem.trace_shape(1)[1:]
