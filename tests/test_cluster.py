@@ -85,6 +85,7 @@ def test_an_objective_visits_shots_there(client: Client, observed: Any, kind: st
         assert same_bits(within(lambda: objective(START, shots=shots)), of_some)
 
 
+@pytest.mark.slow
 def test_an_objective_of_xla(client: Client, observed: Any):
     F = propagator(settings=ox.Settings(threads=1, backend="xla"))
     function = jax.value_and_grad(ox.Objective(F, observed))
