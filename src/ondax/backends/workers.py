@@ -139,12 +139,17 @@ class Shot(Protocol):
 
 
 @runtime_checkable
-class Term(Protocol):
-    """What is summed over shots."""
+class Addend(Protocol):
+    """What a tree adds."""
 
     def plus(self, other: Any) -> Any:
         """The sum, which may be made in the memory of either."""
         ...
+
+
+@runtime_checkable
+class Term(Addend, Protocol):
+    """What is summed over shots."""
 
     def copy(self) -> Any:
         """The same in memory of its own."""
@@ -297,7 +302,7 @@ class Trees:
         counts = Counter(batch)
         self._trees = {p: TreeSum(n, lambda a, b: a.plus(b)) for p, n in counts.items()}
 
-    def put(self, index: tuple[int, ...], term: Term | None) -> None:
+    def put(self, index: tuple[int, ...], term: Addend | None) -> None:
         """Add the contribution of a shot, (*batch, shot), if there is one."""
         if term is not None:
             self._trees[index[:-1]].put(index[-1], term)

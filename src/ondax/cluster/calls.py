@@ -318,7 +318,7 @@ class Call:
 
 
 class _Branch:
-    """A sum that is made on workers: see `Term`.
+    """A sum that is made on workers: an `Addend`.
 
     Args:
         call: that it is of.
@@ -329,5 +329,5 @@ class _Branch:
         self._call, self.future = call, future
 
     def plus(self, other: _Branch) -> _Branch:
-        """See `Term`."""
+        """See `Addend`."""
         return _Branch(self._call, self._call.joined(self.future, other.future))
