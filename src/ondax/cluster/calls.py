@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 import time
 import uuid
 import weakref
@@ -27,7 +28,7 @@ from typing import Any
 from ..backends import interrupts
 from ..backends.workers import Totals, Trees, Visit
 from .errors import KilledWorkers
-from .parcels import Packer, Parcel
+from .parcels import Packer, Parcel, drop_old
 from .progress import Progress
 from .worker import Done, Terms, carry, found_of, join, visit
 from .workforce import Workforce
@@ -39,7 +40,6 @@ HERE = 256 << 10  # bytes of sums of blocks that are added on the client, which 
 AHEAD = 2  # blocks that are sent for each shot that runs
 POLL = 0.2  # seconds between two looks at the keyboard
 LOOK = 1.0  # seconds between two looks at the workers, while nothing comes
-HELD = 16  # operands that stay on the workers for later calls
 
 
 class Lost(Exception):
@@ -79,18 +79,19 @@ class Operands:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._held: OrderedDict[str, Any] = OrderedDict()
+        self._held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def of(self, parcel: Parcel) -> Any:
         """A future of a parcel, of the last ones the same as before."""
-        future = self._held.get(parcel.token)
-        if future is None or future.status in ("lost", "cancelled", "error"):
-            future = self.sent(parcel)
-            self._held[parcel.token] = future
-        self._held.move_to_end(parcel.token)
-        while len(self._held) > HELD:
-            self._held.popitem(last=False)
-        return future
+        with self._lock:
+            _, future = self._held.get(parcel.token, (0, None))
+            if future is None or future.status in ("lost", "cancelled", "error"):
+                future = self.sent(parcel)
+                self._held[parcel.token] = parcel.nbytes, future
+            self._held.move_to_end(parcel.token)
+            drop_old(self._held, lambda entry: entry[0])
+            return future
 
     def sent(self, parcel: Parcel) -> Any:
         """A new future of it."""
@@ -101,16 +102,17 @@ class Operands:
 
     def forget(self) -> None:
         """Send all anew."""
-        self._held.clear()
+        with self._lock:
+            self._held.clear()
 
 
 def submitted(client: Any, name: str, function: Any, *args: Any, near: str | None = None) -> Any:
     """A future of a function's result; run at a worker, or elsewhere if that is gone or busy."""
-    import dask
+    from dask import config
 
     where = {"workers": [near], "allow_other_workers": True} if near else {}
     key = f"ondax-{name}-{uuid.uuid4().hex}"
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2 * CARRIED}):
+    with config.set({"distributed.admin.large-graph-warning-threshold": 2 * CARRIED}):
         return client.submit(function, *args, key=key, pure=False, **where)
 
 

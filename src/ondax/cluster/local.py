@@ -24,22 +24,22 @@ SETTINGS = {
 @contextmanager
 def local_client() -> Iterator[Any]:
     """A client of as many workers as this process may use cores, of one thread each."""
-    import dask
+    from dask import config
     from distributed import Client, LocalCluster
 
     cores = min(available_cores(), max(1, int(cores_of_groups() or available_cores())))
     # Rooms of workers are for kernels; arrays of JAX stay on the processor, too.
     environment = {"JAX_PLATFORMS": "cpu"} if "JAX_PLATFORMS" not in os.environ else {}
-    with dask.config.set(SETTINGS):
+    options: dict[str, Any] = {"dashboard_address": None, "env": environment}
+    with config.set(SETTINGS):
         with waiting(f"starting {cores} workers"):
             workers = LocalCluster(
                 n_workers=cores,
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=machine_memory() // cores,
-                dashboard_address=None,
                 host="127.0.0.1",
-                env=environment,
+                **options,
             )
         with workers, Client(workers, set_as_default=False) as client:
             yield client

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..backends.workers import Shared
 
-LARGE = 1 << 20  # bytes from which a parcel counts as a model, of which a few are kept
-KEPT_LARGE, KEPT_SMALL = 4, 64
+LARGE = 1 << 20  # bytes from which a parcel counts as a model
+KEPT_LARGE, KEPT_SMALL = 3, 64  # of a misfit with its survey, a model, and how it changes
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class Parcel:
     def nbytes(self) -> int:
         """How much is sent."""
         return len(self.content) + sum(b.nbytes for b in self.buffers)
+
+    def __sizeof__(self) -> int:
+        return self.nbytes
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -91,7 +94,7 @@ class Packer:
         with self._lock:
             parcel, _ = _packed(what, token_of)
             found = list(needed.values())
-            _drop_old(self._known, lambda entry: entry[0].nbytes)
+            drop_old(self._known, lambda entry: entry[0].nbytes)
         return parcel, found
 
     def _of(self, shared: Shared, token_of: Callable[[Shared], str]) -> Parcel:
@@ -123,7 +126,7 @@ class Opener:
         with self._lock:
             found = _loads(parcel, lambda token: self._of(token, by_token))
             shared = [self._of(p.token, by_token) for p in needed]
-            _drop_old(self._known, lambda entry: entry[0])
+            drop_old(self._known, lambda entry: entry[0])
         return found, shared
 
     def _of(self, token: str, by_token: Mapping[str, Parcel]) -> Any:
@@ -162,7 +165,7 @@ def _loads(parcel: Parcel, made: Callable[[str], Any]) -> Any:
     return _Unpickler(parcel, made).load()
 
 
-def _drop_old(kept: OrderedDict[Any, Any], size: Callable[[Any], int]) -> None:
+def drop_old(kept: OrderedDict[Any, Any], size: Callable[[Any], int]) -> None:
     """Drop the oldest beyond a few large and some small ones."""
     large = [k for k, v in kept.items() if size(v) >= LARGE]
     small = [k for k, v in kept.items() if size(v) < LARGE]

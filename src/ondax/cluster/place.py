@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, final
 
-from ..backends.workers import AbstractVisits, Shared, Totals, Trees, Visit, visiting
+from ..backends.workers import AbstractVisits, Shared, Totals, Trees, Visit, visiting, visits
 from ..face.elsewhere import retraced
 from .calls import HERE, Block, Call, Operands
 from .local import local_client
@@ -20,12 +20,11 @@ WORTH = 5e7  # points times steps of a block: about half a second, beside which 
 SENT = 256 << 20  # bytes of what observed traces are read with, at most: of a catalogue, for one
 REMEMBERED = 100_000  # shots, of which it is known where they were visited
 
-_ACTIVE: list[Cluster] = []
-
 
 def active() -> Cluster | None:
     """The cluster whose workers visit shots now; None if this process visits them."""
-    return _ACTIVE[-1] if _ACTIVE else None
+    place = visits()
+    return place if isinstance(place, Cluster) else None
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,6 @@ class Cluster(AbstractVisits):
             self._force.look(anew=True)
             stack.enter_context(visiting(self))
             stack.enter_context(retraced())
-            _ACTIVE.append(self)
-            stack.callback(_ACTIVE.remove, self)
             self._entered.append(stack.pop_all())
         return self
 
@@ -212,7 +209,7 @@ def _check(client: Any) -> None:
     if client.asynchronous:
         raise ValueError(
             "this client is asynchronous, and calls of JAX cannot be awaited: make another, "
-            f"Client({client.scheduler.address!r}), with asynchronous=False"
+            "Client(address), with asynchronous=False"
         )
 
 

@@ -195,7 +195,7 @@ class ShotMisfits(Shared):
         values = coefficients.values
         moving = {n: values[n] for n in names}
         still = {n: v for n, v in values.items() if n not in names}
-        with jax.enable_x64(dtype == "float64" or jax.config.jax_enable_x64), as_raised():
+        with jax.enable_x64(dtype == "float64"), as_raised():
             shape = self._host.problem.trace_shape(1)[1:]
             if observed is None:
                 assert source is not None

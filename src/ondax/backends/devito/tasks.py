@@ -172,7 +172,7 @@ class Task:
         digest = hashlib.blake2b(digest_size=16)
         for values in (self.source, self.setup.sources, self.weights):
             if values is not None:
-                digest.update(np.ascontiguousarray(values))
+                digest.update(values.tobytes())
         return hash(self.medium.content), self.setup.start, digest.digest()
 
     @property
