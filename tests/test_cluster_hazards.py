@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ from ondax.cluster import calls
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[1] / "examples" / "distributed.py"
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Client]:
+    with workers(2) as client:
+        yield client
 
 
 # ---------------------------------------------------------------- bits
@@ -77,6 +83,7 @@ class Lossy(ox.AbstractWaveEquation):
         return {"m": 1.0 / parameters["vp"] ** 2, "s": parameters["loss"]}
 
 
+@cache
 def features() -> dict[str, Callable[[], Any]]:
     """Everything that shots are run for."""
     F = propagator(6)
@@ -108,6 +115,7 @@ def features() -> dict[str, Callable[[], Any]]:
         )
     )
     models = jnp.stack([START, START * 1.001, START * 0.999])
+    single, given = F.replace(settings=ox.Settings(threads=1)), np.asarray(observed)
 
     def of_batch(model: Any, shots: Any) -> Any:
         return jnp.sum((F(model, shots=shots) - observed[shots]) ** 2)
@@ -159,29 +167,48 @@ def features() -> dict[str, Callable[[], Any]]:
                 progress=False,
             ).model
         ),
+        "vmap of an objective": lambda: jax.vmap(jax.grad(ox.Objective(single, given)))(models),
     }
 
 
-def test_every_feature_has_the_same_bits():
-    ways = features()
-    expected = {name: jax.block_until_ready(way()) for name, way in ways.items()}
-    different = []
-    with workers(2) as client:
-        for block in (1, 2):
-            with ox.cluster(client, block=block):
-                for name, way in ways.items():
-                    if not same_bits(within(way), expected[name]):
-                        different.append(f"{name}, blocks of {block}")
-    assert not different
+NAMES = (
+    "traces",
+    "gradient",
+    "traced shots",
+    "in the wavelet",
+    "in model and wavelet",
+    "in positions",
+    "vmap",
+    "Jacobian",
+    "adjoint",
+    "hvp",
+    "jvp",
+    "scan",
+    "own equation",
+    "density and free surface",
+    "aperture",
+    "extended",
+    "ragged",
+    "lsrtm",
+    "fwi",
+    "vmap of an objective",
+)
+
+
+def test_all_features_are_listed():
+    assert tuple(features()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_feature_has_the_same_bits(name: str, two: Client):
+    way = features()[name]
+    expected = jax.block_until_ready(way())
+    for block in (1, 2):
+        with ox.cluster(two, block=block):
+            assert same_bits(within(way), expected), f"blocks of {block}"
 
 
 # ---------------------------------------------------------------- deaths
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Client]:
-    with workers(2) as client:
-        yield client
 
 
 def _pids(client: Client) -> list[int]:

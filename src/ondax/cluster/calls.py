@@ -97,7 +97,10 @@ class Operands:
         """A new future of it."""
         if parcel.nbytes <= CARRIED:
             return submitted(self._client, "parcel", carry, parcel)
-        (future,) = self._client.scatter([parcel], direct=True, hash=False)
+        try:
+            (future,) = self._client.scatter([parcel], direct=True, hash=False)
+        except OSError as error:  # its worker has just died, or none is there
+            raise Lost(str(error)) from None
         return future
 
     def forget(self) -> None:
@@ -194,13 +197,19 @@ class Call:
         return {block.batch: done.totals[block.batch] for block, done in found.items()}
 
     def _again(self, tries: int, error: Lost) -> None:
-        """Another try is made, or none any more."""
+        """Another try is made, once there are workers; or none any more."""
         if tries == TRIES:
             raise RuntimeError(
                 f"operands of a call were lost with their workers {TRIES} times in a row ({error}):"
                 " see in their logs why workers end, and call again once they stay"
             ) from None
         self._operands.forget()
+        time.sleep(LOOK)  # until Dask has noticed, too
+        self._force.look(anew=True)
+        while not self._force.count:
+            interrupts.check()
+            time.sleep(LOOK)
+            self._force.watch()
 
     # ---------------------------------------------------------------- futures
 
