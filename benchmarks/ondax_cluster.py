@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -33,7 +34,9 @@ def client_of(workers: int) -> Iterator[Client]:
     """A client of so many workers of one thread each."""
     with (
         config.set(SETTINGS),
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as local,
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as local,
         Client(local, set_as_default=False) as client,
     ):
         yield client
@@ -74,6 +77,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         "objective": jax.jit(jax.value_and_grad(objective)),
     }
     stack = ExitStack()
+    atexit.register(stack.close)
     client = stack.enter_context(client_of(workers))
     client.run(count_histories)
     there = ox.cluster(client)

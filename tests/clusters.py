@@ -55,7 +55,7 @@ def same_bits(a: Any, b: Any) -> bool:
 def workers(count: int, threads: int = 1, memory: str | int = "2GB") -> Iterator[Client]:
     """A client of so many workers on this machine, whose kernels are compiled as those of tests
     are."""
-    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": None}
+    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": "127.0.0.1:0"}
     compiled = {"ONDAX_CFLAGS": os.environ.get("ONDAX_CFLAGS", "-O1")}
     with (
         dask.config.set(SETTINGS),

@@ -30,7 +30,7 @@ def local_client() -> Iterator[Any]:
     cores = min(available_cores(), max(1, int(cores_of_groups() or available_cores())))
     # Rooms of workers are for kernels; arrays of JAX stay on the processor, too.
     environment = {"JAX_PLATFORMS": "cpu"} if "JAX_PLATFORMS" not in os.environ else {}
-    options: dict[str, Any] = {"dashboard_address": None, "env": environment}
+    options: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "env": environment}
     with config.set(SETTINGS):
         with waiting(f"starting {cores} workers"):
             workers = LocalCluster(
