@@ -28,6 +28,7 @@ def main() -> int:
         "startup",
         "memory",
         "xla",
+        "cluster",
     )
     more = ("gpu",)  # where there is one
     parser.add_argument(
@@ -59,6 +60,7 @@ def main() -> int:
         "startup": suite.startup,
         "memory": suite.memory,
         "xla": suite.xla,
+        "cluster": suite.cluster,
         "gpu": suite.gpu,
     }
     print(host.description(), flush=True)

@@ -120,6 +120,8 @@ CASES = {
     "B": Case("B", (201, 201), 40, steps=1000, dt=0.0014, shots=8),
     "C": Case("C", (101, 101), 40, steps=500, dt=0.0014),
     "D": Case("D", (100, 100, 100), 20, steps=300, dt=0.00115),
+    # So small that what surrounds a shot counts most.
+    "S": Case("S", (41, 41), 10, steps=160, dt=0.0014, shots=8),
     # For GPUs, forward only: 400 x 400 x 400 points with its sponge.
     "G": Case("G", (360, 360, 360), 20, steps=100, dt=0.00115),
     # For layers in 3-D: D with a sponge of 40 cells, whose history of all steps would take 7 GB.

@@ -22,6 +22,8 @@ from .media_cases import ELASTIC_CASES, ORDERS, TILTED_CASES
 from .report import Limit, Row, at_least, at_most, seconds
 from .targets import (
     CHEAPEST,
+    CLUSTER,
+    CLUSTER_EXTRA,
     CPML_OVER_SPONGE,
     DEEPWAVE,
     DEVITO,
@@ -376,6 +378,43 @@ class Suite:
                 _cost("layers", what, t["layer"], t["sponge"], CPML_OVER_SPONGE),
                 Row("layers", f"CPML's memory / on the whole grid, {words}", ratio, **shown),
             ]
+        return rows
+
+    def cluster(self) -> list[Row]:
+        """Two workers of Dask against two threads of one process."""
+        rows: list[Row] = []
+        with self._workers("B") as start:
+            ours = start("ondax_cluster", workers=2)
+            contenders = {
+                f"{name} {where}": Contender(ours, f"{name} {where}")
+                for name, where in product(("forward", "gradient", "objective"), ("here", "there"))
+            }
+            t = in_turns(contenders, self.few_rounds)
+            for name in ("forward", "gradient", "objective"):
+                limit = CLUSTER.get(name)
+                pair = t[f"{name} there"], t[f"{name} here"]
+                rows.append(_cost("cluster", f"{name} of B / by threads", *pair, limit))
+            again = ours.run("made again")[1]
+            what = "gradient of B: shots modelled once more"
+            rows.append(Row("cluster", what, again, limit=CLUSTER["made again"]))
+            killed = ours.run("one killed")[1] / t["gradient there"].median
+            what = "gradient of B, one of two workers killed / none killed"
+            rows.append(Row("cluster", what, killed, limit=CLUSTER["one killed"]))
+        with self._workers("B") as start:
+            alone = start("ondax_cluster", workers=1)
+            alone.run("objective there")
+            what = "objective of B: bytes through the client / model and gradient"
+            limit = CLUSTER["traffic"]
+            rows.append(Row("cluster", what, alone.run("traffic")[1], limit=limit))
+        with self._workers("S") as start:
+            ours = start("ondax_cluster", workers=2)
+            for name, limit in CLUSTER_EXTRA.items():
+                pair = {where: Contender(ours, f"{name} {where}") for where in ("here", "there")}
+                t = in_turns(pair, self.rounds)
+                extra = 1e3 * (t["there"].median - t["here"].median)
+                sizes = {"ours": seconds(t["there"].median), "theirs": seconds(t["here"].median)}
+                what = f"{name} of tiny shots: longer than by threads"
+                rows.append(Row("cluster", what, extra, "ms", limit, **sizes))
         return rows
 
     def lsrtm(self) -> list[Row]:

@@ -47,3 +47,14 @@ MEMORY = {"auto": at_most(1.05), HALF: at_most(0.55), SAMPLED: at_most(0.3)}
 OUTSIDE = {"forward": at_most(0.6), "gradient": at_most(1.5)}
 # Plain JAX's gradient of case A over that of XLA's programs made from ours.
 XLA_OVER_PLAIN = 2.8
+# Two workers of Dask over two threads of one process: a gradient of case B, its traffic over model
+# and gradient, shots that are modelled once more, and a gradient in which a worker is killed over
+# one in which none is.
+CLUSTER = {
+    "gradient": at_most(1.10),
+    "traffic": at_most(1.1),
+    "made again": at_most(0.01),
+    "one killed": at_most(2.5),
+}
+# Milliseconds that a call of tiny shots takes longer on workers.
+CLUSTER_EXTRA = {"forward": at_most(10), "gradient": at_most(25)}

@@ -23,6 +23,10 @@ from .boundaries.faces import Faces as Faces
 from .boundaries.joint import JointPML as JointPML
 from .boundaries.sponge import Sponge as Sponge
 from .boundaries.surface import FreeSurface as FreeSurface
+from .cluster import cluster as cluster
+from .cluster.errors import KilledWorkers as KilledWorkers
+from .cluster.errors import NoWorkers as NoWorkers
+from .cluster.errors import UnlikeWorkers as UnlikeWorkers
 from .equations.acoustic import Acoustic as Acoustic
 from .equations.acoustic_density import AcousticDensity as AcousticDensity
 from .equations.base import AbstractWaveEquation as AbstractWaveEquation

@@ -15,8 +15,9 @@ from ._once import Once
 from ._types import GivenShots, Model
 from .face import modelling
 from .face.callback_errors import as_raised
+from .face.elsewhere import Elsewhere, elsewhere
 from .face.fetching import Source, in_memory
-from .face.grouped import Misfit, Terms, fetched_for, sum_over_groups, summed
+from .face.grouped import InGroups, Misfit, Terms, fetched_for, sum_over_groups, summed
 from .face.modelling import Given
 from .misfits import least_squares, of_weighted, sums_over_shots
 from .propagator import Propagator
@@ -138,10 +139,14 @@ class Objective(eqx.Module):
         at = modelling.background(hosts, model, dtype, Given(shots=shots))
         threads = self.F.settings.worker_threads
 
-        def made() -> Any:
-            return summed(at.host, self.misfit, self._source, threads)
+        visited = elsewhere() and self.F.settings.mesh is None
 
-        function = self._functions.of(("value", at.host), made)
+        def made() -> Any:
+            given = at.host, self.misfit, self._source
+            way = Elsewhere(*given) if visited else InGroups(*given, threads)
+            return summed(at.host.coefficient_names, way)
+
+        function = self._functions.of(("value", at.host, visited), made)
         observed, scale = self._in(dtype)
         return function(Terms(at.operands, at.lever, observed, scale, self.trace_weights))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from .. import _forks
 from . import interrupts
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -98,25 +98,105 @@ def _finished(futures: Sequence[Future[T]]) -> None:
         raise pressed
 
 
+class Shared:
+    """What many shots of a call have in common, such as their medium: where shots are visited by
+    other processes, each of these is sent it once, and then finds it by its content."""
+
+    @property
+    def content(self) -> Hashable:
+        """Equal for what need not be sent again. By default, of the same object only."""
+        return self
+
+    def settle(self, threads: int, memory: int) -> None:
+        """It has arrived in another process, which lends a shot so many threads, and has so many
+        bytes for histories."""
+
+    @property
+    def burden(self) -> str:
+        """What a visit takes that depends on this, in words, for messages; nothing if unknown."""
+        return ""
+
+
+@runtime_checkable
+class Shot(Protocol):
+    """What is visited. Where it is sent elsewhere, it is pickled when its turn comes."""
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """Its place in results, (*batch, shot)."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """About how much work it is: points times steps."""
+        ...
+
+    @property
+    def mark(self) -> Hashable:
+        """Equal for visits that had better be made in one place, as a history is there; None if
+        there is no such place."""
+        ...
+
+
+@runtime_checkable
+class Addend(Protocol):
+    """What a tree adds."""
+
+    def plus(self, other: Any) -> Any:
+        """The sum, which may be made in the memory of either."""
+        ...
+
+
+@runtime_checkable
+class Term(Addend, Protocol):
+    """What is summed over shots."""
+
+    def copy(self) -> Any:
+        """The same in memory of its own."""
+        ...
+
+    def give_back(self) -> None:
+        """Hand over what memory it has borrowed: it is not used any more."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        ...
+
+
+Visit = Callable[[Any], "tuple[Any, Term | None]"]
+"""From a shot to what is kept of it, and to what is summed over shots."""
+Totals = dict[tuple[int, ...], Any]
+"""What was summed over the shots of each batch element, by its position."""
+
+
 class AbstractVisits(ABC):
     """Where shots are visited."""
 
     @abstractmethod
     def each(
         self,
-        shots: Sequence[S],
-        visit: Callable[[S], T],
-        take: Callable[[S, T], None],
+        shots: Sequence[Any],
+        visit: Visit,
+        take: Callable[[Any, Any], None] | None,
         threads: int,
-    ) -> None:
-        """Visit all shots, and hand over what each visit finds, one at a time and in any order.
+        sums: int = 0,
+    ) -> Totals:
+        """Visit all shots; hand over what is kept of each, one at a time and in any order; and sum
+        over the shots of each batch element, by the tree of `TreeSum`.
 
         Args:
-            shots: the shots.
+            shots: a `Shot` each: of every batch element, all of its shots.
             visit: what to do with one; may run side by side with others.
-            take: takes what a visit of a shot has found.
+            take: takes a shot and what is kept of it; None where nothing is.
             threads: of this machine, that may be used.
+            sums: bytes of what is summed over the shots of a batch element; 0 for nothing.
         """
+
+    def sends(self, what: Any) -> bool:
+        """Can something be sent to where shots are visited, or is it here?"""
+        return True
 
 
 class Threads(AbstractVisits):
@@ -124,26 +204,31 @@ class Threads(AbstractVisits):
 
     def each(
         self,
-        shots: Sequence[S],
-        visit: Callable[[S], T],
-        take: Callable[[S, T], None],
+        shots: Sequence[Any],
+        visit: Visit,
+        take: Callable[[Any, Any], None] | None,
         threads: int,
-    ) -> None:
+        sums: int = 0,
+    ) -> Totals:
         """See `AbstractVisits`."""
-        lock = threading.Lock()
+        lock, trees = threading.Lock(), Trees(shot.index[:-1] for shot in shots)
 
-        def bound(shot: S) -> Callable[[], None]:
+        def bound(shot: Any) -> Callable[[], None]:
             def run() -> None:
-                found = visit(shot)
+                found, term = visit(shot)
                 with lock:
-                    take(shot, found)
+                    trees.put(shot.index, term)
+                    if take is not None:
+                        take(shot, found)
 
             return run
 
         each([bound(shot) for shot in shots], threads)
+        return trees.totals
 
 
-_PLACES: list[AbstractVisits] = [Threads()]
+HERE = Threads()
+_PLACES: list[AbstractVisits] = [HERE]
 """The last of them is where shots are visited: one for the process, as JAX's threads, in which
 callbacks run, know nothing of what holds in the thread that called."""
 
@@ -161,6 +246,9 @@ def visiting(elsewhere: AbstractVisits) -> Iterator[None]:
         yield
     finally:
         _PLACES.remove(elsewhere)
+
+
+_forks.in_child(lambda: _PLACES.__setitem__(slice(None), [HERE]))  # what leads elsewhere stayed
 
 
 class TreeSum(Generic[T]):
@@ -198,3 +286,27 @@ class TreeSum(Generic[T]):
                 contribution = self._add(*pair)
             level, number, left = level + 1, number // 2, (left + 1) // 2
         self.total = contribution
+
+
+class Trees:
+    """Such a sum for each element of a batch.
+
+    Args:
+        batch: the position of the element that each contribution is for.
+
+    Attributes:
+        totals: the sums, of the elements that had contributions.
+    """
+
+    def __init__(self, batch: Iterable[tuple[int, ...]]) -> None:
+        counts = Counter(batch)
+        self._trees = {p: TreeSum(n, lambda a, b: a.plus(b)) for p, n in counts.items()}
+
+    def put(self, index: tuple[int, ...], term: Addend | None) -> None:
+        """Add the contribution of a shot, (*batch, shot), if there is one."""
+        if term is not None:
+            self._trees[index[:-1]].put(index[-1], term)
+
+    @property
+    def totals(self) -> Totals:
+        return {p: tree.total for p, tree in self._trees.items() if tree.total is not None}

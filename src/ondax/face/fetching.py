@@ -37,6 +37,19 @@ class Source:
         self._observed = observed
         self._calls: dict[Any, Callable[..., tuple[np.ndarray, ...]]] = {}
 
+    def __reduce__(self) -> Any:
+        return Source, (self._observed,)
+
+    @property
+    def parts(self) -> bool:
+        """Has it a `part` for each shot? `observed.of_shots([shot])` makes them."""
+        return hasattr(self._observed, "of_shots")
+
+    def part(self, shot: int) -> Source:
+        """What gives the traces of one shot, as its only one, and knows of no others: small enough
+        to be sent with it."""
+        return Source(self._observed.of_shots([shot]))
+
     def call(self, shape: tuple[int, ...], dtype: str) -> Callable[..., tuple[np.ndarray, ...]]:
         """The one function that fetches traces of a shape."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,10 +52,37 @@ def group_size(shots: int, threads: int) -> int:
     return size
 
 
-def summed(
-    host: HostModel, misfit: Misfit, source: Any, threads: int
-) -> Callable[[Terms], Float[Array, ""]]:
-    """The sum as a function that JAX differentiates by the coefficients: value and gradient of a
+@runtime_checkable
+class Way(Protocol):
+    """How a misfit is summed over shots."""
+
+    def value(self, terms: Terms) -> Float[Array, ""]:
+        """The sum."""
+        ...
+
+    def value_and_gradients(
+        self, terms: Terms, names: tuple[str, ...]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The sum, and its gradients in the named coefficients."""
+        ...
+
+
+def modelled(host: HostModel) -> Callable[[Operands, Lever | None, Any], Any]:
+    """From operands, a lever and a factor of traces, or None, to the traces of the operands'
+    shots."""
+    record, problem = differentiable(host), host.problem
+
+    def traces(operands: Operands, lever: Lever | None, scale: Any) -> Any:
+        predicted = traces_of(problem.records, record(operands), operands.shots)
+        if lever is not None:
+            predicted = lever.leave(predicted)
+        return predicted if scale is None else predicted * scale
+
+    return traces
+
+
+class InGroups:
+    """A few shots at a time, one group of shots after another; see `Way`. Value and gradient of a
     group are found together, so that no more histories are held than those of a group.
 
     Args:
@@ -64,40 +91,53 @@ def summed(
         source: where observed traces are fetched from; None if they are among the terms.
         threads: that visit shots.
     """
-    record, problem = differentiable(host), host.problem
 
-    def of_group(coefficients: Any, terms: Terms, shots: Int[Array, " shot"]) -> Any:
+    def __init__(self, host: HostModel, misfit: Misfit, source: Any, threads: int) -> None:
+        self._modelled = modelled(host)
+        self._misfit, self._source, self._threads = misfit, source, threads
+
+    def _of_group(self, coefficients: Any, terms: Terms, shots: Int[Array, " shot"]) -> Any:
         operands = terms.operands._replace(coefficients=coefficients, shots=shots)
-        predicted = traces_of(problem.records, record(operands), shots)
-        if terms.lever is not None:
-            predicted = terms.lever.leave(predicted)
-        if terms.scale is not None:
-            predicted = predicted * terms.scale
+        predicted = self._modelled(operands, terms.lever, terms.scale)
         weights = None if terms.weights is None else terms.weights[shots]
-        observed = fetched_for(source, terms.observed, shots, predicted)
-        return of_weighted(misfit, predicted, observed, weights)
+        observed = fetched_for(self._source, terms.observed, shots, predicted)
+        return of_weighted(self._misfit, predicted, observed, weights)
 
-    def value(terms: Terms) -> Any:
-        one = partial(of_group, terms.operands.coefficients, terms)
-        return sum_over_groups(one, terms.operands.shots, threads)
+    def value(self, terms: Terms) -> Any:
+        """See `Way`."""
+        one = partial(self._of_group, terms.operands.coefficients, terms)
+        return sum_over_groups(one, terms.operands.shots, self._threads)
 
-    def forward_pass(terms: Any) -> Any:
-        values, moving = values_of(terms), perturbed_of(terms)
-        coefficients = values.operands.coefficients
-        moved = {n: c for n, c in coefficients.items() if moving.operands.coefficients[n]}
+    def value_and_gradients(self, terms: Terms, names: tuple[str, ...]) -> Any:
+        """See `Way`."""
+        coefficients = terms.operands.coefficients
 
         def one(shots: Any) -> Any:
             def of(moved: Any) -> Any:
-                return of_group({**coefficients, **moved}, values, shots)
+                return self._of_group({**coefficients, **moved}, terms, shots)
 
-            return jax.value_and_grad(of)(moved)
+            return jax.value_and_grad(of)({n: coefficients[n] for n in names})
 
-        total, gradients = sum_over_groups(one, values.operands.shots, threads)
+        return sum_over_groups(one, terms.operands.shots, self._threads)
+
+
+def summed(names: tuple[str, ...], way: Way) -> Callable[[Terms], Float[Array, ""]]:
+    """The sum as a function that JAX differentiates by the coefficients.
+
+    Args:
+        names: of all coefficients.
+        way: how to sum.
+    """
+
+    def forward_pass(terms: Any) -> Any:
+        values, moving = values_of(terms), perturbed_of(terms)
+        moved = tuple(n for n in values.operands.coefficients if moving.operands.coefficients[n])
+        total, gradients = way.value_and_gradients(values, moved)
         return total, (gradients, values.lever)
 
     def backward_pass(residuals: Any, cotangent: Any) -> Any:
         gradients, lever = residuals
-        nothing = Operands(dict.fromkeys(host.coefficient_names), None, None)
+        nothing = Operands(dict.fromkeys(names), None, None)
         if isinstance(cotangent, SymbolicZero):
             return (Terms(nothing, None, None),)
         if lever is not None:
@@ -106,7 +146,7 @@ def summed(
         coefficients = {**nothing.coefficients, **found}
         return (Terms(nothing._replace(coefficients=coefficients), None, None),)
 
-    function = jax.custom_vjp(value)
+    function = jax.custom_vjp(way.value)
     function.defvjp(forward_pass, backward_pass, symbolic_zeros=True)
     return jax.jit(function)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from ..backends.devito.plans import Planned, Program
 from ..boundaries.base import NONE, AbstractBoundary
@@ -61,6 +62,7 @@ def _planned(
     dtype: str,
     what: str,
     derive: Callable[[], Program],
+    recipe: Any = None,
 ) -> Planned:
     """What is derived of an equation in a boundary, under a name that says what of it."""
 
@@ -68,7 +70,7 @@ def _planned(
         found = content(equation, boundary, ndim, dtype)
         return found and f"{found}\n{what}"
 
-    return Planned(derive, known)
+    return Planned(derive, known, recipe)
 
 
 @cache
@@ -111,5 +113,7 @@ def program(
             system = replace(linearize(system), inputs=system.inputs)
         return program.Program(system, extended)
 
-    what = inputs, outputs, linearized, extended, sorted(crowded)
-    return _planned(equation, boundary, ndim, dtype, str(what), derive)
+    what = inputs, outputs, linearized, extended
+    name = str((*what, sorted(crowded)))
+    recipe = program, (equation, boundary, ndim, dtype, *what, crowded)
+    return _planned(equation, boundary, ndim, dtype, name, derive, recipe)

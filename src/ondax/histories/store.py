@@ -254,6 +254,12 @@ class HistoryStore:
         self._loose -= 1
         self._loose_bytes -= history.nbytes
 
+    def unread(self, key: Hashable) -> bool:
+        """Is there an entry of this content whose gradient has not been taken?"""
+        with self._changed:
+            entry = self._entries.get(key)
+            return entry is not None and not entry.used
+
     def drop(self, key: Hashable) -> None:
         """Forget an entry, unless a run is using it."""
         with self._changed:

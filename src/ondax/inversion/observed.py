@@ -29,6 +29,17 @@ class Look(NamedTuple):
 
 
 @final
+class Gathers:
+    """Traces as a list of gathers, each of which may have fewer receivers than others."""
+
+    def __init__(self, observed: Any) -> None:
+        self._observed = observed
+
+    def __getitem__(self, numbers: np.ndarray) -> list[np.ndarray]:
+        return list(self._observed[numbers])
+
+
+@final
 class Shifted:
     """Observed traces times a power of two, read when asked for; those of weight 0 as zeros.
 
@@ -58,6 +69,20 @@ class Shifted:
             dead = over_components(self.survey.weights_of(shots) == 0.0, traces.ndim)
             traces[np.broadcast_to(dead, traces.shape[:-1])] = 0.0
         return np.ldexp(traces, self.power) if self.power else traces
+
+    @property
+    def of_shots(self) -> Any:
+        """Gives those of some shots, by a list of their numbers, which know of no others.
+
+        Raises:
+            AttributeError: `observed` cannot.
+        """
+        of_shots = self.observed.of_shots
+
+        def gathers(shots: list[int]) -> Gathers:
+            return Gathers(Shifted(of_shots(shots), self.survey[shots], self.power))
+
+        return gathers
 
     def look(self) -> Look:
         """Read all traces once, a few shots at a time.

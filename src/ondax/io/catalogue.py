@@ -301,6 +301,11 @@ class Line:
             parts = [part[near_enough[part]] for part in parts]
         return self._of(parts)
 
+    def of_shots(self, shots: Any) -> Line:
+        """The line of some shots, by a list of their numbers, as `ox.Objective` sends it to where
+        these are visited: it knows of no other traces."""
+        return self.select(shots=shots)
+
     def inside(self, grid: Grid) -> Line:
         """The line without the traces whose source or receiver lies outside of a grid.
 

@@ -55,7 +55,10 @@ def compiled(
         if error is not None and when > came:
             raise error
         try:
-            return _made(folder, key, generate, tools, parallel)
+            with kernel_cache.alone(folder, key):
+                # Meanwhile another process may have made it.
+                found = _found(folder, key, warn=False)
+                return found or _made(folder, key, generate, tools, parallel)
         except CompilerError as error:
             _failed[key] = time.monotonic(), error
             raise

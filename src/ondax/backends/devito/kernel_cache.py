@@ -5,6 +5,7 @@
             kernel.c               as generated, to be read by people
             kernel.so              what is loaded
             kernel.json            its arguments, and a digest of every file
+        building-<key>.lock        one process makes that kernel now, and others wait
         plan-<key>/                what runs need to know of a program: a description, no files
         building-*/                being made; litter, once it is an hour old
 
@@ -31,10 +32,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..._files import NOFOLLOW
+
 LITTER_SECONDS = 3600.0  # what is being made is done sooner
 DESCRIPTION = "kernel.json"
 FILES = ("kernel.c", "kernel.so")
 TRIES = 3  # of building in a folder that vanishes meanwhile
+WAIT = 0.05  # seconds between two looks at whether another process has made a kernel
 
 
 class KernelCacheWarning(UserWarning):
@@ -159,8 +163,47 @@ def sweep(folder: Path) -> None:
         try:
             if now - left.lstat().st_mtime > LITTER_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
+                left.unlink(missing_ok=True)  # if it is a lock
         except OSError:
             continue  # its own process was faster
+
+
+@contextmanager
+def alone(folder: Path, key: str) -> Iterator[None]:
+    """Within it, no other process makes that entry, so that processes that start together compile
+    each kernel once. The system lets the lock go when its process ends, however that ends; where a
+    disk knows no locks, all make it, and the first is kept."""
+    path = folder / f"building-{key}.lock"
+    handle = _locked(path)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _locked(path: Path) -> int | None:
+    """A file of that name, opened and locked by this process alone; None where that cannot be."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    while True:
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_RDWR | NOFOLLOW, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.lexists(path) and os.fstat(handle).st_ino == path.lstat().st_ino:
+                return handle
+        except BlockingIOError:
+            time.sleep(WAIT)
+        except OSError:
+            os.close(handle)
+            return None
+        os.close(handle)  # its owner has removed it meanwhile, or has it still
 
 
 # ---------------------------------------------------------------- which folder

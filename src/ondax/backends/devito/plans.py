@@ -31,12 +31,17 @@ class Planned:
         derive: makes the program.
         content: returns a text that changes with all that the program depends on; None if that is
             not known, or has changed since the program was derived, so that nothing of it is kept.
+        recipe: a function and its arguments that give the same in another process, which is what
+            is pickled; None if there are none.
     """
 
     def __init__(
-        self, derive: Callable[[], Program], content: Callable[[], str | None] = lambda: None
+        self,
+        derive: Callable[[], Program],
+        content: Callable[[], str | None] = lambda: None,
+        recipe: tuple[Callable[..., Planned], tuple[Any, ...]] | None = None,
     ) -> None:
-        self._derive, self._content = derive, content
+        self._derive, self._content, self._recipe = derive, content, recipe
         self._lock = _forks.lock()
         self._known: dict[str, Any] = {}
         self._program: Program | None = None
@@ -45,6 +50,16 @@ class Planned:
     def of(program: Program) -> Planned:
         """A program at hand."""
         return Planned(lambda: program)
+
+    def __reduce__(self) -> Any:
+        if self._recipe is None:
+            raise TypeError("this program was made by hand, and cannot be sent to other processes")
+        return self._recipe
+
+    @property
+    def portable(self) -> bool:
+        """Can it be pickled?"""
+        return self._recipe is not None
 
     @property
     def program(self) -> Program:

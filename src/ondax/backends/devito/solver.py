@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory, layout_bytes
-from ...histories.store import STORE, Kept
+from ...histories.store import STORE, Content, Kept
 from ...scheme.names import PERTURBED
 from ...scheme.plan import PlannedPort
 from ...scheme.system import Touch
@@ -22,8 +22,8 @@ from ..clock import Clock
 from ..domain import Domain
 from ..scaling import LARGE, WEAK, check_range, exponent, exponent_of, peak_of, scaled
 from ..settings import Settings
-from ..setups import element
-from ..workers import visits
+from ..setups import clipped, element
+from ..workers import HERE, Shared, Totals, Visit, visits
 from .extent import Extent
 from .kernels import Kernels, kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
@@ -32,7 +32,7 @@ from .placement import Placement
 from .plans import Planned
 from .runs import AdjointRun, ForwardRun, Heard
 from .shot import Shot
-from .sums import Found, Sums, by_axis
+from .sums import Found, Patch, Sums, by_axis
 from .tasks import Task, Tasks, part
 
 # sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
@@ -40,7 +40,41 @@ POINTS_PER_THREAD = 250_000
 PLACED = 1_000_000  # points whose weights are remembered: some hundred bytes each
 
 
-class Solver(AbstractSolver):
+class Changes(Shared):
+    """How the coefficients of one batch element change, for Born runs.
+
+    Args:
+        values: of each that does, by name, (*domain).
+    """
+
+    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
+        self.values = values
+        self._content = (tuple(values), Content(list(values.values())))
+
+    def __reduce__(self) -> Any:
+        return Changes, (self.values,)
+
+    @property
+    def content(self) -> Hashable:
+        """See `Shared`."""
+        return self._content
+
+
+class Residual(NamedTuple):
+    """What an adjoint run of a shot is fed.
+
+    Attributes:
+        samples: cotangents of what receivers record.
+        final: those of the state after the last step, by field name.
+        power: both are divided by two to this power.
+    """
+
+    samples: np.ndarray
+    final: Mapping[str, np.ndarray]
+    power: int
+
+
+class Solver(AbstractSolver, Shared):
     """Runs one program in C kernels, shots side by side.
 
     Args:
@@ -53,7 +87,8 @@ class Solver(AbstractSolver):
     def __init__(self, planned: Planned, domain: Domain, clock: Clock, settings: Settings) -> None:
         self.kernels = kernels_of(planned)
         self.domain, self.clock = domain, clock
-        self.settings = settings
+        self.settings = self._given = settings
+        self._settled = False  # it was sent here, and sends nothing on
         plan = planned.plan
         self.plan = plan
         self.coefficients = plan.coefficients
@@ -63,6 +98,20 @@ class Solver(AbstractSolver):
         self._placed = 0  # points in them
         self._largest = domain.shape  # of the shots of the last call
         self._profiles: dict[Hashable, dict[str, np.ndarray]] = {}
+
+    def __reduce__(self) -> Any:
+        return Solver, (self.kernels.planned, self.domain, self.clock, self.settings)
+
+    def settle(self, threads: int, memory: int) -> None:
+        """See `Shared`."""
+        self._settled = True
+        most = min(memory, self._given.memory or memory)
+        self.settings = replace(self._given, threads=threads, memory=most)
+
+    @property
+    def burden(self) -> str:
+        """See `Shared`."""
+        return f"a shot needs about {self._bytes_of_fields(self._largest)} bytes for its wavefields"
 
     # ---------------------------------------------------------------- the three runs
 
@@ -85,7 +134,6 @@ class Solver(AbstractSolver):
         fit."""
         recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
-        keys = {t.history_key(recording, self.kernels) for t in tasks} if recording else set()
         axes, dtype = len(self.domain.shape), self.domain.dtype
         shape = (*batch, e.setups.shots, len(self.outputs) * e.setups.receivers)
         samples = e.before + self.clock.samples
@@ -97,15 +145,6 @@ class Solver(AbstractSolver):
             states = {n: np.zeros((*shots, *s), dtype) for n, s in self.state.items()}
         peaks: dict[int, tuple[float, int]] = {}
         asked = slopes, final
-
-        def visit(task: Task) -> Heard:
-            heard = self._reuse_or_drop(task, recording, asked) if recording else None
-            if heard is None and recording:
-                protected = keys.__contains__
-                kept, heard = self._record(task, recording, asked, protected, wait=False)
-                if kept is not None:
-                    STORE.release(kept)
-            return self._run_forward(task, asked) if heard is None else heard
 
         def take(task: Task, heard: Heard) -> None:
             for name, values in (heard.final or {}).items():
@@ -121,10 +160,28 @@ class Solver(AbstractSolver):
                 slopes = by_axis(recorded[:, receivers:], receivers, axes)
                 moved[task.index][task.out, :, : len(recorded)] = slopes
 
-        self._each(tasks, visit, take)
+        self._each(tasks, partial(self._visit_forward, recording, asked), take)
         check_range(peaks.values(), dtype, "the traces", WEAK)
         found = (traces,) if moved is None else (traces, moved)
         return (*found, states) if final else found
+
+    def _visit_forward(
+        self, recording: Recording | None, asked: tuple[bool, bool], task: Task
+    ) -> tuple[Heard, None]:
+        """A forward run of one shot, whose history stays, if there is room."""
+        heard = self._reuse_or_drop(task, recording, asked) if recording else None
+        if heard is None and recording:
+            needed = task.needed or self._unread(task, recording)
+            kept, heard = self._record(task, recording, asked, needed, wait=False)
+            if kept is not None:
+                STORE.release(kept)
+        return (self._run_forward(task, asked) if heard is None else heard), None
+
+    def _unread(self, task: Task, recording: Recording) -> Callable[[Hashable], bool]:
+        """Whether a history is of the same medium and has not been read: it was left by a shot of
+        the same call, of which nothing else is known here."""
+        shared = self._shared_key(task, recording)
+        return lambda key: isinstance(key, tuple) and key[:-1] == shared and STORE.unread(key)
 
     def born(
         self,
@@ -141,37 +198,18 @@ class Solver(AbstractSolver):
         samples = e.before + self.clock.samples  # the initial state does not change
         traces = np.zeros((*batch, e.setups.shots, rows, samples), dtype)
         peaks: dict[int, tuple[float, int]] = {}
-        chosen = [c for c in self.coefficients if c.name in recording.coefficients]
-
-        def visit(task: Task) -> tuple[np.ndarray, int]:
-            setup = task.setup
-            inside = part(setup.start, setup.domain.shape)
-            of_task = {c.name: element(changes[c.name], task.batch)[inside] for c in chosen}
+        chosen = [c.name for c in self.coefficients if c.name in recording.coefficients]
+        moved: dict[Any, Changes] = {}
+        for task in tasks:
+            given = {n: changes[n] for n in chosen}
+            shared = tuple(clipped(task.batch, c.shape) for c in given.values())
+            if shared not in moved:
+                moved[shared] = Changes({n: element(c, task.batch) for n, c in given.items()})
             fired = None
             if source is not None:
-                fired = element(source, task.batch)[task.index[-1]][task.into, : setup.clock.steps]
-            more = self._power_of_changes(task, of_task, fired)
-            with self._shot(task) as shot:
-                for c in chosen:
-                    values = scaled(of_task[c.name], -more)
-                    shot.arrays[PERTURBED + c.name] = with_halo(
-                        c, values, setup.domain, self.plan.ghosts
-                    )
-                into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
-                if fired is not None:
-                    into.fill(scaled(fired, -task.power - more))
-                arrays = {**into.arrays, **out.arrays}
-                kernel = self.kernels.born(recording, shot.parallel)
-                shot.start(self.plan.fields, self.kernels.levels, prefix=PERTURBED)
-                with closing(self._replayed(task, recording, False, True)) as stretches:
-                    for stretch in stretches:
-                        offsets = history_offsets(
-                            self.kernels, recording, setup.domain, stretch.arrays, stretch.first
-                        )
-                        every_array = {**arrays, **stretch.arrays}
-                        shot.run(kernel, stretch.first, stretch.last, every_array, offsets)
-                recorded = setup.clock.recorded(out.columns(), len(setup.receivers))
-                return recorded, task.power + more
+                fired = element(source, task.batch)[task.index[-1]]
+                fired = fired[task.into, : task.setup.clock.steps]
+            task.given = moved[shared], fired
 
         def take(task: Task, found: tuple[np.ndarray, int]) -> None:
             recorded, power = found
@@ -179,9 +217,38 @@ class Solver(AbstractSolver):
             first = e.before
             traces[task.index][task.out, first : first + len(recorded)] = scaled(recorded, power).T
 
-        self._each(tasks, visit, take)
+        self._each(tasks, partial(self._visit_born, recording), take)
         check_range(peaks.values(), dtype, "the Born traces", WEAK)
         return traces
+
+    def _visit_born(self, recording: Recording, task: Task) -> tuple[tuple[np.ndarray, int], None]:
+        """A Born run of one shot: what receivers record, times two to a power."""
+        setup, (changes, fired) = task.setup, task.given
+        inside = part(setup.start, setup.domain.shape)
+        of_task = {n: v[inside] for n, v in changes.values.items()}
+        more = self._power_of_changes(task, of_task, fired)
+        with self._shot(task) as shot:
+            for c in self.coefficients:
+                if c.name in of_task:
+                    values = scaled(of_task[c.name], -more)
+                    shot.arrays[PERTURBED + c.name] = with_halo(
+                        c, values, setup.domain, self.plan.ghosts
+                    )
+            into, out = shot.terminals(shot.source), shot.terminals(shot.receiver)
+            if fired is not None:
+                into.fill(scaled(fired, -task.power - more))
+            arrays = {**into.arrays, **out.arrays}
+            kernel = self.kernels.born(recording, shot.parallel)
+            shot.start(self.plan.fields, self.kernels.levels, prefix=PERTURBED)
+            with closing(self._replayed(task, recording, False, True)) as stretches:
+                for stretch in stretches:
+                    offsets = history_offsets(
+                        self.kernels, recording, setup.domain, stretch.arrays, stretch.first
+                    )
+                    every_array = {**arrays, **stretch.arrays}
+                    shot.run(kernel, stretch.first, stretch.last, every_array, offsets)
+            recorded = setup.clock.recorded(out.columns(), len(setup.receivers))
+            return (recorded, task.power + more), None
 
     def _power_of_changes(
         self, task: Task, changes: Mapping[str, np.ndarray], fired: np.ndarray | None
@@ -214,32 +281,18 @@ class Solver(AbstractSolver):
         """See `AbstractSolver.adjoint`."""
         recording = self.kernels.worth_sampling(recording)
         tasks = self._together(batch, e, recording)
-        residuals = {
-            t.number: element(residual, t.batch)[t.index[-1]][
-                t.out, : e.before + t.setup.clock.samples
-            ]
-            for t in tasks
-        }
-        ends = {
-            t.number: {n: element(v, t.batch)[t.index[-1]] for n, v in (final or {}).items()}
-            for t in tasks
-        }
-        sizes = {
-            t.number: max(peak_of(residuals[t.number]), *map(peak_of, ends[t.number].values()))
-            if final
-            else peak_of(residuals[t.number])
-            for t in tasks
-        }
-        powers = {
-            t.number: self._power_of_residual(t, peak_of(residuals[t.number]), ends[t.number])
-            for t in tasks
-        }
         # Shots are summed at the scale of the strongest one of each batch element.
         strongest: dict[tuple[int, ...], int] = {}
-        for t in tasks:
-            if sizes[t.number] != 0.0 and t.moves:
-                power = t.power + powers[t.number]
-                strongest[t.batch] = max(strongest.get(t.batch, -LARGE), power)
+        for task in tasks:
+            shot, length = task.index[-1], e.before + task.setup.clock.samples
+            samples = element(residual, task.batch)[shot][task.out, :length]
+            ends = {n: element(v, task.batch)[shot] for n, v in (final or {}).items()}
+            peaks = [peak_of(samples), *map(peak_of, ends.values())]
+            power = self._power_of_residual(task, peaks[0], ends)
+            task.given = Residual(samples, ends, power)
+            if max(peaks) != 0.0 and task.moves:
+                before = strongest.get(task.batch, -LARGE)
+                strongest[task.batch] = max(before, task.power + power)
         sums = Sums(
             self.plan,
             self.domain,
@@ -251,38 +304,39 @@ class Solver(AbstractSolver):
             strongest,
             self.state if asked.initial else {},
         )
-
-        def visit(task: Task) -> list[Found]:
-            def run(chosen: Recording | None, of_sources: Asked) -> Found:
-                number = task.number
-                given = residuals[number], ends[number], powers[number]
-                return self._back(task, chosen, *given, of_sources)
-
-            sampled = recording is not None and recording.every > 1
-            at_sources = replace(asked, coefficients=())
-            if sampled and at_sources.anything:
-                # A sampled run smooths its residuals, so gradients at sources need a second run.
-                none = Asked(again=asked.again)
-                return [run(recording, none), run(None, at_sources)]
-            return [run(recording, at_sources)]
-
         if recording and len(tasks) > 1:
             # Histories at hand first: recomputing the others may need their memory.
             tasks = self._found_first(tasks, recording)
-        self._each(tasks, visit, sums.take)
-        return sums.finished()
+        visit = partial(self._visit_back, recording, asked, strongest)
+        take = sums.take if sums.of_shots else None
+        return sums.finished(self._each(tasks, visit, take, sums.nbytes))
+
+    def _visit_back(
+        self,
+        recording: Recording | None,
+        asked: Asked,
+        strongest: Mapping[tuple[int, ...], int],
+        task: Task,
+    ) -> tuple[list[Found], Patch | None]:
+        """The adjoint runs of one shot."""
+        relative = task.power + task.given.power - strongest.get(task.batch, LARGE)
+        sampled = recording is not None and recording.every > 1
+        at_sources = replace(asked, coefficients=())
+        if sampled and at_sources.anything:
+            # A sampled run smooths its residuals, so gradients at sources need a second run.
+            none = Asked(again=asked.again)
+            first, patch = self._back(task, recording, none, relative)
+            second, _ = self._back(task, None, at_sources, relative)
+            return [first, second], patch
+        found, patch = self._back(task, recording, at_sources, relative)
+        return [found], patch
 
     def _back(
-        self,
-        task: Task,
-        recording: Recording | None,
-        residual: np.ndarray,
-        final: Mapping[str, np.ndarray],
-        power: int,
-        asked: Asked,
-    ) -> Found:
-        """One adjoint run, with residuals, and cotangents of the final state, divided by
-        `2**power`."""
+        self, task: Task, recording: Recording | None, asked: Asked, relative: int
+    ) -> tuple[Found, Patch | None]:
+        """One adjoint run: what it finds, and the gradients of coefficients, times two to the power
+        `relative`; None without a recording."""
+        residual, final, power = task.given
         at_sources = asked.wavelet or asked.sources
         started = task.initial is not None
         ends = {n: scaled(v, -power) for n, v in final.items()}
@@ -303,13 +357,17 @@ class Solver(AbstractSolver):
                 with closing(replayed) as stretches:
                     for stretch in stretches:
                         run.back(stretch)
-            return Found(
+            patch = None
+            if recording is not None:
+                chosen = [c for c in self.coefficients if c.name in recording.coefficients]
+                patch = Patch.of(chosen, task, run.gradients, relative)
+            found = Found(
                 power=power,
-                gradients=run.gradients if recording else None,
                 weights=run.weights_gradient() if asked.weights else None,
                 read=run.read if at_sources else None,
                 initial=run.initial if asked.initial else None,
             )
+            return found, patch
 
     # ---------------------------------------------------------------- tasks
 
@@ -320,8 +378,9 @@ class Solver(AbstractSolver):
         tasks = list(self._tasks.of(batch, e))
         if recording:
             company = frozenset(self._shared_key(t, recording) for t in tasks)
+            keys = {t.history_key(recording, self.kernels) for t in tasks}
             for task in tasks:
-                task.company = company
+                task.company, task.needed = company, keys.__contains__
         return tasks
 
     def _power_of_residual(self, task: Task, size: float, final: Mapping[str, np.ndarray]) -> int:
@@ -345,18 +404,26 @@ class Solver(AbstractSolver):
     def _each(
         self,
         tasks: Sequence[Task],
-        visit: Callable[[Task], Any],
-        take: Callable[[Task, Any], None],
-    ) -> None:
-        """Visit all shots, side by side, and take what each visit finds."""
+        visit: Visit,
+        take: Callable[[Task, Any], None] | None,
+        sums: int = 0,
+    ) -> Totals:
+        """Visit all shots, side by side, take what each visit finds, and sum over shots; of which
+        the sums take so many bytes."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
         self._largest = max((t.setup.domain.shape for t in tasks), key=math.prod)
         for task in tasks:
-            points = math.prod(task.setup.domain.shape)
-            task.threads = max(1, min(share, points // POINTS_PER_THREAD))
-        visits().each(tasks, visit, take, min(threads, max(1, len(tasks))))
+            task.threads = self._threads_of(task, share)
+        where = visits() if self.kernels.planned.portable and not self._settled else HERE
+        totals = where.each(tasks, visit, take, min(threads, max(1, len(tasks))), sums)
         STORE.trim(self.settings.memory_budget)
+        return totals
+
+    @staticmethod
+    def _threads_of(task: Task, share: int) -> int:
+        """How many threads a shot is worth, of so many."""
+        return max(1, min(share, math.prod(task.setup.domain.shape) // POINTS_PER_THREAD))
 
     def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
         """What failed, what a shot needs, and what to do."""
@@ -403,7 +470,7 @@ class Solver(AbstractSolver):
             self._profiles_of(setup.domain),
             self._entries(task, source_slopes),
             receivers,
-            task.threads,
+            task.threads or self._threads_of(task, self.settings.worker_threads),
         )
 
     def _profiles_of(self, domain: Domain) -> dict[str, np.ndarray]:
@@ -493,7 +560,8 @@ class Solver(AbstractSolver):
         held: list[Kept] = []
 
         def room(layout: Layout) -> Kept | None:
-            found = STORE.acquire(layout, budget, protected, wait, shared, task.company)
+            company = task.company or frozenset((shared,))
+            found = STORE.acquire(layout, budget, protected, wait, shared, company)
             if found is not None:
                 held.append(found)
             elif wait:

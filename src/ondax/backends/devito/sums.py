@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,27 +15,24 @@ from ...scheme.plan import Plan, Variable
 from ..base import Asked, Experiment, Gradients
 from ..clock import Clock
 from ..domain import Domain
-from ..scaling import LARGE, SMALL, WEAK, check_range, peak_of, scaled
+from ..scaling import SMALL, WEAK, check_range, peak_of, scaled
 from ..setups import Position
-from ..workers import TreeSum
 from .layout import interior
 from .tasks import Task, part
 
 
 @dataclass
 class Found:
-    """What one adjoint run of a shot finds.
+    """What one adjoint run of a shot finds beside gradients of coefficients.
 
     Attributes:
         power: its residuals were those given, times two to minus this power.
-        gradients: of coefficients, as kernels make them; None if there are none.
         weights: the gradient of the weights of an extended source.
         read: what was read where sources enter: see `AdjointRun.read`.
         initial: the cotangents of the initial state.
     """
 
     power: int
-    gradients: list[np.ndarray] | None
     weights: np.ndarray | None
     read: np.ndarray | None
     initial: Mapping[str, np.ndarray] | None = None
@@ -52,6 +51,35 @@ class Patch:
         self, start: Position, parts: list[np.ndarray], borrowed: Sequence[np.ndarray] = ()
     ) -> None:
         self.start, self.parts, self._borrowed = start, parts, borrowed
+
+    @staticmethod
+    def of(chosen: Sequence[Variable], task: Task, arrays: list[np.ndarray], power: int) -> Patch:
+        """Of one shot, as kernels make them, times a power of two.
+
+        Args:
+            chosen: the coefficients.
+            task: the shot.
+            arrays: one for each of them, from the pool.
+            power: see above.
+        """
+        shape = task.setup.domain.shape
+        parts = [array[interior(c, shape)] for c, array in zip(chosen, arrays, strict=True)]
+        if power:
+            for values in parts:
+                values[...] = scaled(values, power)
+        return Patch(task.setup.start, parts, arrays)
+
+    def __reduce__(self) -> Any:
+        return Patch, (self.start, [np.ascontiguousarray(p) for p in self.parts])
+
+    def copy(self) -> Patch:
+        """The same in memory of its own, outside of the pool."""
+        return Patch(self.start, [np.array(p, order="C") for p in self.parts])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the gradients themselves."""
+        return sum(p.nbytes for p in self.parts)
 
     def give_back(self) -> None:
         """Hand memory of the pool back to it."""
@@ -126,7 +154,6 @@ class Sums:
         self._chosen = [c for c in plan.coefficients if c.name in names]
         self._batch = batch
         shots = e.setups.shots
-        self._trees = {p: TreeSum(shots, Patch.plus) for p in np.ndindex(*batch)}
         rows = (*batch, shots, len(plan.inputs) * e.setups.sources)
         dtype, axes = domain.dtype, len(domain.shape)
         self._weights = self._wavelet = self._moved = None
@@ -145,12 +172,21 @@ class Sums:
             "initial": {},
         }
 
+    @property
+    def of_shots(self) -> bool:
+        """Is anything kept of each shot, beside the sums over all?"""
+        kept = (self._weights, self._wavelet, self._moved, self._initial)
+        return any(x is not None for x in kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the sums over the shots of a batch element."""
+        points = math.prod(self._domain.shape)
+        return len(self._chosen) * points * np.dtype(self._domain.dtype).itemsize
+
     def take(self, task: Task, found: list[Found]) -> None:
-        """Add what the runs of a shot found."""
+        """Keep what the runs of a shot found."""
         for run in found:
-            if run.gradients is not None:
-                relative = task.power + run.power - self._strongest.get(task.batch, LARGE)
-                self._trees[task.batch].put(task.index[-1], self._patch(task, run, relative))
             if self._weights is not None and run.weights is not None:
                 power = task.of_samples + run.power
                 self._peaks["weights"][task.number] = peak_of(run.weights), power
@@ -163,15 +199,6 @@ class Sums:
             if run.read is not None:
                 self._take_read(task, run.read, task.of_weights + run.power)
 
-    def _patch(self, task: Task, run: Found, power: int) -> Patch:
-        """The gradients of one shot, times a power of two."""
-        arrays, shape = run.gradients or [], task.setup.domain.shape
-        parts = [array[interior(c, shape)] for c, array in zip(self._chosen, arrays, strict=True)]
-        if power:
-            for values in parts:
-                values[...] = scaled(values, power)
-        return Patch(task.setup.start, parts, arrays)
-
     def _take_read(self, task: Task, read: np.ndarray, power: int) -> None:
         sources = len(task.source)
         self._peaks["read"][task.number] = peak_of(read[:, :sources]), power
@@ -182,17 +209,19 @@ class Sums:
             moved = by_axis(read[:, sources:], sources, len(self._domain.shape))
             self._moved[task.index][task.into, :, : len(read)] = moved
 
-    def finished(self) -> Gradients:
-        """The gradients, summed over shots and scaled back.
+    def finished(self, patches: Mapping[Position, Patch]) -> Gradients:
+        """The gradients, scaled back.
+
+        Args:
+            patches: summed over the shots of each batch element.
 
         Raises:
             FloatingPointError: something is too large or too small for its type.
         """
         dtype = self._domain.dtype
-        gradients = {c.name: self._gradient(n, c) for n, c in enumerate(self._chosen)}
-        for tree in self._trees.values():
-            if tree.total is not None:
-                tree.total.give_back()
+        gradients = {c.name: self._gradient(n, c, patches) for n, c in enumerate(self._chosen)}
+        for patch in patches.values():
+            patch.give_back()
         check_range(self._peaks["read"].values(), dtype, "the adjoint wavelets", WEAK)
         what = "the gradients of the weights"
         check_range(self._peaks["weights"].values(), dtype, what, SMALL)
@@ -200,14 +229,13 @@ class Sums:
         check_range(self._peaks["initial"].values(), dtype, what, SMALL)
         return Gradients(gradients, self._wavelet, self._weights, self._moved, self._initial)
 
-    def _gradient(self, number: int, c: Variable) -> np.ndarray:
+    def _gradient(self, number: int, c: Variable, patches: Mapping[Position, Patch]) -> np.ndarray:
         """That of one coefficient."""
         shape, dtype = self._domain.shape, self._domain.dtype
         gradient = np.zeros((*self._batch, *shape), dtype)
-        for position, tree in self._trees.items():
-            if tree.total is not None:
-                values = tree.total.parts[number]
-                gradient[position][part(tree.total.start, values.shape)] = values
+        for position, patch in patches.items():
+            values = patch.parts[number]
+            gradient[position][part(patch.start, values.shape)] = values
         if self._plan.ghosts:
             gradient *= self._plan.cell_shares(c, shape[-1])
         known = [(peak_of(gradient[at]), power) for at, power in self._strongest.items()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +17,14 @@ from ..base import Experiment
 from ..domain import Domain
 from ..scaling import LARGE, Gains, exponent, scaled
 from ..setups import Position, Setup, clipped, element
+from ..workers import Shared
 from .layout import with_halo
 from .plans import Planned
 
 LASTING = 32 << 20  # bytes of coefficients; setting up more of them is nothing beside their runs
 
 
-class Medium:
+class Medium(Shared):
     """The coefficients of one batch element, which all its shots share.
 
     Args:
@@ -36,10 +39,18 @@ class Medium:
 
     def __init__(self, plan: Plan, domain: Domain, values: Mapping[str, np.ndarray]) -> None:
         self._plan, self._domain, self._values = plan, domain, values
-        self.content = Content(list(values.values()))
+        self._content = Content(list(values.values()))
         found = {name: exponent(v) for name, v in values.items()}
         self.sizes = {name: size for name, size in found.items() if size is not None}
         self._whole: dict[str, np.ndarray] = {}
+
+    def __reduce__(self) -> Any:
+        return Medium, (self._plan, self._domain, self._values)
+
+    @property
+    def content(self) -> Content:
+        """See `Shared`."""
+        return self._content
 
     @property
     def lasting(self) -> bool:
@@ -54,14 +65,20 @@ class Medium:
 
     def prepare(self, setup: Setup) -> None:
         """Make, once, what all shots share that are run on all of the domain."""
-        if setup.domain is self._domain and not self._whole:
+        if self._all_of_it(setup) and not self._whole:
             self._whole = self._with_halos(setup.domain, setup.start)
 
     def arrays(self, setup: Setup) -> dict[str, np.ndarray]:
         """The coefficients as kernels take them, on a shot's domain."""
-        if setup.domain is self._domain:
+        if self._all_of_it(setup):
+            self.prepare(setup)
             return self._whole
         return self._with_halos(setup.domain, setup.start)
+
+    def _all_of_it(self, setup: Setup) -> bool:
+        """Is a shot run on all of the domain? In another process, it has a copy of that."""
+        ours, its = self._domain, setup.domain
+        return its is ours or (its.shape == ours.shape and its.key == ours.key)
 
     def _with_halos(self, domain: Domain, start: Position) -> dict[str, np.ndarray]:
         inside = part(start, domain.shape)
@@ -113,10 +130,13 @@ class Task:
         weights: of extended sources, times `2**-of_weights`.
         initial: the state before step 0, by field name, times `2**-power`; None for rest.
         by_position: samples are also fed by derivatives; see `Experiment`.
-        threads: of its kernels.
+        threads: of its kernels; 0 for as many as the settings allow and its size is worth.
         key: of its history, once it is known.
+        given: what else an adjoint or Born run of the shot takes.
         company: the keys of the media in use in this call, whose histories need room together; see
-            `HistoryStore.acquire`.
+            `HistoryStore.acquire`. None in another process than the call's, which knows of its own
+            shot only.
+        needed: whether other shots of the call need the history of a key. None likewise.
     """
 
     number: int
@@ -133,7 +153,27 @@ class Task:
     by_position: bool = False
     threads: int = 1
     key: tuple[Any, ...] | None = None
-    company: frozenset[Hashable] = field(default=frozenset(), repr=False)
+    given: Any = field(default=None, repr=False)
+    company: frozenset[Hashable] | None = field(default=None, repr=False)
+    needed: Callable[[Hashable], bool] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what another process finds out for itself."""
+        return self.__dict__ | {"threads": 0, "key": None, "company": None, "needed": None}
+
+    @property
+    def cost(self) -> float:
+        """See `Shot`."""
+        return float(math.prod(self.setup.domain.shape)) * self.setup.clock.steps
+
+    @property
+    def mark(self) -> Hashable:
+        """See `Shot`: what tells its history from those of other shots in the medium."""
+        digest = hashlib.blake2b(digest_size=16)
+        for values in (self.source, self.setup.sources, self.weights):
+            if values is not None:
+                digest.update(values.tobytes())
+        return hash(self.medium.content), self.setup.start, digest.digest()
 
     @property
     def batch(self) -> Position:

@@ -1,0 +1,279 @@
+"""Shots on Dask workers: the same bits as here, whatever runs them."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from clusters import GRID, START, TRUE, gradient, propagator, same_bits, within, workers
+from distributed import Client
+
+import ondax as ox
+from ondax.backends.workers import Shared
+from ondax.cluster import active
+from ondax.cluster.parcels import Opener, Packer
+from ondax.cluster.worker import Worker
+from ondax.cluster.workforce import Workforce
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with workers(2) as client:
+        yield client
+
+
+@pytest.fixture
+def observed() -> np.ndarray:
+    return np.asarray(propagator()(TRUE))
+
+
+class Stored:
+    """Traces that a worker can read, or not."""
+
+    def __init__(self, traces: np.ndarray, travels: bool = True) -> None:
+        self.traces = traces
+        self.lock = None if travels else threading.Lock()
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        return self.traces[numbers]
+
+
+class InParts(Stored):
+    """Traces of which those of some shots can be sent, but not all."""
+
+    def of_shots(self, shots: list[int]) -> Stored:
+        return Stored(self.traces[shots])
+
+
+def test_a_function_compiled_before_gives_the_same_bits_there(client: Client, observed: Any):
+    F = propagator()
+    function = gradient(F, observed)
+    expected, traces = function(START), F(TRUE)
+    with ox.cluster(client):
+        assert active() is not None
+        assert same_bits(within(lambda: function(START)), expected)
+        assert same_bits(within(lambda: F(TRUE)), traces)
+    assert active() is None
+    assert same_bits(function(START), expected)
+
+
+KINDS = {
+    "array": lambda traces: traces,
+    "read there": Stored,
+    "read here": partial(Stored, travels=False),
+    "sent in parts": partial(InParts, travels=False),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_objective_visits_shots_there(client: Client, observed: Any, kind: str):
+    """Traces are modelled a shot at a time, as one thread here does."""
+    F = propagator(settings=ox.Settings(threads=1))
+    objective = ox.Objective(F, KINDS[kind](observed))
+    function = jax.jit(jax.value_and_grad(objective))
+    shots = jnp.array([5, 1, 2])
+    expected, of_some = function(START), objective(START, shots=shots)
+    with ox.cluster(client):
+        assert same_bits(within(lambda: function(START)), expected)
+        assert same_bits(within(lambda: objective(START, shots=shots)), of_some)
+
+
+@pytest.mark.slow
+def test_an_objective_of_xla(client: Client, observed: Any):
+    F = propagator(settings=ox.Settings(threads=1, backend="xla"))
+    function = jax.value_and_grad(ox.Objective(F, observed))
+    value, expected = function(START)
+    with ox.cluster(client):
+        found, there = within(lambda: function(START))
+    np.testing.assert_allclose(found, value, rtol=1e-5)
+    assert jnp.linalg.norm(there - expected) < 1e-5 * jnp.linalg.norm(expected)
+
+
+def test_a_function_of_items(client: Client):
+    with ox.cluster(client) as cluster:
+        found = dict(within(lambda: list(cluster.map(lambda x: x * x, range(7)))))
+        assert found == {n: n * n for n in range(7)}
+        with pytest.raises(ZeroDivisionError):
+            within(lambda: list(cluster.map(lambda x: 1 / x, range(3))))
+
+
+def test_what_fails_there_is_raised_here(client: Client, observed: Any):
+    F = propagator()
+    J = F.jacobian(START)
+    with ox.cluster(client):
+        with pytest.raises(FloatingPointError, match="grew beyond all bounds"):
+            within(lambda: J.mv(jnp.full(GRID.shape, jnp.inf)))
+        with pytest.raises(ValueError, match="NaN|finite"):
+            within(lambda: ox.Objective(F, observed)(START.at[3, 3].set(jnp.nan)))
+        assert same_bits(within(lambda: F(TRUE)), observed)
+
+
+def test_what_cannot_be_sent(client: Client, observed: Any):
+    lock = threading.Lock()
+
+    @ox.misfits.per_shot
+    def misfit(p: Any, o: Any) -> Any:
+        assert lock is not None
+        return jnp.sum((p - o) ** 2)
+
+    with ox.cluster(client), pytest.raises(ValueError, match=r"cannot be sent to workers.*lock"):
+        within(lambda: ox.Objective(propagator(), observed, misfit)(START))
+
+
+def test_refused(client: Client, observed: Any):
+    with pytest.raises(TypeError, match="give a dask.distributed.Client"):
+        ox.cluster("tcp://127.0.0.1:8786")
+    with pytest.raises(ValueError, match="block=3: give a power of two"):
+        ox.cluster(client, block=3)
+    with pytest.raises(ValueError, match="threads"):
+        ox.cluster(client, threads=0)
+
+    async def asynchronous() -> None:
+        async with Client(client.scheduler.address, asynchronous=True) as other:
+            with pytest.raises(ValueError, match="asynchronous"):
+                ox.cluster(other)
+
+    within(lambda: asyncio.run(asynchronous()))
+
+
+def test_on_the_client_s_own_loop(client: Client):
+    F = propagator()
+
+    async def called() -> Any:
+        return F(TRUE)
+
+    with ox.cluster(client):
+        future = asyncio.run_coroutine_threadsafe(called(), client.loop.asyncio_loop)
+        with pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+            within(lambda: future.result(60.0))
+
+
+def _in_a_task(given_up: bool) -> Any:
+    from distributed import get_client, worker_client
+
+    F = propagator(2)
+    if given_up:
+        with worker_client() as there, ox.cluster(there):
+            return np.asarray(F(TRUE))
+    with ox.cluster(get_client()):
+        return np.asarray(F(TRUE))
+
+
+def test_in_a_task(client: Client):
+    """A task that waits for shots on its own cluster gives its place to them, or is refused."""
+    import cloudpickle
+    import clusters
+
+    module = sys.modules[__name__]
+    for sent in (module, clusters):
+        cloudpickle.register_pickle_by_value(sent)
+    try:
+        tasks = [client.submit(_in_a_task, True, pure=False) for _ in range(2)]
+        for found in within(lambda: client.gather(tasks)):
+            assert same_bits(found, propagator(2)(TRUE))
+        with pytest.raises(RuntimeError, match="worker_client"):
+            within(lambda: client.submit(_in_a_task, False, pure=False).result())
+    finally:
+        for sent in (module, clusters):
+            cloudpickle.unregister_pickle_by_value(sent)
+
+
+def test_nothing_of_dask_is_imported_before():
+    code = "import sys, ondax; ondax.Objective; sys.exit('distributed' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# ---------------------------------------------------------------- without workers
+
+
+class Large(Shared):
+    def __init__(self, values: Any, inner: Any = None) -> None:
+        self.values, self.inner = values, inner
+
+    def __reduce__(self) -> Any:
+        return Large, (self.values, self.inner)
+
+
+def test_what_is_shared_is_sent_and_made_once(tmp_path: Any):
+    inner = Large(np.arange(5))
+    outer = Large(np.arange(1000.0), inner)
+    packer, opener = Packer(), Opener()
+    first, needed = packer.packed((outer, inner, 1))
+    second, again = packer.packed((outer, 2))
+    assert {p.token for p in needed} == {p.token for p in again}
+    (one, own, _), _ = opener.opened(first, needed)
+    (other, _), _ = opener.opened(second, again)
+    assert one is other
+    assert one.inner is own
+    assert first.nbytes < 200
+    np.testing.assert_array_equal(one.values, outer.values)
+
+
+def test_a_mapped_file_travels_by_its_name(tmp_path: Any):
+    values = np.arange(100_000, dtype=np.float32).reshape(100, 1000)
+    np.save(tmp_path / "traces.npy", values)
+    mapped = np.load(tmp_path / "traces.npy", mmap_mode="r")
+    parcel, _ = Packer().packed(mapped)
+    assert parcel.nbytes < 1000
+    found, _ = Opener().opened(parcel, [])
+    np.testing.assert_array_equal(found, values)
+    with pytest.raises(Exception, match="part of a file"):
+        Packer().packed(mapped[3:5])
+
+
+class Crew:
+    """In place of a client: workers as they are said to be."""
+
+    dashboard_link = "http://nowhere"
+
+    def __init__(self, *statuses: str, limit: int = 1000 << 20) -> None:
+        self.statuses, self.limit = statuses, limit
+
+    def scheduler_info(self) -> Any:
+        return {"workers": {str(n): {"status": s} for n, s in enumerate(self.statuses)}}
+
+    def run(self, function: Any, workers: Any, on_error: str) -> Any:
+        return {
+            a: Worker(
+                host="h",
+                pid=int(a),
+                threads=2,
+                limit=self.limit,
+                machine=8000 << 20,
+                used=(200 + int(a)) << 20,
+                kind="",
+            )
+            for a in workers
+        }
+
+
+def test_memory_is_that_of_the_least_worker():
+    force = Workforce(Crew("running", "running"))
+    force.look()
+    assert (force.at_once, force.memory) == (4, int(0.6 * (1000 << 20)) - (201 << 20))
+    force = Workforce(Crew("running", "running", limit=0))
+    force.look()
+    assert force.memory == int(0.6 * (4000 << 20)) - (201 << 20)
+
+
+def test_paused_workers_and_none(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stuck, nobody = Workforce(Crew("paused", "paused")), Workforce(Crew())
+    for force in (stuck, nobody):
+        force.watch()
+    now[0] = 11.0
+    stuck.watch()
+    with pytest.warns(ox.NoWorkers, match="http://nowhere"):
+        nobody.watch()
+    now[0] = 31.0
+    nobody.watch()
+    with pytest.raises(MemoryError, match="memory_limit is 1048576000 bytes"):
+        stuck.watch()
