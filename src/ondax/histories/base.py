@@ -131,6 +131,18 @@ class Rerun(NamedTuple):
     packing: Packing
 
 
+class Taken(NamedTuple):
+    """What a history takes of a shot, bytes.
+
+    Attributes:
+        memory: while the shot is run, and for as long as it is kept.
+        disk: on the disk.
+    """
+
+    memory: int
+    disk: int = 0
+
+
 class AbstractHistory(eqx.Module):
     """A way to keep histories.
 
@@ -162,6 +174,18 @@ class AbstractHistory(eqx.Module):
     def held(self, steps: int, layout: LayoutOf) -> Layout:
         """What `record` asks room for, of a run of so many steps with these arrays."""
         return layout(0, steps)
+
+    def takes(self, steps: int, layout: LayoutOf) -> Taken:
+        """What a history of so many steps takes that is kept."""
+        return Taken(layout_bytes(self.held(steps, layout)))
+
+    def chosen(self, fits: bool) -> str:
+        """The name of what is done, where there is a choice.
+
+        Args:
+            fits: whether the history of one shot fits into the memory of all histories.
+        """
+        return type(self).__name__
 
     @abstractmethod
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:

@@ -77,6 +77,7 @@ class Kept:
         pins: runs that are reading or writing it now.
         loose: it was handed out by `acquire`, and is neither filed nor given back yet.
         note: what else the way to keep it needs to read it.
+        on_disk: bytes that the note holds in a file.
         recorded: what else is left of that run, by what determines it.
         key: under which it is filed.
         background: what its key has in common with those of other shots over the same model.
@@ -89,6 +90,7 @@ class Kept:
     pins: int = 0
     loose: bool = False
     note: Any = field(default=None, repr=False)
+    on_disk: int = 0
     recorded: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     key: Any = field(default=None, repr=False)
     background: Hashable = field(default=None, repr=False)
@@ -206,6 +208,10 @@ class HistoryStore:
         """Drop histories of backgrounds that are not in use, the oldest first, beyond their share
         of the budget."""
         others = [(k, e) for k, e in self._entries.items() if e.background not in company]
+        for key, entry in others:
+            if entry.on_disk and not entry.pins:  # the budget says nothing of the disk
+                self._drop(key)
+        others = [(k, e) for k, e in others if k in self._entries]
         held = sum(e.nbytes for _, e in others)
         for key, entry in others:
             if held <= SHARE_OF_OTHERS * budget:
@@ -221,6 +227,17 @@ class HistoryStore:
                 return
             if not self._entries[key].pins and not protected(key):
                 del self._entries[key]
+
+    def let_go_of_files(self, unused: bool) -> None:
+        """Drop histories on disks that no run is using.
+
+        Args:
+            unused: also those whose gradients have not been taken yet.
+        """
+        with self._changed:
+            for key, entry in list(self._entries.items()):
+                if entry.on_disk and not entry.pins and (entry.used or unused):
+                    self._drop(key)
 
     def trim(self, budget: int) -> None:
         """Let spare memory go that does not fit into a budget together with the histories."""

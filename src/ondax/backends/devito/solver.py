@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...histories.base import Recording, Rerun, Stretch
-from ...histories.buffers import Layout, OutOfMemory, layout_bytes
+from ...histories.buffers import Layout, OutOfMemory
 from ...histories.store import STORE, Kept
 from ...scheme.names import PERTURBED
 from ...scheme.plan import PlannedPort
@@ -373,8 +373,8 @@ class Solver(AbstractSolver):
         """See `AbstractSolver.memory`."""
         recording = self.kernels.worth_sampling(recording) or recording
         layout = partial(history_layout, self.kernels, recording, domain)
-        held = recording.history.held(clock.steps + recording.beyond, layout)
-        return Memory(self._bytes_of_fields(domain.shape), layout_bytes(held))
+        taken = recording.history.takes(clock.steps + recording.beyond, layout)
+        return Memory(self._bytes_of_fields(domain.shape), taken.memory, taken.disk)
 
     def _bytes_of_fields(self, shape: tuple[int, ...]) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""
