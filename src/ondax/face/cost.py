@@ -94,7 +94,7 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
         bytes_of_fields=found.fields,
         bytes_of_history=found.history,
         bytes_on_disk=found.disk,
-        chosen=problem.history.chosen(found.history <= settings.memory_budget),
+        chosen=chosen_way(host),
         budget=settings.memory_budget,
         shots_that_fit=fitting,
         seconds=moved * shots / (together * _bytes_per_second(found.fields)),
@@ -102,6 +102,13 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
         history=problem.history,
         threads=threads,
     )
+
+
+def chosen_way(host: HostModel) -> str:
+    """The way to keep the history of a shot, where it depends on memory; by the name of its
+    class."""
+    problem = host.problem
+    return problem.history.chosen(host.memory().history <= problem.settings.memory_budget)
 
 
 def shots_that_fit(host: HostModel, exact: bool = False) -> int:

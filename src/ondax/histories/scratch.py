@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ import numpy as np
 from .. import _forks
 
 SHARE_OF_FILES = 4  # one in so many of the files that the process may have open
+STALLED = 120.0  # seconds, after which those that hold the disk are taken not to use it any more
 PATIENCE = 1.0  # seconds, after which the disk is looked at again: others give room back, too
 
 
@@ -74,6 +76,7 @@ class File:
                 done = os.pwrite(self._handle, view, offset)
                 view, offset = view[done:], offset + done
                 self._held.written += done
+                _SPACE.active = time.monotonic()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(f"folder {self.folder}: cannot be written to ({error})") from error
@@ -90,6 +93,7 @@ class File:
             done = os.preadv(self._handle, [view], offset)
             if done == 0:
                 raise OSError(f"folder {self.folder}: a file there is shorter than was written")
+            _SPACE.active = time.monotonic()
             view, offset = view[done:], offset + done
 
 
@@ -124,14 +128,17 @@ class _Space:
     def __init__(self) -> None:
         self.changed = threading.Condition(_forks.lock())
         self._files: dict[int, set[_Held]] = {}
+        self.active = time.monotonic()  # when a file was last used
 
     def enter(self, device: int, held: _Held) -> None:
         with self.changed:
             self._files.setdefault(device, set()).add(held)
+            self.active = time.monotonic()
 
     def leave(self, device: int, held: _Held) -> None:
         with self.changed:
             self._files.get(device, set()).discard(held)
+            self.active = time.monotonic()
             self.changed.notify_all()
 
     def of(self, device: int) -> _Sum:
@@ -181,7 +188,8 @@ def taken(
             if found is not None:
                 return found
             free = _free(folder)
-            if size > free + _SPACE.of(device).written:
+            stalled = time.monotonic() - _SPACE.active > STALLED
+            if stalled or size > free + _SPACE.of(device).written:
                 raise _full(folder, size, free)
             if not wait:
                 return None

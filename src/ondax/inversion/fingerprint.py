@@ -125,10 +125,12 @@ class Problem:
         fingerprints: the digest of each part of the problem, by name; empty for a part that is
             trusted and cannot be compared.
         trusted: names of the parts that are not compared: the user vouches that they are the same.
+        histories: how they are kept, where that was chosen by the machine's memory.
     """
 
     fingerprints: dict[str, str]
     trusted: frozenset[str] = frozenset()
+    histories: dict[str, Any] | None = None
 
     @staticmethod
     def of(

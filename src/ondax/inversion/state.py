@@ -42,7 +42,7 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
     Raises:
         OSError: the disk is full, for example; the state saved before is then still there.
     """
-    write_arrays(path, tree, {"problem": problem.fingerprints})
+    write_arrays(path, tree, {"problem": problem.fingerprints, "histories": problem.histories})
 
 
 def write_arrays(path: Path, tree: PyTree, header: dict[str, Any]) -> None:

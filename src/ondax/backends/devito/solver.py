@@ -121,7 +121,7 @@ class Solver(AbstractSolver):
                 slopes = by_axis(recorded[:, receivers:], receivers, axes)
                 moved[task.index][task.out, :, : len(recorded)] = slopes
 
-        self._each(tasks, visit, take)
+        self._each(tasks, visit, take, recording is not None)
         check_range(peaks.values(), dtype, "the traces", WEAK)
         found = (traces,) if moved is None else (traces, moved)
         return (*found, states) if final else found
@@ -269,7 +269,7 @@ class Solver(AbstractSolver):
         if recording and len(tasks) > 1:
             # Histories at hand first: recomputing the others may need their memory.
             tasks = self._found_first(tasks, recording)
-        self._each(tasks, visit, sums.take)
+        self._each(tasks, visit, sums.take, recording is not None)
         return sums.finished()
 
     def _back(
@@ -347,6 +347,7 @@ class Solver(AbstractSolver):
         tasks: Sequence[Task],
         visit: Callable[[Task], Any],
         take: Callable[[Task, Any], None],
+        of_histories: bool = True,
     ) -> None:
         """Visit all shots, side by side, and take what each visit finds."""
         threads = self.settings.worker_threads
@@ -356,7 +357,7 @@ class Solver(AbstractSolver):
             points = math.prod(task.setup.domain.shape)
             task.threads = max(1, min(share, points // POINTS_PER_THREAD))
         visits().each(tasks, visit, take, min(threads, max(1, len(tasks))))
-        STORE.trim(self.settings.memory_budget)
+        STORE.trim(self.settings.memory_budget, of_histories)
 
     def out_of_memory(self, error: OutOfMemory) -> OutOfMemory:
         """What failed, what a shot needs, and what to do."""
