@@ -138,7 +138,7 @@ def test_states_on_disk_save_work_and_take_no_more_memory(checkpoints: int, tmp_
     )
     assert file is not None
     with OnDisk(file, 8, at_once=chosen.checkpoints == 0) as states:
-        found = visited(checkpoint.reversed_in_time(walker, chosen, states))
+        found = visited(checkpoint.reversed_in_time(walker, chosen, 1, states))
     assert found == list(reversed(range(steps)))
     assert walker.work <= 2 * steps  # a state before every stretch: one more forward run
     # States that are read again are not made by `save`: one of those may be there, too.
@@ -418,7 +418,7 @@ def test_a_resumed_inversion_chooses_as_the_first(tmp_path: Path, monkeypatch: p
         seen.clear()
         F = propagator(threads=1)
         return ox.fwi(
-            F, truth, VP, optax.sgd(1e3), iterations=iterations, save=path, progress=False
+            F, truth, VP, optimizer=optax.sgd(1e3), iterations=iterations, save=path, progress=False
         )
 
     def machine(memory: int) -> None:

@@ -309,21 +309,22 @@ def step_bytes(layout: LayoutOf, every: int) -> int:
 
 
 def short_stretches(
-    steps: int, layout: LayoutOf, every: int, least: int = 1
+    steps: int, layout: LayoutOf, every: int, least: int = 1, first: int = 0
 ) -> list[tuple[int, int]]:
-    """All steps of a run in stretches whose history takes little memory, most of it in cache; of
-    at least so many steps that are kept."""
+    """The steps of a run from `first` on, in stretches whose history takes little memory, most of
+    it in cache; of at least so many steps that are kept."""
     length = max(least, SCRATCH // step_bytes(layout, every) // every) * every
-    return [(n, min(n + length, steps)) for n in range(0, steps, length)]
+    return [(n, min(n + length, steps)) for n in range(first, steps, length)]
 
 
-def unkept(run: Recorder, every: int) -> None:
-    """Run all steps, keeping nothing.
+def unkept(run: Recorder, every: int, first: int = 0, last: int | None = None) -> None:
+    """Run all steps, or those from `first` to `last`, keeping nothing.
 
-    The kernel that keeps a history is not, to the bit, the one that does not. Traces must not
-    depend on how much memory happened to be free, so it runs all the same, over a buffer that is
-    used again and again.
+    The kernel that keeps a history is not, to the bit, the one that does not. Neither traces nor
+    gradients must depend on how much memory happened to be free, so it runs all the same, over a
+    buffer that is used again and again.
     """
-    for first, last in short_stretches(run.steps, run.layout, every):
-        with borrowed(run, first, last) as stretch:
-            run.advance(first, last, stretch)
+    end = run.steps if last is None else last
+    for begin, stop in short_stretches(end, run.layout, every, first=first):
+        with borrowed(run, begin, stop) as stretch:
+            run.advance(begin, stop, stretch)

@@ -52,10 +52,10 @@ class RevolveOnDisk(AbstractSampledHistory):
             there = partial(_room, self.folder, rerun.shots)
             chosen, file = with_disk(chosen, run.steps, size, there, self._file)
             if file is None:
-                yield from reversed_in_time(run, chosen)
+                yield from reversed_in_time(run, chosen, self.every)
                 return
             with OnDisk(file, size, at_once=chosen.checkpoints == 0) as states:
-                yield from reversed_in_time(run, chosen, states)
+                yield from reversed_in_time(run, chosen, self.every, states)
 
     def _file(self, size: int) -> scratch.File | None:
         return scratch.try_to_take(self.folder, size)

@@ -102,7 +102,7 @@ class Revolve(AbstractSampledHistory):
             size = step_bytes(run.layout, self.every)
             chosen = plan(run.steps, size, run.state_bytes, rerun.memory, self.every, rerun.shots)
             if backward:
-                yield from reversed_in_time(run, chosen)
+                yield from reversed_in_time(run, chosen, self.every)
             else:
                 yield from in_time(run, chosen.stretch)
 
@@ -117,13 +117,14 @@ def in_time(run: Recorder, length: int) -> Iterator[Stretch]:
 
 
 def reversed_in_time(
-    run: Recorder, chosen: Plan, states: AbstractStates | None = None
+    run: Recorder, chosen: Plan, every: int, states: AbstractStates | None = None
 ) -> Iterator[Stretch]:
     """The history of a run, a stretch at a time, from the last to the first.
 
     Args:
         run: at its beginning.
         chosen: how it is cut up.
+        every: every `every`-th step is kept.
         states: where states are saved; None for memory.
     """
     states = InMemory() if states is None else states
@@ -148,7 +149,9 @@ def reversed_in_time(
                     stretch = None
                     if action.write_adj_deps:
                         stretch = held.enter_context(borrowed(run, first, last))
-                    run.advance(first, last, stretch)
+                        run.advance(first, last, stretch)
+                    else:
+                        unkept(run, every, first, last)
                 case Reverse():
                     assert stretch is not None
                     if actions and isinstance(actions[0], (Copy, Move)):
