@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from .inversion import regularizers as regularizers
     from .jacobian import Jacobian as Jacobian
     from .objective import Objective as Objective
+    from .streaming import model as model
+    from .streaming import rtm as rtm
 
 # Loaded on first use: they bring optax, lineax and matplotlib, which modelling does without.
 _LATER = {
@@ -121,6 +123,8 @@ _LATER = {
     "schemes": "equations.schemes",
     "Jacobian": "jacobian",
     "Objective": "objective",
+    "model": "streaming",
+    "rtm": "streaming",
 }
 
 

@@ -24,7 +24,7 @@ from .base import (
     short_stretches,
     unkept,
 )
-from .behind import Behind
+from .._behind import Behind
 from .buffers import Layout, layout_bytes
 from .revolve import in_time
 from .store import STORE, Kept

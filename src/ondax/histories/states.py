@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 
 from .base import State
-from .behind import Behind
+from .._behind import Behind
 from .scratch import File
 
 

@@ -15,7 +15,7 @@ class Behind(Generic[T]):
     whose end it has done all."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ondax-disk")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ondax-behind")
 
     def start(self, job: Callable[[], T]) -> Future[T]:
         """Begin a job; its result is to be asked of what is returned."""
