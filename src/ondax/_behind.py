@@ -33,7 +33,7 @@ class Behind(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=True)
 
 
 def _done_now(job: Callable[[], T]) -> Future[T]:

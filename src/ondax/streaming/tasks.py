@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .._once import Once
 from .._types import Model
 from ..face.callback_errors import as_raised
 from ..gathers import over_components
@@ -55,12 +56,13 @@ class Imaged:
     model: Model
     observed: Any
     imaging: Imaging
+    _functions: Once = field(default_factory=Once, repr=False)
 
     def __call__(self, shots: Shots) -> list[PyTree]:
         """The images, trees of NumPy arrays, of each shot."""
         F = self.F
         traces = self._traces(shots)
-        function = F._hosts.once(("imaged", self.imaging), self._compiled)
+        function = self._functions.of("imaged", self._compiled)
         numbers = jnp.asarray(np.array(shots, np.int32))
         with as_raised():
             found = jax.tree.map(np.asarray, function(self.model, traces, numbers))
@@ -77,7 +79,8 @@ class Imaged:
                 "with weights of zero in Survey(trace_weights=...)"
             )
         if survey.weighs_traces:
-            traces = traces * over_components(survey.weights_of(list(shots)), traces.ndim)
+            weights = over_components(survey.weights_of(list(shots)), traces.ndim)
+            traces = traces * weights[..., None]
         return jnp.asarray(traces, jnp.result_type(*jax.tree.leaves(self.model)))
 
     def _compiled(self) -> Callable[[Model, Array, Array], PyTree]:
