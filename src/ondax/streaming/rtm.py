@@ -88,7 +88,7 @@ def rtm(
     dtype = modelling.type_of(model)
     model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
     survey, place = F.survey, runner()
-    task = Imaged(F, model, opened(observed), _condition(F, imaging))
+    task = Imaged(F, model, opened(observed), _condition(F, imaging), not callable(imaging))
     groups = in_groups(range(survey.n_shots), place.together(survey.n_shots, _threads(F)))
     total: TreeSum[PyTree] = TreeSum(survey.n_shots, _plus)
     with Progress("rtm", survey.n_shots, progress) as bar:

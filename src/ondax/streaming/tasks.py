@@ -50,19 +50,24 @@ class Imaged:
         model: the background.
         observed: gives the traces of shots by their numbers.
         imaging: the condition.
+        lasting: it is one of ours, whose compiled form is kept for other calls with F.
     """
 
     F: Propagator
     model: Model
     observed: Any
     imaging: Imaging
+    lasting: bool = False
     _functions: Once = field(default_factory=Once, repr=False)
 
     def __call__(self, shots: Shots) -> list[PyTree]:
         """The images, trees of NumPy arrays, of each shot."""
         F = self.F
         traces = self._traces(shots)
-        function = self._functions.of("imaged", self._compiled)
+        if self.lasting:
+            function = F._hosts.once(("imaged", self.imaging), self._compiled)
+        else:
+            function = self._functions.of("imaged", self._compiled)
         numbers = jnp.asarray(np.array(shots, np.int32))
         with as_raised():
             found = jax.tree.map(np.asarray, function(self.model, traces, numbers))
