@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -260,7 +261,7 @@ def test_the_illumination_is_the_diagonal_of_the_hessian():
     """Of many shots that are alike, whose random vectors are not. The estimate of entry i has the
     variance of the sum over shots of `H_ij v_i v_j`, j other than i: five standard deviations."""
     F, vp = tiny()
-    shots, power = 60, 3
+    shots, power = 20, 3
     survey = ox.Survey(
         np.tile(F.survey.sources, (shots, 1, 1)),
         F.survey.receivers[0],
@@ -275,7 +276,7 @@ def test_the_illumination_is_the_diagonal_of_the_hessian():
     estimate = sum(found[1].astype(np.float64) for found in task(tuple(range(shots))))
     deviation = np.sqrt(shots * (np.sum(H**2, 1) - np.diag(H) ** 2))
     assert np.all(np.abs(4.0**power * estimate - shots * np.diag(H)) < 5.0 * deviation)
-    assert np.median(deviation / (shots * np.diag(H))) < 0.5  # which says something
+    assert np.median(deviation / (shots * np.diag(H))) < 1.0  # which says something
 
     traces = np.tile(np.asarray(F(vp)), (shots, 1, 1))
     plain = ox.rtm(many, traces, vp, progress=False)
@@ -334,8 +335,9 @@ import numpy as np, jax.numpy as jnp
 import ondax as ox
 grid = ox.Grid((60, 40), 10.0)
 def F(shots):
-    survey = ox.Survey(np.tile([[300.0, 40.0]], (shots, 1)), ox.line((0.0, 50.0), (590.0, 50.0), 60),
-                       ox.ricker(12.0, 400, 2e-3), 2e-3)
+    receivers = ox.line((0.0, 50.0), (590.0, 50.0), 60)
+    sources = np.tile([[300.0, 40.0]], (shots, 1))
+    survey = ox.Survey(sources, receivers, ox.ricker(12.0, 400, 2e-3), 2e-3)
     return ox.Propagator(ox.Acoustic(4), grid, survey, 2600.0, settings=ox.Settings(threads=2))
 vp = jnp.full(grid.shape, 2000.0)
 for shots in (8, 400):
@@ -359,3 +361,68 @@ def test_memory_does_not_grow_with_the_survey(kind: str, tmp_path: Path):
     )
     few, many = map(int, done.stdout.split())
     assert many - few < 12_000_000
+
+
+@pytest.mark.slow
+def test_the_page_on_streaming_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = Path(__file__).parents[1] / "docs" / "streaming.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["image"].shape == names["balanced"].shape == names["found"]["fold"].shape
+    # Below the surface, the image is strongest at the step of the model.
+    depths = np.abs(np.asarray(names["balanced"]))[20:80, 15:].mean(0)
+    assert abs(15 + int(np.argmax(depths)) - 35) <= 4
+
+
+LARGE = """
+import os, sys
+import numpy as np, jax, jax.numpy as jnp
+import ondax as ox
+from ondax.io.headers import TRACE_HEADER_BYTES, WRITTEN, trace_words
+from ondax.io.write import Made
+SHOTS, NT, DT = 10_000, 16, 0.008
+grid = ox.Grid((120, 40), 10.0)
+if sys.argv[1] == "write":
+    counts = np.random.default_rng(0).integers(990, 1011, SHOTS)
+    most = np.stack([np.linspace(0.0, 1190.0, 1010), np.full(1010, 20.0)], -1)
+    made = Made.of(ox.Survey([[600.0, 10.0]], most, np.zeros(NT), DT), "ieee")
+    rows = made.rows(0, np.zeros((1010, NT), np.float32), 0)
+    head = rows[:, :TRACE_HEADER_BYTES].copy().view(trace_words(">", WRITTEN))[:, 0]
+    with open("large.segy", "wb") as file:
+        file.write(made.head())
+        for n, x in enumerate(np.linspace(20.0, 1170.0, SHOTS)):
+            head["source_x"], head["field_record"] = round(1000 * x), n + 1
+            rows[:, :TRACE_HEADER_BYTES] = head.view(np.uint8).reshape(1010, -1)
+            file.write(rows[: counts[n]].tobytes())
+    ox.io.scan("large.segy").save("large.npz")
+    sys.exit()
+line = ox.io.load("large.npz")
+assert len(line) == SHOTS and 990 <= line.counts.min() < line.counts.max() <= 1010
+survey = line.survey(ox.ricker(12.0, 40, DT))
+F = ox.Propagator(ox.Acoustic(4), grid, survey, 2600.0, settings=ox.Settings(threads=2))
+objective = ox.Objective(F, line)
+batch = np.random.default_rng(1).choice(SHOTS, 100, replace=False)
+value = jax.value_and_grad(lambda m: objective(m, shots=batch))
+jax.block_until_ready(value(jnp.full(grid.shape, 2000.0)))
+[peak] = [row.split()[1] for row in open("/proc/self/status") if row.startswith("VmHWM")]
+print(1024 * int(peak))
+"""
+
+
+@pytest.mark.slow
+def test_a_minibatch_of_ten_thousand_shots(tmp_path: Path):
+    """600 MB for all of the process: libraries take 190, positions of ten million receivers 160."""
+    for what in ("write", "run"):
+        done = subprocess.run(
+            [sys.executable, "-c", LARGE, what],
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=True,
+            cwd=tmp_path,
+        )
+    (tmp_path / "large.segy").unlink()
+    assert int(done.stdout) <= 600_000_000

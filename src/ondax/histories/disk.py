@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import numpy as np
 
+from .._behind import Behind
 from . import scratch
 from .base import (
     AbstractSampledHistory,
@@ -24,7 +25,6 @@ from .base import (
     short_stretches,
     unkept,
 )
-from .._behind import Behind
 from .buffers import Layout, layout_bytes
 from .revolve import in_time
 from .store import STORE, Kept

@@ -10,8 +10,8 @@ from typing import final
 
 import numpy as np
 
-from .base import State
 from .._behind import Behind
+from .base import State
 from .scratch import File
 
 

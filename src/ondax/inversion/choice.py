@@ -59,4 +59,3 @@ def as_saved(F: Any, dtype: Any, path: Path | None) -> tuple[Any, Choice | None]
             f"Settings(memory={now.memory}): gradients then differ in their last digits"
         )
     return F.replace(settings=replace(F.settings, memory=then.memory)), then
-

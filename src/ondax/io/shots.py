@@ -103,7 +103,9 @@ class Shots:
                 "same call again"
             ) from None
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path} holds no traces that ox.model wrote ({error})") from error
+            raise ValueError(
+                f"{self.path} holds no traces that ox.model wrote ({error})"
+            ) from error
 
     def __reduce__(self) -> Any:
         return Shots, (self.path,)
