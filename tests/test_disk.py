@@ -373,7 +373,7 @@ def test_memory_stays_below_its_promise(history: str, more: dict, tmp_path: Path
 def test_memory_of_a_much_larger_call_is_given_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ondax.histories.store.LITTLE", 1 << 20)
     small = propagator(threads=1)
-    survey = small.survey.replace(nt=60 * small.survey.nt)
+    survey = small.survey.replace(nt=25 * small.survey.nt)
     large = small.with_survey(survey)
     gradient(large)
     assert STORE.nbytes + STORE._pool.nbytes > large.cost().bytes_of_history

@@ -37,6 +37,7 @@ from .fibre import Fibre as Fibre
 from .grid import Grid as Grid
 from .histories.base import AbstractHistory as AbstractHistory
 from .histories.buffers import release_memory as release_memory
+from .histories.scratch import DiskFull as DiskFull
 from .points import Extended as Extended
 from .propagator import Propagator as Propagator
 from .scheme.errors import EquationError as EquationError
