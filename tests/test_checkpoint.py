@@ -84,7 +84,7 @@ def visited(stretches: Iterable[Stretch]) -> list[int]:
 )
 def test_the_schedule_visits_every_step_once_backward(steps: int, stretch: int, checkpoints: int):
     walker = Walker(steps)
-    found = checkpoint.reversed_in_time(walker, checkpoint.Plan(stretch, checkpoints))
+    found = checkpoint.reversed_in_time(walker, checkpoint.Plan(stretch, checkpoints), 1)
     assert visited(found) == list(reversed(range(steps)))
     stretches = -(-steps // stretch)
     assert walker.work <= steps * (stretches + 1)
@@ -94,7 +94,7 @@ def test_more_checkpoints_cost_less_work():
     work = []
     for checkpoints in (1, 2, 4, 8, 16):
         walker = Walker(64)
-        visited(checkpoint.reversed_in_time(walker, checkpoint.Plan(4, checkpoints)))
+        visited(checkpoint.reversed_in_time(walker, checkpoint.Plan(4, checkpoints), 1))
         work.append(walker.work)
     assert work == sorted(work, reverse=True)
     assert work[-1] <= 2 * 64  # every stretch has a checkpoint: one more forward run, no more

@@ -41,6 +41,7 @@ from .fibre import Fibre as Fibre
 from .grid import Grid as Grid
 from .histories.base import AbstractHistory as AbstractHistory
 from .histories.buffers import release_memory as release_memory
+from .histories.scratch import DiskFull as DiskFull
 from .points import Extended as Extended
 from .propagator import Propagator as Propagator
 from .scheme.errors import EquationError as EquationError
@@ -95,6 +96,8 @@ if TYPE_CHECKING:
     from .inversion import regularizers as regularizers
     from .jacobian import Jacobian as Jacobian
     from .objective import Objective as Objective
+    from .streaming import model as model
+    from .streaming import rtm as rtm
 
 # Loaded on first use: they bring optax, lineax and matplotlib, which modelling does without.
 _LATER = {
@@ -125,6 +128,8 @@ _LATER = {
     "schemes": "equations.schemes",
     "Jacobian": "jacobian",
     "Objective": "objective",
+    "model": "streaming",
+    "rtm": "streaming",
 }
 
 

@@ -108,10 +108,12 @@ class Memory(NamedTuple):
     Attributes:
         fields: wavefields and coefficients.
         history: what a gradient needs of all steps.
+        disk: what it needs on a disk.
     """
 
     fields: int
     history: int
+    disk: int = 0
 
 
 class AbstractSolver(ABC):

@@ -61,9 +61,13 @@ class Settings(eqx.Module):
         history: how histories are kept.
 
             - "auto": whole where `memory` allows, else computed anew from checkpoints (Griewank and
-              Walther, 2000).
+              Walther, 2000). `F.cost().chosen` tells which; states that `ox.fwi` saves hold it.
             - "whole": whole, or not at all.
             - "revolve": always computed anew, in the least memory.
+            - "disk": whole, in files in `folder`, written while the run goes on and read ahead of
+              the run that needs them. In memory are some steps of each shot that runs.
+            - "revolve disk": as "revolve", with further checkpoints in files in `folder`, so that a
+              gradient takes three wave solves in little memory (Stumm and Walther, 2009).
             - "sampled": as "auto", but every k-th step only, with the largest k that the survey's
               wavelets allow: see `store_every`. Wavelets that are given with a call and allow less
               have all of their steps kept.
@@ -90,6 +94,11 @@ class Settings(eqx.Module):
             modelling and migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every
             step.
 
+        folder: where histories on a disk are written; default: the system's folder for temporary
+            files (`TMPDIR`). Take one on a fast disk of this machine: where the default is in
+            memory, as it is on some systems, nothing is saved by "disk". Files have no names, so
+            that the system frees their room when they are not needed any more, or the process ends,
+            in whatever way.
         mesh: the devices that share each shot, a `jax.sharding.Mesh` whose axes are named after
             those of the grid that are cut into parts, "x", "y" or "z"; along an axis "shots",
             shots are shared out. Each device then has its part of wavefields, histories and
@@ -110,12 +119,15 @@ class Settings(eqx.Module):
         static=True, default=None, converter=partial(_whole, "store_every")
     )
     history: str | AbstractHistory = eqx.field(static=True, default="auto")
+    folder: str | None = eqx.field(
+        static=True, default=None, converter=lambda f: None if f is None else os.fspath(f)
+    )
     backend: str = eqx.field(static=True, default="auto")
     checks: bool = eqx.field(static=True, default=True)
     mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        named(self.history, self.store_every)
+        named(self.history, self.store_every, folder=self.folder)
         if self.backend not in BACKENDS:
             names = ", ".join(map(repr, BACKENDS))
             raise ValueError(f"backend={self.backend!r}: choose one of {names}")

@@ -27,6 +27,8 @@ class Cost:
         points: along each axis of what a shot sees, boundary included.
         bytes_of_fields: memory of the wavefields and coefficients of a shot.
         bytes_of_history: memory of all that a gradient in all parameters needs of a shot.
+        bytes_on_disk: likewise, on the disk.
+        chosen: which way a shot's history goes, "Whole" or "Revolve", say, by the budget.
         budget: memory that histories may take together, bytes.
         shots_that_fit: whose histories fit into it; the others are computed anew, which takes a
             third wave solve.
@@ -43,6 +45,8 @@ class Cost:
     points: tuple[int, ...]
     bytes_of_fields: int
     bytes_of_history: int
+    bytes_on_disk: int
+    chosen: str
     budget: int
     shots_that_fit: int
     seconds: float
@@ -53,13 +57,16 @@ class Cost:
     def __str__(self) -> str:
         sizes = " x ".join(map(str, self.points))
         fit = "all" if self.shots_that_fit >= self.shots else str(self.shots_that_fit)
+        by_name = type(self.history).__name__
+        chosen = "" if self.chosen == by_name else f"{self.chosen} was chosen, "
+        disk = f", {self.bytes_on_disk / 1e6:.1f} MB on disk" if self.bytes_on_disk else ""
         return "\n".join(
             [
                 f"{self.shots} shots of {self.steps} steps of {1e3 * self.dt:.4g} ms",
                 f"on {sizes} points, {self.boundary!r}",
                 f"fields    {self.bytes_of_fields / 1e6:10.1f} MB a shot",
-                f"history   {self.bytes_of_history / 1e6:10.1f} MB a shot, {self.history!r}; "
-                f"{fit} fit into {self.budget / 1e9:.3g} GB",
+                f"history   {self.bytes_of_history / 1e6:10.1f} MB a shot{disk}, {self.history!r}; "
+                f"{chosen}{fit} fit into {self.budget / 1e9:.3g} GB",
                 f"gradient  {self.seconds:10.1f} s, guessed, with {self.threads} threads",
             ]
         )
@@ -86,6 +93,8 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
         points=points,
         bytes_of_fields=found.fields,
         bytes_of_history=found.history,
+        bytes_on_disk=found.disk,
+        chosen=chosen_way(host),
         budget=settings.memory_budget,
         shots_that_fit=fitting,
         seconds=moved * shots / (together * _bytes_per_second(found.fields)),
@@ -93,6 +102,13 @@ def cost_of(hosts: Hosts, dtype: str) -> Cost:
         history=problem.history,
         threads=threads,
     )
+
+
+def chosen_way(host: HostModel) -> str:
+    """The way to keep the history of a shot, where it depends on memory; by the name of its
+    class."""
+    problem = host.problem
+    return problem.history.chosen(host.memory().history <= problem.settings.memory_budget)
 
 
 def shots_that_fit(host: HostModel, exact: bool = False) -> int:

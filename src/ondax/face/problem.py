@@ -194,7 +194,7 @@ class Problem:
         settings = self.settings
         if self.sampling_is_chosen:
             return named(settings.history, *chosen(self.source_samples))
-        return named(settings.history, settings.store_every)
+        return named(settings.history, settings.store_every, folder=settings.folder)
 
     @cached_property
     def source_samples(self) -> np.ndarray:

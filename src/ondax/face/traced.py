@@ -22,7 +22,7 @@ from ..backends.xla.solver import Solver as XlaSolver
 from ..backends.xla.tape import Tape
 from ..backends.xla.windows import Places
 from ..histories.base import Recording
-from ..histories.named import WAYS
+from ..histories.named import ON_DISK, WAYS
 from . import devices
 from .host import HostModel, Names
 from .loosely import LooselyHeld, strong
@@ -47,6 +47,12 @@ class TracedModel(HostModel):
 
     def __init__(self, problem: Problem, *args: Any, **kwargs: Any) -> None:
         way = problem.history
+        if problem.settings.history in ON_DISK:
+            others = ", ".join(repr(name) for name in WAYS if name not in ON_DISK)
+            raise ValueError(
+                f"history={problem.settings.history!r}: XLA holds histories as arrays of the "
+                f'program and writes no files; choose one of {others}, or backend="devito"'
+            )
         if type(way) not in WAYS.values():
             raise ValueError(
                 f"history={way!r}: ways of your own run with the C kernels only; choose one of "

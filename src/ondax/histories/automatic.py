@@ -17,6 +17,10 @@ from .whole import Whole
 class Automatic(AbstractSampledHistory):
     """Whole where there is room for it, else computed anew from checkpoints."""
 
+    def chosen(self, fits: bool) -> str:
+        """See `AbstractHistory.chosen`."""
+        return (Whole if fits else Revolve).__name__
+
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
         """See `AbstractHistory.record`."""
         return _ways(self.every, self.lobes).record(run, room)

@@ -131,6 +131,18 @@ class Rerun(NamedTuple):
     packing: Packing
 
 
+class Taken(NamedTuple):
+    """What a history takes of a shot, bytes.
+
+    Attributes:
+        memory: while the shot is run, and for as long as it is kept.
+        disk: on the disk.
+    """
+
+    memory: int
+    disk: int = 0
+
+
 class AbstractHistory(eqx.Module):
     """A way to keep histories.
 
@@ -162,6 +174,18 @@ class AbstractHistory(eqx.Module):
     def held(self, steps: int, layout: LayoutOf) -> Layout:
         """What `record` asks room for, of a run of so many steps with these arrays."""
         return layout(0, steps)
+
+    def takes(self, steps: int, layout: LayoutOf) -> Taken:
+        """What a history of so many steps takes that is kept."""
+        return Taken(layout_bytes(self.held(steps, layout)))
+
+    def chosen(self, fits: bool) -> str:
+        """The name of what is done, where there is a choice.
+
+        Args:
+            fits: whether the history of one shot fits into the memory of all histories.
+        """
+        return type(self).__name__
 
     @abstractmethod
     def record(self, run: Recorder, room: Callable[[Layout], Kept | None]) -> Kept | None:
@@ -285,21 +309,22 @@ def step_bytes(layout: LayoutOf, every: int) -> int:
 
 
 def short_stretches(
-    steps: int, layout: LayoutOf, every: int, least: int = 1
+    steps: int, layout: LayoutOf, every: int, least: int = 1, first: int = 0
 ) -> list[tuple[int, int]]:
-    """All steps of a run in stretches whose history takes little memory, most of it in cache; of
-    at least so many steps that are kept."""
+    """The steps of a run from `first` on, in stretches whose history takes little memory, most of
+    it in cache; of at least so many steps that are kept."""
     length = max(least, SCRATCH // step_bytes(layout, every) // every) * every
-    return [(n, min(n + length, steps)) for n in range(0, steps, length)]
+    return [(n, min(n + length, steps)) for n in range(first, steps, length)]
 
 
-def unkept(run: Recorder, every: int) -> None:
-    """Run all steps, keeping nothing.
+def unkept(run: Recorder, every: int, first: int = 0, last: int | None = None) -> None:
+    """Run all steps, or those from `first` to `last`, keeping nothing.
 
-    The kernel that keeps a history is not, to the bit, the one that does not. Traces must not
-    depend on how much memory happened to be free, so it runs all the same, over a buffer that is
-    used again and again.
+    The kernel that keeps a history is not, to the bit, the one that does not. Neither traces nor
+    gradients must depend on how much memory happened to be free, so it runs all the same, over a
+    buffer that is used again and again.
     """
-    for first, last in short_stretches(run.steps, run.layout, every):
-        with borrowed(run, first, last) as stretch:
-            run.advance(first, last, stretch)
+    end = run.steps if last is None else last
+    for begin, stop in short_stretches(end, run.layout, every, first=first):
+        with borrowed(run, begin, stop) as stretch:
+            run.advance(begin, stop, stretch)

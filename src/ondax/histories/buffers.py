@@ -137,11 +137,19 @@ def layout_bytes(layout: Layout) -> int:
     return sum(s.nbytes for s in layout)
 
 
+class _Spare(NamedTuple):
+    """An array that nobody is using, and the number of the call that was the last to use it."""
+
+    array: np.ndarray
+    call: int
+
+
 class Pool:
     """Arrays given back, by shape, type and use; handed out again with whatever they hold."""
 
     def __init__(self) -> None:
-        self._free: dict[tuple, list[np.ndarray]] = {}
+        self._free: dict[tuple, list[_Spare]] = {}
+        self._call = 0
         self._lock = _forks.lock()
         releasing(self.clear)
 
@@ -149,7 +157,7 @@ class Pool:
     def nbytes(self) -> int:
         """Memory of the arrays that nobody is using."""
         with self._lock:
-            return sum(a.nbytes for free in self._free.values() for a in free)
+            return sum(s.array.nbytes for free in self._free.values() for s in free)
 
     def spare(self, layout: Layout) -> int:
         """How much memory of these arrays is here."""
@@ -157,7 +165,7 @@ class Pool:
             found = 0
             for key, count in Counter(map(_key_of, layout)).items():
                 free = self._free.get(key, ())
-                found += sum(a.nbytes for a in list(free)[:count])
+                found += sum(s.array.nbytes for s in list(free)[:count])
             return found
 
     def take(self, use: str, shape: Sequence[int], dtype: Any, halo: int = 0) -> np.ndarray:
@@ -166,7 +174,7 @@ class Pool:
         with self._lock:
             free = self._free.get(key)
             if free:
-                return free.pop()
+                return free.pop().array
         return zeros(shape, dtype, halo)
 
     def give(self, use: str, array: np.ndarray) -> None:
@@ -174,7 +182,32 @@ class Pool:
         address = array.__array_interface__["data"][0]
         key = _key(use, array.shape, array.dtype, address)
         with self._lock:
-            self._free.setdefault(key, []).append(array)
+            spare = _Spare(array, self._call)
+            self._free.setdefault(key, []).append(spare)
+
+    @property
+    def call(self) -> int:
+        """The number of the call that runs now."""
+        return self._call
+
+    def next_call(self) -> None:
+        """Another call begins."""
+        with self._lock:
+            self._call += 1
+
+    def spare_since(self, call: int) -> int:
+        """Memory of the arrays that were last used by a call of this number or later."""
+        with self._lock:
+            spare = (s for free in self._free.values() for s in free)
+            return sum(s.array.nbytes for s in spare if s.call >= call)
+
+    def clear_before(self, call: int) -> None:
+        """Let all arrays go that no call of this number or later has used."""
+        with self._lock:
+            for key, free in list(self._free.items()):
+                self._free[key] = [s for s in free if s.call >= call]
+                if not self._free[key]:
+                    del self._free[key]
 
     def clear(self, but: Layout = ()) -> None:
         """Let all arrays go, but those of some kinds."""

@@ -49,6 +49,10 @@ class Half(AbstractSampledHistory):
     instead, as it is without packing.
     """
 
+    def chosen(self, fits: bool) -> str:
+        """See `AbstractHistory.chosen`."""
+        return (Half if fits else Revolve).__name__
+
     def held(self, steps: int, layout: LayoutOf) -> Layout:
         """See `AbstractHistory.held`."""
         pieces = self._pieces(steps, layout)

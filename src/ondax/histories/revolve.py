@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar, final
 
 from checkpoint_schedules import (
@@ -14,19 +16,20 @@ from checkpoint_schedules import (
     Move,
     MultistageCheckpointSchedule,
     Reverse,
+    StorageType,
 )
 
 from .base import (
     AbstractSampledHistory,
     Recorder,
     Rerun,
-    State,
     Stretch,
     borrowed,
     step_bytes,
     unkept,
 )
 from .buffers import Layout
+from .states import AbstractStates, InMemory
 from .store import Kept
 
 
@@ -36,11 +39,13 @@ class Plan:
 
     Attributes:
         stretch: steps whose history is held at a time.
-        checkpoints: states held at a time.
+        checkpoints: states held in memory at a time.
+        on_disk: states held on a disk at a time.
     """
 
     stretch: int
     checkpoints: int
+    on_disk: int = 0
 
 
 def plan(
@@ -97,7 +102,7 @@ class Revolve(AbstractSampledHistory):
             size = step_bytes(run.layout, self.every)
             chosen = plan(run.steps, size, run.state_bytes, rerun.memory, self.every, rerun.shots)
             if backward:
-                yield from reversed_in_time(run, chosen)
+                yield from reversed_in_time(run, chosen, self.every)
             else:
                 yield from in_time(run, chosen.stretch)
 
@@ -111,33 +116,52 @@ def in_time(run: Recorder, length: int) -> Iterator[Stretch]:
             yield stretch
 
 
-def reversed_in_time(run: Recorder, chosen: Plan) -> Iterator[Stretch]:
-    """The history of a run, a stretch at a time, from the last to the first."""
+def reversed_in_time(
+    run: Recorder, chosen: Plan, every: int, states: AbstractStates | None = None
+) -> Iterator[Stretch]:
+    """The history of a run, a stretch at a time, from the last to the first.
+
+    Args:
+        run: at its beginning.
+        chosen: how it is cut up.
+        every: every `every`-th step is kept.
+        states: where states are saved; None for memory.
+    """
+    states = InMemory() if states is None else states
     stretches = -(-run.steps // chosen.stretch)
-    states: dict[int, State] = {}
     stretch: Stretch | None = None
 
     def at(index: int) -> int:
         return min(index * chosen.stretch, run.steps)
 
+    schedule = MultistageCheckpointSchedule(stretches, chosen.checkpoints, chosen.on_disk)
+    actions = deque(islice(schedule, 1))
     with ExitStack() as held:
-        for action in MultistageCheckpointSchedule(stretches, chosen.checkpoints, 0):
+        while actions:
+            action = actions.popleft()
+            actions.extend(islice(schedule, 1))
             match action:
                 case Forward():
                     first, last = at(action.n0), at(action.n1)
                     if action.write_ics:
-                        states[action.n0] = run.save()
+                        on_disk = action.storage == StorageType.DISK
+                        states.save(action.n0, run.save(), on_disk)
                     stretch = None
                     if action.write_adj_deps:
                         stretch = held.enter_context(borrowed(run, first, last))
-                    run.advance(first, last, stretch)
+                        run.advance(first, last, stretch)
+                    else:
+                        unkept(run, every, first, last)
                 case Reverse():
                     assert stretch is not None
+                    if actions and isinstance(actions[0], (Copy, Move)):
+                        states.soon(actions[0].n)
                     yield stretch
                     held.close()
                 case Copy():
-                    run.restore(states[action.n])
+                    run.restore(states.load(action.n))
                 case Move():
-                    run.restore(states.pop(action.n))
+                    run.restore(states.load(action.n))
+                    states.drop(action.n)
                 case EndReverse():
                     return

@@ -23,6 +23,9 @@ from .buffers import POOL, Layout, OutOfMemory, Pool, layout_bytes, releasing
 SHARE_OF_OTHERS = (
     0.25  # of the budget: for histories of backgrounds that are not in use now, but may be again
 )
+MUCH_MORE = 3  # times what a call has needed: former calls' memory beyond that is given back,
+LITTLE = 64 << 20  # bytes, unless it is less than this
+CALLS = 32  # that only model, after which memory for gradients is given back
 
 
 class Content:
@@ -77,6 +80,8 @@ class Kept:
         pins: runs that are reading or writing it now.
         loose: it was handed out by `acquire`, and is neither filed nor given back yet.
         note: what else the way to keep it needs to read it.
+        on_disk: bytes that the note holds in a file.
+        call: number of the last call that has used it.
         recorded: what else is left of that run, by what determines it.
         key: under which it is filed.
         background: what its key has in common with those of other shots over the same model.
@@ -89,6 +94,8 @@ class Kept:
     pins: int = 0
     loose: bool = False
     note: Any = field(default=None, repr=False)
+    on_disk: int = 0
+    call: int = 0
     recorded: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     key: Any = field(default=None, repr=False)
     background: Hashable = field(default=None, repr=False)
@@ -127,6 +134,7 @@ class HistoryStore:
             if entry is not None:
                 self._entries.move_to_end(key)
                 entry.pins += 1
+                entry.call = self._pool.call
             return entry
 
     def acquire(
@@ -190,7 +198,7 @@ class HistoryStore:
             return None
         self._loose += 1
         self._loose_bytes += size
-        return Kept(arrays, layout, size, pins=1, loose=True)
+        return Kept(arrays, layout, size, pins=1, loose=True, call=self._pool.call)
 
     def _drop_used_up(self, layout: Layout, protected: Callable[[Hashable], bool]) -> None:
         """Give the memory of a history whose gradient has been taken back to the pool, if that is
@@ -206,6 +214,10 @@ class HistoryStore:
         """Drop histories of backgrounds that are not in use, the oldest first, beyond their share
         of the budget."""
         others = [(k, e) for k, e in self._entries.items() if e.background not in company]
+        for key, entry in others:
+            if entry.on_disk and not entry.pins:  # the budget says nothing of the disk
+                self._drop(key)
+        others = [(k, e) for k, e in others if k in self._entries]
         held = sum(e.nbytes for _, e in others)
         for key, entry in others:
             if held <= SHARE_OF_OTHERS * budget:
@@ -222,11 +234,45 @@ class HistoryStore:
             if not self._entries[key].pins and not protected(key):
                 del self._entries[key]
 
-    def trim(self, budget: int) -> None:
-        """Let spare memory go that does not fit into a budget together with the histories."""
+    def let_go_of_files(self, unused: bool) -> None:
+        """Drop histories on disks that no run is using.
+
+        Args:
+            unused: also those whose gradients have not been taken yet.
+        """
+        with self._changed:
+            for key, entry in list(self._entries.items()):
+                if entry.on_disk and not entry.pins and (entry.used or unused):
+                    self._drop(key)
+
+    def trim(self, budget: int, of_histories: bool = False) -> None:
+        """At the end of a call, let spare memory go: what does not fit into a budget together with
+        the histories, and what was needed by former calls only, if that is much more than what
+        this one has needed.
+
+        Args:
+            budget: bytes.
+            of_histories: the call has kept or read histories. Calls that only model, between those
+                that take gradients, say little of what these will need.
+        """
         with self._changed:
             if self._total() > budget:
                 self._pool.clear()
+            call = self._pool.call
+            since = call if of_histories else call - CALLS
+            needed = self._pool.spare_since(call)
+            needed += sum(e.nbytes for e in self._entries.values() if e.call >= call)
+            used_up = {
+                k: e.nbytes
+                for k, e in self._entries.items()
+                if e.used and not e.pins and e.call < since
+            }
+            idle = self._pool.nbytes - self._pool.spare_since(since) + sum(used_up.values())
+            if idle > MUCH_MORE * needed + LITTLE:
+                for key in used_up:
+                    del self._entries[key]
+                self._pool.clear_before(since)
+            self._pool.next_call()
 
     def keep(self, key: Hashable, history: Kept) -> None:
         """File a history under its content. It stays pinned until released."""

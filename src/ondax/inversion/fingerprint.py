@@ -48,6 +48,7 @@ PLAIN = (
     type(None),
     type(...),
 )
+AT_ONCE = 1 << 24  # bytes of an array that are copied at a time
 CACHES = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 NAMELESS = (type(functools.lru_cache(len)),)  # wrappers that are known by what they wrap
 # Built-in functions whose results depend on more than code and arguments show.
@@ -125,10 +126,12 @@ class Problem:
         fingerprints: the digest of each part of the problem, by name; empty for a part that is
             trusted and cannot be compared.
         trusted: names of the parts that are not compared: the user vouches that they are the same.
+        histories: how they are kept, where that was chosen by the machine's memory.
     """
 
     fingerprints: dict[str, str]
     trusted: frozenset[str] = frozenset()
+    histories: dict[str, Any] | None = None
 
     @staticmethod
     def of(
@@ -215,7 +218,7 @@ class _Walk:
         self._known[id(thing)] = (thing, found)
         return found
 
-    def _contents(self, thing: Any, path: str) -> Iterator[bytes]:
+    def _contents(self, thing: Any, path: str) -> Iterator[bytes | np.ndarray]:
         """What the digest of an object is made of: its type, and digests of its parts."""
         yield type(thing).__qualname__.encode()
         if isinstance(thing, (np.ndarray, jax.Array)) and thing.dtype != object:
@@ -246,11 +249,20 @@ class _Walk:
             yield self.digest(part, f"{path} > {name}")
 
 
-def _hash(*parts: bytes) -> bytes:
-    """A digest of several byte strings, which tells where each of them ends."""
+def _hash(*parts: bytes | np.ndarray) -> bytes:
+    """A digest of several byte strings, which tells where each of them ends. An array counts as its
+    bytes, of which no more than a few are copied at a time: those of a survey may be one wavelet,
+    seen as that of each of ten thousand shots."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
+        if isinstance(part, bytes):
+            digest.update(len(part).to_bytes(8, "little") + part)
+            continue
+        digest.update(part.nbytes.to_bytes(8, "little"))
+        rows = part if part.ndim else part[None]
+        step = max(1, AT_ONCE * len(rows) // max(1, part.nbytes))
+        for first in range(0, len(rows), step):
+            digest.update(rows[first : first + step].tobytes())
     return digest.digest()
 
 
@@ -260,7 +272,7 @@ def _short(key: Any) -> str:
     return text if len(text) < 40 else f"{text[:37]}..."
 
 
-def _of_array(array: Any, path: str) -> Iterator[bytes]:
+def _of_array(array: Any, path: str) -> Iterator[bytes | np.ndarray]:
     """Dtype, shape and values; of a key of JAX's random numbers, also its kind."""
     if isinstance(array, Tracer):
         raise UnknownContent(f"{path} is a traced value of JAX")
@@ -268,7 +280,7 @@ def _of_array(array: Any, path: str) -> Iterator[bytes]:
         yield str(jax.random.key_impl(array)).encode()
         array = jax.random.key_data(array)
     values = np.asarray(array)
-    yield from (str(values.dtype).encode(), repr(values.shape).encode(), values.tobytes())
+    yield from (str(values.dtype).encode(), repr(values.shape).encode(), values)
 
 
 def _parts(thing: Any, path: str) -> Iterator[Part]:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -37,6 +37,7 @@ from .checks import (
     matching_traces,
     usable_path,
 )
+from .choice import as_saved
 from .constraints import spread, spread_bounds
 from .encoding import encoded_propagator, polarities
 from .fingerprint import Problem, fingerprint
@@ -217,6 +218,8 @@ def fwi(
     survey = F.survey if isinstance(F, (Propagator, ProjectedWavelet)) else None
     modelled = F if parameters is None else _Composed(F, parameters)
     predicted = eqx.filter_eval_shape(modelled, eqx.combine(params, static))
+    F, kept_by = as_saved(F, predicted.dtype, path)
+    modelled = F if parameters is None else _Composed(F, parameters)
     elsewhere = None
     if survey is not None and not in_memory(observed):
         elsewhere = Shifted(observed, survey)
@@ -299,6 +302,7 @@ def fwi(
     problem = Problem.of(
         {name: partial(fingerprint, part) for name, part in parts.items()}, trust, path
     )
+    problem = replace(problem, histories=None if kept_by is None else kept_by._asdict())
     unit = math.nan if indifferent else float(of_size.of_value)
     run = _Run(params, opt_state, np.empty((0, 6)), static, np.array(unit), of_size, stop)
     if second:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +19,7 @@ from .._validate import whole
 from ..face.fetching import in_memory
 from ..propagator import Propagator
 from .checks import check_linear, matching_traces, usable_path
+from .choice import as_saved
 from .fingerprint import Problem, fingerprint, operator_fingerprint
 from .linear_solvers import (
     Method,
@@ -134,6 +135,8 @@ def lsrtm(
     path = None if save is None else usable_path(Path(save))
     J = F.jacobian(background)
     J.check()
+    F, kept_by = as_saved(F, J.out_structure().dtype, path)
+    J = F.jacobian(background)
     if not in_memory(observed):
         observed = Shifted(observed, F.survey).all()
     traces = matching_traces(observed, J.out_structure(), F.survey)
@@ -160,6 +163,7 @@ def lsrtm(
         "shots": partial(fingerprint, (batch_size, encodings, seed)),
     }
     problem = Problem.of(parts, trust, path)
+    problem = replace(problem, histories=None if kept_by is None else kept_by._asdict())
     run = _Run(method, method.start, np.empty((0, 3)))
     return iterate(
         run,

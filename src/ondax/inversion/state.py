@@ -42,7 +42,7 @@ def save_state(path: Path, tree: PyTree, problem: Problem) -> None:
     Raises:
         OSError: the disk is full, for example; the state saved before is then still there.
     """
-    write_arrays(path, tree, {"problem": problem.fingerprints})
+    write_arrays(path, tree, {"problem": problem.fingerprints, "histories": problem.histories})
 
 
 def write_arrays(path: Path, tree: PyTree, header: dict[str, Any]) -> None:
@@ -139,10 +139,14 @@ def _no_state(path: Path) -> str:
 
 
 @contextmanager
-def only_writer(path: Path | None) -> Iterator[None]:
+def only_writer(path: Path | None, argument: str = "save") -> Iterator[None]:
     """Within it, no other call can write to the same path: it holds a lock file beside that.
 
     Without effect where the system or the disk has no locks, or if `path` is None.
+
+    Args:
+        path: of the file.
+        argument: by which the user has named it.
 
     Raises:
         ValueError: another call holds the lock, in this process or another.
@@ -155,8 +159,8 @@ def only_writer(path: Path | None) -> Iterator[None]:
         handle = _locked(beside)
     except BlockingIOError as error:
         raise ValueError(
-            f"save={str(path)!r}: process {error.filename} is writing to it. Let it end, or give "
-            "another path to `save`"
+            f"{argument}={str(path)!r}: process {error.filename} is writing to it. Let it end, or "
+            f"give another path to `{argument}`"
         ) from None
     except OSError:  # the disk has no locks (over a network, for example), or no room for a file
         handle = None

@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike
 
 from .._resolution import FINEST
 from ..grid import Grid
-from ..points import by_place, counted, plural
+from ..points import Points, by_place, counted, plural
 from ..survey import Survey
 from . import positions
 from .headers import Layout
+from .mapped import let_go
 from .notices import give
 from .reading import ReadAhead, samples
 
 AXES = "xyz"
+TOGETHER = 1 << 18  # traces that are looked at together, where there may be millions
 
 
 class Traces(NamedTuple):
@@ -197,17 +199,26 @@ class Line:
     @property
     def offsets(self) -> Float[np.ndarray, " trace"]:
         """Horizontal distance from source to receiver of each trace, m."""
-        apart = self.traces.receiver[:, :2] - self.traces.source[:, :2]
-        return np.sqrt(np.sum(apart**2, axis=-1))
+        found = np.empty(len(self.traces.file))
+        for first in range(0, len(found), TOGETHER):
+            some = slice(first, first + TOGETHER)
+            apart = self.traces.receiver[some, :2] - self.traces.source[some, :2]
+            found[some] = np.sqrt(np.sum(apart**2, axis=-1))
+            let_go(self.traces.receiver)
+        return found
 
     @property
     def axes(self) -> tuple[str, ...]:
         """Axes of a survey: ("x", "z") if all sources and receivers have the same y, to a
         millimetre, ("y", "z") if they have the same x, else all three."""
-        both = self.traces.source, self.traces.receiver
+        low, high = np.full(3, np.inf), np.full(3, -np.inf)
+        for points in (self.traces.source, self.traces.receiver):
+            for first in range(0, len(points), TOGETHER):
+                some = points[first : first + TOGETHER]
+                low, high = np.minimum(low, some.min(0)), np.maximum(high, some.max(0))
+                let_go(points)
         for along, constant in (("x", 1), ("y", 0)):
-            across = np.concatenate([points[:, constant] for points in both])
-            if np.ptp(across) <= FINEST:
+            if high[constant] - low[constant] <= FINEST:
                 return (along, "z")
         return tuple(AXES)
 
@@ -248,7 +259,9 @@ class Line:
     def _read(self, shots: np.ndarray) -> list[np.ndarray]:
         """Gathers, whose traces that are neighbours in a file are read at once."""
         numbers = np.concatenate([np.arange(*self._starts[n : n + 2]) for n in shots])
-        traces = samples(self.files, self.traces.file[numbers], self.traces.number[numbers])
+        file, number = self.traces.file[numbers], self.traces.number[numbers]
+        let_go(self.traces.file)
+        traces = samples(self.files, file, number)
         return np.split(traces, np.cumsum(self.counts[shots])[:-1])
 
     def dead(self) -> Line:
@@ -468,9 +481,9 @@ class Line:
                     )
         dead = self.traces.dead
         within = [self._within(shot) for shot in range(len(self))]
-        return Survey(
+        survey = Survey(
             self.sources[:, columns],
-            [self.traces.receiver[some][:, columns] for some in within],
+            self._receivers(columns),
             wavelet,
             self.dt,
             nt=self.nt,
@@ -478,6 +491,20 @@ class Line:
             trace_weights=[1.0 - dead[some] for some in within] if dead.any() else None,
             **kinds,
         )
+        let_go(self.traces.receiver)
+        return survey
+
+    def _receivers(self, columns: list[int]) -> Any:
+        """Positions of receivers along the axes of a survey, as `Survey` takes them."""
+        receiver = self.traces.receiver
+        if not np.ptp(self.counts):  # perhaps all shots have the same
+            return [receiver[self._within(shot)][:, columns] for shot in range(len(self))]
+        rows = np.empty((len(receiver), len(columns)))
+        for first in range(0, len(rows), TOGETHER):
+            some = slice(first, first + TOGETHER)
+            rows[some] = receiver[some][:, columns]
+            let_go(receiver)
+        return Points(rows, self._starts, len(self))
 
     def _start(self) -> float:
         """When the traces begin, s.
@@ -485,10 +512,13 @@ class Line:
         Raises:
             ValueError: at different times.
         """
+        delays = self.traces.delay
+        if np.ptp(delays) == 0.0:
+            return float(delays[0])
         live = np.flatnonzero(~self.traces.dead)
         if not live.size:
             return 0.0
-        delays = self.traces.delay[live]
+        delays = delays[live]
         other = np.abs(delays - delays[0]) > 1e-9
         if other.any():
             n = int(np.argmax(other))

@@ -12,6 +12,7 @@ import numpy as np
 from .._files import replacing
 from .catalogue import Line, Traces
 from .headers import Layout
+from .mapped import mapped
 
 VERSION = 1
 
@@ -37,7 +38,8 @@ def save(line: Line, path: Any) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Line:
-    """Open a catalogue that `Line.save` wrote.
+    """Open a catalogue that `Line.save` wrote. What it says of each trace stays in its file, and is
+    read when it is needed: of ten million traces, that is 1 GB.
 
     Args:
         path: of the catalogue. The seismic files must be where they were when it was saved.
@@ -47,12 +49,12 @@ def load(path: str | os.PathLike[str]) -> Line:
         ValueError: no catalogue; or a seismic file is missing, or has changed since the scan.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            if about["version"] != VERSION:
-                raise ValueError(f"it is of version {about['version']}, not {VERSION}")
-            traces = Traces(*(arrays[f"trace_{name}"] for name in Traces._fields))
-            starts = arrays["starts"]
+        arrays = mapped(path)
+        about = json.loads(str(arrays["about"]))
+        if about["version"] != VERSION:
+            raise ValueError(f"it is of version {about['version']}, not {VERSION}")
+        traces = Traces(*(arrays[f"trace_{name}"] for name in Traces._fields))
+        starts = np.array(arrays["starts"])
     except FileNotFoundError:
         raise
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,7 @@ def write_segy(
         for headers, samples in parts:
             _check_finite(samples, done)
             done += len(samples)
-            row = np.empty((len(samples), TRACE_HEADER_BYTES + 4 * samples.shape[1]), np.uint8)
-            row[:, :TRACE_HEADER_BYTES] = headers.view(np.uint8).reshape(len(samples), -1)
-            row[:, TRACE_HEADER_BYTES:] = encoded(samples, FORMATS[format], order)
-            file.write(row.data)
+            file.write(rows_of(headers, samples, FORMATS[format], order).data)
 
 
 def _check_finite(samples: np.ndarray, before: int) -> None:
@@ -220,53 +217,116 @@ def _made(traces: Any, survey: Survey | None, dt: float | None, format: int) -> 
     """File header and parts with headers made from a survey, or with next to nothing in them."""
     if survey is None and dt is None:
         raise ValueError("give like=line, survey=..., grid=..., or at least dt=...")
-    if survey is not None and (survey.extended or survey.n_sources > 1):
-        raise ValueError(
-            "a trace header has the position of one source, but the survey has "
-            f"{'extended sources' if survey.extended else f'{survey.n_sources} sources a shot'}: "
-            "write the traces without positions, dt=survey.dt"
-        )
-    if survey is not None and isinstance(survey.receiver, tuple):
-        raise ValueError(
-            f"the survey records {len(survey.receiver)} components: write a file for each, "
-            "traces[:, n] and survey=survey.replace(receiver=survey.receiver[n])"
-        )
+    if survey is not None:
+        check_survey(survey)
     step = _interval((survey.dt if survey is not None else 0.0) if dt is None else dt)
     counts = None if survey is None else survey.points[1].counts
     samples, gathers = _peeked(_gathers(traces, counts))
     if survey is not None and samples != survey.nt:
         raise ValueError(f"traces have {samples} samples, but the survey's have {survey.nt}")
-    words = {"samples": samples, "interval": step, "format": format}
-    head = file_header({1: "TRACES WRITTEN BY ONDAX", 2: "ELEVATIONS ARE POSITIVE UP, M"}, words)
-    scalar = 1 if survey is None else _scalar(survey)
-    common = {
-        "samples": samples,
-        "interval": step,
-        **_delay(0.0 if survey is None else survey.start),
-    }
+    made = Made(survey, step, samples, format)
 
     def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         written = 0
         for shot, gather in enumerate(gathers):
-            headers = np.zeros(len(gather), trace_words(">", WRITTEN))
-            numbers = np.arange(1, len(gather) + 1)
-            fixed = {
-                **common,
-                "trace_of_line": written + numbers,
-                "trace_of_file": written + numbers,
-                "field_record": shot + 1,
-                "trace_number": numbers,
-                "identification": LIVE,
-                "coordinate_units": LENGTH,
-            }
-            if survey is not None:
-                fixed |= _positions(survey, shot, scalar)
-            for name, values in fixed.items():
-                headers[name] = values
+            yield made.trace_headers(shot, len(gather), written), gather
             written += len(gather)
-            yield headers, gather
 
-    return head, parts()
+    return made.head(), parts()
+
+
+def check_survey(survey: Survey) -> None:
+    """Refuse surveys whose traces have no place in SEG-Y headers.
+
+    Raises:
+        ValueError: says why, and the remedy.
+    """
+    if survey.extended or survey.n_sources > 1:
+        raise ValueError(
+            "a trace header has the position of one source, but the survey has "
+            f"{'extended sources' if survey.extended else f'{survey.n_sources} sources a shot'}: "
+            "write the traces without positions, dt=survey.dt"
+        )
+    if isinstance(survey.receiver, tuple):
+        raise ValueError(
+            f"the survey records {len(survey.receiver)} components: write a file for each, "
+            "traces[:, n] and survey=survey.replace(receiver=survey.receiver[n])"
+        )
+
+
+class Made:
+    """Headers made from a survey, or with next to nothing in them.
+
+    Args:
+        survey: or None.
+        interval: between samples, microseconds.
+        samples: of a trace.
+        format: code of the samples' type.
+    """
+
+    def __init__(self, survey: Survey | None, interval: int, samples: int, format: int) -> None:
+        self._survey, self._format = survey, format
+        self._scalar = 1 if survey is None else _scalar(survey)
+        self._common = {
+            "samples": samples,
+            "interval": interval,
+            **_delay(0.0 if survey is None else survey.start),
+        }
+
+    @staticmethod
+    def of(survey: Survey, format: str) -> Made:
+        """Headers of a survey's traces, in a format by name.
+
+        Raises:
+            ValueError: they have no place there; see `write_segy`.
+        """
+        check_survey(survey)
+        if survey.nt > LARGEST:
+            raise ValueError(f"the survey has {survey.nt} samples: SEG-Y has up to {LARGEST}")
+        return Made(survey, _interval(survey.dt), survey.nt, FORMATS[format])
+
+    @property
+    def stride(self) -> int:
+        """Bytes of a trace."""
+        return TRACE_HEADER_BYTES + 4 * self._common["samples"]
+
+    def head(self, more: Mapping[int, str] | None = None) -> bytearray:
+        """The file header, with more lines of text by their numbers, from 3."""
+        words = {n: self._common[n] for n in ("samples", "interval")} | {"format": self._format}
+        text = {1: "TRACES WRITTEN BY ONDAX", 2: "ELEVATIONS ARE POSITIVE UP, M"}
+        return file_header({**text, **(more or {})}, words)
+
+    def trace_headers(self, shot: int, count: int, before: int) -> np.ndarray:
+        """The headers of a shot's traces, of which so many in the file come before."""
+        headers = np.zeros(count, trace_words(">", WRITTEN))
+        numbers = np.arange(1, count + 1)
+        fixed = {
+            **self._common,
+            "trace_of_line": before + numbers,
+            "trace_of_file": before + numbers,
+            "field_record": shot + 1,
+            "trace_number": numbers,
+            "identification": LIVE,
+            "coordinate_units": LENGTH,
+        }
+        if self._survey is not None:
+            fixed |= _positions(self._survey, shot, self._scalar)
+        for name, values in fixed.items():
+            headers[name] = values
+        return headers
+
+    def rows(self, shot: int, gather: np.ndarray, before: int) -> np.ndarray:
+        """A shot's traces with their headers, as bytes (trace, byte)."""
+        _check_finite(gather, before)
+        return rows_of(self.trace_headers(shot, len(gather), before), gather, self._format, ">")
+
+
+def rows_of(headers: np.ndarray, samples: np.ndarray, format: int, order: str) -> np.ndarray:
+    """Traces with their headers, as bytes (trace, byte)."""
+    rows = np.empty((len(samples), TRACE_HEADER_BYTES + 4 * samples.shape[1]), np.uint8)
+    rows[:, :TRACE_HEADER_BYTES] = headers.view(np.uint8).reshape(len(samples), -1)
+    rows[:, TRACE_HEADER_BYTES:] = encoded(samples, format, order)
+    return rows
 
 
 def _scalar(survey: Survey) -> int:

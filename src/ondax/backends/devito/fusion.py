@@ -108,8 +108,8 @@ def _functions(expr: Any) -> Iterator[Any]:
 
 def _place(indexed: Any) -> Any:
     """The cell of an access in what Devito has made; see `loops.cell_of`."""
-    function = getattr(indexed, "function", None)
-    if not (isinstance(function, Function) and function.is_DiscreteFunction):
+    function: Any = getattr(indexed, "function", None)
+    if not getattr(function, "is_DiscreteFunction", False):
         return str(indexed), ""
     pairs = [(d, i) for d, i in zip(function.dimensions, indexed.indices, strict=True) if d.is_Time]
     if pairs and pairs[0][0].is_Stepping:

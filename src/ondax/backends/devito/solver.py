@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...histories.base import Recording, Rerun, Stretch
-from ...histories.buffers import Layout, OutOfMemory, layout_bytes
+from ...histories.buffers import Layout, OutOfMemory
 from ...histories.store import STORE, Content, Kept
 from ...scheme.names import PERTURBED
 from ...scheme.plan import PlannedPort
@@ -160,7 +160,8 @@ class Solver(AbstractSolver, Shared):
                 slopes = by_axis(recorded[:, receivers:], receivers, axes)
                 moved[task.index][task.out, :, : len(recorded)] = slopes
 
-        self._each(tasks, partial(self._visit_forward, recording, asked), take)
+        visit = partial(self._visit_forward, recording, asked)
+        self._each(tasks, visit, take, of_histories=recording is not None)
         check_range(peaks.values(), dtype, "the traces", WEAK)
         found = (traces,) if moved is None else (traces, moved)
         return (*found, states) if final else found
@@ -309,7 +310,7 @@ class Solver(AbstractSolver, Shared):
             tasks = self._found_first(tasks, recording)
         visit = partial(self._visit_back, recording, asked, strongest)
         take = sums.take if sums.of_shots else None
-        return sums.finished(self._each(tasks, visit, take, sums.nbytes))
+        return sums.finished(self._each(tasks, visit, take, sums.nbytes, recording is not None))
 
     def _visit_back(
         self,
@@ -407,6 +408,7 @@ class Solver(AbstractSolver, Shared):
         visit: Visit,
         take: Callable[[Task, Any], None] | None,
         sums: int = 0,
+        of_histories: bool = True,
     ) -> Totals:
         """Visit all shots, side by side, take what each visit finds, and sum over shots; of which
         the sums take so many bytes."""
@@ -417,7 +419,7 @@ class Solver(AbstractSolver, Shared):
             task.threads = self._threads_of(task, share)
         where = visits() if self.kernels.planned.portable and not self._settled else HERE
         totals = where.each(tasks, visit, take, min(threads, max(1, len(tasks))), sums)
-        STORE.trim(self.settings.memory_budget)
+        STORE.trim(self.settings.memory_budget, of_histories)
         return totals
 
     @staticmethod
@@ -440,8 +442,8 @@ class Solver(AbstractSolver, Shared):
         """See `AbstractSolver.memory`."""
         recording = self.kernels.worth_sampling(recording) or recording
         layout = partial(history_layout, self.kernels, recording, domain)
-        held = recording.history.held(clock.steps + recording.beyond, layout)
-        return Memory(self._bytes_of_fields(domain.shape), layout_bytes(held))
+        taken = recording.history.takes(clock.steps + recording.beyond, layout)
+        return Memory(self._bytes_of_fields(domain.shape), taken.memory, taken.disk)
 
     def _bytes_of_fields(self, shape: tuple[int, ...]) -> int:
         """Memory that the wavefields and coefficients of one shot take, without a history."""

@@ -221,8 +221,7 @@ def illumination(
         raise ValueError(f"water_level={water_level!r} must be a positive fraction, such as 1e-3")
     J = F.jacobian(model)
     if smoothing is None:
-        fastest = float(jnp.max(F.equation.speeds(F.equation.named(J.model))[1]))
-        smoothing = fastest / F.dominant_frequency
+        smoothing = wavelength_of(F, J.model)
     if not (math.isfinite(smoothing) and smoothing >= 0.0):
         raise ValueError(f"smoothing={smoothing!r} must be a length of at least 0 m")
     of_source = power_of_source(F.survey)
@@ -246,18 +245,43 @@ def illumination(
         total = jax.tree.map(jnp.add, total, probed(A, J.model, key))
     length = smoothing
 
-    def weights(diagonal: Image) -> Image:
-        # The average of the products may be negative where the diagonal is small.
-        smooth = jnp.maximum(_smoothed(diagonal / probes, F.grid, length), 0.0)
-        largest = jnp.max(smooth)
-        if not float(largest) > 0.0:
-            raise ValueError(
-                "the traces do not depend on a parameter of the model: leave it out, or look for a "
-                "wavelet or weights of the traces that are zero"
-            )
-        return shifted(1.0 / jnp.sqrt(smooth + water_level * largest), -(of_source + of_left))
+    def weights(products: Image) -> Image:
+        power = of_source + of_left
+        return compensating(F.grid, products / probes, length, water_level, power)
 
     return lx.DiagonalLinearOperator(jax.tree.map(weights, total))
+
+
+def wavelength_of(F: Propagator, model: PyTree) -> float:
+    """That of the fastest wave in a model at the survey's dominant frequency, m."""
+    fastest = float(jnp.max(F.equation.speeds(F.equation.named(model))[1]))
+    return fastest / F.dominant_frequency
+
+
+def compensating(
+    grid: Grid, diagonal: Image, length: float, water_level: float, power: int
+) -> Image:
+    """Weights that compensate for illumination, the inverse square root of a Hessian's diagonal.
+
+    Args:
+        grid: of the model.
+        diagonal: a noisy estimate of it, divided by `2**(2 power)`.
+        length: standard deviation of the Gaussian that averages it in space, m.
+        water_level: added to it, as a fraction of its maximum.
+        power: see above.
+
+    Raises:
+        ValueError: it is zero everywhere.
+    """
+    # The average of the products may be negative where the diagonal is small.
+    smooth = jnp.maximum(_smoothed(diagonal, grid, length), 0.0)
+    largest = jnp.max(smooth)
+    if not float(largest) > 0.0:
+        raise ValueError(
+            "the traces do not depend on a parameter of the model: leave it out, or look for a "
+            "wavelet or weights of the traces that are zero"
+        )
+    return shifted(1.0 / jnp.sqrt(smooth + water_level * largest), -power)
 
 
 def _smoothed(values: Image, grid: Grid, length: float) -> Image:

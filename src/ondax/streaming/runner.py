@@ -1,0 +1,84 @@
+"""Where the work on shots is done: here, or wherever somebody else's runner does it.
+
+A task is a picklable function of the numbers of some shots. Tasks know nothing of files that are
+written or of sums over shots: who asks for results takes care of these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar, final
+
+from ..face.grouped import group_size
+
+T = TypeVar("T")
+Shots = tuple[int, ...]
+
+
+class AbstractRunner(ABC):
+    """Where tasks are run."""
+
+    @abstractmethod
+    def together(self, shots: int, threads: int) -> int:
+        """How many shots a task is to work on together.
+
+        Args:
+            shots: of the survey.
+            threads: that the settings name.
+        """
+
+    @abstractmethod
+    def each(
+        self, task: Callable[[Shots], T], groups: Sequence[Shots]
+    ) -> Iterator[tuple[Shots, T]]:
+        """Run a task on each group of shots.
+
+        Args:
+            task: picklable; gives the same result wherever it is run, and however often.
+            groups: numbers of the shots.
+
+        Yields:
+            Each group, and what the task has found, in any order, as they finish. A group is
+            yielded once, or an exception is raised.
+        """
+
+
+@final
+class Here(AbstractRunner):
+    """In this process, one group after another; the shots of a group run side by side."""
+
+    def together(self, shots: int, threads: int) -> int:
+        """See `AbstractRunner.together`."""
+        return group_size(shots, threads)
+
+    def each(
+        self, task: Callable[[Shots], T], groups: Sequence[Shots]
+    ) -> Iterator[tuple[Shots, T]]:
+        """See `AbstractRunner.each`."""
+        for group in groups:
+            yield group, task(group)
+
+
+_RUNNERS: list[AbstractRunner] = [Here()]
+
+
+def runner() -> AbstractRunner:
+    """Where tasks are run now."""
+    return _RUNNERS[-1]
+
+
+@contextmanager
+def running(elsewhere: AbstractRunner) -> Iterator[None]:
+    """Within it, tasks are run elsewhere."""
+    _RUNNERS.append(elsewhere)
+    try:
+        yield
+    finally:
+        _RUNNERS.remove(elsewhere)
+
+
+def in_groups(shots: Sequence[int], size: int) -> list[Shots]:
+    """Numbers of shots, so many at a time."""
+    return [tuple(shots[n : n + size]) for n in range(0, len(shots), size)]

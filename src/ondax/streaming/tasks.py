@@ -1,0 +1,97 @@
+"""What is done for some shots, wherever that is: picklable functions of shot numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from .._once import Once
+from .._types import Model
+from ..face.callback_errors import as_raised
+from ..gathers import over_components
+from ..inversion.observed import Shifted
+from ..propagator import Propagator
+from .runner import Shots
+
+Imaging = Callable[[Any, Array], PyTree]  # of the Jacobian of one shot, and its traces
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """The traces of shots.
+
+    Attributes:
+        F: the propagator.
+        model: as F takes it.
+    """
+
+    F: Propagator
+    model: Model
+
+    def __call__(self, shots: Shots) -> list[np.ndarray]:
+        """A gather, ([component,] receiver, time), for each shot."""
+        traces = np.asarray(self.F(self.model, shots=list(shots)))
+        counts = self.F.survey.points[1].counts
+        return [t[..., : counts[n], :] for t, n in zip(traces, shots, strict=True)]
+
+
+@dataclass(frozen=True)
+class Imaged:
+    """What an imaging condition makes of shots, each by itself.
+
+    Attributes:
+        F: the propagator.
+        model: the background.
+        observed: gives the traces of shots by their numbers.
+        imaging: the condition.
+        lasting: it is one of ours, whose compiled form is kept for other calls with F.
+    """
+
+    F: Propagator
+    model: Model
+    observed: Any
+    imaging: Imaging
+    lasting: bool = False
+    _functions: Once = field(default_factory=Once, repr=False)
+
+    def __call__(self, shots: Shots) -> list[PyTree]:
+        """The images, trees of NumPy arrays, of each shot."""
+        F = self.F
+        traces = self._traces(shots)
+        if self.lasting:
+            function = F._hosts.once(("imaged", self.imaging), self._compiled)
+        else:
+            function = self._functions.of("imaged", self._compiled)
+        numbers = jnp.asarray(np.array(shots, np.int32))
+        with as_raised():
+            found = jax.tree.map(np.asarray, function(self.model, traces, numbers))
+        return [jax.tree.map(lambda a, n=n: a[n], found) for n in range(len(shots))]
+
+    def _traces(self, shots: Shots) -> Array:
+        """Weighted traces, (shot, [component,] receiver, time), in the type of the model."""
+        survey = self.F.survey
+        traces = Shifted(self.observed, survey)[np.array(shots)]
+        if not np.all(np.isfinite(traces)):
+            bad = [n for n, t in zip(shots, traces, strict=True) if not np.all(np.isfinite(t))]
+            raise ValueError(
+                f"observed holds NaN or infinite values in shot {bad[0]}: leave dead traces out, "
+                "with weights of zero in Survey(trace_weights=...)"
+            )
+        if survey.weighs_traces:
+            weights = over_components(survey.weights_of(list(shots)), traces.ndim)
+            traces = traces * weights[..., None]
+        return jnp.asarray(traces, jnp.result_type(*jax.tree.leaves(self.model)))
+
+    def _compiled(self) -> Callable[[Model, Array, Array], PyTree]:
+        F, imaging = self.F, self.imaging
+
+        def one(model: Model, traces: Array, shot: Array) -> PyTree:
+            return imaging(F.jacobian(model, shots=shot[None]), traces[None])
+
+        return jax.jit(jax.vmap(one, (None, 0, 0)))
