@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +71,10 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
     workers = options["workers"]
     settings = ox.Settings(threads=workers, backend="devito")
     F, velocity = propagator(CASES[options["case"]], settings)
-    observed = np.asarray(F(velocity))
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    np.save(f"{folder}/observed.npy", np.asarray(F(velocity)))
+    observed = np.load(f"{folder}/observed.npy", mmap_mode="r")  # read where shots are visited
     objective = ox.Objective(F, observed)
     functions = {
         "forward": jax.jit(F),

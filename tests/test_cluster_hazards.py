@@ -115,7 +115,6 @@ def features() -> dict[str, Callable[[], Any]]:
         )
     )
     models = jnp.stack([START, START * 1.001, START * 0.999])
-    single, given = F.replace(settings=ox.Settings(threads=1)), np.asarray(observed)
 
     def of_batch(model: Any, shots: Any) -> Any:
         return jnp.sum((F(model, shots=shots) - observed[shots]) ** 2)
@@ -167,7 +166,6 @@ def features() -> dict[str, Callable[[], Any]]:
                 progress=False,
             ).model
         ),
-        "vmap of an objective": lambda: jax.vmap(jax.grad(ox.Objective(single, given)))(models),
     }
 
 
@@ -191,7 +189,6 @@ NAMES = (
     "ragged",
     "lsrtm",
     "fwi",
-    "vmap of an objective",
 )
 
 
@@ -206,6 +203,15 @@ def test_every_feature_has_the_same_bits(name: str, two: Client):
     for block in (1, 2):
         with ox.cluster(two, block=block):
             assert same_bits(within(way), expected), f"blocks of {block}"
+
+
+def test_models_of_an_objective_are_visited_one_after_another(two: Client):
+    F = propagator(settings=ox.Settings(threads=1))
+    slope = jax.grad(ox.Objective(F, np.asarray(F(TRUE))))
+    models = jnp.stack([START, START * 1.001, START * 0.999])
+    expected = jnp.stack([slope(m) for m in models])
+    with ox.cluster(two):
+        assert same_bits(within(lambda: jax.vmap(slope)(models)), expected)
 
 
 # ---------------------------------------------------------------- deaths
