@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,8 @@ from ondax.cluster import active
 from ondax.cluster.parcels import Opener, Packer
 from ondax.cluster.worker import Worker
 from ondax.cluster.workforce import Workforce
+from ondax.streaming.rtm import correlation
+from ondax.streaming.tasks import Imaged, Modelled
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,25 @@ def test_a_function_of_items(client: Client):
         assert found == {n: n * n for n in range(7)}
         with pytest.raises(ZeroDivisionError):
             within(lambda: list(cluster.map(lambda x: 1 / x, range(3))))
+
+
+def test_whole_surveys_are_streamed_there(client: Client, observed: Any, tmp_path: Path):
+    """Traces to a file, and an image of traces that are read there, or here."""
+    F = propagator()
+    expected = ox.rtm(F, observed, START, progress=False)
+    sources = observed, Stored(observed), Stored(observed, travels=False)
+    with ox.cluster(client):
+        written = within(lambda: ox.model(F, TRUE, tmp_path / "shots.segy", progress=False))
+        images = [within(lambda o=o: ox.rtm(F, o, START, progress=False)) for o in sources]
+    assert same_bits(np.stack(list(ox.io.scan(written))), observed)
+    assert all(same_bits(image, expected) for image in images)
+
+
+def test_tasks_of_streaming_keep_to_what_a_worker_lends():
+    F = propagator(settings=ox.Settings(threads=2, memory=1 << 20))
+    for task in (Modelled(F, START), Imaged(F, START, None, correlation)):
+        settings = task.settled(threads=1, memory=1 << 30).F.settings
+        assert (settings.threads, settings.memory) == (1, 1 << 20)
 
 
 def test_what_fails_there_is_raised_here(client: Client, observed: Any):

@@ -41,7 +41,13 @@ class _Applied(Shared):
     """A function of one item, as a visit."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
+        self._function, self._settled = function, False
+
+    def settle(self, threads: int, memory: int) -> None:
+        """See `Shared`: once, for a function that has a method `settled`."""
+        if not self._settled and hasattr(self._function, "settled"):
+            self._function = self._function.settled(threads, memory)
+        self._settled = True
 
     def __call__(self, item: _Item) -> tuple[Any, None]:
         return self._function(item.value), None
@@ -131,7 +137,9 @@ class Cluster(AbstractVisits):
         that the workers run at once are under way. Items whose workers die are sent again.
 
         Args:
-            function: of an item, which cloudpickle can pickle. Within it, no cluster is active.
+            function: of an item, which cloudpickle can pickle. Within it, no cluster is active. If
+                it has a method `settled(threads, memory)`, what that returns for a worker's threads
+                and bytes for histories is called instead.
             items: any sequence; each is asked for when its turn comes.
 
         Yields:

@@ -23,9 +23,9 @@ from ..inversion.progress import Progress
 from ..inversion.state import only_writer
 from ..propagator import Propagator
 from .journal import Journal
-from .runner import Shots, in_groups, runner
+from .runner import in_groups, runner
 from .targets import KINDS, AbstractTarget
-from .tasks import Modelled
+from .tasks import Modelled, Shots
 
 
 def model(

@@ -1,4 +1,4 @@
-"""Where the work on shots is done: here, or wherever somebody else's runner does it.
+"""Where the work on shots is done: here, or by the workers of a cluster.
 
 A task is a picklable function of the numbers of some shots. Tasks know nothing of files that are
 written or of sums over shots: who asks for results takes care of these.
@@ -9,12 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from ..cluster import active
 from ..face.grouped import group_size
+from .tasks import Imaged, Shots
+
+if TYPE_CHECKING:
+    from ..cluster.place import Cluster
 
 T = TypeVar("T")
-Shots = tuple[int, ...]
 
 
 class AbstractRunner(ABC):
@@ -61,12 +65,43 @@ class Here(AbstractRunner):
             yield group, task(group)
 
 
-_RUNNERS: list[AbstractRunner] = [Here()]
+@final
+class OnWorkers(AbstractRunner):
+    """On the workers of a cluster, a shot a task.
+
+    Args:
+        cluster: the active one.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def together(self, shots: int, threads: int) -> int:
+        """See `AbstractRunner.together`."""
+        return 1
+
+    def each(
+        self, task: Callable[[Shots], T], groups: Sequence[Shots]
+    ) -> Iterator[tuple[Shots, T]]:
+        """See `AbstractRunner.each`. What observed traces are read from travels once, if it can;
+        else they are read here, and travel with their shots."""
+        sent: Callable[[Any], Any] = task
+        items: Sequence[Any] = groups
+        if isinstance(task, Imaged) and not self._cluster.sends(task.observed):
+            sent, items = task.with_traces(groups)
+        for number, found in self._cluster.map(sent, items):
+            yield groups[number], found
+
+
+_RUNNERS: list[AbstractRunner] = []
 
 
 def runner() -> AbstractRunner:
     """Where tasks are run now."""
-    return _RUNNERS[-1]
+    if _RUNNERS:
+        return _RUNNERS[-1]
+    cluster = active()
+    return Here() if cluster is None else OnWorkers(cluster)
 
 
 @contextmanager

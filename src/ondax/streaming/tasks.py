@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -17,9 +17,16 @@ from ..face.callback_errors import as_raised
 from ..gathers import over_components
 from ..inversion.observed import Shifted
 from ..propagator import Propagator
-from .runner import Shots
 
+Shots = tuple[int, ...]  # their numbers
 Imaging = Callable[[Any, Array], PyTree]  # of the Jacobian of one shot, and its traces
+
+
+def settled(F: Propagator, threads: int, memory: int) -> Propagator:
+    """The same propagator, as it may run in another process: with so many threads, and so many
+    bytes for histories at most."""
+    most = min(memory, F.settings.memory or memory)
+    return F.replace(settings=replace(F.settings, threads=threads, memory=most))
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,37 @@ class Modelled:
     F: Propagator
     model: Model
 
+    def settled(self, threads: int, memory: int) -> Modelled:
+        """See `settled`."""
+        return replace(self, F=settled(self.F, threads, memory))
+
     def __call__(self, shots: Shots) -> list[np.ndarray]:
         """A gather, ([component,] receiver, time), for each shot."""
         traces = np.asarray(self.F(self.model, shots=list(shots)))
         counts = self.F.survey.points[1].counts
         return [t[..., : counts[n], :] for t, n in zip(traces, shots, strict=True)]
+
+
+@dataclass(frozen=True)
+class Gathers:
+    """Shots that are sent with their traces, as `Imaged` takes these."""
+
+    shots: Shots
+    traces: np.ndarray
+
+
+class _Read(Sequence[Gathers]):
+    """Groups of shots, whose traces are read when they are asked for."""
+
+    def __init__(self, task: Imaged, groups: Sequence[Shots]) -> None:
+        self._task, self._groups = task, groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, number: Any) -> Any:
+        shots = self._groups[number]
+        return Gathers(shots, np.asarray(self._task.traces(shots)))
 
 
 @dataclass(frozen=True)
@@ -60,10 +93,21 @@ class Imaged:
     lasting: bool = False
     _functions: Once = field(default_factory=Once, repr=False)
 
-    def __call__(self, shots: Shots) -> list[PyTree]:
+    def settled(self, threads: int, memory: int) -> Imaged:
+        """See `settled`."""
+        return replace(self, F=settled(self.F, threads, memory), _functions=Once())
+
+    def with_traces(self, groups: Sequence[Shots]) -> tuple[Imaged, Sequence[Gathers]]:
+        """The same without what traces are read from, and what it takes instead of groups."""
+        return replace(self, observed=None, _functions=Once()), _Read(self, groups)
+
+    def __call__(self, shots: Shots | Gathers) -> list[PyTree]:
         """The images, trees of NumPy arrays, of each shot."""
         F = self.F
-        traces = self._traces(shots)
+        if isinstance(shots, Gathers):
+            shots, traces = shots.shots, jnp.asarray(shots.traces)
+        else:
+            traces = self.traces(shots)
         if self.lasting:
             function = F._hosts.once(("imaged", self.imaging), self._compiled)
         else:
@@ -73,7 +117,7 @@ class Imaged:
             found = jax.tree.map(np.asarray, function(self.model, traces, numbers))
         return [jax.tree.map(lambda a, n=n: a[n], found) for n in range(len(shots))]
 
-    def _traces(self, shots: Shots) -> Array:
+    def traces(self, shots: Shots) -> Array:
         """Weighted traces, (shot, [component,] receiver, time), in the type of the model."""
         survey = self.F.survey
         traces = Shifted(self.observed, survey)[np.array(shots)]
