@@ -1,14 +1,21 @@
 """A step computes what it needs in few loops, and nothing twice."""
 
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import pytest
 import sympy
 from devito import Eq, Operator
 from devito.finite_differences import Derivative
 from devito.ir.iet import FindNodes, Iteration
+from problems import difference
 from slow import slow
 
 import ondax as ox
 from ondax._devito_settings import our_devito
+from ondax.backends.devito import build
 from ondax.backends.devito.build import _lowered
 from ondax.backends.devito.fusion import FusedTooFar, check_loops, check_order, side_by_side
 from ondax.backends.devito.lower import Lowering
@@ -95,6 +102,39 @@ def test_what_is_read_before_it_is_computed_is_found() -> None:
     check_order(right, equations)
     with pytest.raises(FusedTooFar, match=r"reads work after \[0\] .* in place of \[1\]"):
         check_order(wrong, equations)
+
+
+def test_without_optimisations_kernels_are_right(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The last resort, where all else that Devito makes is refused."""
+    seen: list[FusedTooFar] = []
+
+    def check(operator: Any, equations: Any) -> None:
+        check_order(operator, equations)
+        if len(seen) % 3 < 2:
+            seen.append(FusedTooFar("as if"))
+            raise seen[-1]
+        seen.append(FusedTooFar("the next kernel"))
+
+    def gradient(backend: Any) -> Any:
+        settings = ox.Settings(backend=backend)
+        boundary = ox.CPML(7)  # of no other test, whose kernels this process may have
+        F = ox.Propagator(
+            ox.Acoustic(6), grid, survey, 2600.0, boundary=boundary, settings=settings
+        )
+        traces, pull = jax.vjp(F, model)
+        return traces, pull(traces)[0]
+
+    grid, model = ox.Grid((23,), 10.0), jnp.linspace(1800.0, 2300.0, 23)
+    survey = ox.Survey([[50.0]], [[180.0]], ox.ricker(20.0, 160, 1e-3), 1e-3)
+    with jax.enable_x64(True):
+        model = model.astype(jnp.float64)
+        monkeypatch.setattr(build, "check_order", check)
+        monkeypatch.setenv("ONDAX_CACHE_DIR", str(tmp_path))  # kernels are made here, not found
+        for found, right in zip(gradient("devito"), gradient("xla"), strict=True):
+            assert difference(found, right) < 1e-12
+    assert len(seen) >= 6
 
 
 @pytest.mark.slow
