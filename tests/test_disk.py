@@ -433,7 +433,8 @@ def test_a_resumed_inversion_chooses_as_the_first(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(engine, "machine_memory", lambda: memory)
         monkeypatch.setattr(choice, "machine_memory", lambda: memory)
 
-    machine(int(1.0 * need))  # of which half is too little
+    monkeypatch.setattr(engine, "MEMORY_SHARE", 0.5)  # however many workers test side by side
+    machine(need)  # of which half is too little
     path = tmp_path / "state.npz"
     run(path, 1)
     machine(100 * need)
