@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from clusters import GRID, START, TRUE, gradient, propagator, same_bits, within, workers
 from distributed import Client
+from problems import difference
 
 import ondax as ox
 from ondax.backends.workers import Shared
@@ -115,7 +116,8 @@ def test_whole_surveys_are_streamed_there(client: Client, observed: Any, tmp_pat
     with ox.cluster(client):
         written = within(lambda: ox.model(F, TRUE, tmp_path / "shots.segy", progress=False))
         images = [within(lambda o=o: ox.rtm(F, o, START, progress=False)) for o in sources]
-    assert same_bits(np.stack(list(ox.io.scan(written))), observed)
+    # XLA takes time dispersion out of one shot and of several by sums in another order.
+    assert difference(np.stack(list(ox.io.scan(written))), observed) < 1e-6
     assert all(same_bits(image, expected) for image in images)
 
 
