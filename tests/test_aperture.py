@@ -10,7 +10,7 @@ import optax
 import pytest
 from problems import difference, dot, norm
 from registry import EQUATIONS
-from slow import slow, slow_but
+from slow import slow
 
 import ondax as ox
 from ondax.histories.buffers import POOL
@@ -41,8 +41,9 @@ def medium(name: str) -> Any:
     return given if len(given) > 1 else next(iter(given.values()))
 
 
-@pytest.mark.parametrize("surface", slow_but([False, True], True))
-@pytest.mark.parametrize("name", slow_but(EQUATIONS, "Acoustic"))
+@pytest.mark.slow
+@pytest.mark.parametrize("surface", [False, True])
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_adjoints_are_exact(name: str, surface: bool, x64: None):
     """Of modelling in the wavelet, and of Born modelling in all parameters."""
     entry = EQUATIONS[name]
@@ -106,6 +107,7 @@ def test_a_shot_sees_its_window(boundary: Any, x64: None):
     assert not np.any(of_second[last + layer :])
 
 
+@pytest.mark.slow
 def test_shots_nearly_see_what_they_would_see_in_all_of_the_model():
     """Waves that come back from beyond the window within the record are missing, and no others:
     here those that travel 400 m at 2,200 m/s, longer than the record of 0.26 s less the wavelet's

@@ -10,7 +10,7 @@ import sympy
 from devito.finite_differences import Derivative
 from problems import difference, dot, norm
 from registry import EQUATIONS
-from slow import slow_but
+from slow import slow, slow_but
 from systems import ORDER, Rig, between, elastic, mass_form, measured, right_hand_form, second_order
 
 import ondax as ox
@@ -412,7 +412,7 @@ def test_taylor(name: str):
     assert_taylor(rig(name))
 
 
-@pytest.mark.parametrize("system", ["right-hand-1d", "second-order", "elastic"])
+@pytest.mark.parametrize("system", ["right-hand-1d", "second-order", slow("elastic")])
 def test_both_forms_of_history_agree(system: str):
     """Products, or the fields that they are made of: the same numbers, but for the order of a few
     operations."""

@@ -179,6 +179,7 @@ RATES = ("divergence", "curl", "strain_xx", "strain_zz", "strain_xz")
 SOLID = {"vp": 2000.0, "vs": 1200.0, "rho": 1500.0}
 
 
+@pytest.mark.slow
 def test_rates_of_a_solid_are_difference_quotients(x64: None):
     """Of the velocities beside them, by their definitions. Allowed: shear waves have 12 points a
     wavelength at twice the dominant frequency, for which order 4 loses 4e-4; and what a sinc and
@@ -297,6 +298,7 @@ def test_taylor(x64: None):
     assert np.all((slopes > 1.9) & (slopes < 2.1)), slopes
 
 
+@pytest.mark.slow
 def test_gradients_in_positions(x64: None):
     """Against central differences of the misfit, whose error is of second order: with steps of 1e-3
     m of waves of 100 m and more, 1e-8."""
@@ -321,7 +323,8 @@ def test_gradients_in_positions(x64: None):
         assert abs(numerical - analytic) < 1e-5 * abs(analytic)
 
 
-@pytest.mark.parametrize("name", slow_but(ENDS[1:], "slope_z"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDS[1:])
 def test_extended_sources(name: str, x64: None):
     """They fire minus the derivative of their weights: as one of those values does. Their adjoint
     is the transpose.

@@ -47,7 +47,7 @@ def propagators(
 
 
 @pytest.mark.parametrize("where", DEPTHS)
-@pytest.mark.parametrize("component", slow_but(COMPONENTS, "force_z", "moment_xz"))
+@pytest.mark.parametrize("component", slow_but(COMPONENTS, "moment_xz"))
 def test_they_are_points_in_all_nodes(component: str, where: str, x64: None):
     """To what is left out at weights of 1e-10."""
     depth, boundary = DEPTHS[where]

@@ -178,6 +178,7 @@ def test_budgets(
         assert max(largest, STORE.nbytes) <= budget
 
 
+@pytest.mark.slow
 def test_stretches_below_a_free_surface(x64_everywhere: None):
     """The two fields before a stretch, which its kernel does not compute, have images above the
     surface too."""

@@ -401,6 +401,7 @@ def network(s: Setting, key: int = 0) -> eqx.nn.Sequential:
 
 
 @pytest.mark.kernels
+@pytest.mark.slow
 def test_fixed_unless_asked(asked: list):
     """A network trains its convolutions, not the layer's model and wavelet, and no gradient of
     these is computed."""

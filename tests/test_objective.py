@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from problems import difference, norm
+from slow import slow_but
 
 import ondax as ox
 from ondax.face.grouped import group_size
@@ -66,7 +67,7 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", slow_but([1, 2, 3], 2))
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_value_and_gradient(misfit: str, threads: int, observed: np.ndarray):
     """Groups of 1, 2 and 4, of 7 shots."""

@@ -124,6 +124,7 @@ def test_a_damaged_state_is_refused_with_file_and_remedy(damage: str, saved: Pat
     assert os.listdir(saved.parent) == ["state.npz"]
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_noticed_or_harmless(saved: Path):
     """Of 200 bytes changed one at a time, none makes another model or an undocumented exception."""
     right = invert(saved, 2)
