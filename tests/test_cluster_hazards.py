@@ -31,7 +31,7 @@ from clusters import (
 from distributed import Client, WorkerPlugin
 
 import ondax as ox
-from ondax.cluster import calls
+from ondax.cluster import calls, place, workforce
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[1] / "examples" / "distributed.py"
@@ -49,7 +49,7 @@ def two() -> Iterator[Client]:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_bits_do_not_depend_on_workers_and_blocks(count: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(calls, "HERE", 0)  # sums are made on workers
-    monkeypatch.setattr("ondax.cluster.place.HERE", 0)
+    monkeypatch.setattr(place, "HERE", 0)
     with workers(count) as client:
         for shots in (1, 5, 8):
             F = propagator(shots)
@@ -359,15 +359,28 @@ def test_no_workers_are_waited_for():
         assert same_bits(found[0], expected)
 
 
+def _status(client: Client) -> str:
+    (worker,) = client.scheduler_info()["workers"].values()
+    return worker["status"]
+
+
 def test_paused_workers_are_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ondax.cluster.workforce.PAUSED", 3.0)
+    monkeypatch.setattr(workforce, "PAUSED", 3.0)
     F = propagator()
+
+    def fill() -> None:
+        """Takes memory that Dask does not know of: more than it pauses a worker at, and less than
+        it ends one at."""
+        import psutil
+
+        taken = psutil.Process().memory_info().rss
+        sys.held = np.ones(int(0.87e9 - taken) // 8)  # type: ignore[attr-defined]
+
     with workers(1, memory="1GB") as client, ox.cluster(client):
         within(lambda: F(TRUE))
-        hog = client.submit(lambda: np.ones(90_000_000), pure=False)  # 720 MB
-        client.run(lambda: None)
+        client.run(fill)
         deadline = time.monotonic() + 60.0
-        while time.monotonic() < deadline and not hog.done():
+        while time.monotonic() < deadline and _status(client) != "paused":
             time.sleep(0.2)
         with pytest.raises(MemoryError, match="memory_limit is 1000000000 bytes"):
             within(lambda: F(START))
