@@ -160,6 +160,11 @@ class Settings(eqx.Module):
         devices = 1 if self.mesh is None else self.mesh.size
         return int(self.memory or MEMORY_SHARE * machine_memory() / devices)
 
+    def lent(self, threads: int, memory: int) -> Settings:
+        """The same for a process that lends shots so many threads, and so many bytes for histories
+        at most."""
+        return dataclasses.replace(self, threads=threads, memory=min(memory, self.memory or memory))
+
 
 def _remade(values: dict[str, Any], mesh: Any) -> Settings:
     """Settings from a pickle; of a mesh, the devices of the same numbers."""

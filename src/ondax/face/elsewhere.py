@@ -178,8 +178,7 @@ class ShotMisfits(Shared):
         problem, dtype, *_ = self._given
 
         def made() -> HostModel:
-            most = min(memory, problem.settings.memory or memory)
-            settings = replace(problem.settings, threads=threads, memory=most)
+            settings = problem.settings.lent(threads, memory)
             return Hosts(replace(problem, settings=settings)).of(dtype)
 
         solver = self._made.of("host", made).solver

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from functools import partial
-from types import TracebackType
 from typing import final
 
 import numpy as np
@@ -153,11 +152,6 @@ class OnDisk(AbstractStates):
         self._behind.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._behind.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._behind.__exit__(*error)
         self._file.close()

@@ -89,7 +89,9 @@ def rtm(
     model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
     survey, place = F.survey, runner()
     task = Imaged(F, model, opened(observed), _condition(F, imaging), not callable(imaging))
-    groups = in_groups(range(survey.n_shots), place.together(survey.n_shots, _threads(F)))
+    groups = in_groups(
+        range(survey.n_shots), place.together(survey.n_shots, F.settings.worker_threads)
+    )
     total: TreeSum[PyTree] = TreeSum(survey.n_shots, _plus)
     with Progress("rtm", survey.n_shots, progress) as bar:
         for shots, images in place.each(task, groups):
@@ -118,10 +120,6 @@ class _Gathers:
 
     def __getitem__(self, numbers: Any) -> list[Any]:
         return [self._gathers[n] for n in numbers]
-
-
-def _threads(F: Propagator) -> int:
-    return F.settings.worker_threads
 
 
 def _plus(a: PyTree, b: PyTree) -> PyTree:

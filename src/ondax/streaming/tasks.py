@@ -22,13 +22,6 @@ Shots = tuple[int, ...]  # their numbers
 Imaging = Callable[[Any, Array], PyTree]  # of the Jacobian of one shot, and its traces
 
 
-def settled(F: Propagator, threads: int, memory: int) -> Propagator:
-    """The same propagator, as it may run in another process: with so many threads, and so many
-    bytes for histories at most."""
-    most = min(memory, F.settings.memory or memory)
-    return F.replace(settings=replace(F.settings, threads=threads, memory=most))
-
-
 @dataclass(frozen=True)
 class Modelled:
     """The traces of shots.
@@ -42,8 +35,8 @@ class Modelled:
     model: Model
 
     def settled(self, threads: int, memory: int) -> Modelled:
-        """See `settled`."""
-        return replace(self, F=settled(self.F, threads, memory))
+        """The same in a process that lends so many threads, and so many bytes for histories."""
+        return replace(self, F=self.F.replace(settings=self.F.settings.lent(threads, memory)))
 
     def __call__(self, shots: Shots) -> list[np.ndarray]:
         """A gather, ([component,] receiver, time), for each shot."""
@@ -94,8 +87,9 @@ class Imaged:
     _functions: Once = field(default_factory=Once, repr=False)
 
     def settled(self, threads: int, memory: int) -> Imaged:
-        """See `settled`."""
-        return replace(self, F=settled(self.F, threads, memory), _functions=Once())
+        """See `Modelled.settled`."""
+        F = self.F.replace(settings=self.F.settings.lent(threads, memory))
+        return replace(self, F=F, _functions=Once())
 
     def with_traces(self, groups: Sequence[Shots]) -> tuple[Imaged, Sequence[Gathers]]:
         """The same without what traces are read from, and what it takes instead of groups."""

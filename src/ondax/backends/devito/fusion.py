@@ -19,13 +19,12 @@ from ..._devito import (
     Backward,
     Expression,
     FindNodes,
-    Function,
     Iteration,
     cpu,
     fusion,
     retrieve_indexed,
 )
-from .loops import cell_of
+from .loops import cell_of, cells_read
 
 
 @contextmanager
@@ -72,7 +71,7 @@ def check_order(operator: Any, equations: Sequence[Any]) -> None:
         FusedTooFar: something is read too early, or too late.
     """
     given = [e for e in equations if e.lhs != e.rhs]  # Devito leaves out what changes nothing
-    wanted = _versions((cell_of(e.lhs), map(cell_of, _functions(e.rhs))) for e in given)
+    wanted = _versions((cell_of(e.lhs), [cell for cell, _ in cells_read(e.rhs)]) for e in given)
     statements = [node.expr for node in FindNodes(Expression).visit(operator)]
     found = _versions((_place(e.lhs), map(_place, retrieve_indexed(e.rhs))) for e in statements)
     for cell in wanted.keys() & found.keys():
@@ -96,15 +95,6 @@ def _versions(statements: Iterable[tuple[Any, Iterable[Any]]]) -> dict[Any, set[
             read[cell].add(computed[cell])
         computed[written] += 1
     return {cell: versions for cell, versions in read.items() if computed[cell]}
-
-
-def _functions(expr: Any) -> Iterator[Any]:
-    """The functions in an expression of an equation."""
-    if isinstance(expr, Function):
-        yield expr
-        return
-    for arg in expr.args:
-        yield from _functions(arg)
 
 
 def _place(indexed: Any) -> Any:

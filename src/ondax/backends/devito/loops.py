@@ -136,20 +136,20 @@ def loop_of(equation: Equation) -> Loop:
     )
     region = getattr(equation.subdomain, "region", None) if plain else None
     loop = Loop(frozenset(region.items()) if region else None, [equation], {cell_of(equation.lhs)})
-    for cell, differentiated in _read(equation.rhs):
+    for cell, differentiated in cells_read(equation.rhs):
         (loop.around if differentiated else loop.reads).add(cell)
     if not plain:
         loop.around |= loop.reads | loop.writes
     return loop
 
 
-def _read(expr: Expr, differentiated: bool = False) -> Iterator[tuple[Cell, bool]]:
+def cells_read(expr: Expr, differentiated: bool = False) -> Iterator[tuple[Cell, bool]]:
     """The cells that an expression reads, and whether around a point."""
     if isinstance(expr, Function) or not expr.args:
         yield cell_of(expr), differentiated
         return
     for arg in expr.args:
-        yield from _read(arg, differentiated or isinstance(expr, Derivative))
+        yield from cells_read(arg, differentiated or isinstance(expr, Derivative))
 
 
 def cell_of(access: Any) -> Cell:

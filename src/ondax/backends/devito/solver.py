@@ -105,8 +105,7 @@ class Solver(AbstractSolver, Shared):
     def settle(self, threads: int, memory: int) -> None:
         """See `Shared`."""
         self._settled = True
-        most = min(memory, self._given.memory or memory)
-        self.settings = replace(self._given, threads=threads, memory=most)
+        self.settings = self._given.lent(threads, memory)
 
     @property
     def burden(self) -> str:
