@@ -6,12 +6,15 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
 from .. import _forks
+from ..histories.store import Content
 from . import interrupts
 
 T = TypeVar("T")
@@ -115,6 +118,22 @@ class Shared:
     def burden(self) -> str:
         """What a visit takes that depends on this, in words, for messages; nothing if unknown."""
         return ""
+
+
+class Arrays(Shared):
+    """Arrays by name, such as the coefficients of a medium, or how they change."""
+
+    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
+        self.values = values
+        self._content = (tuple(values), Content(list(values.values())))
+
+    def __reduce__(self) -> Any:
+        return Arrays, (self.values,)
+
+    @property
+    def content(self) -> Hashable:
+        """See `Shared`."""
+        return self._content
 
 
 @runtime_checkable

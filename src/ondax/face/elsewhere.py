@@ -8,7 +8,7 @@ back, and traces stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,8 +23,7 @@ from jax.interpreters import ad, batching
 
 from .. import _forks
 from .._once import Once
-from ..backends.workers import HERE, AbstractVisits, Shared, visits
-from ..histories.store import Content
+from ..backends.workers import HERE, AbstractVisits, Arrays, Shared, visits
 from ..misfits import of_weighted
 from . import checks
 from .callback_errors import as_raised
@@ -64,22 +63,6 @@ _forks.in_child(lambda: _ELSEWHERE.set_global(None))
 
 
 # ---------------------------------------------------------------- what is sent
-
-
-class Coefficients(Shared):
-    """Those of a model, by name, (*domain)."""
-
-    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
-        self.values = values
-        self._content = (tuple(values), Content(list(values.values())))
-
-    def __reduce__(self) -> Any:
-        return Coefficients, (self.values,)
-
-    @property
-    def content(self) -> Any:
-        """See `Shared`."""
-        return self._content
 
 
 class Rest(NamedTuple):
@@ -186,7 +169,7 @@ class ShotMisfits(Shared):
             solver.settle(threads, memory)
 
     def visit(
-        self, names: Names, coefficients: Coefficients, rest: Rest, shot: Gather
+        self, names: Names, coefficients: Arrays, rest: Rest, shot: Gather
     ) -> tuple[None, Total]:
         """The misfit of a shot, and its gradients in the named coefficients."""
         _, dtype, _, source = self._given
@@ -287,7 +270,7 @@ class Elsewhere:
         shots = [Unread((i,), cost, int(n), read, terms.weights) for i, n in enumerate(numbers)]
         operands = terms.operands._replace(coefficients={}, shots=None)
         rest = Rest(operands, terms.lever, terms.scale)
-        visit = partial(sent.visit, names, Coefficients(terms.operands.coefficients), rest)
+        visit = partial(sent.visit, names, Arrays(terms.operands.coefficients), rest)
         size = len(names) * int(np.prod(host.shape)) * host.dtype.itemsize
         return place.each(shots, visit, None, 1, sums=max(size, 1))[()].arrays
 

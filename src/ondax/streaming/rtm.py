@@ -108,11 +108,11 @@ def opened(observed: Any) -> Any:
         path = Path(observed)
         return open_shots(path) if path.suffix.lower() == ".zarr" else scan(path)
     if isinstance(observed, (list, tuple)):
-        return _Gathers(observed)
+        return _Listed(observed)
     return observed
 
 
-class _Gathers:
+class _Listed:
     """A list of gathers that is asked for several."""
 
     def __init__(self, gathers: Any) -> None:

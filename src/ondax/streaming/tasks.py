@@ -46,14 +46,14 @@ class Modelled:
 
 
 @dataclass(frozen=True)
-class Gathers:
+class WithTraces:
     """Shots that are sent with their traces, as `Imaged` takes these."""
 
     shots: Shots
     traces: np.ndarray
 
 
-class _Read(Sequence[Gathers]):
+class _Read(Sequence[WithTraces]):
     """Groups of shots, whose traces are read when they are asked for."""
 
     def __init__(self, task: Imaged, groups: Sequence[Shots]) -> None:
@@ -64,7 +64,7 @@ class _Read(Sequence[Gathers]):
 
     def __getitem__(self, number: Any) -> Any:
         shots = self._groups[number]
-        return Gathers(shots, np.asarray(self._task.traces(shots)))
+        return WithTraces(shots, np.asarray(self._task.traces(shots)))
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,14 @@ class Imaged:
         F = self.F.replace(settings=self.F.settings.lent(threads, memory))
         return replace(self, F=F, _functions=Once())
 
-    def with_traces(self, groups: Sequence[Shots]) -> tuple[Imaged, Sequence[Gathers]]:
+    def with_traces(self, groups: Sequence[Shots]) -> tuple[Imaged, Sequence[WithTraces]]:
         """The same without what traces are read from, and what it takes instead of groups."""
         return replace(self, observed=None, _functions=Once()), _Read(self, groups)
 
-    def __call__(self, shots: Shots | Gathers) -> list[PyTree]:
+    def __call__(self, shots: Shots | WithTraces) -> list[PyTree]:
         """The images, trees of NumPy arrays, of each shot."""
         F = self.F
-        if isinstance(shots, Gathers):
+        if isinstance(shots, WithTraces):
             shots, traces = shots.shots, jnp.asarray(shots.traces)
         else:
             traces = self.traces(shots)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...histories.base import Recording, Rerun, Stretch
 from ...histories.buffers import Layout, OutOfMemory
-from ...histories.store import STORE, Content, Kept
+from ...histories.store import STORE, Kept
 from ...scheme.names import PERTURBED
 from ...scheme.plan import PlannedPort
 from ...scheme.system import Touch
@@ -23,7 +23,7 @@ from ..domain import Domain
 from ..scaling import LARGE, WEAK, check_range, exponent, exponent_of, peak_of, scaled
 from ..settings import Settings
 from ..setups import clipped, element
-from ..workers import HERE, Shared, Totals, Visit, visits
+from ..workers import HERE, Arrays, Shared, Totals, Visit, visits
 from .extent import Extent
 from .kernels import Kernels, kernels_of
 from .layout import history_layout, history_offsets, interior, on_grid, with_halo
@@ -38,26 +38,6 @@ from .tasks import Task, Tasks, part
 # sharing out the steps of a smaller shot costs more than it gains (measured on two cores)
 POINTS_PER_THREAD = 250_000
 PLACED = 1_000_000  # points whose weights are remembered: some hundred bytes each
-
-
-class Changes(Shared):
-    """How the coefficients of one batch element change, for Born runs.
-
-    Args:
-        values: of each that does, by name, (*domain).
-    """
-
-    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
-        self.values = values
-        self._content = (tuple(values), Content(list(values.values())))
-
-    def __reduce__(self) -> Any:
-        return Changes, (self.values,)
-
-    @property
-    def content(self) -> Hashable:
-        """See `Shared`."""
-        return self._content
 
 
 class Residual(NamedTuple):
@@ -199,12 +179,12 @@ class Solver(AbstractSolver, Shared):
         traces = np.zeros((*batch, e.setups.shots, rows, samples), dtype)
         peaks: dict[int, tuple[float, int]] = {}
         chosen = [c.name for c in self.coefficients if c.name in recording.coefficients]
-        moved: dict[Any, Changes] = {}
+        moved: dict[Any, Arrays] = {}
         for task in tasks:
             given = {n: changes[n] for n in chosen}
             shared = tuple(clipped(task.batch, c.shape) for c in given.values())
             if shared not in moved:
-                moved[shared] = Changes({n: element(c, task.batch) for n, c in given.items()})
+                moved[shared] = Arrays({n: element(c, task.batch) for n, c in given.items()})
             fired = None
             if source is not None:
                 fired = element(source, task.batch)[task.index[-1]]
