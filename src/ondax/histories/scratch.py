@@ -29,8 +29,11 @@ STALLED = 120.0  # seconds, after which those that hold the disk are taken not t
 PATIENCE = 1.0  # seconds, after which the disk is looked at again: others give room back, too
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what systems say of a disk without room
+
+
 class DiskFull(OSError):
-    """The disk on which histories are kept has no room for one more."""
+    """A disk has no room for what is to be written: a history, or the traces of a survey."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -78,7 +81,7 @@ class File:
                 self._held.written += done
                 _SPACE.active = time.monotonic()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise OSError(f"folder {self.folder}: cannot be written to ({error})") from error
             raise _full(self.folder, self.size, _free(self.folder)) from None
 
@@ -253,7 +256,7 @@ def _nameless(folder: str) -> int:
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise _full(folder, 0, _free(folder)) from None
         raise _unusable(folder, error) from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from .._behind import Behind
 from .._types import Model
 from .._waiting import say
 from ..face import modelling
+from ..histories.scratch import FULL, DiskFull
 from ..inversion.fingerprint import Problem, fingerprint
 from ..inversion.progress import Progress
 from ..inversion.state import only_writer
@@ -158,24 +159,18 @@ def _fill(
                 writing.result()
 
 
-class _saying_what_is_needed:
+@contextmanager
+def _saying_what_is_needed(target: AbstractTarget, part: Path, shots: int) -> Iterator[None]:
     """Within it, a full disk is said with what is needed of it, and the remedy."""
-
-    def __init__(self, target: AbstractTarget, part: Path, shots: int) -> None:
-        self._target, self._part, self._shots = target, part, shots
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return
-        folder = self._part.resolve().parent
-        shot = int(np.prod(self._target.survey.trace_shape(1))) * self._target.dtype.itemsize
-        full = OSError(
-            f"the disk of folder {folder} is full: up to {self._shots * shot} bytes are needed for "
-            f"{self._shots} shots, and {shutil.disk_usage(folder).free} are free. Make room there "
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        folder = part.resolve().parent
+        shot = int(np.prod(target.survey.trace_shape(1))) * target.dtype.itemsize
+        raise DiskFull(
+            f"the disk of folder {folder} is full: up to {shots * shot} bytes are needed for "
+            f"{shots} shots, and {shutil.disk_usage(folder).free} are free. Make room there "
             "and make the same call again: it goes on where it has stopped"
-        )
-        full.errno = errno.ENOSPC
-        raise full from error
+        ) from error
