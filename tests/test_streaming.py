@@ -18,10 +18,10 @@ import pytest
 from problems import difference, tiny
 
 import ondax as ox
-from ondax.streaming import targets
+from ondax.streaming import runner, targets
 from ondax.streaming.rtm import Illuminated
-from ondax.streaming.runner import AbstractRunner, Shots, running
-from ondax.streaming.tasks import Imaged, Modelled
+from ondax.streaming.runner import AbstractRunner
+from ondax.streaming.tasks import Imaged, Modelled, Shots
 
 GRID = ox.Grid((41, 36), 10.0)
 VP = jnp.full(GRID.shape, 2000.0)
@@ -229,16 +229,18 @@ class Backwards(AbstractRunner):
 
 
 @pytest.mark.kernels
-def test_bits_depend_neither_on_threads_nor_on_runners(tmp_path: Path):
+def test_bits_depend_neither_on_threads_nor_on_runners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     F = propagator()
     traces = F(VP)
     wanted = ox.rtm(F, traces, VP, progress=False)
     for threads in (1, 3):
         other = propagator(threads=threads)
         assert np.array_equal(ox.rtm(other, traces, VP, progress=False), wanted)
-    with running(Backwards()):
-        assert np.array_equal(ox.rtm(F, traces, VP, progress=False), wanted)
-        path = ox.model(F, VP, tmp_path / "shots.zarr", progress=False)
+    monkeypatch.setattr(runner, "Here", Backwards)
+    assert np.array_equal(ox.rtm(F, traces, VP, progress=False), wanted)
+    path = ox.model(F, VP, tmp_path / "shots.zarr", progress=False)
     assert same(read(path), F.survey.gathers(traces))
 
 

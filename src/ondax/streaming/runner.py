@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from ..cluster import active
@@ -93,25 +92,10 @@ class OnWorkers(AbstractRunner):
             yield groups[number], found
 
 
-_RUNNERS: list[AbstractRunner] = []
-
-
 def runner() -> AbstractRunner:
     """Where tasks are run now."""
-    if _RUNNERS:
-        return _RUNNERS[-1]
     cluster = active()
     return Here() if cluster is None else OnWorkers(cluster)
-
-
-@contextmanager
-def running(elsewhere: AbstractRunner) -> Iterator[None]:
-    """Within it, tasks are run elsewhere."""
-    _RUNNERS.append(elsewhere)
-    try:
-        yield
-    finally:
-        _RUNNERS.remove(elsewhere)
 
 
 def in_groups(shots: Sequence[int], size: int) -> list[Shots]:
