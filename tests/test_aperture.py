@@ -212,6 +212,16 @@ def test_histories_of_windows():
     assert difference(gradient(store_every=2), expected) < 1e-5
 
 
+def test_memories_of_layers_are_counted_in_layers():
+    """Which are a tenth of this grid, halos aside; beside them, u and a coefficient are on all of it."""
+    grid = ox.Grid((201, 201), H)
+    layers, sponge = (
+        ox.Propagator(ox.Acoustic(4), grid, SURVEY, 2600.0, boundary=b).cost().bytes_of_fields
+        for b in (ox.CPML(6), ox.Sponge(6))
+    )
+    assert sponge < layers < 1.4 * sponge
+
+
 @pytest.mark.parametrize(
     ("aperture", "boundary", "said"),
     [

@@ -1,6 +1,7 @@
 """Shots on Dask workers: the same bits as here, whatever runs them."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -151,7 +152,21 @@ def test_what_cannot_be_sent(client: Client, observed: Any):
         within(lambda: ox.Objective(propagator(), observed, misfit)(START))
 
 
+def test_workers_of_its_own_and_their_memory(observed: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ONDAX_CFLAGS", os.environ.get("ONDAX_CFLAGS", "-O1"))  # as tests compile
+    function = gradient(propagator(), observed)
+    expected = function(START)
+    with ox.cluster(memory=4e9) as cluster:
+        there = cluster.client.scheduler_info()["workers"].values()
+        assert sum(worker["memory_limit"] for worker in there) == pytest.approx(4e9, rel=1e-6)
+        assert same_bits(within(lambda: function(START)), expected)
+
+
 def test_refused(client: Client, observed: Any):
+    with pytest.raises(ValueError, match="memory_limit="):
+        ox.cluster(client, memory=4e9)
+    with pytest.raises(ValueError, match="memory=0"):
+        ox.cluster(memory=0)
     with pytest.raises(TypeError, match="give a dask.distributed.Client"):
         ox.cluster("tcp://127.0.0.1:8786")
     with pytest.raises(ValueError, match="block=3: give a power of two"):

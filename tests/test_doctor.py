@@ -245,13 +245,19 @@ def test_no_folder_for_what_is_temporary(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_cores_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch):
     (good,) = resources.threads()
     assert (good.verdict, good.found) == ("ok", "4 of 4 cores: 4 shots at a time")
-    monkeypatch.setattr(resources, "cores_of_groups", lambda: 1.5)
-    found = only(list(resources.threads()))
-    assert "grants the time of 1.5 only" in found.found
-    assert found.remedy == "ox.Settings(threads=1)"
-    monkeypatch.setattr(resources, "cores_of_groups", lambda: None)
     monkeypatch.setattr(resources, "available_cores", lambda: 1)
-    assert "1 of 4 cores" in only(list(resources.threads())).found
+    assert only(list(resources.threads())).found.startswith("1 of 4 cores: ")
+    monkeypatch.setattr(resources, "cores_of_groups", lambda: 1.5)
+    assert "grants the time of 1.5)" in only(list(resources.threads())).found
+
+
+@pytest.mark.parametrize(("granted", "cores"), [(None, 4), (2.9, 2), (0.5, 1), (16.0, 4)])
+def test_threads_are_as_many_as_quotas_grant(
+    granted: float | None, cores: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(settings.os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr(settings, "cores_of_groups", lambda: granted)
+    assert settings.available_cores() == settings.Settings().worker_threads == cores
 
 
 @pytest.mark.parametrize(

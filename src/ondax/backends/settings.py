@@ -203,12 +203,17 @@ def _check_mesh(mesh: Any, backend: str) -> None:
 
 
 def available_cores() -> int:
-    """Cores this process may run on (its affinity, not the machine's count)."""
+    """Cores whose time this process may use: those that it may run on (its affinity), or as many
+    whole ones as its cgroups grant it, where these are fewer. More threads than that would be
+    stopped for a part of each period."""
+    allowed = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0))
+    granted = cores_of_groups()
+    return allowed if granted is None else min(allowed, max(1, int(granted)))
 
 
+@cache
 def cores_of_groups(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> float | None:

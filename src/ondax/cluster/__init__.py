@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from .place import Cluster
 
 
-def cluster(client: Any = None, *, threads: int | None = None, block: int | None = None) -> Cluster:
+def cluster(
+    client: Any = None,
+    *,
+    threads: int | None = None,
+    block: int | None = None,
+    memory: int | float | None = None,
+) -> Cluster:
     """A context in which shots run on the workers of a Dask cluster.
 
         with ox.cluster(client):
@@ -40,6 +46,8 @@ def cluster(client: Any = None, *, threads: int | None = None, block: int | None
         threads: of a worker's process that a shot may use. Default: 1.
         block: shots in one task, a power of two. Default: as many as run for half a second, but
             few enough that all workers have some.
+        memory: bytes that the workers on this machine may take together, where they are started
+            here. Histories get 0.6 of it, less what the processes take. Default: the machine's.
 
     Returns:
         The context, which may be entered again. Its `map(function, items)` applies a function to
@@ -48,11 +56,19 @@ def cluster(client: Any = None, *, threads: int | None = None, block: int | None
     Raises:
         ImportError: `distributed` is not installed.
         TypeError: `client` is none.
-        ValueError: it is asynchronous; or a number out of its range.
+        ValueError: it is asynchronous; or a number out of its range; or `memory` for workers of a
+            client, which have their own limits.
     """
     threads = 1 if threads is None else _validate.whole("threads", threads, 1)
     if block is not None and (block < 1 or block & (block - 1)):
         raise ValueError(f"block={block}: give a power of two, so that sums keep their bits")
+    if memory is not None:
+        memory = int(_validate.positive("memory", memory, "bytes"))
+        if client is not None:
+            raise ValueError(
+                f"memory={memory!r} with a client: its workers have limits already, by the "
+                "memory_limit= that they were started with"
+            )
     try:
         import distributed  # noqa: F401
     except ImportError as error:
@@ -61,7 +77,7 @@ def cluster(client: Any = None, *, threads: int | None = None, block: int | None
         ) from error
     from .place import Cluster
 
-    return Cluster(client, threads=threads, block=block)
+    return Cluster(client, threads=threads, block=block, memory=memory)
 
 
 def active() -> Cluster | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .._waiting import waiting
-from ..backends.settings import available_cores, cores_of_groups, machine_memory
+from ..backends.settings import available_cores, machine_memory
 
 SETTINGS = {
     # A worker that was killed is started again, which takes longer on a busy machine than the 15 s
@@ -22,12 +22,16 @@ SETTINGS = {
 
 
 @contextmanager
-def local_client() -> Iterator[Any]:
-    """A client of as many workers as this process may use cores, of one thread each."""
+def local_client(memory: int | None = None) -> Iterator[Any]:
+    """A client of as many workers as this process may use cores, of one thread each.
+
+    Args:
+        memory: bytes that all of them may take together; default: the machine's.
+    """
     from dask import config
     from distributed import Client, LocalCluster
 
-    cores = min(available_cores(), max(1, int(cores_of_groups() or available_cores())))
+    cores = available_cores()
     # Rooms of workers are for kernels; arrays of JAX stay on the processor, too.
     environment = {"JAX_PLATFORMS": "cpu"} if "JAX_PLATFORMS" not in os.environ else {}
     options: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "env": environment}
@@ -37,7 +41,7 @@ def local_client() -> Iterator[Any]:
                 n_workers=cores,
                 threads_per_worker=1,
                 processes=True,
-                memory_limit=machine_memory() // cores,
+                memory_limit=(memory or machine_memory()) // cores,
                 host="127.0.0.1",
                 **options,
             )

@@ -67,12 +67,19 @@ class Cluster(AbstractVisits):
     _operands: Operands
     _packer: Packer
 
-    def __init__(self, client: Any, *, threads: int = 1, block: int | None = None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        *,
+        threads: int = 1,
+        block: int | None = None,
+        memory: int | None = None,
+    ) -> None:
         if client is not None:
             _check(client)
             self._take(client)
         self._own = client is None
-        self._threads, self._block = threads, block
+        self._threads, self._block, self._memory = threads, block, memory
         self._places: OrderedDict[Any, str] = OrderedDict()
         self._entered: list[ExitStack] = []
 
@@ -84,7 +91,7 @@ class Cluster(AbstractVisits):
         _refuse_in_a_task()
         with ExitStack() as stack:
             if self._own and not self._entered:
-                self._take(stack.enter_context(local_client()))
+                self._take(stack.enter_context(local_client(self._memory)))
             self._force.look(anew=True)
             stack.enter_context(visiting(self))
             stack.enter_context(retraced())

@@ -23,19 +23,14 @@ def threads() -> Iterator[Finding]:
     cores, machine = available_cores(), os.cpu_count() or 1
     found = f"{cores} of {machine} core{'s' if machine > 1 else ''}"
     quota = cores_of_groups()
-    if quota is not None and quota < cores:
-        yield Finding(
-            "threads",
-            "warn",
-            f"{found}, but the container or batch system grants the time of {quota:g} only",
-            f"ox.Settings(threads={max(1, int(quota))})",
-        )
-    elif cores == 1 < machine:
+    if quota is not None and quota < machine:
+        found += f" (the container or batch system grants the time of {quota:g})"
+    if cores == 1 < machine:
         yield Finding(
             "threads",
             "warn",
             f"{found}: shots run one after another",
-            "ask the batch system for more (SLURM: --cpus-per-task), or see taskset -cp $$",
+            "ask for more (SLURM: --cpus-per-task; docker: --cpus), or see taskset -cp $$",
         )
     else:
         yield Finding("threads", "ok", f"{found}: {cores} shot{'s' if cores > 1 else ''} at a time")

@@ -18,6 +18,7 @@ from ...scheme.names import PERTURBED
 from ...scheme.plan import PlannedPort
 from ...scheme.system import Touch
 from ..base import AbstractSolver, Asked, Experiment, Gradients, Memory
+from ..boxes import box
 from ..clock import Clock
 from ..domain import Domain
 from ..scaling import LARGE, WEAK, check_range, exponent, exponent_of, peak_of, scaled
@@ -26,7 +27,7 @@ from ..setups import clipped, element
 from ..workers import HERE, Arrays, Shared, Totals, Visit, visits
 from .extent import Extent
 from .kernels import Kernels, kernels_of
-from .layout import history_layout, history_offsets, interior, on_grid, with_halo
+from .layout import allocated, history_layout, history_offsets, interior, on_grid, with_halo
 from .native import Halves
 from .placement import Placement
 from .plans import Planned
@@ -76,7 +77,7 @@ class Solver(AbstractSolver, Shared):
         self._tasks = Tasks(planned, domain)
         self._placements: dict[Hashable, Placement] = {}
         self._placed = 0  # points in them
-        self._largest = domain.shape  # of the shots of the last call
+        self._largest = domain  # of the shots of the last call
         self._profiles: dict[Hashable, dict[str, np.ndarray]] = {}
 
     def __reduce__(self) -> Any:
@@ -393,7 +394,8 @@ class Solver(AbstractSolver, Shared):
         the sums take so many bytes."""
         threads = self.settings.worker_threads
         share = threads // max(1, len(tasks))
-        self._largest = max((t.setup.domain.shape for t in tasks), key=math.prod)
+        domains = (task.setup.domain for task in tasks)
+        self._largest = max(domains, key=lambda domain: math.prod(domain.shape))
         for task in tasks:
             task.threads = self._threads_of(task, share)
         where = visits() if self.kernels.planned.portable and not self._settled else HERE
@@ -422,14 +424,18 @@ class Solver(AbstractSolver, Shared):
         recording = self.kernels.worth_sampling(recording) or recording
         layout = partial(history_layout, self.kernels, recording, domain)
         taken = recording.history.takes(clock.steps + recording.beyond, layout)
-        return Memory(self._bytes_of_fields(domain.shape), taken.memory, taken.disk)
+        return Memory(self._bytes_of_fields(domain), taken.memory, taken.disk)
 
-    def _bytes_of_fields(self, shape: tuple[int, ...]) -> int:
-        """Memory that the wavefields and coefficients of one shot take, without a history."""
-        plan, itemsize = self.plan, np.dtype(self.domain.dtype).itemsize
-        buffers = sum(f.time_order + 1 for f in plan.fields) + len(plan.coefficients)
-        points = int(np.prod([n + 2 * plan.space_order for n in shape]))
-        return buffers * points * itemsize
+    def _bytes_of_fields(self, domain: Domain) -> int:
+        """Memory that the wavefields and coefficients of one shot take, without a history. What is
+        confined to layers is stored there only."""
+        arrays = [(f, self.kernels.levels[f.name]) for f in self.plan.fields]
+        arrays += [(c, 1) for c in self.plan.coefficients]
+        values = sum(
+            buffers * math.prod(allocated(f, box(f, domain).shape, domain.dtype))
+            for f, buffers in arrays
+        )
+        return values * np.dtype(domain.dtype).itemsize
 
     def _shot(
         self,
