@@ -213,7 +213,7 @@ def test_histories_of_windows():
 
 
 def test_memories_of_layers_are_counted_in_layers():
-    """Which are a tenth of this grid, halos aside; beside them, u and a coefficient are on all of it."""
+    """Which are a tenth of this grid, halos aside; u and a coefficient are on all of it."""
     grid = ox.Grid((201, 201), H)
     layers, sponge = (
         ox.Propagator(ox.Acoustic(4), grid, SURVEY, 2600.0, boundary=b).cost().bytes_of_fields
