@@ -1,6 +1,7 @@
-"""Grids and shots on several devices: four of a CPU, against one; see `many_devices.py`.
+"""Grids and shots on several devices: four of a CPU, against one of them, or against C kernels; see
+`many_devices.py`.
 
-Both compute the same sums, each point by one device, so what is apart is rounding: sums over shots
+All compute the same sums, each point by one device, so what is apart is rounding: sums over shots
 and over what receivers read of two parts are made in another order, and XLA contracts products and
 sums by what it finds in a program. See `test_scheme_in_jax` for how much that becomes.
 """
