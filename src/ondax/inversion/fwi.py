@@ -137,7 +137,12 @@ def fwi(
             anything that gives those of some shots, either way, by `observed[numbers]`, a NumPy
             array of shot numbers, such as `ox.io.scan(...)`: then no more than those of a few shots
             are in memory, if the misfit is a sum over shots. Where the survey gives traces weights,
-            they count so much, and those of weight 0 may hold anything.
+            they count so much, and those of weight 0 may hold anything. Traces of more than 256 MB
+            that are in files are not all read before the first iteration: with `save`, they are
+            compared by the files' sizes and times of change, and by the traces of 16 shots. What
+            you have made yourself is compared likewise if it has a method `stamp()`, which returns
+            a text that changes when the traces do; else all of it is read, unless you name it in
+            `trust`.
         initial: the model to start from: an array or any pytree, a network included. The inversion
             changes its floating-point arrays.
         optimizer: any optax optimiser, or `ox.GaussNewton()`. The step length has the units of the
@@ -227,7 +232,7 @@ def fwi(
         if all_at_once or not isinstance(F, Propagator):
             observed, elsewhere = elsewhere.all(), None
     if elsewhere is not None:
-        look = elsewhere.look()
+        look = elsewhere.look(compared=path is not None and "observed traces" not in trust)
         power, content, traces = power_above(look.peak), look.digest, None
     else:
         traces = content = matching_traces(observed, predicted, survey)

@@ -25,6 +25,7 @@ from ..propagator import Propagator
 from ..survey import Survey
 from .filters import band_gain, fast_length
 from .fwi import fwi
+from .observed import stamp_of
 from .parametrizations import Parametrization, conditioned
 from .result import FWIResult
 from .signature import estimate_wavelet
@@ -341,7 +342,7 @@ def filtered_traces(observed: Any, dt: float, low: float, high: float) -> Any:
 class _Filtered:
     """Traces that are read when asked for, and filtered then."""
 
-    def __init__(self, observed: Any, apply: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(self, observed: Any, apply: partial[np.ndarray]) -> None:
         self.observed, self.apply = observed, apply
 
     def __getitem__(self, numbers: np.ndarray) -> Any:
@@ -349,6 +350,18 @@ class _Filtered:
         if isinstance(given, (list, tuple)):
             return [self.apply(np.asarray(g)) for g in given]
         return self.apply(np.asarray(given))
+
+    @property
+    def stamp(self) -> Callable[[], str]:
+        """See `observed.stamp_of`.
+
+        Raises:
+            AttributeError: what is filtered has none.
+        """
+        stamp = stamp_of(self.observed)
+        if stamp is None:
+            raise AttributeError("stamp")
+        return lambda: f"{stamp} {sorted(self.apply.keywords.items())}"
 
 
 def _filtered(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+import os
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -13,19 +14,33 @@ from ..gathers import over_components, padded_gathers
 from ..survey import Survey
 
 TOGETHER = 16  # shots that are read at a time
+READ_AS = np.dtype(np.float32)
+SMALL = 1 << 28  # bytes of traces, all of which are read before an inversion begins
 
 
 @final
 class Look(NamedTuple):
-    """What a look at all traces has found.
+    """What a look at traces has found.
 
     Attributes:
-        peak: the largest absolute value.
-        digest: of all their bytes.
+        peak: the largest absolute value of those that were read.
+        digest: of their bytes, and of what is known of the others; "" if that is not enough to tell
+            all traces from others.
     """
 
     peak: float
     digest: str
+
+
+def stamp_of(observed: Any) -> str | None:
+    """A text that changes when traces do, found without reading them: of what has a method
+    `stamp()`, and of arrays in files; None of others."""
+    if isinstance(observed, np.memmap) and observed.filename is not None:
+        status = os.stat(observed.filename)
+        interface = {k: v for k, v in observed.__array_interface__.items() if k != "data"}
+        return f"{status.st_size} {status.st_mtime_ns} {observed.offset} {interface}"
+    stamp = getattr(observed, "stamp", None)
+    return None if stamp is None else str(stamp())
 
 
 @final
@@ -41,16 +56,20 @@ class Gathers:
 
 @final
 class Shifted:
-    """Observed traces times a power of two, read when asked for; those of weight 0 as zeros.
+    """Observed traces times a power of two, read and checked when asked for; those of weight 0 as
+    zeros.
 
     Args:
         observed: gives traces of shots by `observed[numbers]`, as one array or a list of gathers.
         survey: that they were recorded with.
         power: binary exponent of the factor.
+        names: numbers by which errors name the shots; default: their numbers in the survey.
     """
 
-    def __init__(self, observed: Any, survey: Survey, power: int = 0) -> None:
-        self.observed, self.survey, self.power = observed, survey, power
+    def __init__(
+        self, observed: Any, survey: Survey, power: int = 0, names: list[int] | None = None
+    ) -> None:
+        self.observed, self.survey, self.power, self.names = observed, survey, power, names
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
         shots = [int(n) for n in numbers]
@@ -68,6 +87,13 @@ class Shifted:
         if self.survey.weighs_traces:
             dead = over_components(self.survey.weights_of(shots) == 0.0, traces.ndim)
             traces[np.broadcast_to(dead, traces.shape[:-1])] = 0.0
+        if not np.all(np.isfinite(traces)):
+            bad = next(n for n, t in zip(shots, traces, strict=True) if not np.isfinite(t).all())
+            raise ValueError(
+                "observed holds NaN or infinite values in shot "
+                f"{bad if self.names is None else self.names[bad]}: leave dead traces out, with "
+                "weights of zero in Survey(trace_weights=...)"
+            )
         return np.ldexp(traces, self.power) if self.power else traces
 
     @property
@@ -80,38 +106,39 @@ class Shifted:
         of_shots = self.observed.of_shots
 
         def gathers(shots: list[int]) -> Gathers:
-            return Gathers(Shifted(of_shots(shots), self.survey[shots], self.power))
+            return Gathers(Shifted(of_shots(shots), self.survey[shots], self.power, shots))
 
         return gathers
 
-    def look(self) -> Look:
-        """Read all traces once, a few shots at a time.
+    def look(self, compared: bool) -> Look:
+        """A look at the traces before they are fetched: at all of them, if they are few, or if they
+        are to be compared with others and nothing but their bytes tells them apart; else at those
+        of some shots.
+
+        Args:
+            compared: whether a digest of all is asked for.
 
         Raises:
             ValueError: some are not finite, or of another shape.
         """
+        shots = self.survey.n_shots
+        stamp = stamp_of(self.observed)
+        small = shots * math.prod(self.survey.trace_shape(1)) * READ_AS.itemsize <= SMALL
+        whole = small or shots <= TOGETHER or (compared and stamp is None)
+        some = np.arange(shots) if whole else np.linspace(0, shots - 1, TOGETHER).astype(int)
         peak, digest = 0.0, hashlib.sha256()
-        for shots, traces in self._chunks():
-            largest = float(np.max(np.abs(traces), initial=0.0))
-            if not np.isfinite(largest):
-                raise ValueError(
-                    f"observed holds NaN or infinite values in shots {shots[0]} to {shots[-1]}: "
-                    "leave dead traces out, with weights of zero in Survey(trace_weights=...)"
-                )
-            peak = max(peak, largest)
+        for first in range(0, len(some), TOGETHER):
+            traces = self[some[first : first + TOGETHER]]
+            peak = max(peak, float(np.max(np.abs(traces), initial=0.0)))
             digest.update(np.ascontiguousarray(traces).tobytes())
-        return Look(peak, digest.hexdigest())
+        if not whole:
+            digest.update((stamp or "").encode())
+        return Look(peak, digest.hexdigest() if whole or stamp is not None else "")
 
     def all(self) -> np.ndarray:
         """All traces in one array."""
-        return np.concatenate([traces for _, traces in self._chunks()])
+        return self[np.arange(self.survey.n_shots)]
 
     def source(self, power: int) -> Source:
         """The traces times a power of two, as an objective fetches them."""
         return Source(Shifted(self.observed, self.survey, power))
-
-    def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        numbers = np.arange(self.survey.n_shots)
-        for first in range(0, len(numbers), TOGETHER):
-            shots = numbers[first : first + TOGETHER]
-            yield shots, self[shots]

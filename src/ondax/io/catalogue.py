@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, final
 
@@ -61,8 +62,8 @@ class Line:
 
     Its traces stay in the files until they are asked for: `line[3]` gives the gather of a shot,
     (receiver, time) in float32, and `line[numbers]` those of some shots, a list. So it can be given
-    to `Objective` as observed traces; `fwi` takes `list(line)`. If shots are visited in order, the
-    next ones are read in the background meanwhile.
+    to `Objective`, `fwi` and `rtm` as observed traces. If shots are visited in order, the next ones
+    are read in the background meanwhile.
 
     Attributes:
         files: how the traces lie in each file.
@@ -252,6 +253,16 @@ class Line:
         chosen = np.arange(len(self))[shots]
         gathers = self._ahead.gathers(np.atleast_1d(chosen))
         return gathers[0] if np.ndim(chosen) == 0 else gathers
+
+    def stamp(self) -> str:
+        """A text that changes when the traces do, found without reading them: of the sizes of
+        files, when they were last written, and which traces of them belong to which shot."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr([(file.size, file.modified) for file in self.files]).encode())
+        for values in (self.traces.file, self.traces.number, self._starts):
+            digest.update(np.ascontiguousarray(values).data)
+            let_go(values)
+        return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "receiver time"]]:
         return (self[shot] for shot in range(len(self)))

@@ -115,12 +115,6 @@ class Imaged:
         """Weighted traces, (shot, [component,] receiver, time), in the type of the model."""
         survey = self.F.survey
         traces = Shifted(self.observed, survey)[np.array(shots)]
-        if not np.all(np.isfinite(traces)):
-            bad = [n for n, t in zip(shots, traces, strict=True) if not np.all(np.isfinite(t))]
-            raise ValueError(
-                f"observed holds NaN or infinite values in shot {bad[0]}: leave dead traces out, "
-                "with weights of zero in Survey(trace_weights=...)"
-            )
         if survey.weighs_traces:
             weights = over_components(survey.weights_of(list(shots)), traces.ndim)
             traces = traces * weights[..., None]
