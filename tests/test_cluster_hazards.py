@@ -34,7 +34,7 @@ import ondax as ox
 from ondax.cluster import calls, place, workforce
 
 pytestmark = pytest.mark.slow
-EXAMPLE = Path(__file__).parents[1] / "examples" / "distributed.py"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "jax_distributed.py"
 
 
 @pytest.fixture(scope="module")

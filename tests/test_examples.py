@@ -22,6 +22,7 @@ PICTURES = {
     "lsrtm": "lsrtm.png",
     "modelling": "modelling.png",
     "network_fwi": "network_fwi.png",
+    "overthrust_3d": "overthrust_3d.png",
     "photoacoustics": "photoacoustics.png",
     "rtm": "rtm.png",
     "unrolled_lsrtm": "unrolled_lsrtm.png",
@@ -34,13 +35,14 @@ EXPENSIVE = (
     "judi4flux",
     "lsrtm",
     "network_fwi",
+    "overthrust_3d",
     "photoacoustics",
     "rtm",
     "unrolled_lsrtm",
 )
 
 
-SEVERAL = ("distributed",)  # by several processes: see tests/test_cluster_hazards.py
+SEVERAL = ("jax_distributed",)  # by several processes: see tests/test_cluster_hazards.py
 
 
 def test_all_are_listed():

@@ -85,8 +85,8 @@ class Objective(eqx.Module):
     scale: Array | None
     trace_weights: Array | None
     misfit: Misfit = eqx.field(static=True)
-    _source: Source | None = eqx.field(static=True)
-    _functions: Once = eqx.field(static=True)
+    _source: Source | None = eqx.field(static=True, repr=False)
+    _functions: Once = eqx.field(static=True, repr=False)
 
     def __init__(
         self,

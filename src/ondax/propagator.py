@@ -140,8 +140,8 @@ class Propagator(eqx.Module):
     largest_step: float = eqx.field(static=True)
     highest_frequency: float = eqx.field(static=True)
     dominant_frequency: float = eqx.field(static=True)
-    _problem: Problem = eqx.field(static=True)
-    _hosts: Hosts = eqx.field(static=True)
+    _problem: Problem = eqx.field(static=True, repr=False)
+    _hosts: Hosts = eqx.field(static=True, repr=False)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """A gradient over several processes by `jax.distributed`: each models its own shots.
 
-for rank in 0 1; do python examples/distributed.py $rank 2 & done; wait
+for rank in 0 1; do python examples/jax_distributed.py $rank 2 & done; wait
 """
 
 import argparse
