@@ -179,7 +179,8 @@ def run(coarser: int, settings: ox.Settings) -> None:
     began = time.perf_counter()
     value, slope = jax.block_until_ready(gradient(model))
     seconds = time.perf_counter() - began
-    assert bool(jnp.isfinite(value)) and bool(jnp.any(slope != 0.0))
+    assert bool(jnp.isfinite(value))
+    assert bool(jnp.any(slope != 0.0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"gradient {seconds:.0f} s, kernels included; memory {peak / GIB:.1f} GiB at most")
 
