@@ -69,6 +69,14 @@ def test_what_is_compared_can_differ():
     assert ox.testing._apart(other["traces"], wrong["traces"]) > 1e-4
 
 
+def test_what_settings_say_of_devices_and_disks_does_not_matter():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("x",))
+    for settings in (ox.Settings(mesh=mesh), ox.Settings(history="disk", backend="devito")):
+        F = small().replace(settings=settings)
+        found = ox.testing.same_on_both(F, jnp.full(F.grid.shape, 2000.0))
+        assert max(found.values()) < TOLERANCE["float32"], found
+
+
 # ---------------------------------------------------------------- settings
 
 
