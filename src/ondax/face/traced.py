@@ -68,12 +68,13 @@ class TracedModel(HostModel):
         """See `HostModel.memory`."""
         recording = self._recording(self.coefficient_names, exact)
         assert recording is not None
-        keep, form = self.solver.keep(recording), form_for((jax.default_backend(),))
+        keep, form = self.solver.room.keep(recording), form_for((jax.default_backend(),))
         assert keep is not None
         points = self.solver.of_domain.size
         coefficients = len(self.coefficient_names) * points * self.dtype.itemsize
         return Memory(
-            self.solver.state_bytes(form) + coefficients, self.solver.tape_bytes(keep, form)
+            self.solver.room.state_bytes(form) + coefficients,
+            self.solver.room.tape_bytes(keep, form),
         )
 
     def entering(self, coefficient: Any) -> Any:
@@ -84,9 +85,9 @@ class TracedModel(HostModel):
         """See `HostModel.tape`."""
         recording = self._recording(keep) if exact else self._sampled(keep, None, operands)
         shots = operands.shots.shape[-1]
-        if recording is None or not self.solver.holds(shots, recording):
+        if recording is None or not self.solver.room.holds(shots, recording):
             return None
-        return self.solver.tape_shapes(shots, recording, started=operands.initial is not None)
+        return self.solver.room.tape_shapes(shots, recording, started=operands.initial is not None)
 
     def _sampled(self, names: Names, e: Any, operands: Operands) -> Recording | None:
         """See `HostModel._sampled`. Of wavelets given with a call, the frequencies are not

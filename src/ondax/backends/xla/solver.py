@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,7 @@ import numpy as np
 from jax import lax
 
 from ...histories.base import Recording
-from ...histories.half import Half
-from ...histories.revolve import Revolve
 from ...histories.sampled import Sampling, smoothing
-from ...scheme.plan import PlannedPort
-from ...scheme.system import Touch
 from ..base import Asked, Gradients
 from ..clock import HALF_STEP_BACK, Clock
 from ..devito.plans import Planned
@@ -26,32 +21,15 @@ from ..domain import Domain
 from ..settings import Settings
 from . import scales
 from .axes import alike
-from .boxes import shape_of
 from .ends import Ends
-from .extents import Extent
-from .form import ON_CPU, Form
+from .form import Form
+from .given import Given, Ready
 from .parts import Parts
-from .runs import AbstractEnds, Backward, Runs, Scene, Wanted, in_pieces
+from .room import Room
+from .runs import AbstractEnds, Backward, Runs, Wanted, in_pieces
 from .shots import Situation, by_groups
 from .steps import State
-from .tape import Halves, Keep, Tape
-from .windows import Points
-
-
-class _Set(NamedTuple):
-    """Some shots as runs take them, all at a size of about one.
-
-    Attributes:
-        scene: see there.
-        source: samples, (step, shot, port, point).
-        state: before the first step.
-        power: of two, by which results are to be multiplied, (shot,).
-    """
-
-    scene: Scene
-    source: Any
-    state: State
-    power: Any
+from .tape import Keep, Tape
 
 
 class Solver:
@@ -99,186 +77,15 @@ class Solver:
         """Which part of what coefficients are given on each device has."""
         return Parts(self.settings.mesh, self.plan.axes, self.domain.shape)
 
-    # ---------------------------------------------------------------- memory
-
-    def keep(self, recording: Recording | None) -> Keep | None:
-        """How a history is kept."""
-        if recording is None:
-            return None
-        way = recording.history
-        half, anew = isinstance(way, Half), isinstance(way, Revolve)
-        return Keep(recording.coefficients, recording.every, recording.beyond, half, anew)
-
-    def tape_bytes(self, keep: Keep, form: Form, steps: int | None = None) -> int:
-        """What the history of a shot takes, of all steps or of so many, on one device."""
-        runs, total = self._of(form), 0
-        steps = self.clock.steps + keep.beyond if steps is None else steps
-        for track in runs.tracks(keep.coefficients):
-            points = math.prod(b - a for a, b in runs.stepper.evaluator.home(track.quantity.symbol))
-            values = len(track.offsets) if keep.every > 1 else 1
-            size = 2 if keep.half else self.dtype.itemsize
-            total += -(-steps // keep.every) * values * points * size
-        return total
-
-    def state_bytes(self, form: Form) -> int:
-        """What the fields of a shot take, on one device."""
-        levels = sum(self._of(form).stepper.levels.values())
-        return levels * self.parts.size * self.dtype.itemsize
+    @cached_property
+    def room(self) -> Room:
+        """The memory of a device."""
+        return Room(self._of, self.parts, self.clock, self.settings, self.dtype)
 
     @cached_property
-    def budget(self) -> int:
-        """Bytes that histories may take: what the settings say, or half of the device's memory."""
-        device = jax.devices()[0]
-        known = None if device.platform == "cpu" else device.memory_stats()
-        if self.settings.memory is None and known and "bytes_limit" in known:
-            return known["bytes_limit"] // 2
-        return self.settings.memory_budget
-
-    def holds(self, shots: int, recording: Recording) -> bool:
-        """Can the histories of so many shots be held from a forward run to its adjoint? Not where
-        devices have parts of them: then each run makes its own."""
-        keep = self.keep(recording)
-        if (
-            self.settings.mesh is not None
-            or keep is None
-            or keep.anew
-            or not recording.history.keeps
-        ):
-            return False
-        return shots * self.tape_bytes(keep, ON_CPU) <= self.budget
-
-    def tape_shapes(self, shots: int, recording: Recording, started: bool) -> Tape:
-        """The shapes and types of the histories of so many shots.
-
-        Args:
-            shots: how many.
-            recording: what is kept.
-            started: runs do not start at rest.
-        """
-        keep, runs = self.keep(recording), self._of(ON_CPU)
-        assert keep is not None
-        slots = -(-(self.clock.steps + keep.beyond) // keep.every)
-        kept, before = {}, {}
-        for track in runs.tracks(keep.coefficients):
-            lead = (slots, *((len(track.offsets),) if keep.every > 1 else ()), shots)
-            points = shape_of(runs.stepper.evaluator.home(track.quantity.symbol))
-            values: Any = jax.ShapeDtypeStruct((*lead, *points), self.dtype)
-            if keep.half:
-                halves = jax.ShapeDtypeStruct(values.shape, np.dtype(np.float16))
-                values = Halves(halves, jax.ShapeDtypeStruct(lead, np.dtype(np.int32)))
-            kept[track.name] = values
-            quantity = track.quantity
-            if started and keep.every == 1 and quantity.at_next and min(track.offsets) < 1:
-                level = jax.ShapeDtypeStruct((shots, *points), self.dtype)
-                before[track.name] = (level,) * runs.stepper.levels[quantity.field.name]
-        return Tape(keep, kept, before)
-
-    def _together(self, shots: int, bytes_of_shot: int) -> int:
-        """How many shots are run side by side."""
-        return max(1, min(shots, self.budget // max(1, bytes_of_shot)))
-
-    def _made_anew(self, keep: Keep, form: Form) -> tuple[Keep, int | None]:
-        """How a history is kept that is made for one run: whole, if that of a shot fits; else of
-        every step, as it is, and a stretch of so many steps at a time."""
-        if not keep.anew and self.tape_bytes(keep, form) <= self.budget:
-            return keep, None
-        keep = Keep(keep.coefficients, anew=True)
-        steps, slot = self.clock.steps, max(1, self.tape_bytes(keep, form, 1))
-        return keep, max(1, min(steps, round(math.sqrt(steps * self.state_bytes(form) / slot))))
-
-    # ---------------------------------------------------------------- what runs are given
-
-    def _set(
-        self, x: Situation, form: Form, keep: Keep | None, slopes: Sequence[bool] = (False, False)
-    ) -> _Set:
-        """Some shots, ready to run.
-
-        Args:
-            x: the shots.
-            form: how steps are written.
-            keep: what runs keep.
-            slopes: whether derivatives by the positions of sources, and of receivers, are read.
-        """
-        plan, runs = self.plan, self._of(form)
-        coefficients = {n: self._seen(c[None], x.starts) for n, c in x.coefficients.items()}
-        power, of_weights = self._power(x), self._power_of_weights(x)
-        weights = x.weights
-        if weights is not None:
-            weights = scales.scaled(self._seen(weights, x.starts), -of_weights)
-        samples = scales.scaled(x.samples, of_weights - power)
-        beyond = keep.beyond if keep else 0
-        copies = 1 + plan.ndim if x.by_position else 1
-        rows = samples.reshape(x.shots, copies, len(plan.inputs), -1, samples.shape[-1])
-        rows = jnp.moveaxis(rows, (4, 0, 2), (0, 1, 2))  # (step, shot, port, copy, point)
-        rows = rows.reshape(*rows.shape[:3], -1)
-        rows = jnp.pad(rows, ((0, beyond), (0, 0), (0, 0), (0, 0)))
-        if weights is None:
-            assert x.sources is not None
-            feeds: list[Any] = [
-                Points(
-                    plan,
-                    self.of_shots,
-                    p,
-                    x.sources,
-                    slopes[0] or x.by_position,
-                    form.dense,
-                    self.parts,
-                )
-                for p in plan.inputs
-            ]
-        else:
-            feeds = [Extent(plan, self.of_shots, p, weights, self.parts) for p in plan.inputs]
-        reads = [
-            Points(plan, self.of_shots, p, x.receivers, slopes[1], form.dense, self.parts)
-            for p in plan.outputs
-        ]
-        state = runs.stepper.rest(x.shots)
-        if x.initial is not None:
-            start = {n: scales.scaled(v, -power) for n, v in x.initial.items()}
-            state = runs.stepper.started(self._ends.chosen(start, runs.stepper), x.shots)
-        state = alike(state, next(iter(coefficients.values())))
-        return _Set(Scene(coefficients, feeds, reads, x.shots), rows, state, power)
-
-    def _power(self, x: Situation) -> Any:
-        """The power of two that makes fields of a size of about one, (shot,)."""
-        gain, of_samples = self._gain(self.plan, self.plan.inputs, x), scales.exponent(x.samples, 2)
-        silent = of_samples == scales.NOTHING
-        power = jnp.where(silent, gain, of_samples + gain + self._power_of_weights(x))
-        if x.initial is None:
-            return power
-        of_state = [scales.exponent(v, v.ndim - 1) for v in x.initial.values()]
-        largest = jnp.stack(of_state).max(axis=0)
-        power = jnp.where(silent, largest, jnp.maximum(power, largest))
-        return jnp.where(power == scales.NOTHING, gain, power)
-
-    def _power_of_weights(self, x: Situation) -> Any:
-        """That of the weights of extended sources, (shot,); zero for points."""
-        if x.weights is None:
-            return jnp.zeros(x.shots, np.int32)
-        size = scales.exponent(x.weights, x.weights.ndim - 1, self.parts.over)
-        return scales.or_zero(size)
-
-    def _seen(self, array: Any, starts: Any) -> Any:
-        """The part of an array (1 or shot, *domain) that each shot sees."""
-        if starts is None:
-            return array
-        array = self.of_domain.whole(array, 1)
-        whole = jnp.broadcast_to(array, (starts.shape[0], *array.shape[1:]))
-        shape = self.of_shots.shape
-        seen = jax.vmap(lambda a, s: lax.dynamic_slice(a, list(s), shape))(whole, starts)
-        return self.parts.here(seen, 1)
-
-    def _put_back(self, parts: Any, starts: Any) -> Any:
-        """The sum over shots of parts of the domain, (*domain)."""
-        parts = self.parts.whole(parts, 1)
-        zeros = alike(jnp.zeros(self.domain.shape, self.dtype), parts)
-
-        def add(total: Any, part_and_start: Any) -> Any:
-            part, start = part_and_start
-            seen = lax.dynamic_slice(total, list(start), part.shape)
-            return lax.dynamic_update_slice(total, seen + part, list(start)), None
-
-        return self.of_domain.here(lax.scan(add, zeros, (parts, starts))[0])
+    def _given(self) -> Given:
+        domain, of_shots = (self.domain, self.of_domain), (self.of_shots, self.parts)
+        return Given(self.planned, domain, of_shots, self.clock, self._ends, self._of)
 
     # ---------------------------------------------------------------- traces
 
@@ -336,11 +143,11 @@ class Solver:
             and receiver, axis, sample), and the last state, by name, (shot, level, *points); and
             the history, if it is held.
         """
-        held = recording is not None and self.holds(x.shots, recording)
-        keep = self.keep(recording) if held else None
+        held = recording is not None and self.room.holds(x.shots, recording)
+        keep = self.room.keep(recording) if held else None
 
         def run(part: Situation) -> Any:
-            ready = self._set(part, form, keep, (False, slopes))
+            ready = self._given.of(part, form, keep, (False, slopes))
             runs = self._of(form)
             started = part.before > 0
             run = runs.forward(ready.scene, ready.source, ready.state, keep, started)
@@ -356,7 +163,7 @@ class Solver:
                 last = {n: scales.scaled(v, ready.power) for n, v in found.items()}
             return rows, last, tape
 
-        group = x.shots if held else self._together(x.shots, self.state_bytes(form))
+        group = x.shots if held else self.room.together(x.shots, self.room.state_bytes(form))
         rows, last, tape = by_groups(run, x, group)
         found = [*self._copies(rows, slopes), last, tape]
         return tuple(f for f in found if f is not None)
@@ -392,7 +199,7 @@ class Solver:
         keep, tape = self._served(x, recording)
         stretch = None
         if tape is None:
-            keep, stretch = self._made_anew(keep, form)
+            keep, stretch = self.room.made_anew(keep, form)
         others = {n: jnp.zeros_like(x.coefficients[n]) for n in keep.coefficients}
         changes = {**others, **changes}
         sizes = [
@@ -405,11 +212,11 @@ class Solver:
 
         def run(part: Any) -> Any:
             situation, source, tape = part
-            ready = self._set(situation, form, keep)
+            ready = self._given.of(situation, form, keep)
             runs = self._of(form)
             fired, more = None, jnp.broadcast_to(relative, ready.power.shape)
             if source is not None:
-                gain = self._gain(self.plan, self.plan.inputs, situation)
+                gain = self._given.gain(self.plan, self.plan.inputs, situation)
                 size = scales.exponent(source, 2)
                 size = jnp.where(size == scales.NOTHING, size, size + gain - ready.power)
                 more = jnp.maximum(more, size)
@@ -420,7 +227,7 @@ class Solver:
             more = scales.or_zero(more)
             moved = {}
             for n, v in changes.items():
-                seen = self._seen(v[None], situation.starts)
+                seen = self._given.seen(v[None], situation.starts)
                 seen = jnp.broadcast_to(seen, (situation.shots, *seen.shape[1:]))
                 moved[n] = scales.scaled(seen, -more)
             if stretch is None:
@@ -438,13 +245,13 @@ class Solver:
                 rows = jnp.pad(rows, [*[(0, 0)] * 3, (1, 0)])
             return rows
 
-        bytes_of_shot = self.tape_bytes(keep, form) if tape is None else 0
-        group = x.shots if tape is not None else self._together(x.shots, bytes_of_shot)
+        bytes_of_shot = self.room.tape_bytes(keep, form) if tape is None else 0
+        group = x.shots if tape is not None else self.room.together(x.shots, bytes_of_shot)
         rows = by_groups(run, (replace(x, tape=None), source, tape), group)
         return self._copies(rows, False)[0]
 
     def _born_anew(
-        self, ready: _Set, keep: Keep, stretch: int, runs: Runs, changes: Any, source: Any
+        self, ready: Ready, keep: Keep, stretch: int, runs: Runs, changes: Any, source: Any
     ) -> Any:
         """A Born run beside a forward run that makes a stretch of the history at a time."""
         scene, steps = ready.scene, ready.source.shape[0]
@@ -464,7 +271,7 @@ class Solver:
 
     def _served(self, x: Situation, recording: Recording) -> tuple[Keep, Tape | None]:
         """How a history is kept, and the one at hand if it is kept so."""
-        keep, tape = self.keep(recording), x.tape
+        keep, tape = self.room.keep(recording), x.tape
         assert keep is not None
         if tape is not None and tape.keep.serves(keep):
             return tape.keep, tape
@@ -514,7 +321,7 @@ class Solver:
         final: Mapping[str, Any] | None,
         tape: Tape | None,
     ) -> Gradients:
-        strongest = self._strongest(x, residual, final)
+        strongest = self._given.strongest(x, residual, final)
 
         def run(part: Any) -> Any:
             situation, residual, final, tape = part
@@ -522,8 +329,8 @@ class Solver:
 
         group = x.shots
         if tape is None:
-            taken = self.tape_bytes(keep, form) if keep else self.state_bytes(form)
-            group = self._together(x.shots, taken)
+            taken = self.room.tape_bytes(keep, form) if keep else self.room.state_bytes(form)
+            group = self.room.together(x.shots, taken)
         names = keep.coefficients if keep else ()
         zeros = {n: jnp.zeros(self.of_domain.shape, self.dtype) for n in names}
         zeros = alike(zeros, x.receivers.live)
@@ -533,37 +340,6 @@ class Solver:
             for n in asked.coefficients
         }
         return Gradients(gradients, **others)
-
-    def _strongest(self, x: Situation, residual: Any, final: Any) -> Any:
-        """The power of two that gradients are summed at, of all shots."""
-        power = self._power(x)
-        of_residual = self._power_back(x, residual, final)
-        total = jnp.where(of_residual == scales.NOTHING, scales.NOTHING, power + of_residual)
-        largest, over = jnp.max(total), self.parts.over_shots
-        return scales.or_zero(lax.pmax(largest, over) if over else largest)
-
-    def _gain(self, plan: Any, ports: Any, x: Situation) -> Any:
-        """See `scales.gain`."""
-        return scales.gain(plan, ports, x.coefficients, self.clock.dt, self.parts.over)
-
-    def _power_back(self, x: Situation, residual: Any, final: Any) -> Any:
-        """The power of two that residuals are to be divided by, (shot,)."""
-        transposed = self.planned.transposed
-        gain = self._gain(transposed, transposed.inputs, x)
-        size = scales.exponent(residual, 2)
-        found = jnp.where(size == scales.NOTHING, size, size + gain)
-        if final is not None:
-            program = self.planned.program
-            names = {a.name: f.name for f, a in program.adjoints.items()}
-            for adjoint in transposed.fields:
-                cotangent = final.get(names[adjoint.name])
-                if cotangent is not None:
-                    port = PlannedPort("settled", (Touch(adjoint, None, 1.0),), 0.0, False)
-                    more = self._gain(transposed, (port,), x)
-                    size = scales.exponent(cotangent, cotangent.ndim - 1)
-                    size = jnp.where(size == scales.NOTHING, size, size + more)
-                    found = jnp.maximum(found, size)
-        return found
 
     def _back(
         self,
@@ -579,10 +355,10 @@ class Solver:
         """The adjoint of some shots: gradients, divided by `2**strongest`, and the others."""
         stretch = None
         if keep is not None and tape is None:
-            keep, stretch = self._made_anew(keep, form)
-        ready = self._set(x, form, keep, (asked.sources, False))
+            keep, stretch = self.room.made_anew(keep, form)
+        ready = self._given.of(x, form, keep, (asked.sources, False))
         runs, scene = self._of(form), ready.scene
-        of_residual = scales.or_zero(self._power_back(x, residual, final))
+        of_residual = scales.or_zero(self._given.power_back(x, residual, final))
         # Gradients are products of two fields: all shots are brought to one size.
         down = strongest - ready.power if keep else of_residual
         down = jnp.where(jnp.max(jnp.abs(residual), axis=(1, 2)) > 0, down, of_residual)
@@ -623,7 +399,7 @@ class Solver:
         shares = {c.name: self._shares(c) for c in self.plan.coefficients}
         gradients = {n: g * shares[n] for n, g in gradients.items()}
         if apart:
-            gradients = {n: self._put_back(g, x.starts) for n, g in gradients.items()}
+            gradients = {n: self._given.put_back(g, x.starts) for n, g in gradients.items()}
         others: dict[str, Any] = dict.fromkeys(("wavelet", "weights", "at_sources", "initial"))
         if wanted.at_sources:
             others |= self._at_sources(read, x, asked, down)
@@ -644,7 +420,7 @@ class Solver:
         shot, port, copy and point)."""
         rows = jnp.moveaxis(read[: self.clock.steps], 0, -1)
         plain, moved = self._copies(rows, asked.sources)
-        down = down + self._power_of_weights(x)
+        down = down + self._given.power_of_weights(x)
         found = {"wavelet": scales.scaled(plain, down) if asked.wavelet else None}
         if asked.sources:
             found["at_sources"] = scales.scaled(moved, down)
@@ -652,7 +428,7 @@ class Solver:
 
     def _recomputed(
         self,
-        ready: _Set,
+        ready: Ready,
         keep: Keep,
         stretch: int,
         runs: Runs,
