@@ -77,6 +77,80 @@ def test_what_settings_say_of_devices_and_disks_does_not_matter():
         assert max(found.values()) < TOLERANCE["float32"], found
 
 
+# ---------------------------------------------------------------- sizes
+
+
+def two_shots(backend: str, second: float = 1.0) -> ox.Propagator:
+    """In 1-D; the wavelet of the second is so many times as large."""
+    sizes = np.array([1.0, second])[:, None, None]
+    wavelet = sizes * ox.ricker(25.0, 31, 0.004, delay=0.04)
+    survey = ox.Survey([[91.3], [211.3]], [[60.5], [270.2]], wavelet, 0.004)
+    return ox.Propagator(
+        ox.Acoustic(4),
+        ox.Grid(41, 8.0),
+        survey,
+        2600.0,
+        boundary=ox.Sponge(6),
+        time_dispersion="raw",
+        min_points_per_wavelength=0.0,
+        settings=ox.Settings(backend=backend),
+    )
+
+
+def line_model() -> jax.Array:
+    return jnp.linspace(1800.0, 2300.0, 41)
+
+
+@pytest.mark.parametrize("backend", ["devito", "xla"])
+def test_final_fields_of_shots_of_different_size(backend: str, x64: None):
+    """The second counts ten times as much as the first, and nothing else is asked of the run."""
+    F, m = two_shots(backend, second=1000.0), line_model()
+    random = np.random.default_rng(0)
+    weights = jnp.asarray(random.normal(size=(2, 41)) / np.array([[1.0], [1e5]]))
+    direction = jnp.asarray(random.normal(size=41))
+
+    def misfit(m: jax.Array) -> jax.Array:
+        return jnp.sum(weights * F.with_final(m)[1]["u"] ** 2)
+
+    # Differences of second order, of a function that rounding disturbs by 1e-14 / 1e-3.
+    by_differences = (misfit(m + 1e-3 * direction) - misfit(m - 1e-3 * direction)) / 2e-3
+    slope = jnp.vdot(jax.grad(misfit)(m), direction)
+    assert abs(slope - by_differences) < 1e-7 * abs(by_differences)
+
+
+@pytest.mark.parametrize("backend", ["devito", "xla"])
+def test_a_weak_shot_keeps_the_digits_of_what_does_not_depend_on_it(backend: str):
+    """The gradient in a wavelet, whatever that is, and whatever else is asked for."""
+    F, m = two_shots(backend), line_model()
+    w = jnp.asarray(F.survey.wavelet, jnp.float32)
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2, 31)), jnp.float32)
+
+    def f(m: jax.Array, w: jax.Array) -> jax.Array:
+        return jnp.vdot(F(m, wavelet=w), noise)
+
+    expected = jax.grad(f, 1)(m, w)
+    for size in (1e-20, 1e-34):
+        of_model, found = jax.grad(f, (0, 1))(m, w.at[1].multiply(size))
+        np.testing.assert_array_equal(found, expected)
+        alone = jax.grad(f)(m, w.at[1].set(0.0))
+        assert difference(of_model, alone) < TOLERANCE["float32"]
+
+
+@pytest.mark.parametrize("backend", ["devito", "xla"])
+def test_gradients_of_weak_data(backend: str):
+    """The misfit is quadratic in their size, and its gradient far from the least float32."""
+    F, m = two_shots(backend), line_model()
+    w = jnp.asarray(F.survey.wavelet, jnp.float32)
+
+    def gradient(size: float) -> jax.Array:
+        return jax.grad(lambda m: 0.5 * jnp.sum(F(m, wavelet=size * w) ** 2))(m)
+
+    whole = gradient(1.0)
+    for power in (-20, -40):
+        found = jnp.ldexp(gradient(2.0**power), -2 * power)
+        assert difference(found, whole) < TOLERANCE["float32"]
+
+
 # ---------------------------------------------------------------- settings
 
 

@@ -90,13 +90,14 @@ class Lever(eqx.Module):
     @staticmethod
     def of(parameters: Mapping[str, Array], coefficients: Sequence[Array]) -> Lever:
         """About the size of the largest coefficient over that of the largest parameter, as found in
-        one corner."""
+        one corner; one, where it is smaller: nothing is lowered, because what gets too large for
+        its type is noticed, and what gets too small is not."""
         dtype = coefficients[0].dtype
         above, below = (
             jnp.frexp(jnp.max(jnp.stack([jnp.abs(v[(0,) * v.ndim]) for v in values])))[1]
             for values in (coefficients, [jnp.asarray(p, dtype) for p in parameters.values()])
         )
-        power = jnp.clip(above - below, -FURTHEST, FURTHEST)
+        power = jnp.clip(above - below, 0, FURTHEST)
         return Lever(
             *(jax.lax.stop_gradient(jnp.ldexp(jnp.ones((), dtype), p)) for p in (power, -power))
         )

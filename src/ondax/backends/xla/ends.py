@@ -217,5 +217,6 @@ class OfRun(AbstractEnds):
             if rest == 0:
                 continue
             value = ev.assembled(by_region(rest, ev.symbols), ev.grid, known)
-            found[coefficient.name] = jnp.sum(jnp.asarray(value, runs.dtype), axis=0)
+            value = self._scene.counted(jnp.asarray(value, runs.dtype))
+            found[coefficient.name] = jnp.sum(value, axis=0)
         return found

@@ -100,12 +100,20 @@ class Scene:
         sources: where samples enter, by port.
         receivers: where they leave, by port.
         shots: how many.
+        factors: of what each shot adds to gradients, (shot,); None for one.
     """
 
     coefficients: Mapping[str, Any]
     sources: Ports
     receivers: Ports
     shots: int
+    factors: Any = None
+
+    def counted(self, value: Any) -> Any:
+        """What shots add to gradients, (1 or shot, *grid), times their factors."""
+        if self.factors is None:
+            return value
+        return value * self.factors.reshape(-1, *(1,) * (value.ndim - 1))
 
 
 class Runs:
@@ -453,7 +461,7 @@ class Runs:
                 ends.settle(known, level)
             if tape is not None and n is not None:
                 self.recall(known, tracks, tape, n, sampled=every > 1)
-                gradients = self._grown(stepper.evaluator, known, terms, gradients, apart)
+                gradients = self._grown(stepper.evaluator, known, terms, gradients, scene, apart)
             if wanted.weights:
                 of_weights = self._correlated(stepper, known, sources, sample, of_weights)
             read = stepper.read(known, sources) if wanted.at_sources else None
@@ -495,14 +503,20 @@ class Runs:
         return {c.name: by_region(term, self.symbols) for c, term in gradients.items()}
 
     def _grown(
-        self, ev: Evaluator, known: Known, terms: Any, gradients: dict[str, Any], apart: bool
+        self,
+        ev: Evaluator,
+        known: Known,
+        terms: Any,
+        gradients: dict[str, Any],
+        scene: Scene,
+        apart: bool,
     ) -> dict[str, Any]:
         """Gradients with what a step adds."""
         found = {}
         for name, parts in terms.items():
             value = ev.assembled(parts, ev.grid, known)
             if not isinstance(value, float):
-                value = jnp.asarray(value, self.dtype)
+                value = scene.counted(jnp.asarray(value, self.dtype))
                 if not apart:
                     shared = value.shape[0] != known.shots
                     value = jnp.sum(value, axis=0) * (known.shots if shared else 1)

@@ -358,10 +358,17 @@ class Solver:
             keep, stretch = self.room.made_anew(keep, form)
         ready = self._given.of(x, form, keep, (asked.sources, False))
         runs, scene = self._of(form), ready.scene
-        of_residual = scales.or_zero(self._given.power_back(x, residual, final))
-        # Gradients are products of two fields: all shots are brought to one size.
-        down = strongest - ready.power if keep else of_residual
-        down = jnp.where(jnp.max(jnp.abs(residual), axis=(1, 2)) > 0, down, of_residual)
+        size = self._given.power_back(x, residual, final)
+        down = scales.or_zero(size)
+        if keep:
+            # Gradients are products of two fields, of which those of all shots are brought to one
+            # size: by the residuals, if nothing else is asked that follows from these.
+            one_size = jnp.where(size == scales.NOTHING, down, strongest - ready.power)
+            if replace(asked, coefficients=()).anything:
+                factors = jnp.ldexp(jnp.ones((), self.dtype), jnp.minimum(down - one_size, 0))
+                scene = replace(scene, factors=factors)
+            else:
+                down = one_size
         rows = scales.scaled(residual, -down)
         rows = rows.reshape(x.shots, len(self.plan.outputs), -1, rows.shape[-1])
         first = rows[..., 0] if x.before else None
