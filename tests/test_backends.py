@@ -275,6 +275,33 @@ def test_without_checks_a_model_that_is_too_fast_gives_nan():
     assert bool(jnp.all(jnp.isfinite(jax.jit(F)(jnp.full((31, 26), 2000.0)))))
 
 
+UNASKED = {
+    "a shot below": {"shots": [-1]},
+    "a shot too many": {"shots": [0, 1]},
+    "a receiver outside": {"receivers": [[[5000.0, 60.0]]]},
+    "a receiver nowhere": {"receivers": [[[jnp.nan, 60.0]]]},
+    "a source outside": {"sources": [[[50.0, -90.0]]]},
+}
+
+
+@pytest.mark.parametrize("case", UNASKED)
+def test_without_checks_what_is_not_there_gives_nan(case: str):
+    F, model = small(checks=False), jnp.full((31, 26), 2000.0)
+    ((name, given),) = UNASKED[case].items()
+    dtype = jnp.int32 if name == "shots" else jnp.float32
+    traces = jax.jit(lambda x: F(model, **{name: x}))(jnp.array(given, dtype))
+    assert bool(jnp.all(jnp.isnan(traces)))
+
+
+def test_without_checks_parameters_out_of_range_give_nan():
+    F = small(checks=False).replace(equation=ox.AcousticDensity(4))
+    vp = jnp.full((31, 26), 2000.0)
+    for density, right in ((1000.0, True), (-1000.0, False)):
+        traces = jax.jit(F)({"vp": vp, "rho": jnp.full((31, 26), density)})
+        assert bool(jnp.all(jnp.isfinite(traces))) is right
+        assert bool(jnp.all(jnp.isnan(traces))) is not right
+
+
 @pytest.mark.parametrize("checks", [True, False])
 def test_numbers_that_are_not_finite(checks: bool):
     F = small(checks=checks)

@@ -259,6 +259,15 @@ def aperture(value: Any, boundary: AbstractBoundary, axes: tuple[str, ...]) -> f
     return metres
 
 
+def limits(grid: Grid, layer: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest coordinates of points, metres, (axis,): those of the grid, or of so
+    many cells below and above it. Positions may have been rounded to float32."""
+    cells = np.array(layer, float).reshape(grid.ndim, 2) + 1e-5
+    ends = np.array(grid.extent)
+    beyond = cells * np.array(grid.spacing)[:, None]
+    return ends[:, 0] - beyond[:, 0], ends[:, 1] + beyond[:, 1]
+
+
 def positions(name: str, points: np.ndarray, grid: Grid, layer: Sequence[tuple[int, int]]) -> None:
     """Check that points lie in the grid, or in so many cells below and above it along each axis.
 
@@ -271,11 +280,9 @@ def positions(name: str, points: np.ndarray, grid: Grid, layer: Sequence[tuple[i
         )
     if not np.all(np.isfinite(points)):
         raise ValueError(f"{name}: a position is NaN or infinite")
-    for axis, ((low, high), h) in enumerate(zip(grid.extent, grid.spacing, strict=True)):
-        below, above = (
-            (cells + 1e-5) * h for cells in layer[axis]
-        )  # positions may have been rounded to float32
-        outside = (points[:, axis] < low - below) | (points[:, axis] > high + above)
+    least, most = limits(grid, layer)
+    for axis, (low, high) in enumerate(grid.extent):
+        outside = (points[:, axis] < least[axis]) | (points[:, axis] > most[axis])
         if np.any(outside):
             first = points[np.argmax(outside)]
             upward = bool(axis == grid.ndim - 1 and first[axis] < low)

@@ -266,13 +266,16 @@ class Problem:
             layering.warning(self.equation, layers)
 
     def bounds_hold(self, bounds: Any) -> Any:
-        """Do a model's speeds suit the propagator? Of JAX arrays, (*batch, bound), whose first two
-        are the slowest and the fastest speed; for programs that do not ask the host."""
+        """Does a model suit the propagator? Of JAX arrays, (*batch, bound), as for `check_bounds`;
+        for programs that do not ask the host."""
         slowest, fastest = bounds[..., 0], bounds[..., 1]
         least = self.min_points_per_wavelength * self.highest_frequency * max(self.grid.spacing)
         slack = 1.0 + 1e-5  # of single precision, and more
         good = (slowest > 0.0) & (slowest * slack >= least) & (fastest <= self.max_velocity * slack)
-        return jnp.all(good)
+        strict, constrained, _ = (len(names) for names in self._bounded)
+        positive = bounds[..., 2 : 2 + strict] > 0.0
+        allowed = bounds[..., 2 + strict :][..., :constrained] >= -_validate.CONSTRAINT_ROUNDING
+        return jnp.all(good) & jnp.all(positive) & jnp.all(allowed)
 
     def check_speeds(self, slowest: float, fastest: float) -> None:
         """Check a model's slowest and fastest speed, m/s.
@@ -344,6 +347,14 @@ class Problem:
         """
         name = "receivers: the ends of gauge lengths"
         checks.positions(name, positions, self.grid, self._open_layer)
+
+    def inside(self, positions: Any) -> Any:
+        """Which of some points, metres, (..., axis), `check_positions` would let pass? Of JAX
+        arrays; for programs that do not ask the host."""
+        low, high = (
+            jnp.asarray(x, positions.dtype) for x in checks.limits(self.grid, self._open_layer)
+        )
+        return jnp.all((positions >= low) & (positions <= high), axis=-1)
 
     def check_positions(self, name: str, positions: np.ndarray, warn: bool = False) -> None:
         """Check positions, metres, (point, axis).

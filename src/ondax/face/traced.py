@@ -155,11 +155,22 @@ class TracedModel(HostModel):
             (ended,) = ended_p.bind(sane, passed)
             sane = sane & passed & ended
         else:
-            sane = sane & self.problem.bounds_hold(operands.bounds)
+            sane = sane & self._unasked(operands)
         return [
             r if held else jnp.where(sane, r, jnp.nan)
             for r, held in zip(results, histories, strict=True)
         ]
+
+    def _unasked(self, operands: Operands) -> Any:
+        """Can what arrived be right, as far as a program can tell that does not ask the host?"""
+        shots = operands.shots
+        good = self.problem.bounds_hold(operands.bounds)
+        good = good & jnp.all((shots >= 0) & (shots < self.problem.survey.n_shots))
+        for end, given in enumerate((operands.sources, operands.receivers)):
+            if given is not None:
+                inside = self.problem.inside(given.pairs.sum(axis=-1))
+                good = good & jnp.all(inside | ~self._live[end].of(shots))
+        return good
 
     def examine(
         self, structure: Any, linear: bool, sampled: Names
