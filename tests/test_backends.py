@@ -4,6 +4,7 @@ Both compute the same sums in other orders, so they are apart by rounding: see `
 for how much of it a run of so many steps has.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -151,6 +152,30 @@ def test_gradients_of_weak_data(backend: str):
         assert difference(found, whole) < TOLERANCE["float32"]
 
 
+@pytest.mark.parametrize("checks", [True, False])
+def test_what_float32_cannot_hold_is_said(checks: bool):
+    """As the C kernels do; but for which results, and whether they are too small or too large."""
+    F, m = two_shots("xla"), line_model()
+    F = F.replace(settings=ox.Settings(backend="xla", checks=checks))
+    w = jnp.asarray(F.survey.wavelet, jnp.float32)
+    data = jnp.ones((2, 2, 31), jnp.float32)
+    cases: dict[str, Callable[[], Any]] = {
+        "traces": lambda: F(m, wavelet=1e-37 * w),
+        "Born traces": lambda: F.jacobian(m, wavelet=1e-30 * w).mv(jnp.full(41, 1e-12)),
+        "gradient": lambda: jax.grad(lambda m: jnp.sum(F(m, wavelet=1e-22 * w) ** 2))(m),
+        "image": lambda: F.jacobian(m, wavelet=1e10 * w).T.mv(1e37 * data),
+        "adjoint wavelet": lambda: F.adjoint(m, 1.5e-38 * data),
+    }
+    for name, run in cases.items():
+        if checks:
+            with pytest.raises(Exception, match="too small or too large for their type"):
+                raise AssertionError(f"{name}: {jax.block_until_ready(run())}")
+        else:
+            assert bool(jnp.any(jnp.isnan(run()))), name
+    silent = jax.grad(lambda m: jnp.sum(F(m, wavelet=0.0 * w) ** 2))(m)
+    assert not jnp.any(silent)
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -273,6 +298,19 @@ def test_without_checks_a_model_that_is_too_fast_gives_nan():
     traces = jax.jit(F)(jnp.full((31, 26), 3000.0))
     assert bool(jnp.all(jnp.isnan(traces)))
     assert bool(jnp.all(jnp.isfinite(jax.jit(F)(jnp.full((31, 26), 2000.0)))))
+
+
+def test_a_process_that_forbids_to_promote_ranks():
+    F, model = small(), jnp.full((31, 26), 2000.0)
+    w = jnp.asarray(F.survey.wavelet, jnp.float32)
+
+    def gradient() -> Any:
+        return jax.grad(lambda m, w: jnp.sum(F(m, wavelet=w) ** 2), (0, 1))(model, w)
+
+    with jax.numpy_rank_promotion("raise"):
+        found = gradient()
+    for x, expected in zip(found, gradient(), strict=True):
+        np.testing.assert_array_equal(x, expected)
 
 
 UNASKED = {

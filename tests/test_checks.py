@@ -116,7 +116,7 @@ AT_CONSTRUCTION: dict[str, Case] = {
         lambda: survey(wavelet=np.ones((3, 1, 40))),
         r"wavelet has shape \(3, 1, 40\).*2 shots",
     ),
-    "wavelet of one sample": (lambda: survey(wavelet=[1.0]), r"wavelet has shape \(1,\)"),
+    "wavelet of one sample": (lambda: survey(wavelet=[1.0]), r"wavelet has 1 sample: give two"),
     "NaN wavelet": (
         lambda: survey(wavelet=np.full(NT, np.nan)),
         r"wavelet: 64 values are not finite",

@@ -482,7 +482,11 @@ def _wavelets(wavelet: Any, shape: tuple[int, ...]) -> np.ndarray:
                 padded[: len(row)] = row
     w = finite("wavelet", wavelet)
     allowed = (1, 4) if components else (1, 2, 3)
-    if w.ndim not in allowed or w.shape[-1] < 2:
+    if w.ndim in allowed and w.shape[-1] < 2:
+        raise ValueError(
+            f"the wavelet has {w.shape[-1]} sample{'s' * (w.shape[-1] != 1)}: give two at least"
+        )
+    if w.ndim not in allowed:
         shapes = (
             "(time,) or (shot, component, source, time)"
             if components

@@ -357,7 +357,9 @@ def _raise_if_not(sane: Any, passed: Any) -> tuple[np.ndarray]:
     if not bool(sane):
         raise FloatingPointError(
             "the wavefield grew beyond all bounds: the time step is unstable for this "
-            "model, or the traces or perturbations passed in are not finite"
+            "model, or the traces or perturbations passed in are not finite; or results are too "
+            "small or too large for their type: change the units of source and data, multiply the "
+            "misfit by a constant, or use float64"
         )
     return (np.asarray(True),)
 

@@ -98,7 +98,7 @@ def register_host_primitive(
         if isinstance(found, Traced):
             platforms = tuple(ctx.module_context.platforms)
             function = partial(found.function, platforms, eager)
-            with jax.numpy_dtype_promotion("standard"):
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
                 return mlir.lower_fun(function, multiple_results=True)(ctx, *operands)
         kept = None if eager else found  # a program of the user's may outlive the propagator
 

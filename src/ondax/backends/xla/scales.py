@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from ...scheme.plan import Plan, PlannedPort, value
+from ..scaling import LOST
 
 NOTHING = -(1 << 20)  # the exponent of zero
 
@@ -33,6 +34,23 @@ def scaled(values: Any, power: Any) -> Any:
     """`values * 2**power`; the powers are those of the leading axes."""
     shape = (*power.shape, *(1,) * (values.ndim - power.ndim))
     return jnp.ldexp(values, power.reshape(shape))
+
+
+def if_held(values: Any, of_run: Any, power: Any, weakest: int) -> Any:
+    """Results that their type can hold; else NaN. See `scaling.check_range`, which says more.
+
+    Args:
+        values: results, scaled back.
+        of_run: binary exponents of the results of runs of size one, (shot,) or ().
+        power: of two, by which they were multiplied, likewise.
+        weakest: exponent below which the results of a run are nothing but rounding.
+    """
+    of_run, power = jnp.atleast_1d(of_run), jnp.atleast_1d(power)
+    size = jnp.where(of_run == NOTHING, NOTHING, of_run + power)
+    largest = jnp.argmax(size)
+    least = int(np.finfo(values.dtype).minexp) + LOST
+    lost = (of_run[largest] >= weakest) & (size[largest] <= least)
+    return jnp.where(lost, jnp.nan, values)
 
 
 def gain(

@@ -18,6 +18,7 @@ from ..base import Asked, Gradients
 from ..clock import HALF_STEP_BACK, Clock
 from ..devito.plans import Planned
 from ..domain import Domain
+from ..scaling import SMALL, WEAK
 from ..settings import Settings
 from . import scales
 from .axes import alike
@@ -156,15 +157,17 @@ class Solver:
             if part.before:
                 first = self.parts.summed(runs.read_state(ready.scene, ready.state))
                 rows = jnp.concatenate([first[..., None], rows], axis=-1)
+            size = scales.exponent(rows, rows.ndim - 1), ready.power
             rows = scales.scaled(rows, ready.power)
             last = None
             if final:
                 found = self._ends.given(runs.stepper, state)
                 last = {n: scales.scaled(v, ready.power) for n, v in found.items()}
-            return rows, last, tape
+            return rows, last, tape, size
 
         group = x.shots if held else self.room.together(x.shots, self.room.state_bytes(form))
-        rows, last, tape = by_groups(run, x, group)
+        rows, last, tape, size = by_groups(run, x, group)
+        rows = self._if_held(rows, size, WEAK)
         found = [*self._copies(rows, slopes), last, tape]
         return tuple(f for f in found if f is not None)
 
@@ -239,16 +242,25 @@ class Solver:
                 columns, _ = runs.born(ready.scene, moved, fired, tape, keep)
             else:
                 columns = self._born_anew(ready, keep, stretch, runs, moved, fired)
-            columns = self.parts.summed(columns)
-            rows = scales.scaled(self.recorded(columns), ready.power + more)
+            rows = self.recorded(self.parts.summed(columns))
+            size = scales.exponent(rows, rows.ndim - 1), ready.power + more
+            rows = scales.scaled(rows, ready.power + more)
             if situation.before:  # the initial state does not change
                 rows = jnp.pad(rows, [*[(0, 0)] * 3, (1, 0)])
-            return rows
+            return rows, size
 
         bytes_of_shot = self.room.tape_bytes(keep, form) if tape is None else 0
         group = x.shots if tape is not None else self.room.together(x.shots, bytes_of_shot)
-        rows = by_groups(run, (replace(x, tape=None), source, tape), group)
-        return self._copies(rows, False)[0]
+        rows, size = by_groups(run, (replace(x, tape=None), source, tape), group)
+        return self._copies(self._if_held(rows, size, WEAK), False)[0]
+
+    def _if_held(self, values: Any, size: tuple[Any, Any], weakest: int) -> Any:
+        """See `scales.if_held`, which takes `size`, of each shot, apart. Where devices have other
+        shots, the strongest is not known."""
+        if self.parts.over_shots:
+            return values
+        of_run, power = size
+        return scales.if_held(values, of_run, power, weakest)
 
     def _born_anew(
         self, ready: Ready, keep: Keep, stretch: int, runs: Runs, changes: Any, source: Any
@@ -334,11 +346,16 @@ class Solver:
         names = keep.coefficients if keep else ()
         zeros = {n: jnp.zeros(self.of_domain.shape, self.dtype) for n in names}
         zeros = alike(zeros, x.receivers.live)
-        gradients, others = by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
-        gradients = {
-            n: jnp.ldexp(self.parts.of_all_shots(gradients[n]), strongest)
-            for n in asked.coefficients
-        }
+        sums, others = by_groups(run, (x, residual, final, tape), group, summed=(zeros, None))
+        gradients = {}
+        for n in asked.coefficients:
+            found = self.parts.of_all_shots(sums[n])
+            size = scales.exponent(found, found.ndim, self.parts.over)
+            found = jnp.ldexp(found, strongest)
+            gradients[n] = scales.if_held(found, size, strongest, SMALL)
+        size = others.pop("size_of_wavelet", None)
+        if size is not None:
+            others["wavelet"] = self._if_held(others["wavelet"], size, WEAK)
         return Gradients(gradients, **others)
 
     def _back(
@@ -428,7 +445,10 @@ class Solver:
         rows = jnp.moveaxis(read[: self.clock.steps], 0, -1)
         plain, moved = self._copies(rows, asked.sources)
         down = down + self._given.power_of_weights(x)
-        found = {"wavelet": scales.scaled(plain, down) if asked.wavelet else None}
+        found: dict[str, Any] = {"wavelet": None}
+        if asked.wavelet:
+            found["wavelet"] = scales.scaled(plain, down)
+            found["size_of_wavelet"] = scales.exponent(plain, plain.ndim - 1), down
         if asked.sources:
             found["at_sources"] = scales.scaled(moved, down)
         return found
