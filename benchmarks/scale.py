@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=int, metavar="COARSER", help="the gradient of one shot")
     parser.add_argument("--memory", type=float, default=8e9, help="bytes for its history")
-    parser.add_argument("--rate", type=float, default=2.5e8, help="points and steps, a core, 1/s")
+    parser.add_argument("--rate", type=float, default=2.6e8, help="points and steps, a core, 1/s")
     parser.add_argument("--dollars", type=float, default=0.04, help="of a core hour")
     parser.add_argument("--cores", type=int, default=64, help="of a node")
     options = parser.parse_args()
