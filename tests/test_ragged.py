@@ -240,7 +240,7 @@ def test_fwi_and_lsrtm_read_what_they_need(tmp_path: Any):
     with pytest.raises(ValueError, match="differs in observed traces"):
         ox.fwi(F, Lazy(other), velocity(), iterations=3, save=saved, **how)
     gathers[0] = gathers[0] * np.inf
-    with pytest.raises(ValueError, match="NaN or infinite values in shots 0 to 2"):
+    with pytest.raises(ValueError, match="NaN or infinite values in shot 0"):
         ox.fwi(F, Lazy(gathers), velocity(), iterations=1, **how)
 
 
