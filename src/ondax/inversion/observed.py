@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -41,6 +42,25 @@ def stamp_of(observed: Any) -> str | None:
         return f"{status.st_size} {status.st_mtime_ns} {observed.offset} {interface}"
     stamp = getattr(observed, "stamp", None)
     return None if stamp is None else str(stamp())
+
+
+def check_finite(traces: np.ndarray, names: Sequence[int] | np.ndarray) -> None:
+    """Check traces that count, (shot, ...).
+
+    Args:
+        traces: zero where their weight is zero.
+        names: the number of each shot.
+
+    Raises:
+        ValueError: some are not finite; names the first shot.
+    """
+    if np.all(np.isfinite(traces)):
+        return
+    bad = next(n for n, t in zip(names, traces, strict=True) if not np.isfinite(t).all())
+    raise ValueError(
+        f"observed holds NaN or infinite values in shot {bad}: leave dead traces out, with "
+        "weights of zero in Survey(trace_weights=...)"
+    )
 
 
 @final
@@ -87,13 +107,7 @@ class Shifted:
         if self.survey.weighs_traces:
             dead = over_components(self.survey.weights_of(shots) == 0.0, traces.ndim)
             traces[np.broadcast_to(dead, traces.shape[:-1])] = 0.0
-        if not np.all(np.isfinite(traces)):
-            bad = next(n for n, t in zip(shots, traces, strict=True) if not np.isfinite(t).all())
-            raise ValueError(
-                "observed holds NaN or infinite values in shot "
-                f"{bad if self.names is None else self.names[bad]}: leave dead traces out, with "
-                "weights of zero in Survey(trace_weights=...)"
-            )
+        check_finite(traces, shots if self.names is None else [self.names[n] for n in shots])
         return np.ldexp(traces, self.power) if self.power else traces
 
     @property
@@ -122,17 +136,18 @@ class Shifted:
             ValueError: some are not finite, or of another shape.
         """
         shots = self.survey.n_shots
-        stamp = stamp_of(self.observed)
-        small = shots * math.prod(self.survey.trace_shape(1)) * READ_AS.itemsize <= SMALL
-        whole = small or shots <= TOGETHER or (compared and stamp is None)
+        few = math.prod(self.survey.trace_shape(shots)) * READ_AS.itemsize <= SMALL
+        few = few or shots <= TOGETHER
+        stamp = None if few else stamp_of(self.observed)
+        whole = few or (compared and stamp is None)
         some = np.arange(shots) if whole else np.linspace(0, shots - 1, TOGETHER).astype(int)
         peak, digest = 0.0, hashlib.sha256()
         for first in range(0, len(some), TOGETHER):
             traces = self[some[first : first + TOGETHER]]
             peak = max(peak, float(np.max(np.abs(traces), initial=0.0)))
             digest.update(np.ascontiguousarray(traces).tobytes())
-        if not whole:
-            digest.update((stamp or "").encode())
+        if stamp is not None:
+            digest.update(stamp.encode())
         return Look(peak, digest.hexdigest() if whole or stamp is not None else "")
 
     def all(self) -> np.ndarray:

@@ -27,6 +27,7 @@ from ..points import finite
 from ..propagator import Propagator
 from ..survey import Survey
 from .filters import fast_length
+from .observed import check_finite
 
 Window = Any  # an array, or a function of distance and time
 METHODS = ("least_squares", "water_level")
@@ -434,12 +435,7 @@ def _seen(observed: np.ndarray, weights: np.ndarray, numbers: np.ndarray) -> np.
         ValueError: others are not finite.
     """
     seen = np.where(weights == 0.0, 0.0, observed)
-    wrong = ~np.isfinite(seen).reshape(len(seen), -1).all(axis=1)
-    if wrong.any():
-        raise ValueError(
-            f"observed holds NaN or infinite values in shot {numbers[wrong][0]}: leave dead traces "
-            "out, with weights of zero in Survey(trace_weights=...)"
-        )
+    check_finite(seen, numbers)
     return seen
 
 
