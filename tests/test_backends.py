@@ -4,6 +4,7 @@ Both compute the same sums in other orders, so they are apart by rounding: see `
 for how much of it a run of so many steps has.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -187,7 +188,7 @@ def small(**settings: Any) -> ox.Propagator:
         survey,
         2600.0,
         boundary=ox.Sponge(8),
-        settings=ox.Settings(backend="xla", **settings),
+        settings=ox.Settings(**{"backend": "xla", **settings}),
     )
 
 
@@ -258,6 +259,22 @@ def loops(function: Any, *arguments: Any) -> int:
     text = jax.jit(function).lower(*arguments).compile().as_text()
     assert text is not None
     return text.count(" while(")
+
+
+@pytest.mark.parametrize("backend", ["devito", "xla"])
+def test_programs_go_with_their_propagators(backend: str):
+    def live() -> int:
+        gc.collect()
+        return len(jax.devices()[0].client.live_executables())
+
+    counted = []
+    propagator = small(backend=backend)
+    model = jnp.full(propagator.grid.shape, 2000.0)
+    for _ in range(4):
+        propagator = propagator.with_survey(propagator.survey)  # as the stages of inversions do
+        jax.block_until_ready(jax.grad(lambda m, of=propagator: jnp.sum(of(m) ** 2))(model))
+        counted.append(live())
+    assert counted[3] == counted[2]  # those of one propagator are there, and no others
 
 
 def test_a_gradient_takes_two_solves():

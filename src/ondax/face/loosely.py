@@ -26,11 +26,6 @@ class LooselyHeld:
         return self._host()
 
 
-def weak(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with the host held loosely."""
-    return {**params, "host": LooselyHeld(strong(params["host"]))}
-
-
 def strong(host: Any) -> Any:
     """The host itself."""
     return host.host if isinstance(host, LooselyHeld) else host

@@ -22,7 +22,7 @@ from jax.interpreters import ad, batching
 
 from ..backends.base import Asked, Gradients
 from .callback_errors import THIRD
-from .loosely import strong, weak
+from .loosely import strong
 from .operands import Changes, Operands
 from .transport import register_host_primitive
 
@@ -289,7 +289,7 @@ for _p, _name in (
     register_host_primitive(
         _p,
         lambda host, _name=_name, **params: getattr(strong(host), _name)(**params),
-        eagerly=weak,
+        loosely="host",
     )
 
 

@@ -10,6 +10,7 @@ CPU dispatch synchronous if JAX has no CPU client yet, as JAX advises for callba
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from . import callback_errors
+from .loosely import LooselyHeld, strong
 
 HostCall = Callable[..., tuple[np.ndarray, ...]]
 
@@ -80,7 +82,7 @@ class Traced:
 def register_host_primitive(
     primitive: Primitive,
     host: Callable[..., HostCall | Traced],
-    eagerly: Callable[[dict[str, Any]], dict[str, Any]] = lambda params: params,
+    loosely: str | None = None,
 ) -> None:
     """Give a multiple-result primitive its lowering.
 
@@ -88,8 +90,8 @@ def register_host_primitive(
         primitive: the primitive; its abstract evaluation must be defined.
         host: from the primitive's parameters to the function to call with NumPy arrays, or to one
             to be compiled. The same parameters must give the same function.
-        eagerly: the parameters of eager calls, which JAX keeps as long as the process lives: they
-            had better be small.
+        loosely: the parameter that eager calls hold loosely, for JAX keeps parameters as long as
+            their programs: when it goes, the programs of its eager calls go with it.
     """
 
     def lower(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
@@ -120,17 +122,30 @@ def register_host_primitive(
 
     mlir.register_lowering(primitive, lower)
 
-    @partial(jax.jit, static_argnums=0)
-    def compiled(frozen: tuple[tuple[str, Any], ...], *operands: Any) -> Any:
-        return primitive.bind(*operands, **dict(frozen))
+    programs: Any = weakref.WeakKeyDictionary()
+
+    def compiled(owner: Any) -> Callable[..., Any]:
+        """The function whose eager programs live as long as the owner: JAX drops a function's
+        programs with the function."""
+        if owner not in programs:
+
+            def bound(frozen: tuple[tuple[str, Any], ...], *operands: Any) -> Any:
+                return primitive.bind(*operands, **dict(frozen))
+
+            programs[owner] = jax.jit(bound, static_argnums=0)
+        return programs[owner]
 
     @primitive.def_impl
     def implementation(*operands: Any, **params: Any) -> Any:
-        frozen = tuple(sorted(eagerly(params).items()))
+        owner: Any = register_host_primitive
+        if loosely:
+            owner = strong(params[loosely])
+            params = {**params, loosely: LooselyHeld(owner)}
+        frozen = tuple(sorted(params.items()))
         _eager.depth += 1
         try:
             # Under `jax.disable_jit` it would call itself.
             with callback_errors.as_raised(), jax.disable_jit(False):
-                return compiled(frozen, *operands)
+                return compiled(owner)(frozen, *operands)
         finally:
             _eager.depth -= 1
