@@ -62,6 +62,7 @@ def test_adjoints_are_exact(name: str, surface: bool, x64: None):
     assert abs(dot(born, y) - dot(dm, gradient)) < 1e-12 * norm(born) * norm(y)
 
 
+@pytest.mark.slow
 def test_gradients_by_taylor(x64: None):
     F, m = propagator(), velocity(jnp.float64)
     dm = jnp.asarray(np.random.default_rng(0).normal(size=SHAPE))
@@ -127,6 +128,7 @@ def test_a_wide_aperture_is_no_aperture():
     np.testing.assert_array_equal(wide(velocity()), whole(velocity()))
 
 
+@pytest.mark.slow
 def test_the_same_kernels(monkeypatch: pytest.MonkeyPatch):
     """Windows of any survey are run by one set of kernels."""
     F = propagator(100.0)

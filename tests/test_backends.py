@@ -406,6 +406,7 @@ def test_histories(history: str, every: int | None, allowed: float):
     assert np.linalg.norm(whole - other) < allowed * np.linalg.norm(whole)
 
 
+@pytest.mark.slow
 def test_a_shot_at_a_time():
     """With memory for one shot only, shots are run one after another: traces, and how moving
     sources and receivers changes them."""

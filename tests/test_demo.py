@@ -78,6 +78,7 @@ def test_a_missing_matplotlib_is_named(monkeypatch, capsys, tmp_path):
     ("iterations", "of_misfit", "of_model"),
     [(10, -75.0, -15.0), pytest.param(30, -90.0, -25.0, marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_demo_inverts_and_draws(iterations, of_misfit, of_model, tmp_path, capsys):
     """Fewer iterations than the default 100, and most of the promise kept already."""
     output = tmp_path / "demo.png"

@@ -277,6 +277,7 @@ def assert_dots(dtype: str, allowed: float) -> None:
     assert ox.dot_test(J.mv, lambda d: back(d)[0], dm, y) < allowed
 
 
+@pytest.mark.slow
 def test_adjoints(x64: None):
     assert_dots("float64", 1e-12)
 

@@ -74,6 +74,7 @@ def assert_dots(boundary: str, dtype: str, allowed: float) -> None:
 
 
 @pytest.mark.parametrize("boundary", slow_but(BOUNDARIES, "surface"))
+@pytest.mark.slow
 def test_adjoints(boundary: str, x64: None):
     assert_dots(boundary, "float64", 1e-12)
 

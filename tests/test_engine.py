@@ -243,6 +243,7 @@ def test_a_sum_by_a_tree_does_not_depend_on_who_is_first(order: list[int], count
     assert texts.total == [*expected, "(((01)(23))((45)6))"][count - 1]
 
 
+@pytest.mark.slow
 def test_gradients_of_groups_add_up_to_the_bit():
     """A gradient of four shots is the sum of those of the first two and of the last two."""
     survey = ox.Survey(

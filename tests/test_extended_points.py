@@ -46,7 +46,7 @@ def propagators(
     return *made, weights
 
 
-@pytest.mark.parametrize("where", DEPTHS)
+@pytest.mark.parametrize("where", slow_but(DEPTHS, "at a free surface"))
 @pytest.mark.parametrize("component", slow_but(COMPONENTS, "moment_xz"))
 def test_they_are_points_in_all_nodes(component: str, where: str, x64: None):
     """To what is left out at weights of 1e-10."""

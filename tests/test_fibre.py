@@ -84,6 +84,7 @@ def test_traces_are_differences_of_velocities(x64: None):
     assert difference(traces[:, 1], propagator(survey(straight))(model())) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_fibre_is_reciprocal_to_a_pair_of_forces(x64: None):
     """Opposite forces at the two ends, by their directions and over the gauge length. To rounding
     of 100 steps."""

@@ -338,6 +338,7 @@ def test_waves_in_a_regularised_inversion():
         assert result.history.regularization[-1] > 0.0
 
 
+@pytest.mark.slow
 def test_gauss_newton(tmp_path: Any):
     """Few steps fit what gradients do not; saved and resumed to the same bits."""
     F, observed, start = waves()

@@ -366,6 +366,7 @@ def sea() -> tuple[ox.Propagator, jax.Array, jax.Array]:
 LONG = optax.lbfgs(optax.piecewise_constant_schedule(300.0, {1: 1 / 300.0}))
 
 
+@pytest.mark.slow
 def test_lbfgs_with_conditioned_gradients(sea: Any):
     """Smooth, tapered, without changes of the water, within bounds: all at once."""
     F, observed, start = sea

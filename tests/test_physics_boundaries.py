@@ -20,7 +20,9 @@ FASTEST = VP * np.sqrt(1.4)  # of the anisotropic P waves
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("equation", [ox.Acoustic, ox.AcousticDensity])
+@pytest.mark.parametrize(
+    "equation", slow_but([ox.Acoustic, ox.AcousticDensity], ox.AcousticDensity)
+)
 def test_free_surface_mirrors(equation: type):
     """Source and receivers off the grid, some of them within a cell of the surface, whose images
     must then be right.

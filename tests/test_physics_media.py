@@ -236,6 +236,7 @@ def in_anisotropy(
 
 
 @pytest.mark.parametrize("tilt", [slow(None), slow(0.5), -0.8])
+@pytest.mark.slow
 def test_anisotropic_arrivals(tilt: float | None):
     """Energy travels at the group velocity, which differs by 18 % between along and across the
     axis, or 38 ms here.

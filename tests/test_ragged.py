@@ -266,7 +266,9 @@ def test_records_begin_before_or_after_the_wavelets():
 
 
 @pytest.mark.parametrize("dispersion", [slow("raw"), "corrected"])
-@pytest.mark.parametrize("times", [{"start": 0.05}, {"start": -0.05}, {"wavelet_start": -0.06}])
+@pytest.mark.parametrize(
+    "times", [slow({"start": 0.05}), {"start": -0.05}, slow({"wavelet_start": -0.06})]
+)
 def test_the_adjoint_of_shifted_records(times: dict[str, float], dispersion: Any, x64: None):
     F = propagator(survey(nt=100, **times), time_dispersion=dispersion)
     m = velocity(jnp.float64)

@@ -93,6 +93,7 @@ def test_a_rigid_face_is_a_mirror(name: str, x64_everywhere: None):
 
 
 @pytest.mark.parametrize("name", slow_but(MEDIA, "acoustic"))
+@pytest.mark.slow
 def test_its_adjoint_is_exact(name: str, x64_everywhere: None):
     model = below(name)
     F = propagator(name, 0, [[[200.0, 22.0]]], ox.Faces(ox.CPML(8), top=RigidFace()))

@@ -39,6 +39,7 @@ def loops_over_the_grid(equations: list[Equation]) -> int:
     return sum(loop.dim.name == "x" for loop in FindNodes(Iteration).visit(operator))
 
 
+@pytest.mark.slow
 def test_a_tilted_medium_takes_three_loops(tilted: Lowering) -> None:
     """Products of fields with coefficients; the fluxes made of their slopes; divergences of these,
     with which fields are advanced and gradients summed. Derivatives of derivatives allow no
@@ -104,6 +105,7 @@ def test_what_is_read_before_it_is_computed_is_found() -> None:
         check_order(wrong, equations)
 
 
+@pytest.mark.slow
 def test_without_optimisations_kernels_are_right(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

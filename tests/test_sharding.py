@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from slow import slow_but
 
 SETUP = """
 import functools
@@ -123,7 +124,7 @@ BODIES = {
 
 @pytest.mark.parametrize(
     "case",
-    BODIES,
+    slow_but(BODIES, "Jacobian in shard_map", "auto-sharded jit"),
 )
 def test_four_devices(case: str):
     program = SETUP + textwrap.dedent(BODIES[case])

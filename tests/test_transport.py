@@ -12,7 +12,7 @@ import sys
 import textwrap
 
 import pytest
-from slow import slow_but
+from slow import slow, slow_but
 
 TIMEOUT = 120  # seconds; a case takes about five, most of them for importing JAX and Devito
 
@@ -88,9 +88,9 @@ BODIES = {
 
 CASES = [  # the harder half of the table: before, body, cores
     ("imported first", "two threads", 1),
-    ("imported first", "programs in flight", 1),
-    ("JAX used before", "two threads", 1),
-    ("JAX used before", "two threads", None),
+    slow("imported first", "programs in flight", 1),
+    slow("JAX used before", "two threads", 1),
+    slow("JAX used before", "two threads", None),
     ("JAX used before", "programs in flight", 1),
     ("JAX used before", "vmap and J", 1),
 ]
