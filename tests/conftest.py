@@ -54,7 +54,7 @@ settings.register_profile("ondax", derandomize=True, deadline=None, print_blob=T
 settings.load_profile("ondax")
 
 
-OPTIMISED = ("engine", "demo", "readme", "physics", "compiled")  # tested as users run them
+OPTIMISED = ("engine", "half", "demo", "readme", "physics", "compiled")  # tested as users run them
 
 
 # Files of which one worker works longest come first, so that none is left with one of them at the

@@ -417,6 +417,18 @@ def test_flags_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch):
         kernel()
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_a_time_for_compilers_that_is_none(seconds: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ONDAX_COMPILER_SECONDS", seconds)
+    with pytest.raises(CompilerError, match=f"ONDAX_COMPILER_SECONDS={seconds}: give a number of"):
+        kernel()
+
+
+def test_compilers_may_take_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ONDAX_COMPILER_SECONDS", "inf")
+    kernel()
+
+
 def test_a_stopped_compiler_takes_its_children_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

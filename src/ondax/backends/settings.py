@@ -78,21 +78,26 @@ class Settings(eqx.Module):
               band, or the wavelet ends abruptly. Born modelling and migration
               (`F.jacobian`) read the same rounded values, so that they are each other's transpose
               to rounding.
-            - "sampled half": both; what "half" loses is up to ten times as much.
+            - "sampled half": both. What is rounded is by how much a field changes in k steps, so
+              that more is lost than with "half" alone: gradients change by 1e-5 to 5e-4 of their
+              size, and by up to 1e-2 where the traces' cotangents are noise, most of which is not
+              in the wavelet's band.
             - an object of your own, an `AbstractHistory`.
 
         store_every: keep every k-th step of the history, k = `store_every`. Gradients are the same
-            to 1e-6 of their size, everywhere, for whatever cotangents traces have, because
+            to 1e-6 of their size, everywhere, also where the traces' cotangents are noise, because
             wavefields are band-limited in time: what wavelets are too high in frequency for is
-            refused, with the largest k that they allow. Of a Ricker wavelet, k internal steps may
-            be a tenth of the period of its peak frequency; the wavelets must begin and end
-            smoothly. Runs go on for up to 14 k internal steps beyond the record. Kept of a step is
-            what its gradient reads: with `Acoustic` one array, so that the history takes a k-th of
-            the memory; with the other equations two values of each field, so that it takes two
-            k-ths, and with k = 2 every step is kept. Sampled are the gradients of `F` and
-            `F.jvp`, and so `ox.hvp`, in the model; those in wavelets, positions and weights, Born
-            modelling and migration (`F.jacobian`), and the gradients of `F.adjoint`, are from every
-            step.
+            refused, with the largest k that they allow. Cotangents that have next to nothing in
+            the wavelets' band, such as constant ones, have gradients that are small themselves:
+            these change by 1e-6 of what other cotangents of their size give. Of a Ricker wavelet, k
+            internal steps may be a tenth of the period of its peak frequency; the wavelets must
+            begin and end smoothly. Runs go on for up to 14 k internal steps beyond the record. Kept
+            of a step is what its gradient reads: with `Acoustic` one array, so that the history
+            takes a k-th of the memory; with the other equations two values of each field, so that
+            it takes two k-ths, and with k = 2 every step is kept. Sampled are the gradients of `F`
+            and `F.jvp`, and so `ox.hvp`, in the model; those in wavelets, positions and weights,
+            Born modelling and migration (`F.jacobian`), and the gradients of `F.adjoint`, are from
+            every step.
 
         folder: where histories on a disk are written; default: the system's folder for temporary
             files (`TMPDIR`). Take one on a fast disk of this machine: where the default is in

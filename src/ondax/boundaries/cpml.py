@@ -54,7 +54,8 @@ class CPML(AbstractAbsorbingLayer):
             between 0 and 1.
         power: how sharply the absorption grows.
         frequency: Hz; waves well below it are hardly absorbed. Default: the survey's dominant
-            frequency.
+            frequency. That of a survey whose wavelets are zero is 0 Hz: give it if wavelets come
+            with the calls.
 
     Raises:
         ValueError: a value out of its range.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shlex
@@ -115,12 +116,18 @@ def _words(name: str, value: str) -> tuple[str, ...]:
         ) from error
 
 
-def _seconds() -> float:
+def _seconds() -> float | None:
+    """How long a compiler may take; None: as long as it likes."""
     value = os.environ.get("ONDAX_COMPILER_SECONDS", str(SECONDS))
     try:
-        return float(value)
-    except ValueError as error:
-        raise CompilerError(f"ONDAX_COMPILER_SECONDS={value}: give a number of seconds") from error
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0.0:
+        raise CompilerError(
+            f"ONDAX_COMPILER_SECONDS={value}: give a number of seconds above 0, or inf"
+        )
+    return None if math.isinf(seconds) else seconds
 
 
 def _run(command: Sequence[str], folder: Path) -> None:

@@ -103,6 +103,14 @@ int in_turns(const struct call *on_history, const struct call *others,
  *
  *    slots           q0            q1       q2       ...
  *    packed   [q0] [q0 - q0']  [q1 - q0'] [q2 - q1'] ...     q': as unpacked
+ *
+ * Where every k-th step is kept, slots come in groups, each of neighbouring time indices. From one
+ * group to the next, fields change by as much as they are large, and so does what rounding loses.
+ * Gradients are made of the changes within a group: these are packed as they are, so that what is
+ * lost between groups is in all slots of a group alike.
+ *
+ *    slots           q0            q1         q2         q3    ...    in groups of two
+ *    packed   [q0] [q0 - q0']  [q1 - q0]  [q2 - q1'] [q3 - q2] ...
  */
 
 enum { EMPTY = INT32_MIN, BROKEN = INT32_MAX };
@@ -125,7 +133,8 @@ static inline float of_bits(uint32_t bits)
 
 /* One slot more is packed than there are. `exponents` (packed slot, chunk) receives, or holds, the
  * power of two of every CHUNK points. A chunk with a difference that is no finite number is BROKEN:
- * all of it, and what follows in time, comes back as NaN. */
+ * all of it, and what follows in time, comes back as NaN. That is written as bits, as compilers that
+ * are told to be fast (-ffast-math) take it that no number is NaN or infinite. */
 enum { CHUNK = 1024 };
 const int64_t chunk = CHUNK; /* for who makes `exponents` */
 
@@ -138,14 +147,22 @@ static REAL power_of_two_##REAL(int32_t exponent)                               
   return value;                                                                                \
 }                                                                                              \
                                                                                                \
+static REAL no_number_##REAL(void)                                                             \
+{                                                                                              \
+  BITS bits = (BITS) NOT_FINITE << FRACTION | (BITS) 1 << (FRACTION - 1);                      \
+  REAL value;                                                                                  \
+  memcpy(&value, &bits, sizeof value);                                                         \
+  return value;                                                                                \
+}                                                                                              \
+                                                                                               \
 /* Set `differences`, and return the exponent of the least power of two above all of them. */  \
-static int32_t exponent_##REAL(const REAL *restrict values, const REAL *restrict last,         \
+static int32_t exponent_##REAL(const REAL *restrict values, const REAL *restrict before,       \
                                REAL *restrict differences, int points)                         \
 {                                                                                              \
   BITS largest = 0;                                                                            \
   for (int i = 0; i < points; i++)                                                             \
   {                                                                                            \
-    REAL difference = differences[i] = values[i] - last[i];                                    \
+    REAL difference = differences[i] = values[i] - before[i];                                  \
     BITS bits;                                                                                 \
     memcpy(&bits, &difference, sizeof bits);                                                   \
     bits = bits << 1 >> 1;                                                                     \
@@ -176,8 +193,7 @@ static void pack_chunk_##REAL(const REAL *restrict differences, uint16_t *restri
 static void unpack_chunk_##REAL(const uint16_t *restrict from, REAL *restrict values,          \
                                 REAL *restrict last, int32_t exponent, int points)             \
 {                                                                                              \
-  /* Zero times infinity is NaN. */                                                            \
-  const REAL up = power_of_two_##REAL(exponent == BROKEN ? MIDDLE + 1 : exponent);             \
+  const REAL up = power_of_two_##REAL(exponent);                                               \
   for (int i = 0; i < points; i++)                                                             \
   {                                                                                            \
     uint32_t size = (uint32_t) (from[i] & 0x7fffu) << DROPPED;                                 \
@@ -187,7 +203,7 @@ static void unpack_chunk_##REAL(const uint16_t *restrict from, REAL *restrict va
 }                                                                                              \
                                                                                                \
 int pack_##REAL(const REAL *from, uint16_t *to, int32_t *exponents, int64_t slots,             \
-                int64_t points)                                                                \
+                int64_t points, int64_t group)                                                 \
 {                                                                                              \
   const int64_t chunks = (points + CHUNK - 1) / CHUNK;                                         \
   REAL last[CHUNK], differences[CHUNK];                                                        \
@@ -199,8 +215,9 @@ int pack_##REAL(const REAL *from, uint16_t *to, int32_t *exponents, int64_t slot
     for (int64_t s = 0; s <= slots; s++)                                                       \
     {                                                                                          \
       const REAL *values = from + points * (s > 0 ? s - 1 : 0) + begin;                        \
+      const REAL *before = s > 0 && (s - 1) % group > 0 ? values - points : last;              \
       uint16_t *packed = to + points * s + begin;                                              \
-      int32_t exponent = exponent_##REAL(values, last, differences, length);                   \
+      int32_t exponent = exponent_##REAL(values, before, differences, length);                 \
       exponents[s * chunks + c] = exponent;                                                    \
       if (exponent != EMPTY && exponent != BROKEN)                                             \
         pack_chunk_##REAL(differences, packed, last, exponent, length);                        \
@@ -225,10 +242,14 @@ int unpack_##REAL(const uint16_t *from, const int32_t *exponents, REAL *to, int6
     {                                                                                          \
       REAL *values = to + points * (s > 0 ? s - 1 : 0) + begin;                                \
       int32_t exponent = exponents[s * chunks + c];                                            \
-      if (exponent != EMPTY)                                                                   \
+      if (exponent != EMPTY && exponent != BROKEN)                                             \
+      {                                                                                        \
         unpack_chunk_##REAL(from + points * s + begin, values, last, exponent, length);        \
-      else                                                                                     \
-        memcpy(values, last, length * sizeof *last);                                           \
+        continue;                                                                              \
+      }                                                                                        \
+      if (exponent == BROKEN)                                                                  \
+        for (int i = 0; i < length; i++) last[i] = no_number_##REAL();                         \
+      memcpy(values, last, length * sizeof *last);                                             \
     }                                                                                          \
   }                                                                                            \
   return 0;                                                                                    \

@@ -9,7 +9,7 @@ import ctypes
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -107,14 +107,22 @@ def in_turns(
     )
 
 
+@dataclass(frozen=True)
 class Halves:
-    """Arrays packed into 16 bits a value; see native.c. It is a `Packing`."""
+    """Arrays packed into 16 bits a value; see native.c. It is a `Packing`.
+
+    Attributes:
+        group: how many slots in a row are of neighbouring time indices: see `Slots`. Only packing
+            asks.
+    """
+
+    group: int = 1
 
     def pack(self, values: np.ndarray, packed: np.ndarray) -> np.ndarray:
         """See `Packing.pack`."""
         chunk = ctypes.c_int64.in_dll(_native(), "chunk").value
         exponents = np.empty((len(packed), -(-values[0].size // chunk)), np.int32)
-        self._call("pack", values, packed, (values, packed, exponents))
+        self._call("pack", values, packed, (values, packed, exponents), self.group)
         return exponents
 
     def unpack(self, packed: np.ndarray, exponents: np.ndarray, values: np.ndarray) -> None:
@@ -122,7 +130,12 @@ class Halves:
         self._call("unpack", values, packed, (packed, exponents, values))
 
     def _call(
-        self, name: str, values: np.ndarray, packed: np.ndarray, arrays: Sequence[np.ndarray]
+        self,
+        name: str,
+        values: np.ndarray,
+        packed: np.ndarray,
+        arrays: Sequence[np.ndarray],
+        *more: int,
     ) -> None:
         whole = all(a.flags.c_contiguous for a in arrays)
         alike = packed.shape == (len(values) + 1, *values.shape[1:])
@@ -131,8 +144,8 @@ class Halves:
         real = {np.dtype("float32"): "float", np.dtype("float64"): "double"}[values.dtype]
         function = getattr(_native(), f"{name}_{real}")
         addresses = [ctypes.c_void_p(a.__array_interface__["data"][0]) for a in arrays]
-        counts = ctypes.c_int64(len(values)), ctypes.c_int64(values[0].size)
-        run(lambda: function(*addresses, *counts))
+        counts = map(ctypes.c_int64, (len(values), values[0].size, *more))
+        run(partial(function, *addresses, *counts))
 
 
 @cache

@@ -96,7 +96,10 @@ class ForwardRun:
     @property
     def packing(self) -> Halves:
         """See `Recorder.packing`."""
-        return Halves()
+        recording = self.recording
+        if recording is None or recording.every == 1:
+            return Halves()
+        return Halves(group=max(s.width for _, s in self.kernels.slots(recording)))
 
     @property
     def state_bytes(self) -> int:

@@ -27,7 +27,7 @@ from .expressions import Evaluator, Known
 from .form import Form
 from .parts import Parts
 from .steps import Entry, State, Stepper
-from .tape import Keep, Tape, Track, halved, recalled, tracks_of
+from .tape import Keep, Tape, Track, changes, halved, recalled, tracks_of
 from .windows import Renamed
 
 Ports = Sequence[Any]  # `Points`, or an `Extent`, of each port of a scheme, in order
@@ -276,7 +276,7 @@ class Runs:
                     ev, field = stepper.evaluator, track.quantity.field
                     box = ev.home(track.quantity.symbol)
                     windows = [sliced(known.arrays[field.name, o], box) for o in track.offsets]
-                value = jnp.stack(windows)
+                value = changes(windows) if keep.half else jnp.stack(windows)
             found[track.name] = halved(value, self.plan.ndim) if keep.half else value
         return found
 

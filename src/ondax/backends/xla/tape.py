@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +51,20 @@ def unhalved(halves: Halves, dtype: Any) -> Any:
     values, power = halves
     shape = (*power.shape, *(1,) * (values.ndim - power.ndim))
     return jnp.ldexp(values.astype(dtype), power.reshape(shape))
+
+
+def changes(windows: Sequence[Any]) -> Any:
+    """Values at times in a row, as the first of them and what each changes by: gradients are made
+    of the changes, which so keep their significant bits when they are halved.
+
+    Args:
+        windows: the values at each time, (shot, *box).
+
+    Returns:
+        (time, shot, *box); their sums up to each time are the values.
+    """
+    later = [after - before for before, after in pairwise(windows)]
+    return jnp.stack([windows[0], *later])
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,8 @@ class Tape:
     Attributes:
         keep: how it was kept.
         kept: by name. Of every step: the value that the step made, (step, shot, *box). Of every
-            k-th: the values that its gradient reads, (step, offset, shot, *box).
+            k-th: the values that its gradient reads, (step, offset, shot, *box), in 16 bits as
+            `changes`.
         before: of fields, those at time 0 and at time -1, by name, (shot, *box); empty for a start
             at rest.
     """
@@ -145,6 +161,8 @@ def recalled(tape: Tape, track: Track, n: Any, sampled: bool, dtype: Any) -> lis
 
     if sampled:
         window = slot(n)
+        if tape.keep.half:
+            window = jnp.cumsum(window, axis=0)
         return [(offset, window[i]) for i, offset in enumerate(track.offsets)]
     if not track.quantity.at_next:
         return [(0, slot(n))]
