@@ -25,7 +25,7 @@ from ondax.cluster.parcels import Opener, Packer
 from ondax.cluster.worker import Worker
 from ondax.cluster.workforce import Workforce
 from ondax.streaming.rtm import correlation
-from ondax.streaming.tasks import Imaged, Modelled
+from ondax.streaming.tasks import Caller, Imaged, Modelled
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +122,45 @@ def test_whole_surveys_are_streamed_there(client: Client, observed: Any, tmp_pat
     assert all(same_bits(image, expected) for image in images)
 
 
+@pytest.mark.slow
+def test_whole_surveys_of_64_bits_are_streamed_there(client: Client, tmp_path: Path):
+    """Workers begin with JAX's numbers of 32 bits; random signs are those made here, too."""
+    F = propagator(settings=ox.Settings(threads=1))
+
+    def found() -> tuple[np.ndarray, np.ndarray]:
+        with jax.enable_x64(True):  # of this thread only
+            start, true = jnp.asarray(START, jnp.float64), jnp.asarray(TRUE, jnp.float64)
+            path = tmp_path / f"{active() is None}.zarr"
+            ox.model(F, true, path, progress=False)
+            image = ox.rtm(F, path, start, imaging="illumination", progress=False)
+            return np.stack(ox.io.open_shots(path)[:]), np.asarray(image)
+
+    expected = found()
+    with ox.cluster(client):
+        there = within(found)
+    assert all(a.dtype == b.dtype == np.float64 for a, b in zip(there, expected, strict=True))
+    assert same_bits(there, expected)
+
+
+def test_a_relative_path_is_that_of_the_client(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    F = propagator(settings=ox.Settings(threads=1))
+    monkeypatch.chdir(tmp_path)
+    ox.model(F, TRUE, "shots.zarr", progress=False)
+    expected = ox.rtm(F, "shots.zarr", START, progress=False)
+    with ox.cluster(client):
+        assert same_bits(within(lambda: ox.rtm(F, "shots.zarr", START, progress=False)), expected)
+
+
 def test_tasks_of_streaming_keep_to_what_a_worker_lends():
     F = propagator(settings=ox.Settings(threads=2, memory=1 << 20))
-    for task in (Modelled(F, START), Imaged(F, START, None, correlation)):
-        settings = task.settled(threads=1, memory=1 << 30).F.settings
-        assert (settings.threads, settings.memory) == (1, 1 << 20)
+    for platform, backend in (("cpu", "devito"), ("gpu", "xla")):  # as on the client
+        asked = {"caller": Caller(platform=platform)}
+        for task in (Modelled(F, START, **asked), Imaged(F, START, None, correlation, **asked)):
+            settings = task.settled(threads=1, memory=1 << 30).F.settings
+            assert (settings.threads, settings.memory) == (1, 1 << 20)
+            assert settings.backend == backend
 
 
 def test_what_fails_there_is_raised_here(client: Client, observed: Any):

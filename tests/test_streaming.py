@@ -4,10 +4,12 @@ import errno
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +135,16 @@ def test_other_problems_are_refused(
     with pytest.raises(ValueError, match="begun with another propagator: "):
         ox.model(other, VP, path, progress=False)
     monkeypatch.setattr(Modelled, "__call__", real)
-    more = F.replace(settings=ox.Settings(threads=2, memory=1e8, history="revolve"))
+    now = F.settings.runs_on(jax.default_backend())
+    other_backend = {"devito": "xla", "xla": "devito"}[now]
+    last_digits = F.replace(settings=ox.Settings(threads=1, backend=other_backend))
+    said = f"begun with backend '{now}', and here '{other_backend}' runs.*backend='{now}'.* go on"
+    with pytest.raises(ValueError, match=said):
+        ox.model(last_digits, VP, path, progress=False)
+    more = F.replace(settings=ox.Settings(threads=2, memory=1e8, history="half"))
     ox.model(more, VP, path, progress=False)  # which changes no trace
-    for changed, vp in ((F, VP + 1.0), (other, VP)):
+    assert same(read(path), F.survey.gathers(F(VP)))
+    for changed, vp in ((F, VP + 1.0), (other, VP), (last_digits, VP)):
         with pytest.raises(ValueError, match="is there already, and not of this survey"):
             ox.model(changed, vp, path, progress=False)
 
@@ -159,6 +168,50 @@ def test_a_full_disk_costs_no_shot(kind: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     ox.model(F, VP, path, progress=False)
     assert same(read(path), F.survey.gathers(F(VP)))
+
+
+def test_another_full_disk_is_not_taken_for_that_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    F, path = propagator(threads=1), tmp_path / "shots.segy"
+    error = OSError(errno.ENOSPC, "No space left on device", "/elsewhere/kernel.so")
+
+    def full(self, shots):
+        raise error
+
+    monkeypatch.setattr(Modelled, "__call__", full)
+    with pytest.raises(OSError, match=r"/elsewhere/kernel\.so") as found:
+        ox.model(F, VP, path, progress=False)
+    assert found.value is error
+
+
+def test_relative_paths_are_those_of_where_they_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker has a folder of its own, and a script may change its own one."""
+    F = propagator(threads=1)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    real = Modelled.__call__
+
+    def moving(self, shots):
+        os.chdir(elsewhere)
+        return real(self, shots)
+
+    monkeypatch.setattr(Modelled, "__call__", moving)
+    path = ox.model(F, VP, "shots.zarr", progress=False)
+    assert path == tmp_path / "shots.zarr"
+    assert os.listdir(elsewhere) == []
+    monkeypatch.chdir(tmp_path)
+    shots = ox.io.open_shots("shots.zarr")
+    settings = ox.Settings(history="disk", folder="scratch")
+    expected = shots[:]
+    monkeypatch.chdir(elsewhere)
+    assert same(shots[:], expected)
+    assert same(pickle.loads(pickle.dumps(shots))[:], expected)
+    assert shots.stamp() == ox.io.open_shots(path).stamp()
+    assert pickle.loads(pickle.dumps(settings)).folder == str(tmp_path / "scratch")
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path):
@@ -216,6 +269,52 @@ def test_weights_of_traces_count_once():
         ox.rtm(weighted, traces, VP, progress=False)
 
 
+class Counted:
+    """Traces that are read when they are asked for, whose number is known."""
+
+    def __init__(self, traces: np.ndarray) -> None:
+        self.traces = traces
+
+    def __len__(self) -> int:
+        return len(self.traces)
+
+    def __getitem__(self, numbers: Any) -> np.ndarray:
+        return self.traces[numbers]
+
+
+KINDS_OF_TRACES = {
+    "NumPy": np.asarray,
+    "JAX": jnp.asarray,
+    "list": list,
+    "list of JAX": lambda traces: list(jnp.asarray(traces)),
+    "counted": Counted,
+}
+
+
+@pytest.mark.parametrize("count", [3, 10])
+@pytest.mark.parametrize("kind", KINDS_OF_TRACES)
+def test_traces_of_other_shots_are_refused(kind: str, count: int, tmp_path: Path):
+    F = propagator(ragged=False)
+    traces = np.zeros(F.survey.trace_shape(count), np.float32)
+    observed = KINDS_OF_TRACES[kind](traces)
+    said = f"traces of {count} shots, but the survey has 5"
+    with pytest.raises(ValueError, match=said):
+        ox.rtm(F, observed, VP, progress=False)
+    if kind == "counted":
+        with pytest.raises(ValueError, match=said):
+            ox.Objective(F, observed)
+        with pytest.raises(ValueError, match=said):
+            ox.fwi(F, observed, VP, optimizer=ox.GaussNewton(), iterations=1, progress=False)
+        with pytest.raises(ValueError, match=said):
+            ox.lsrtm(F, observed, VP, iterations=1, progress=False)
+
+
+def test_traces_of_another_shape_are_refused():
+    F = propagator(ragged=False)
+    with pytest.raises(ValueError, match=r"observed has shape \(5, 6, 150\)"):
+        ox.rtm(F, np.zeros((5, 6, 150), np.float32), VP, progress=False)
+
+
 class Backwards(AbstractRunner):
     """Workers somewhere else that get groups of their own size, and answer last group first."""
 
@@ -244,6 +343,47 @@ def test_bits_depend_neither_on_threads_nor_on_runners(
     assert same(read(path), F.survey.gathers(traces))
 
 
+class InAnotherProcess(Backwards):
+    """As far as settings of JAX go: tasks run in a thread of their own, which has those that the
+    process began with."""
+
+    def each(self, task: Callable[[Shots], Any], groups: Sequence[Shots]) -> Iterator[Any]:
+        with ThreadPoolExecutor(1) as thread:
+            sent = pickle.dumps(task)
+            opened = thread.submit(pickle.loads, sent).result().settled(1, 1 << 30)
+            for group in groups:
+                yield group, thread.submit(opened, group).result()
+
+
+def of_own_numbers(J: Any, traces: jax.Array) -> Any:
+    return jnp.linspace(0.0, 1.0, 3) * jnp.sum(traces)
+
+
+@pytest.mark.slow
+def test_workers_compute_in_the_type_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where JAX has no numbers of 64 bits there: images and random signs are those made
+    here."""
+    F = propagator(threads=1)
+
+    def found() -> list[np.ndarray]:
+        ways = "correlation", "illumination", of_own_numbers
+        images = [np.asarray(ox.rtm(F, traces, vp, imaging=w, progress=False)) for w in ways]
+        path = ox.model(F, vp, tmp_path / "shots.zarr", progress=False)
+        written = read(path)
+        shutil.rmtree(path)
+        return [*images, *written]
+
+    with jax.enable_x64(True):
+        vp = jnp.asarray(VP, jnp.float64)
+        traces = F.survey.gathers(F(vp))
+        here = found()
+        monkeypatch.setattr(runner, "Here", InAnotherProcess)
+        there = found()
+    for a, b in zip(here, there, strict=True):
+        assert a.dtype == b.dtype == np.float64
+        assert difference(b, a) < 1e-12  # rounding of float64; of float32 it is above 1e-8
+
+
 def test_a_condition_of_ones_own():
     F = propagator()
     traces = F(VP)
@@ -257,6 +397,34 @@ def test_a_condition_of_ones_own():
     assert abs(float(found["energy"]) / float(jnp.sum(traces**2)) - 1.0) < ROUNDING
     with pytest.raises(ValueError, match="imaging='deconvolution'"):
         ox.rtm(F, traces, VP, imaging="deconvolution")
+
+
+def test_images_of_short_numbers_are_sums():
+    F = propagator()
+    traces = np.zeros(F.survey.trace_shape(len(COUNTS)), np.float32)
+
+    def imaging(J: Any, traces: jax.Array) -> Any:
+        return {
+            "fold": jnp.arange(3) < J.shots[0],
+            "int8": jnp.full(2, -100, jnp.int8),
+            "uint8": jnp.full(2, 200, jnp.uint8),
+            "int16": jnp.full(2, 30_000, jnp.int16),
+            "float16": jnp.full(2, 60_000, jnp.float16),
+        }
+
+    found = ox.rtm(F, traces, VP, imaging=imaging, progress=False)
+    assert found["fold"].tolist() == [4, 3, 2]
+    each = {"int8": -100, "uint8": 200, "int16": 30_000, "float16": jnp.float16(60_000)}
+    for name, value in each.items():
+        assert found[name].tolist() == [5 * float(value)] * 2
+    with pytest.raises(OverflowError, match="from 0 to 5000000000, which int32 cannot hold"):
+        ox.rtm(
+            F,
+            traces,
+            VP,
+            imaging=lambda J, traces: jnp.array([0, 1_000_000_000]),
+            progress=False,
+        )
 
 
 def test_the_illumination_is_the_diagonal_of_the_hessian():
@@ -374,6 +542,7 @@ def test_the_page_on_streaming_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for block in blocks:
         exec(block, names)
     assert names["image"].shape == names["balanced"].shape == names["found"]["fold"].shape
+    assert int(jnp.max(names["found"]["fold"])) > 1  # of eight shots
     # Below the surface, the image is strongest at the step of the model.
     depths = np.abs(np.asarray(names["balanced"]))[20:80, 15:].mean(0)
     assert abs(15 + int(np.argmax(depths)) - 35) <= 4

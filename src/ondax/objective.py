@@ -16,7 +16,7 @@ from ._types import GivenShots, Model
 from .face import modelling
 from .face.callback_errors import as_raised
 from .face.elsewhere import Elsewhere, elsewhere
-from .face.fetching import Source, in_memory
+from .face.fetching import Source, check_count, in_memory
 from .face.grouped import InGroups, Misfit, Terms, fetched_for, sum_over_groups, summed
 from .face.modelling import Given
 from .misfits import least_squares, of_weighted, sums_over_shots
@@ -121,6 +121,7 @@ class Objective(eqx.Module):
             # A copy of what NumPy holds: JAX would take it as it lies in memory.
             self.observed = observed if isinstance(observed, jax.Array) else jnp.array(observed)
         else:
+            check_count(observed, F.survey.n_shots)
             self._source = observed if isinstance(observed, Source) else Source(observed)
 
     @as_raised()

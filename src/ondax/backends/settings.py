@@ -100,8 +100,9 @@ class Settings(eqx.Module):
             every step.
 
         folder: where histories on a disk are written; default: the system's folder for temporary
-            files (`TMPDIR`). Take one on a fast disk of this machine: where the default is in
-            memory, as it is on some systems, nothing is saved by "disk". Files have no names, so
+            files (`TMPDIR`). A relative path is made absolute when the settings are made. Take one
+            on a fast disk of this machine: where the default is in memory, as it is on some
+            systems, nothing is saved by "disk". Files have no names, so
             that the system frees their room when they are not needed any more, or the process ends,
             in whatever way.
         mesh: the devices that share each shot, a `jax.sharding.Mesh` whose axes are named after
@@ -125,7 +126,7 @@ class Settings(eqx.Module):
     )
     history: str | AbstractHistory = eqx.field(static=True, default="auto")
     folder: str | None = eqx.field(
-        static=True, default=None, converter=lambda f: None if f is None else os.fspath(f)
+        static=True, default=None, converter=lambda f: None if f is None else os.path.abspath(f)
     )
     backend: str = eqx.field(static=True, default="auto")
     checks: bool = eqx.field(static=True, default=True)

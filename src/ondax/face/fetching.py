@@ -25,6 +25,23 @@ def in_memory(observed: Any) -> bool:
     return isinstance(observed, np.ndarray) and not isinstance(observed, np.memmap)
 
 
+def check_count(observed: Any, shots: int) -> None:
+    """Check of how many shots there are traces, if that is known: of what has a length.
+
+    Raises:
+        ValueError: of more or fewer than so many.
+    """
+    try:
+        count = len(observed)
+    except TypeError:
+        return
+    if count != shots:
+        raise ValueError(
+            f"observed has traces of {count} shots, but the survey has {shots}: give the traces of "
+            "just these shots, or the propagator the survey that the traces were recorded with"
+        )
+
+
 class Source:
     """Anything with `observed[numbers]`. Compared by identity.
 

@@ -345,6 +345,14 @@ class _Filtered:
     def __init__(self, observed: Any, apply: partial[np.ndarray]) -> None:
         self.observed, self.apply = observed, apply
 
+    def __len__(self) -> int:
+        """Shots.
+
+        Raises:
+            TypeError: what is filtered does not tell.
+        """
+        return len(self.observed)
+
     def __getitem__(self, numbers: np.ndarray) -> Any:
         given = self.observed[numbers]
         if isinstance(given, (list, tuple)):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from ..face.fetching import Source
+from ..face.fetching import Source, check_count
 from ..gathers import over_components, padded_gathers
 from ..survey import Survey
 
@@ -84,11 +84,15 @@ class Shifted:
         survey: that they were recorded with.
         power: binary exponent of the factor.
         names: numbers by which errors name the shots; default: their numbers in the survey.
+
+    Raises:
+        ValueError: traces of more or fewer shots than the survey's.
     """
 
     def __init__(
         self, observed: Any, survey: Survey, power: int = 0, names: list[int] | None = None
     ) -> None:
+        check_count(observed, survey.n_shots)
         self.observed, self.survey, self.power, self.names = observed, survey, power, names
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:

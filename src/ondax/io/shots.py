@@ -76,14 +76,14 @@ class Shots:
     given as `observed` to `ox.rtm`, `ox.fwi` and `ox.Objective`.
 
     Attributes:
-        path: of the group.
+        path: of the group, absolute: the object may be sent to a process in another folder.
         nt: samples of a trace.
         dt: sampling interval, s.
         start: time of the first sample, s.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.abspath(path))
         self._open()
 
     def _open(self) -> None:

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .._behind import Behind
 from .._types import Model
 from .._waiting import say
+from ..backends.settings import Settings
 from ..face import modelling
 from ..histories.scratch import FULL, DiskFull
 from ..inversion.fingerprint import Problem, fingerprint
@@ -27,6 +27,9 @@ from .journal import Journal
 from .runner import in_groups, runner
 from .targets import KINDS, AbstractTarget
 from .tasks import Modelled, Shots
+
+PLAIN = Settings()  # in place of a propagator's: of these, only the backend may change traces
+BACKEND = "backend"  # the part of a problem that is known by its name
 
 
 def model(
@@ -53,19 +56,19 @@ def model(
         progress: whether to show a bar.
 
     Returns:
-        The path.
+        The path of the file, absolute.
 
     Raises:
         ValueError: another ending; a survey that a SEG-Y file cannot hold; the file, or what is
-            there of it, is of another survey, model or settings; another call writes to it; or as
-            for `F(model)`.
+            there of it, is of another survey, model, propagator or backend; another call writes to
+            it; or as for `F(model)`.
         OSError: the disk is full, for example: the message says what is needed and what is free.
 
     Example:
         >>> ox.model(F, vp, out="shots.segy")
         >>> line = ox.io.scan("shots.segy")
     """
-    path = Path(out)
+    path = Path(os.path.abspath(out))
     if path.suffix.lower() not in KINDS:
         raise ValueError(f"out={str(out)!r}: let its name end in one of {', '.join(KINDS)}")
     survey = F.survey
@@ -75,8 +78,13 @@ def model(
             "a few shots at a time, F(model, weights=w, shots=numbers)"
         )
     dtype = modelling.type_of(model)
-    model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
-    parts = {"propagator": partial(fingerprint, F), "model": partial(fingerprint, model)}
+    model = jax.tree.map(lambda x: np.asarray(x, dtype), model)
+    task = Modelled(F, model)
+    parts = {
+        "propagator": partial(fingerprint, F.replace(settings=PLAIN)),
+        "model": partial(fingerprint, model),
+        BACKEND: lambda: F.settings.runs_on(task.caller.platform),
+    }
     problem = Problem.of(parts, (), path)
     target = KINDS[path.suffix.lower()](survey, dtype, problem.fingerprints)
     target.check()
@@ -85,15 +93,14 @@ def model(
         if path.exists():
             if not target.holds_same(path):
                 raise ValueError(
-                    f"{path} is there already, and not of this survey, model and settings: delete "
-                    "it, or give another name"
+                    f"{path} is there already, and not of this survey, model, propagator and "
+                    f"backend ({problem.fingerprints[BACKEND]!r}): delete it, or give another name"
                 )
             journal.remove()
             return path
         done = _begun(target, part, journal, problem)
         if done and progress:
             say(f"going on with {part}: {len(done)} of {survey.n_shots} shots are done")
-        task = Modelled(F, model)
         with journal:
             try:
                 target.open(part)
@@ -114,6 +121,13 @@ def _begun(target: AbstractTarget, part: Path, journal: Journal, problem: Proble
     fingerprints, done = journal.read()
     if fingerprints is not None and part.exists():
         differing = problem.differing(fingerprints)
+        if differing == [BACKEND]:
+            before, now = fingerprints.get(BACKEND), problem.fingerprints[BACKEND]
+            raise ValueError(
+                f"{part} was begun with backend {before!r}, and here {now!r} runs, whose traces "
+                f"differ in their last digits: give Settings(backend={before!r}) to go on, delete "
+                "the file to start afresh, or give another name"
+            )
         if differing:
             raise ValueError(
                 f"{part} was begun with another {' and '.join(differing)}: restore that to go on, "
@@ -140,23 +154,23 @@ def _fill(
     size = place.together(survey.n_shots, task.F.settings.worker_threads)
 
     def write(shots: Shots, gathers: list[np.ndarray]) -> None:
-        for shot, gather in zip(shots, gathers, strict=True):
-            target.write(shot, gather)
-        journal.add(shots)
+        with _saying_what_is_needed(target, part, len(left)):
+            for shot, gather in zip(shots, gathers, strict=True):
+                target.write(shot, gather)
+            journal.add(shots)
 
     with (
         Progress("model", survey.n_shots, progress, len(done)) as bar,
         Behind[None]() as behind,
     ):
         writing: Future[None] | None = None
-        with _saying_what_is_needed(target, part, len(left)):
-            for shots, gathers in place.each(task, in_groups(left, size)):
-                if writing is not None:
-                    writing.result()
-                writing = behind.start(partial(write, shots, gathers))
-                bar.update({}, len(shots))
+        for shots, gathers in place.each(task, in_groups(left, size)):
             if writing is not None:
                 writing.result()
+            writing = behind.start(partial(write, shots, gathers))
+            bar.update({}, len(shots))
+        if writing is not None:
+            writing.result()
 
 
 @contextmanager

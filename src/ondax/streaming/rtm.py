@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .. import _validate
 from .._types import Model
-from .._validate import one_of
 from ..backends.workers import TreeSum
 from ..face import modelling
+from ..face.fetching import check_count
 from ..inversion.preconditioners.model import compensating, wavelength_of
 from ..inversion.progress import Progress
 from ..inversion.resized import Resized, power_of_source
 from ..io import open_shots, scan
 from ..jacobian import Jacobian
 from ..propagator import Propagator
+from ..survey import Survey
 from .runner import in_groups, runner
 from .tasks import Imaged, Imaging
 
@@ -63,8 +65,9 @@ def rtm(
               `ox.preconditioners.illumination`). Takes two wave solves more.
             - a function of your own, `imaging(J, traces)`, of the Jacobian of one shot and its
               traces (1, [component,] receiver, time), to a tree of arrays, in JAX. These are summed
-              over shots. `J.T.mv(traces)` is the first of the above; `J.shots` is the shot's
-              number, `J.propagator` is F.
+              over shots: booleans are counted, and numbers of 8 or 16 bits are summed in wider
+              ones. `J.T.mv(traces)` is the first of the above; `J.shots` is the shot's number,
+              `J.propagator` is F.
         progress: whether to show a bar.
 
     Returns:
@@ -72,8 +75,9 @@ def rtm(
         traces are in those of F. With a function of your own, the sum of what it returns.
 
     Raises:
-        ValueError: no such condition; extended sources; traces of another shape than the survey's,
-            or not finite; or as for `F.jacobian`.
+        ValueError: no such condition; extended sources; traces of more or fewer shots or of another
+            shape than the survey's, or not finite; or as for `F.jacobian`.
+        OverflowError: whole numbers of a condition of your own, whose sum is too large for JAX's.
 
     Example:
         >>> image = ox.rtm(F, ox.io.scan("shots.segy"), smooth)
@@ -84,11 +88,12 @@ def rtm(
             "images of F.jacobian(model, weights=w, shots=numbers) yourself"
         )
     if not callable(imaging):
-        one_of("imaging", imaging, CONDITIONS)
+        _validate.one_of("imaging", imaging, CONDITIONS)
     dtype = modelling.type_of(model)
-    model = jax.tree.map(lambda x: jnp.asarray(x, dtype), model)
+    model = jax.tree.map(lambda x: np.asarray(x, dtype), model)
     survey, place = F.survey, runner()
-    task = Imaged(F, model, opened(observed), _condition(F, imaging), not callable(imaging))
+    source = opened(observed, survey)
+    task = Imaged(F, model, source, _condition(F, imaging), not callable(imaging))
     groups = in_groups(
         range(survey.n_shots), place.together(survey.n_shots, F.settings.worker_threads)
     )
@@ -96,30 +101,75 @@ def rtm(
     with Progress("rtm", survey.n_shots, progress) as bar:
         for shots, images in place.each(task, groups):
             for shot, image in zip(shots, images, strict=True):
-                total.put(shot, image)
+                total.put(shot, jax.tree.map(_wide, image))
             bar.update({}, len(shots))
-    found = jax.tree.map(jnp.asarray, total.total)
+    found = jax.tree.map(_as_jax, total.total)
     return _compensated(F, model, *found) if imaging == "illumination" else found
 
 
-def opened(observed: Any) -> Any:
-    """What gives traces by the numbers of shots, from a path or from itself."""
+def opened(observed: Any, survey: Survey) -> Any:
+    """What gives traces by the numbers of shots, from a path or from itself.
+
+    Raises:
+        ValueError: it has traces of more or fewer shots than the survey; or it is an array of
+            another shape.
+    """
     if isinstance(observed, (str, os.PathLike)):
         path = Path(observed)
-        return open_shots(path) if path.suffix.lower() == ".zarr" else scan(path)
-    if isinstance(observed, (list, tuple)):
-        return _Listed(observed)
+        observed = open_shots(path) if path.suffix.lower() == ".zarr" else scan(path)
+    elif isinstance(observed, (list, tuple)):
+        observed = _Listed([_in_numpy(gather) for gather in observed])
+    observed = _in_numpy(observed)
+    check_count(observed, survey.n_shots)
+    if isinstance(observed, np.ndarray):
+        _validate.shape("observed", observed, survey.trace_shape(survey.n_shots))
     return observed
+
+
+def _in_numpy(observed: Any) -> Any:
+    """An array of JAX as one of NumPy, which keeps numbers of 64 bits wherever it is sent, and
+    refuses shots that are not there; anything else as it is."""
+    return np.asarray(observed) if isinstance(observed, jax.Array) else observed
 
 
 class _Listed:
     """A list of gathers that is asked for several."""
 
-    def __init__(self, gathers: Any) -> None:
+    def __init__(self, gathers: list[Any]) -> None:
         self._gathers = gathers
+
+    def __len__(self) -> int:
+        return len(self._gathers)
 
     def __getitem__(self, numbers: Any) -> list[Any]:
         return [self._gathers[n] for n in numbers]
+
+
+def _wide(image: np.ndarray) -> np.ndarray:
+    """An image in a type in which many of its kind can be summed."""
+    if image.dtype == bool or jnp.issubdtype(image.dtype, jnp.signedinteger):
+        return image.astype(np.int64)
+    if jnp.issubdtype(image.dtype, jnp.unsignedinteger):
+        return image.astype(np.uint64)
+    if jnp.issubdtype(image.dtype, jnp.floating) and image.dtype.itemsize < 4:
+        return image.astype(np.float32)
+    return image
+
+
+def _as_jax(total: np.ndarray) -> Array:
+    """A sum as an array of JAX.
+
+    Raises:
+        OverflowError: JAX has no whole numbers of 64 bits now, and those of 32 are too short.
+    """
+    found = jnp.asarray(total)
+    if np.issubdtype(total.dtype, np.integer) and np.any(np.asarray(found) != total):
+        raise OverflowError(
+            f"imaging returns whole numbers whose sums reach from {total.min()} to {total.max()}, "
+            f"which {found.dtype} cannot hold: return floating-point numbers, or let JAX have "
+            "longer whole ones, jax.config.update('jax_enable_x64', True)"
+        )
+    return found
 
 
 def _plus(a: PyTree, b: PyTree) -> PyTree:

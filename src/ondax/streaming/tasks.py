@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -23,24 +22,48 @@ Imaging = Callable[[Any, Array], PyTree]  # of the Jacobian of one shot, and its
 
 
 @dataclass(frozen=True)
+class Caller:
+    """What of the process that asks decides results, beside what it asks for. Tasks keep to it
+    wherever they are run, so that results are those of the same call made there.
+
+    Attributes:
+        x64: whether JAX has numbers of 64 bits.
+        platform: JAX's default backend.
+    """
+
+    x64: bool = field(default_factory=lambda: bool(jax.config.jax_enable_x64))
+    platform: str = field(default_factory=jax.default_backend)
+
+    def lent(self, F: Propagator, threads: int, memory: int) -> Propagator:
+        """The propagator in a process that lends so many threads, and so many bytes for histories;
+        the caller's backend runs it."""
+        settings = F.settings.lent(threads, memory)
+        return F.replace(settings=replace(settings, backend=settings.runs_on(self.platform)))
+
+
+@dataclass(frozen=True)
 class Modelled:
     """The traces of shots.
 
     Attributes:
         F: the propagator.
-        model: as F takes it.
+        model: as F takes it, in NumPy: what is read from a pickle is not yet within the caller's
+            settings, and JAX would make numbers of 32 bits of those of 64.
+        caller: who asks.
     """
 
     F: Propagator
     model: Model
+    caller: Caller = field(default_factory=Caller)
 
     def settled(self, threads: int, memory: int) -> Modelled:
         """The same in a process that lends so many threads, and so many bytes for histories."""
-        return replace(self, F=self.F.replace(settings=self.F.settings.lent(threads, memory)))
+        return replace(self, F=self.caller.lent(self.F, threads, memory))
 
     def __call__(self, shots: Shots) -> list[np.ndarray]:
         """A gather, ([component,] receiver, time), for each shot."""
-        traces = np.asarray(self.F(self.model, shots=list(shots)))
+        with jax.enable_x64(self.caller.x64):
+            traces = np.asarray(self.F(self.model, shots=list(shots)))
         counts = self.F.survey.points[1].counts
         return [t[..., : counts[n], :] for t, n in zip(traces, shots, strict=True)]
 
@@ -64,7 +87,7 @@ class _Read(Sequence[WithTraces]):
 
     def __getitem__(self, number: Any) -> Any:
         shots = self._groups[number]
-        return WithTraces(shots, np.asarray(self._task.traces(shots)))
+        return WithTraces(shots, self._task.traces(shots))
 
 
 @dataclass(frozen=True)
@@ -73,10 +96,11 @@ class Imaged:
 
     Attributes:
         F: the propagator.
-        model: the background.
+        model: the background, in NumPy, as that of `Modelled`.
         observed: gives the traces of shots by their numbers.
         imaging: the condition.
         lasting: it is one of ours, whose compiled form is kept for other calls with F.
+        caller: who asks.
     """
 
     F: Propagator
@@ -84,11 +108,12 @@ class Imaged:
     observed: Any
     imaging: Imaging
     lasting: bool = False
+    caller: Caller = field(default_factory=Caller)
     _functions: Once = field(default_factory=Once, repr=False)
 
     def settled(self, threads: int, memory: int) -> Imaged:
         """See `Modelled.settled`."""
-        F = self.F.replace(settings=self.F.settings.lent(threads, memory))
+        F = self.caller.lent(self.F, threads, memory)
         return replace(self, F=F, _functions=Once())
 
     def with_traces(self, groups: Sequence[Shots]) -> tuple[Imaged, Sequence[WithTraces]]:
@@ -97,28 +122,27 @@ class Imaged:
 
     def __call__(self, shots: Shots | WithTraces) -> list[PyTree]:
         """The images, trees of NumPy arrays, of each shot."""
-        F = self.F
         if isinstance(shots, WithTraces):
-            shots, traces = shots.shots, jnp.asarray(shots.traces)
+            shots, traces = shots.shots, shots.traces
         else:
             traces = self.traces(shots)
         if self.lasting:
-            function = F._hosts.once(("imaged", self.imaging), self._compiled)
+            function = self.F._hosts.once(("imaged", self.imaging), self._compiled)
         else:
             function = self._functions.of("imaged", self._compiled)
-        numbers = jnp.asarray(np.array(shots, np.int32))
-        with as_raised():
+        numbers = np.array(shots, np.int32)
+        with jax.enable_x64(self.caller.x64), as_raised():
             found = jax.tree.map(np.asarray, function(self.model, traces, numbers))
         return [jax.tree.map(lambda a, n=n: a[n], found) for n in range(len(shots))]
 
-    def traces(self, shots: Shots) -> Array:
+    def traces(self, shots: Shots) -> np.ndarray:
         """Weighted traces, (shot, [component,] receiver, time), in the type of the model."""
         survey = self.F.survey
         traces = Shifted(self.observed, survey)[np.array(shots)]
         if survey.weighs_traces:
             weights = over_components(survey.weights_of(list(shots)), traces.ndim)
             traces = traces * weights[..., None]
-        return jnp.asarray(traces, jnp.result_type(*jax.tree.leaves(self.model)))
+        return np.asarray(traces, np.result_type(*jax.tree.leaves(self.model)))
 
     def _compiled(self) -> Callable[[Model, Array, Array], PyTree]:
         F, imaging = self.F, self.imaging
