@@ -155,7 +155,7 @@ class Call:
             try:
                 for block, done in self._flow(left.copy(), self._visit):
                     left.remove(block)
-                    self._places[block.shots[0].mark] = done.address
+                    self._remember(block, done)
                     yield block, done
                 self._progress.end(self._force.count)
                 return
@@ -231,9 +231,19 @@ class Call:
         few = self._progress.shots / len(block.shots)
         operands = [p if p.nbytes * few <= INLINE else self._operands.of(p) for p in needed]
         payload = parcel if parcel.nbytes <= CARRIED else self._operands.sent(parcel)
-        near = self._places.get(block.shots[0].mark)
-        near = near if self._force.has(near) else None
+        near = self._near(block)
         return self._submit("visit", visit, payload, self._terms, *operands, near=near)
+
+    def _remember(self, block: Block, done: Done) -> None:
+        mark = block.shots[0].mark
+        if mark is not None:  # else any place is as good, and all shots would go to the last one
+            self._places[mark] = done.address
+
+    def _near(self, block: Block) -> str | None:
+        """The address of the worker that may hold the histories of a block."""
+        mark = block.shots[0].mark
+        near = None if mark is None else self._places.get(mark)
+        return near if self._force.has(near) else None
 
     def joined(self, a: Any, b: Any) -> Any:
         """A future of the sum of two."""
