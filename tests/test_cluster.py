@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from problems import difference
 import ondax as ox
 from ondax.backends.workers import Shared
 from ondax.cluster import active
+from ondax.cluster.calls import Call
 from ondax.cluster.parcels import Opener, Packer
 from ondax.cluster.worker import Worker
 from ondax.cluster.workforce import Workforce
@@ -107,6 +109,31 @@ def test_a_function_of_items(client: Client):
         assert found == {n: n * n for n in range(7)}
         with pytest.raises(ZeroDivisionError):
             within(lambda: list(cluster.map(lambda x: 1 / x, range(3))))
+
+
+def test_later_calls_are_spread_over_workers_too(
+    client: Client, observed: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Where no history is left behind, it does not matter where the last call ended."""
+    objective = ox.Objective(propagator(), observed)
+    busy: set[str] = set()
+    fetched = Call._fetched
+
+    def noted(call: Call, futures: Any) -> Any:
+        found = fetched(call, futures)
+        busy.update(done.address for done in found)
+        return found
+
+    monkeypatch.setattr(Call, "_fetched", noted)
+    with ox.cluster(client, block=1) as cluster:
+        for _ in range(2):
+            busy.clear()
+            within(lambda: list(cluster.map(lambda _: time.sleep(0.05), range(8))))
+            assert len(busy) == 2
+        for _ in range(2):
+            busy.clear()
+            within(lambda: objective(START))
+            assert len(busy) == 2
 
 
 def test_whole_surveys_are_streamed_there(client: Client, observed: Any, tmp_path: Path):

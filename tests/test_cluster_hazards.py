@@ -288,6 +288,37 @@ def test_killed_between_forward_and_adjoint_runs(two: Client):
             assert same_bits(within(lambda p=pull: p(jnp.asarray(observed))), expected)
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_all_die_at_once_and_others_come(here: bool, two: Client, monkeypatch: pytest.MonkeyPatch):
+    """Dask does not give to others what had better run at a worker that died: sums are made here,
+    or on workers."""
+    for room in (calls, place):
+        monkeypatch.setattr(room, "HERE", 1e9 if here else 0)
+    monkeypatch.setattr(calls, "INLINE", 1 << 30)  # shots wait for nothing but a worker
+    F = propagator()
+    observed = F(TRUE)
+    (expected,) = jax.vjp(F, START)[1](observed)
+    submitted = calls.submitted
+    pids: list[int] = []
+
+    def after_their_death(client: Any, name: str, *args: Any, **given: Any) -> Any:
+        """Before the first shot is sent, all workers end; the client does not know."""
+        if name == "visit" and pids:
+            assert given["near"]
+            _kill(pids)
+            pids.clear()
+            while client.scheduler_info()["workers"]:
+                time.sleep(0.01)
+        return submitted(client, name, *args, **given)
+
+    with ox.cluster(two, block=1):
+        pids = _pids(two)
+        _, pull = within(lambda: jax.vjp(F, START))
+        monkeypatch.setattr(calls, "submitted", after_their_death)
+        assert same_bits(within(lambda: pull(observed), 90.0)[0], expected)
+        assert not pids
+
+
 def test_killed_in_an_objective(two: Client):
     F = propagator(12, settings=ox.Settings(threads=1))
     function = jax.jit(jax.value_and_grad(ox.Objective(F, np.asarray(F(TRUE)))))

@@ -4,7 +4,9 @@ The same results as of one machine or an exception, and never a missing shot:
 
 - A worker that dies costs its running blocks, which Dask runs elsewhere.
 - What Dask cannot make again (large operands, which lie on one worker) may be lost with it: then
-  what is missing of the call is sent once more, up to `TRIES` times.
+  what is missing of the call is sent once more, up to `TRIES` times in a row.
+- While nobody works, Dask sets tasks aside. Those that had better run at a worker which has died
+  wait for its address, whoever else comes: they are found, and sent once more, to anybody.
 - Blocks that end every worker that runs them are named, and what fails in a shot is raised as it
   would be here.
 """
@@ -43,7 +45,7 @@ LOOK = 1.0  # seconds between two looks at the workers, while nothing comes
 
 
 class Lost(Exception):
-    """Something that Dask cannot make again was lost with a worker."""
+    """Something that Dask cannot make again was lost with a worker, or waits for a dead one."""
 
 
 @dataclass(eq=False)
@@ -146,20 +148,24 @@ class Call:
         self._packer, self._places, self._how, self._terms = packer, places, how, terms
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
         self._progress = Progress(0)
+        self._hints = True
+        self._aside: set[str] = set()
 
     def each(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, Done]]:
         """Visit blocks of shots, and hand over what each has come to, in any order."""
         self._progress = Progress(sum(len(b.shots) for b in blocks))
-        left = list(blocks)
-        for tries in range(1, TRIES + 1):
+        left, tries = list(blocks), 0
+        while True:
             try:
                 for block, done in self._flow(left.copy(), self._visit):
+                    tries = 0
                     left.remove(block)
-                    self._places[block.shots[0].mark] = done.address
+                    self._remember(block, done)
                     yield block, done
                 self._progress.end(self._force.count)
                 return
             except Lost as error:
+                tries += 1
                 self._again(tries, error)
 
     def summed(self, blocks: Sequence[Block], take: Callable[[Block, Done], None] | None) -> Totals:
@@ -200,8 +206,8 @@ class Call:
         """Another try is made, once there are workers; or none any more."""
         if tries == TRIES:
             raise RuntimeError(
-                f"operands of a call were lost with their workers {TRIES} times in a row ({error}):"
-                " see in their logs why workers end, and call again once they stay"
+                f"blocks of a call, or their operands, were lost with workers {TRIES} times in a "
+                f"row ({error}): see in their logs why workers end, and call again once they stay"
             ) from None
         self._operands.forget()
         time.sleep(LOOK)  # until Dask has noticed, too
@@ -231,9 +237,19 @@ class Call:
         few = self._progress.shots / len(block.shots)
         operands = [p if p.nbytes * few <= INLINE else self._operands.of(p) for p in needed]
         payload = parcel if parcel.nbytes <= CARRIED else self._operands.sent(parcel)
-        near = self._places.get(block.shots[0].mark)
-        near = near if self._force.has(near) else None
+        near = self._near(block)
         return self._submit("visit", visit, payload, self._terms, *operands, near=near)
+
+    def _remember(self, block: Block, done: Done) -> None:
+        mark = block.shots[0].mark
+        if mark is not None:  # else any place is as good, and all shots would go to the last one
+            self._places[mark] = done.address
+
+    def _near(self, block: Block) -> str | None:
+        """The address of the worker that may hold the histories of a block."""
+        mark = block.shots[0].mark
+        near = self._places.get(mark) if self._hints and mark is not None else None
+        return near if self._force.has(near) else None
 
     def joined(self, a: Any, b: Any) -> Any:
         """A future of the sum of two."""
@@ -284,8 +300,26 @@ class Call:
                 )
             if time.monotonic() - looked > LOOK:
                 self._force.watch()
+                self._look_aside()
                 self._progress.show(self._force.count)
                 looked = time.monotonic()
+
+    def _look_aside(self) -> None:
+        """Look at what Dask has set aside.
+
+        Raises:
+            Lost: it has left something there from one look to the next, though somebody works.
+        """
+        before, self._aside = self._aside, set()
+        if not self._force.works:
+            return
+        with suppress(OSError):  # the scheduler is gone, which is seen elsewhere
+            keys = [future.key for future in self._made]
+            states = self._client.sync(self._client.scheduler.get_task_status, keys=keys)
+            self._aside = {key for key, state in states.items() if state == "no-worker"}
+        if before & self._aside:
+            self._hints = False
+            raise Lost("all workers have died")
 
     def _is_done(self, future: Any, block: Block, arrived: SimpleQueue[Any]) -> bool:
         """Whether a future has a result; raises if it never will."""

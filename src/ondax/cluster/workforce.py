@@ -38,6 +38,11 @@ class Workforce:
         return len(self._status)
 
     @property
+    def works(self) -> bool:
+        """Does any of them take shots?"""
+        return any(status == "running" for status in self._status.values())
+
+    @property
     def at_once(self) -> int:
         """Shots that they run side by side."""
         return sum(w.threads for w in self._here.values())
