@@ -145,7 +145,7 @@ class _Listed:
         return [self._gathers[n] for n in numbers]
 
 
-def _wide(image: np.ndarray) -> np.ndarray:
+def _wide(image: np.ndarray | np.generic) -> np.ndarray | np.generic:
     """An image in a type in which many of its kind can be summed."""
     if image.dtype == bool or jnp.issubdtype(image.dtype, jnp.signedinteger):
         return image.astype(np.int64)
@@ -156,7 +156,7 @@ def _wide(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _as_jax(total: np.ndarray) -> Array:
+def _as_jax(total: np.ndarray | np.generic) -> Array:
     """A sum as an array of JAX.
 
     Raises:

@@ -31,7 +31,9 @@ class Caller:
         platform: JAX's default backend.
     """
 
-    x64: bool = field(default_factory=lambda: bool(jax.config.jax_enable_x64))
+    x64: bool = field(
+        default_factory=lambda: jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+    )
     platform: str = field(default_factory=jax.default_backend)
 
     def lent(self, F: Propagator, threads: int, memory: int) -> Propagator:
@@ -142,7 +144,7 @@ class Imaged:
         if survey.weighs_traces:
             weights = over_components(survey.weights_of(list(shots)), traces.ndim)
             traces = traces * weights[..., None]
-        return np.asarray(traces, np.result_type(*jax.tree.leaves(self.model)))
+        return np.asarray(traces, np.result_type(*(x.dtype for x in jax.tree.leaves(self.model))))
 
     def _compiled(self) -> Callable[[Model, Array, Array], PyTree]:
         F, imaging = self.F, self.imaging
