@@ -111,6 +111,7 @@ def test_a_function_of_items(client: Client):
             within(lambda: list(cluster.map(lambda x: 1 / x, range(3))))
 
 
+@pytest.mark.slow
 def test_a_mapped_file_that_was_changed_in_memory(client: Client, observed: Any, tmp_path: Path):
     F = propagator(settings=ox.Settings(threads=1))
     np.save(tmp_path / "traces.npy", observed)
@@ -192,11 +193,9 @@ def test_a_closed_client(client: Client):
         pass
 
 
-def test_later_calls_are_spread_over_workers_too(
-    client: Client, observed: Any, monkeypatch: pytest.MonkeyPatch
-):
-    """Where no history is left behind, it does not matter where the last call ended."""
-    objective = ox.Objective(propagator(), observed)
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Addresses of the workers from which something has come."""
     busy: set[str] = set()
     fetched = Call._fetched
 
@@ -206,11 +205,24 @@ def test_later_calls_are_spread_over_workers_too(
         return found
 
     monkeypatch.setattr(Call, "_fetched", noted)
-    with ox.cluster(client, block=1) as cluster:
+    return busy
+
+
+def test_later_maps_are_spread_over_workers_too(client: Client, busy: set[str]):
+    """It does not matter where the last call ended."""
+    with ox.cluster(client) as cluster:
         for _ in range(2):
             busy.clear()
             within(lambda: list(cluster.map(lambda _: time.sleep(0.05), range(8))))
             assert len(busy) == 2
+
+
+@pytest.mark.slow
+def test_later_objectives_are_spread_over_workers_too(
+    client: Client, observed: Any, busy: set[str]
+):
+    objective = ox.Objective(propagator(), observed)
+    with ox.cluster(client, block=1):
         for _ in range(2):
             busy.clear()
             within(lambda: objective(START))
