@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,91 @@ def test_a_function_of_items(client: Client):
             within(lambda: list(cluster.map(lambda x: 1 / x, range(3))))
 
 
-def test_later_calls_are_spread_over_workers_too(
-    client: Client, observed: Any, monkeypatch: pytest.MonkeyPatch
-):
-    """Where no history is left behind, it does not matter where the last call ended."""
-    objective = ox.Objective(propagator(), observed)
+@pytest.mark.slow
+def test_a_mapped_file_that_was_changed_in_memory(client: Client, observed: Any, tmp_path: Path):
+    F = propagator(settings=ox.Settings(threads=1))
+    np.save(tmp_path / "traces.npy", observed)
+    mapped = np.load(tmp_path / "traces.npy", mmap_mode="c")
+    mapped *= 2.0
+    objective = ox.Objective(F, mapped)
+    expected = objective(START)
+    with ox.cluster(client) as cluster:
+        assert same_bits(within(lambda: objective(START)), expected)
+        sums = dict(within(lambda: list(cluster.map(np.sum, list(mapped)))))
+    assert sums == {n: np.sum(traces) for n, traces in enumerate(mapped)}
+
+
+@pytest.mark.parametrize("wrong", [TypeError, AttributeError])
+def test_what_fails_where_traces_are_read_here(client: Client, observed: Any, wrong: Any):
+    class Failing(Stored):
+        def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+            if 3 in numbers and reads:
+                raise wrong("of my own")
+            return super().__getitem__(numbers)
+
+    reads: list[int] = []
+    F = propagator()
+    failing = Failing(observed, travels=False)
+    objective = ox.Objective(F, failing)
+    reads.append(1)
+    with ox.cluster(client) as cluster:
+        with pytest.raises(wrong, match="of my own"):
+            within(lambda: objective(START))
+        with pytest.raises(wrong, match="of my own"):
+            within(lambda: ox.rtm(F, failing, START, progress=False))
+        with pytest.raises(wrong):
+            within(lambda: list(cluster.map(len, _Items(wrong))))
+
+
+class _Items(Sequence[str]):
+    """Two items, of which one cannot be read."""
+
+    def __init__(self, wrong: Any) -> None:
+        self.wrong = wrong
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: Any) -> Any:
+        if number:
+            raise self.wrong("of my own")
+        return "item"
+
+
+@pytest.mark.parametrize("ends", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_a_worker_is_raised_here(client: Client, ends: Any):
+    def ending(item: int) -> int:
+        if item == 1:
+            raise ends(3)
+        return os.getpid()
+
+    before = set(client.run(os.getpid).values())
+    with ox.cluster(client) as cluster:
+        said = pytest.warns(RuntimeWarning, match=rf"shot 1 of this call raised {ends.__name__}")
+        with said, pytest.raises(ends) as raised:
+            within(lambda: list(cluster.map(ending, range(3))))
+        assert raised.value.args == (3,)
+    assert set(client.run(os.getpid).values()) == before
+
+
+def test_a_closed_client(client: Client):
+    said = "client was closed.*make a client again"
+    F = propagator()
+    other = Client(client.scheduler.address, set_as_default=False)
+    with ox.cluster(other) as cluster:
+        begun = cluster.map(abs, range(100))
+        next(begun)
+        other.close()
+        for call in (lambda: F(TRUE), lambda: list(begun), lambda: list(cluster.map(abs, [1]))):
+            with pytest.raises(ConnectionError, match=said):
+                within(call)
+    with pytest.raises(ConnectionError, match=said), ox.cluster(other):
+        pass
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Addresses of the workers from which something has come."""
     busy: set[str] = set()
     fetched = Call._fetched
 
@@ -125,11 +205,24 @@ def test_later_calls_are_spread_over_workers_too(
         return found
 
     monkeypatch.setattr(Call, "_fetched", noted)
-    with ox.cluster(client, block=1) as cluster:
+    return busy
+
+
+def test_later_maps_are_spread_over_workers_too(client: Client, busy: set[str]):
+    """It does not matter where the last call ended."""
+    with ox.cluster(client) as cluster:
         for _ in range(2):
             busy.clear()
             within(lambda: list(cluster.map(lambda _: time.sleep(0.05), range(8))))
             assert len(busy) == 2
+
+
+@pytest.mark.slow
+def test_later_objectives_are_spread_over_workers_too(
+    client: Client, observed: Any, busy: set[str]
+):
+    objective = ox.Objective(propagator(), observed)
+    with ox.cluster(client, block=1):
         for _ in range(2):
             busy.clear()
             within(lambda: objective(START))
@@ -324,8 +417,28 @@ def test_a_mapped_file_travels_by_its_name(tmp_path: Any):
     assert parcel.nbytes < 1000
     found, _ = Opener().opened(parcel, [])
     np.testing.assert_array_equal(found, values)
-    with pytest.raises(Exception, match="part of a file"):
-        Packer().packed(mapped[3:5])
+    part, _ = Packer().packed(mapped[3:5])
+    assert part.mapped
+    np.testing.assert_array_equal(Opener().opened(part, [])[0], values[3:5])
+
+
+def test_what_was_changed_in_a_mapped_file_travels(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+    """In memory only, by its numbers; else by its name, once it is in the file."""
+    np.save(tmp_path / "traces.npy", np.zeros(4000, np.float32))
+    copied = np.load(tmp_path / "traces.npy", mmap_mode="c")
+    copied += 1.0
+    parcel, _ = Packer().packed(copied)
+    assert parcel.mapped
+    np.testing.assert_array_equal(Opener().opened(parcel, [])[0], np.ones(4000))
+    flushed: list[str | None] = []
+    monkeypatch.setattr(np.memmap, "flush", lambda array: flushed.append(array.mode))
+    written = np.load(tmp_path / "traces.npy", mmap_mode="r+")
+    packer = Packer()
+    _, (parcel,) = packer.packed([Large(written)])
+    assert parcel.nbytes < 1000
+    assert flushed == ["r+"]
+    packer.flush()  # before each call
+    assert flushed == ["r+", "r+"]
 
 
 class Crew:

@@ -193,3 +193,15 @@ def test_stamps_of_filtered_traces(traces: np.ndarray):
     observed.version = "2"
     assert low != stamp_of(filtered_traces(observed, 0.003, 2.0, 8.0))
     assert stamp_of(filtered_traces(Read(traces), 0.003, 2.0, 8.0)) is None
+
+
+def test_a_mapped_file_that_is_written_to(tmp_path: Path):
+    """Its stamp tells of it; there is none where the file does not change."""
+    np.save(tmp_path / "traces.npy", np.zeros(10, np.float32))
+    copied = np.load(tmp_path / "traces.npy", mmap_mode="c")
+    assert stamp_of(copied) is None
+    written = np.load(tmp_path / "traces.npy", mmap_mode="r+")
+    os.utime(tmp_path / "traces.npy", (0, 0))
+    before = stamp_of(written)
+    written += 1.0
+    assert stamp_of(written) != before

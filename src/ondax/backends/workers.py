@@ -138,7 +138,8 @@ class Arrays(Shared):
 
 @runtime_checkable
 class Shot(Protocol):
-    """What is visited. Where it is sent elsewhere, it is pickled when its turn comes."""
+    """What is visited. Where it is sent elsewhere, it is pickled when its turn comes; if it is
+    `Unread`, what it `arrives` as is."""
 
     @property
     def index(self) -> tuple[int, ...]:
@@ -155,6 +156,15 @@ class Shot(Protocol):
         """Equal for visits that had better be made in one place, as a history is there; None if
         there is no such place."""
         ...
+
+
+class Unread(ABC):
+    """A `Shot` whose data are read when its turn comes: before it is pickled, so that errors of
+    reading are not those of pickling."""
+
+    @abstractmethod
+    def arrives(self) -> Any:
+        """The `Shot` that is visited elsewhere, with its data."""
 
 
 @runtime_checkable

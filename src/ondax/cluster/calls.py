@@ -18,6 +18,7 @@ import pickle
 import threading
 import time
 import uuid
+import warnings
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +29,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..backends import interrupts
-from ..backends.workers import Totals, Trees, Visit
+from ..backends.workers import Totals, Trees, Unread, Visit
 from .errors import KilledWorkers
 from .parcels import Packer, Parcel, drop_old
 from .progress import Progress
-from .worker import Done, Terms, carry, found_of, join, visit
+from .worker import Done, Ended, Terms, carry, found_of, join, visit
 from .workforce import Workforce
 
 TRIES = 4  # of what was lost with a worker
@@ -119,6 +120,15 @@ def submitted(client: Any, name: str, function: Any, *args: Any, near: str | Non
     key = f"ondax-{name}-{uuid.uuid4().hex}"
     with config.set({"distributed.admin.large-graph-warning-threshold": 2 * CARRIED}):
         return client.submit(function, *args, key=key, pure=False, **where)
+
+
+def check_open(client: Any) -> None:
+    """Raises `ConnectionError` for a client that asks nobody any more."""
+    if client.status in ("closing", "closed"):
+        raise ConnectionError(
+            "the Dask client was closed, or has lost its scheduler: make a client again, and go on "
+            "from what save= has kept"
+        )
 
 
 class Call:
@@ -211,9 +221,11 @@ class Call:
             ) from None
         self._operands.forget()
         time.sleep(LOOK)  # until Dask has noticed, too
+        check_open(self._client)
         self._force.look(anew=True)
         while not self._force.count:
             interrupts.check()
+            check_open(self._client)
             time.sleep(LOOK)
             self._force.watch()
 
@@ -226,8 +238,9 @@ class Call:
 
     def _visit(self, block: Block) -> Any:
         """A future of what a block comes to."""
+        shots = [shot.arrives() if isinstance(shot, Unread) else shot for shot in block.shots]
         try:
-            parcel, needed = self._packer.packed((self._how, list(block.shots)))
+            parcel, needed = self._packer.packed((self._how, shots))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{block.name} cannot be sent to workers: {error}. What an equation, a misfit or "
@@ -279,8 +292,10 @@ class Call:
                     yield block, result
                 del done, results
                 self._progress.show(self._force.count)
-        except BaseException:
+        except BaseException as error:
             self._cancel(list(self._made))
+            if isinstance(error, Exception) and not isinstance(error, Lost):
+                check_open(self._client)  # of which Dask says so in many ways
             raise
 
     def _next(self, arrived: SimpleQueue[Any]) -> list[Any]:
@@ -293,11 +308,7 @@ class Call:
                     found.append(arrived.get())
                 return found
             interrupts.check()
-            if self._client.status in ("closing", "closed"):
-                raise ConnectionError(
-                    "the Dask client was closed, or has lost its scheduler: make a client again, "
-                    "and go on from what save= has kept"
-                )
+            check_open(self._client)
             if time.monotonic() - looked > LOOK:
                 self._force.watch()
                 self._look_aside()
@@ -336,6 +347,11 @@ class Call:
         """What is raised for an exception of a block."""
         from distributed.scheduler import KilledWorker
 
+        if isinstance(error, Ended):
+            (ended,) = error.args
+            said = f"{block.name} raised {ended!r} on a worker, which goes on; it is raised here"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)  # notes of SystemExit are not shown
+            return ended
         if not isinstance(error, KilledWorker):
             return error
         at_fault = getattr(getattr(self._how, "func", self._how), "__self__", None)

@@ -10,7 +10,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
@@ -29,11 +29,14 @@ class Parcel:
         token: names what is in it.
         content: the pickle, without its large arrays.
         buffers: these arrays, as bytes.
+        mapped: whether some of its numbers are a part of a file that is mapped into memory, or were
+            changed there only.
     """
 
     token: str
     content: bytes
     buffers: tuple[np.ndarray, ...]
+    mapped: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -50,6 +53,8 @@ class _Pickler(cloudpickle.Pickler):
     def __init__(self, file: io.BytesIO, packed: Any, token_of: Callable[[Shared], str]) -> None:
         self.buffers: list[np.ndarray] = []
         self.shared: list[Shared] = []
+        self.mapped = False
+        self.written: list[np.memmap] = []
         self._packed, self._token_of = packed, token_of
         super().__init__(file, protocol=5, buffer_callback=self._take)
 
@@ -63,14 +68,25 @@ class _Pickler(cloudpickle.Pickler):
         return self._token_of(obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is np.memmap:  # by the name of its file: its numbers may be more than memory
-            return _reduced_memmap(obj)
-        return super().reducer_override(obj)
+        if type(obj) is not np.memmap:
+            return super().reducer_override(obj)
+        if not _in_its_file(obj):
+            self.mapped = True
+            return np.asarray(obj).__reduce_ex__(5)
+        if obj.mode != "r":
+            self.written.append(obj)
+        return _reduced_memmap(obj)
+
+
+def _in_its_file(array: np.memmap) -> bool:
+    """Can a memory-mapped array be read from its file by others? Not if it is a part of one, nor if
+    what is written to it stays in this process."""
+    return isinstance(array.base, mmap.mmap) and array.filename is not None and array.mode != "c"
 
 
 def _reduced_memmap(array: np.memmap) -> Any:
-    if not isinstance(array.base, mmap.mmap) or array.filename is None:
-        raise pickle.PicklingError("a part of a file that is mapped into memory")
+    """By the name of its file: its numbers may be more than memory."""
+    array.flush()
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     return np.memmap, (array.filename, array.dtype, "r", array.offset, array.shape, order)
 
@@ -79,8 +95,16 @@ class Packer:
     """Packs what is shared once, as long as it is in use now and then: on the client."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Hashable, tuple[Parcel, list[Shared]]] = OrderedDict()
+        self._known: OrderedDict[Hashable, _Packed] = OrderedDict()
         self._lock = threading.RLock()
+
+    def flush(self) -> None:
+        """See to it that files which are mapped into memory hold what was written there since they
+        were sent, by their names."""
+        with self._lock:
+            for packed in self._known.values():
+                for array in packed.written:
+                    array.flush()
 
     def packed(self, what: Any) -> tuple[Parcel, list[Parcel]]:
         """A parcel, and all those without which it cannot be opened."""
@@ -92,9 +116,9 @@ class Packer:
             return parcel.token
 
         with self._lock:
-            parcel, _ = _packed(what, token_of)
+            parcel = _packed(what, token_of).parcel
             found = list(needed.values())
-            drop_old(self._known, lambda entry: entry[0].nbytes)
+            drop_old(self._known, lambda packed: packed.parcel.nbytes)
         return parcel, found
 
     def _of(self, shared: Shared, token_of: Callable[[Shared], str]) -> Parcel:
@@ -102,10 +126,10 @@ class Packer:
         if key not in self._known:
             self._known[key] = _packed(shared, token_of)
         self._known.move_to_end(key)
-        parcel, inside = self._known[key]
-        for other in inside:
+        packed = self._known[key]
+        for other in packed.shared:
             token_of(other)
-        return parcel
+        return packed.parcel
 
 
 class Opener:
@@ -138,8 +162,16 @@ class Opener:
         return self._known[token][1]
 
 
-def _packed(what: Any, token_of: Callable[[Shared], str]) -> tuple[Parcel, list[Shared]]:
-    """A parcel of something, and what is shared in it.
+class _Packed(NamedTuple):
+    """A parcel, what is shared in it, and mapped files that it names and that may be written to."""
+
+    parcel: Parcel
+    shared: list[Shared]
+    written: list[np.memmap]
+
+
+def _packed(what: Any, token_of: Callable[[Shared], str]) -> _Packed:
+    """A parcel of something.
 
     Args:
         what: anything that cloudpickle can pickle.
@@ -148,8 +180,9 @@ def _packed(what: Any, token_of: Callable[[Shared], str]) -> tuple[Parcel, list[
     file = io.BytesIO()
     pickler = _Pickler(file, what, token_of)
     pickler.dump(what)
-    parcel = Parcel(uuid.uuid4().hex, file.getvalue(), tuple(pickler.buffers))
-    return parcel, pickler.shared
+    token, buffers = uuid.uuid4().hex, tuple(pickler.buffers)
+    parcel = Parcel(token, file.getvalue(), buffers, pickler.mapped)
+    return _Packed(parcel, pickler.shared, pickler.written)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -8,9 +8,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, final
 
-from ..backends.workers import AbstractVisits, Shared, Totals, Trees, Visit, visiting, visits
+from ..backends.workers import (
+    AbstractVisits,
+    Shared,
+    Totals,
+    Trees,
+    Unread,
+    Visit,
+    visiting,
+    visits,
+)
 from ..face.elsewhere import retraced
-from .calls import HERE, Block, Call, Operands
+from .calls import HERE, Block, Call, Operands, check_open
 from .local import local_client
 from .parcels import Packer
 from .worker import Done, Terms
@@ -92,6 +101,7 @@ class Cluster(AbstractVisits):
         with ExitStack() as stack:
             if self._own and not self._entered:
                 self._take(stack.enter_context(local_client(self._memory)))
+            check_open(self.client)
             self._force.look(anew=True)
             stack.enter_context(visiting(self))
             stack.enter_context(retraced())
@@ -128,12 +138,13 @@ class Cluster(AbstractVisits):
         return trees.totals
 
     def sends(self, what: Any) -> bool:
-        """See `AbstractVisits`: what can be pickled, in a size that each worker can hold."""
+        """See `AbstractVisits`: what can be pickled, in a size that each worker can hold, without
+        numbers of a mapped file, of which each shot needs its own only."""
         try:
-            parcel, _ = self._packer.packed(what)
+            parcel, needed = self._packer.packed(what)
         except Exception:  # whatever its pickling meets
             return False
-        return parcel.nbytes <= SENT
+        return parcel.nbytes <= SENT and not any(p.mapped for p in (parcel, *needed))
 
     def map(
         self, function: Callable[[Any], Any], items: Sequence[Any]
@@ -163,6 +174,7 @@ class Cluster(AbstractVisits):
     # ----------------------------------------------------------------
 
     def _call(self, visit: Visit) -> Call:
+        check_open(self.client)
         if self.client.asynchronous:
             raise RuntimeError(
                 "shots are asked for by the event loop of the Dask client, which would wait for "
@@ -170,6 +182,7 @@ class Cluster(AbstractVisits):
             )
         _refuse_in_a_task()
         self._force.look()
+        self._packer.flush()
         while len(self._places) > REMEMBERED:
             self._places.popitem(last=False)
         terms = Terms(self._threads, self._force.memory)
@@ -199,8 +212,8 @@ class Cluster(AbstractVisits):
         return size
 
 
-class _Lazy:
-    """An item that is taken when it is pickled; a `Shot`."""
+class _Lazy(Unread):
+    """An item that is taken when its turn comes; a `Shot`."""
 
     mark, cost = None, WORTH
 
@@ -208,8 +221,9 @@ class _Lazy:
         self._items, self._number = items, number
         self.index = (number,)
 
-    def __reduce__(self) -> Any:
-        return _Item, (self.index, self._items[self._number])
+    def arrives(self) -> _Item:
+        """See `Unread`."""
+        return _Item(self.index, self._items[self._number])
 
 
 def _check(client: Any) -> None:

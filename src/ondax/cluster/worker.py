@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -49,6 +50,11 @@ class Done:
         return 1000 + sum(getattr(t, "nbytes", 0) for t in self.totals.values())
 
 
+class Ended(Exception):
+    """Something by which Python ends a process, such as `SystemExit`, was raised in a shot: on a
+    worker it would end that. Its argument is what was raised."""
+
+
 def carry(parcel: Parcel) -> Parcel:
     """A parcel, as a task of the graph: it is sent again where its worker is lost."""
     return parcel
@@ -61,7 +67,19 @@ def visit(block: Parcel, terms: Terms, *needed: Parcel) -> Done:
         block: how to visit a shot, and the shots, numbered from a multiple of a power of two on.
         terms: see there.
         needed: what the block cannot be opened without.
+
+    Raises:
+        Ended: a shot has raised something that is no `Exception`.
     """
+    try:
+        return _visited(block, terms, needed)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise Ended(error) from None
+
+
+def _visited(block: Parcel, terms: Terms, needed: Sequence[Parcel]) -> Done:
     from distributed import get_worker
 
     worker = get_worker()

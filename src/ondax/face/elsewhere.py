@@ -23,7 +23,7 @@ from jax.interpreters import ad, batching
 
 from .. import _forks
 from .._once import Once
-from ..backends.workers import HERE, AbstractVisits, Arrays, Shared, visits
+from ..backends.workers import HERE, AbstractVisits, Arrays, Shared, Unread, visits
 from ..misfits import of_weighted
 from . import checks
 from .callback_errors import as_raised
@@ -123,7 +123,7 @@ Read = Callable[[int], np.ndarray | Source | None]
 
 
 @dataclass(frozen=True)
-class Unread:
+class UnreadGather(Unread):
     """The same before it is sent: its traces are read when its turn comes."""
 
     index: tuple[int, ...]
@@ -133,10 +133,11 @@ class Unread:
     weights: Any
     mark: None = None
 
-    def __reduce__(self) -> Any:
+    def arrives(self) -> Gather:
+        """See `Unread`."""
         weights = None if self.weights is None else self.weights[self.number][None]
         observed = self.read(self.number)
-        return Gather, (self.index, self.cost, self.number, observed, weights)
+        return Gather(self.index, self.cost, self.number, observed, weights)
 
 
 class ShotMisfits(Shared):
@@ -267,7 +268,8 @@ class Elsewhere:
         checks.shot_range(numbers, host.problem.survey.n_shots)
         read, sent = self._reading(place, terms)
         cost = float(np.prod(host.shape_of_shot)) * host.steps * (3 if names else 1)
-        shots = [Unread((i,), cost, int(n), read, terms.weights) for i, n in enumerate(numbers)]
+        weights = terms.weights
+        shots = [UnreadGather((i,), cost, int(n), read, weights) for i, n in enumerate(numbers)]
         operands = terms.operands._replace(coefficients={}, shots=None)
         rest = Rest(operands, terms.lever, terms.scale)
         visit = partial(sent.visit, names, Arrays(terms.operands.coefficients), rest)

@@ -35,8 +35,12 @@ class Look(NamedTuple):
 
 def stamp_of(observed: Any) -> str | None:
     """A text that changes when traces do, found without reading them: of what has a method
-    `stamp()`, and of arrays in files; None of others."""
+    `stamp()`, and of arrays in files; None of others, such as arrays that are changed in memory
+    only (mode "c")."""
     if isinstance(observed, np.memmap) and observed.filename is not None:
+        if observed.mode == "c":
+            return None
+        observed.flush()  # only then do files tell of what was written to them
         status = os.stat(observed.filename)
         interface = {k: v for k, v in observed.__array_interface__.items() if k != "data"}
         return f"{status.st_size} {status.st_mtime_ns} {observed.offset} {interface}"
