@@ -20,7 +20,7 @@ from ondax.plotting import figure, section
 EXTENT = 3725.0, 3725.0, 1975.0  # m
 CHANNEL = 650.0  # m, its depth
 BOUNDS = 1800.0, 5000.0  # m/s
-MEMORY = 6e9  # bytes, of all workers; this process takes another one
+MEMORY = 7e9  # bytes, of all workers; this process takes another one
 
 
 def geology(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -21,7 +21,9 @@ from .buffers import Layout, Stored
 from .revolve import Revolve
 from .store import Kept
 
-PIECE = 32  # steps packed together, of those that are kept, at least: each piece has slots to spare
+# Steps packed together, of those that are kept, at least. Each piece has slots to spare, and while
+# it is packed or unpacked it takes four bytes a value: so it is a tenth of a short history.
+SHORT, PIECE, PARTS = 8, 32, 10
 
 
 class _Piece(NamedTuple):
@@ -93,7 +95,8 @@ class Half(AbstractSampledHistory):
         """A run, cut up."""
         pieces: list[_Piece] = []
         begin: dict[str, int] = {}
-        for first, last in short_stretches(steps, layout, self.every, PIECE):
+        least = min(PIECE, max(SHORT, steps // self.every // PARTS))
+        for first, last in short_stretches(steps, layout, self.every, least):
             slots = {}
             for stored in layout(first, last):
                 start, count = begin.get(stored.name, 0), stored.shape[0] + 1
