@@ -422,6 +422,17 @@ def test_a_mapped_file_travels_by_its_name(tmp_path: Any):
     np.testing.assert_array_equal(Opener().opened(part, [])[0], values[3:5])
 
 
+def test_arrays_of_jax_keep_their_types():
+    """Also where JAX has no numbers of 64 bits, as in a worker that begins; those in a misfit of
+    the user's, for example."""
+    with jax.enable_x64(True):
+        sent = {"w": jnp.arange(3) / 3.0, "n": jnp.arange(3), "short": jnp.ones(3, jnp.float32)}
+        parcel, _ = Packer().packed(sent)
+    found, _ = Opener().opened(parcel, [])
+    assert {k: v.dtype for k, v in found.items()} == {k: v.dtype for k, v in sent.items()}
+    np.testing.assert_array_equal(found["w"], np.arange(3) / 3.0)
+
+
 def test_what_was_changed_in_a_mapped_file_travels(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
     """In memory only, by its numbers; else by its name, once it is in the file."""
     np.save(tmp_path / "traces.npy", np.zeros(4000, np.float32))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import cloudpickle
+import jax
 import numpy as np
 
 from ..backends.workers import Shared
@@ -195,7 +196,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _loads(parcel: Parcel, made: Callable[[str], Any]) -> Any:
-    return _Unpickler(parcel, made).load()
+    # Else JAX would make numbers of 32 bits of those of 64, in a process that has not been told of
+    # them; shorter ones stay as they are.
+    with jax.enable_x64(True):
+        return _Unpickler(parcel, made).load()
 
 
 def drop_old(kept: OrderedDict[Any, Any], size: Callable[[Any], int]) -> None:
