@@ -159,6 +159,7 @@ class Call:
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
         self._progress = Progress(0)
         self._hints = True
+        self._sent_to: dict[Block, str] = {}
         self._aside: set[str] = set()
 
     def each(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, Done]]:
@@ -259,10 +260,23 @@ class Call:
             self._places[mark] = done.address
 
     def _near(self, block: Block) -> str | None:
-        """The address of the worker that may hold the histories of a block."""
+        """The address of the worker that may hold the histories of a block, or of one that has
+        little to do: left to itself, Dask asks only those that hold operands already."""
+        if not self._hints:
+            return None
         mark = block.shots[0].mark
-        near = self._places.get(mark) if self._hints and mark is not None else None
-        return near if self._force.has(near) else None
+        near = self._places.get(mark) if mark is not None else None
+        if not self._force.has(near):
+            near = self._force.freest
+        if near is not None:
+            self._force.burden(near, len(block.shots))
+            self._sent_to[block] = near
+        return near
+
+    def _unburden(self, block: Block) -> None:
+        address = self._sent_to.pop(block, None)
+        if address is not None:
+            self._force.burden(address, -len(block.shots))
 
     def joined(self, a: Any, b: Any) -> Any:
         """A future of the sum of two."""
@@ -288,6 +302,7 @@ class Call:
                 results = self._fetched(done) if fetch else [None] * len(done)
                 for future, result in zip(done, results, strict=True):
                     block = sent.pop(future)
+                    self._unburden(block)
                     self._progress.done += len(block.shots)
                     yield block, result
                 del done, results
@@ -297,6 +312,9 @@ class Call:
             if isinstance(error, Exception) and not isinstance(error, Lost):
                 check_open(self._client)  # of which Dask says so in many ways
             raise
+        finally:
+            for block in list(self._sent_to):
+                self._unburden(block)
 
     def _next(self, arrived: SimpleQueue[Any]) -> list[Any]:
         """Futures that are done; meanwhile, it is seen to that somebody is working on them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections import Counter
@@ -31,6 +32,8 @@ class Workforce:
         self._looked = -FRESH
         self._warned: set[str] = set()
         self._since: dict[str, float] = {}
+        self._burden: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     @property
     def count(self) -> int:
@@ -62,6 +65,19 @@ class Workforce:
     def has(self, address: str | None) -> bool:
         """Is there a worker at this address?"""
         return address in self._status
+
+    @property
+    def freest(self) -> str | None:
+        """The address of the one with the fewest shots to do for its threads; None if nobody takes
+        any."""
+        taking = [a for a in self._here if self._status[a] == "running"]
+        return min(taking, key=lambda a: self._burden[a] / self._known[a].threads, default=None)
+
+    def burden(self, address: str, shots: int) -> None:
+        """Count shots that one of them was given, or, if fewer than none, those that it has done or
+        that are taken back."""
+        with self._lock:
+            self._burden[address] += shots
 
     @property
     def _here(self) -> Mapping[str, Worker]:
