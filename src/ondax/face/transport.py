@@ -137,7 +137,7 @@ def register_host_primitive(
 
     @primitive.def_impl
     def implementation(*operands: Any, **params: Any) -> Any:
-        owner: Any = register_host_primitive
+        owner: Any = primitive
         if loosely:
             owner = strong(params[loosely])
             params = {**params, loosely: LooselyHeld(owner)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,24 +118,19 @@ def opened(observed: Any, survey: Survey) -> Any:
         path = Path(observed)
         observed = open_shots(path) if path.suffix.lower() == ".zarr" else scan(path)
     elif isinstance(observed, (list, tuple)):
-        observed = _Listed([_in_numpy(gather) for gather in observed])
-    observed = _in_numpy(observed)
+        observed = _Listed(observed)
+    elif isinstance(observed, jax.Array):
+        observed = np.asarray(observed)  # which refuses shots that are not there
     check_count(observed, survey.n_shots)
     if isinstance(observed, np.ndarray):
         _validate.shape("observed", observed, survey.trace_shape(survey.n_shots))
     return observed
 
 
-def _in_numpy(observed: Any) -> Any:
-    """An array of JAX as one of NumPy, which keeps numbers of 64 bits wherever it is sent, and
-    refuses shots that are not there; anything else as it is."""
-    return np.asarray(observed) if isinstance(observed, jax.Array) else observed
-
-
 class _Listed:
     """A list of gathers that is asked for several."""
 
-    def __init__(self, gathers: list[Any]) -> None:
+    def __init__(self, gathers: Sequence[Any]) -> None:
         self._gathers = gathers
 
     def __len__(self) -> int:

@@ -49,8 +49,7 @@ class Modelled:
 
     Attributes:
         F: the propagator.
-        model: as F takes it, in NumPy: what is read from a pickle is not yet within the caller's
-            settings, and JAX would make numbers of 32 bits of those of 64.
+        model: as F takes it, in NumPy, whose arrays are sent as they lie in memory.
         caller: who asks.
     """
 

@@ -112,8 +112,7 @@ class Halves:
     """Arrays packed into 16 bits a value; see native.c. It is a `Packing`.
 
     Attributes:
-        group: how many slots in a row are of neighbouring time indices: see `Slots`. Only packing
-            asks.
+        group: see `Slots`. Only packing asks.
     """
 
     group: int = 1

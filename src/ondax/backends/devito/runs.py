@@ -96,10 +96,8 @@ class ForwardRun:
     @property
     def packing(self) -> Halves:
         """See `Recorder.packing`."""
-        recording = self.recording
-        if recording is None or recording.every == 1:
-            return Halves()
-        return Halves(group=max(s.width for _, s in self.kernels.slots(recording)))
+        slots = self.kernels.slots(self.recording) if self.recording else []
+        return Halves(group=max((s.group for _, s in slots), default=1))
 
     @property
     def state_bytes(self) -> int:

@@ -35,6 +35,12 @@ class Slots:
         """Slots of a group."""
         return self.high - self.low + 1
 
+    @property
+    def group(self) -> int:
+        """Slots in a row whose time indices are neighbours, apart from those before and after them;
+        1 where all are."""
+        return self.width if self.every > 1 else 1
+
     def groups(self, last: int) -> int:
         """One past the last group that a run up to `last`, exclusive, writes to. The steps before a
         multiple of k may belong to its group though it is not among them."""
