@@ -49,6 +49,29 @@ def test_a_tilted_medium_takes_three_loops(tilted: Lowering) -> None:
         assert loops_over_the_grid(equations) == 3
 
 
+@pytest.mark.parametrize(
+    ("equation", "at_two_times"),
+    [
+        (ox.Elastic(4), set()),
+        # The pressure is advanced with the mean of the memory's old and new values.
+        (ox.Viscoacoustic(4, frequency=10.0), {"g"}),
+    ],
+)
+def test_fields_of_first_order_are_kept_at_one_time(
+    equation: ox.AbstractWaveEquation, at_two_times: set[str]
+) -> None:
+    """Where no update but their own reads their old values, new ones are written over them; so in
+    the memories of a layer, and in all adjoints."""
+    symbols, boundary = Symbols(2, 4), ox.CPML()
+    ends = [(axis, side) for axis in symbols.axes for side in ("low", "high")]
+    system = boundary.act(equation.system(symbols, boundary), ends, frozenset())
+    scheme = Lowering(Program(system))
+    fields = [*scheme.system.fields, *scheme.transposed.fields]
+    first = [f for f in fields if f.time_order == 1]
+    assert len(first) > 10
+    assert {f.name for f in first if scheme.levels(f) > 1} == at_two_times
+
+
 def test_no_derivative_is_taken_in_two_loops(tilted: Lowering) -> None:
     """An equation stands apart from those before it that compute what it differentiates; no
     derivative may stand on both sides of such a step."""
