@@ -111,6 +111,40 @@ def test_faces_in_three_dimensions():
         )
 
 
+def window_by_window(model: Model, surface: bool) -> float:
+    """The definition, in NumPy, of a model in 2-D with perfectly matched layers all around, or with
+    a free surface on top."""
+    vp, vs, rho = model["vp"], model["vs"], model["rho"]
+    largest = 0.0
+    for quantity in (vp, vs, rho * vp, rho * vs):
+        columns = [(line, surface) for line in quantity[[0, -1]]]
+        rows = [(line, False) for line in quantity.T[[-1] if surface else [0, -1]]]
+        for line, below_surface in columns + rows:
+            before = np.full(8, 0.0 if below_surface else line[0])
+            long = np.concatenate([before, line, np.full(8, line[-1])])
+            for lag in (1, 2, 4, 8):
+                later, earlier = long[8:], long[8 - lag : -lag]
+                squares = ((later - earlier) / (later + earlier)) ** 2 / lag
+                upwards, downwards = squares * (later > earlier), squares * (later < earlier)
+                for start in range(max(1, squares.size - WINDOW + 1)):
+                    window = slice(start, start + WINDOW)
+                    least = min(upwards[window].sum(), downwards[window].sum())
+                    largest = max(largest, 2.0 * least)
+    return largest
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("shape", [(30, 300), (300, 30), (20, 60)])
+@pytest.mark.parametrize("surface", [False, True])
+def test_rectangles(shape: tuple[int, int], surface: bool):
+    """Lines of several lengths are looked at together, and each as if it were alone."""
+    vp, rho = 2000.0 + 1000.0 * np.random.default_rng(3).random((2, *shape))
+    boundary = ox.Faces(ox.CPML(), top=ox.FreeSurface()) if surface else ox.CPML()
+    model = medium(vp, 1.8, rho)
+    expected = window_by_window(model, surface)
+    assert measured(model, boundary) == pytest.approx(expected, rel=1e-12)
+
+
 # ---------------------------------------------------------------- who is told
 
 

@@ -7,8 +7,9 @@ The same results as of one machine or an exception, and never a missing shot:
   what is missing of the call is sent once more, up to `TRIES` times in a row.
 - While nobody works, Dask sets tasks aside. Those that had better run at a worker which has died
   wait for its address, whoever else comes: they are found, and sent once more, to anybody.
-- Blocks that end every worker that runs them are named, and what fails in a shot is raised as it
-  would be here.
+- Blocks that end every worker that runs them are named. Dask suspects all that a worker had been
+  given when it died; so each suspect is sent once more, with no other of the call beside it.
+- What fails in a shot is raised as it would be here.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ LOOK = 1.0  # seconds between two looks at the workers, while nothing comes
 
 class Lost(Exception):
     """Something that Dask cannot make again was lost with a worker, or waits for a dead one."""
+
+
+class Suspected(Lost):
+    """Dask gave up a block that may only have been given to workers that another one ended."""
 
 
 @dataclass(eq=False)
@@ -161,6 +166,7 @@ class Call:
         self._hints = True
         self._sent_to: dict[Block, str] = {}
         self._aside: set[str] = set()
+        self._suspects: set[Block] = set()
 
     def each(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, Done]]:
         """Visit blocks of shots, and hand over what each has come to, in any order."""
@@ -176,7 +182,7 @@ class Call:
                 self._progress.end(self._force.count)
                 return
             except Lost as error:
-                tries += 1
+                tries += not isinstance(error, Suspected)
                 self._again(tries, error)
 
     def summed(self, blocks: Sequence[Block], take: Callable[[Block, Done], None] | None) -> Totals:
@@ -186,13 +192,14 @@ class Call:
             blocks: of shots.
             take: takes what is kept of the shots of a block; None where nothing is.
         """
-        for tries in range(1, TRIES + 1):
+        tries = 0
+        while True:
             self._progress = Progress(sum(len(b.shots) for b in blocks))
             try:
                 return self._summed(blocks, take)
             except Lost as error:
+                tries += not isinstance(error, Suspected)
                 self._again(tries, error)
-        raise AssertionError
 
     def _summed(
         self, blocks: Sequence[Block], take: Callable[[Block, Done], None] | None
@@ -288,12 +295,13 @@ class Call:
         self, blocks: Sequence[Block], send: Callable[[Block], Any], fetch: bool = True
     ) -> Iterator[tuple[Block, Any]]:
         """Send blocks, as many at a time as keep all workers busy, and hand over those that are
-        done, with their results if these are to be fetched; cancel all if anything fails."""
-        left, sent = deque(blocks), {}
+        done, with their results if these are to be fetched; cancel all if anything fails. Suspects
+        come last, one at a time."""
+        left, sent = deque(sorted(blocks, key=self._suspects.__contains__)), {}
         arrived: SimpleQueue[Any] = SimpleQueue()
         try:
             while left or sent:
-                while left and len(sent) < max(4, AHEAD * self._force.at_once):
+                while left and len(sent) < self._beside(left[0]):
                     block = left.popleft()
                     future = send(block)
                     sent[future] = block
@@ -315,6 +323,10 @@ class Call:
         finally:
             for block in list(self._sent_to):
                 self._unburden(block)
+
+    def _beside(self, block: Block) -> int:
+        """How many may be under way when a block has been sent."""
+        return 1 if block in self._suspects else max(4, AHEAD * self._force.at_once)
 
     def _next(self, arrived: SimpleQueue[Any]) -> list[Any]:
         """Futures that are done; meanwhile, it is seen to that somebody is working on them."""
@@ -355,11 +367,22 @@ class Call:
         if future.status == "finished":
             return True
         if future.status == "error":
-            raise self._explained(future.exception(), block)
+            error = future.exception()
+            self._suspect(error, block)
+            raise self._explained(error, block)
         if future.status == "cancelled":
             raise Lost(block.name)
         future.add_done_callback(arrived.put)  # lost meanwhile, and made again
         return False
+
+    def _suspect(self, error: BaseException, block: Block) -> None:
+        """Raises `Suspected` for a block that has not ended its workers alone; not for sums, which
+        nothing of their call runs beside."""
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, KilledWorker) and block.shots and block not in self._suspects:
+            self._suspects.add(block)
+            raise Suspected(block.name)
 
     def _explained(self, error: BaseException, block: Block) -> BaseException:
         """What is raised for an exception of a block."""

@@ -80,8 +80,8 @@ class AbstractWaveEquation(eqx.Module):
         JAX)."""
 
     def constraints(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Combinations of parameters that must not be negative anywhere, by display name. By
-        default none."""
+        """Combinations of parameters that must not be negative anywhere, by display name; they
+        broadcast with the parameters. By default none."""
         return {}
 
     def reflecting(self, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ LIMIT = 0.025
 """Half of the least layering with which waves were seen to grow in searches by measurement (see
 tests/test_layering.py)."""
 WINDOW = 128  # cells: what is farther apart does not keep waves together
+PART = 16  # cells of a window that are summed first
 LAGS = (1, 2, 4, 8)  # cells over which the medium may change and still reflect as an interface does
 
 
@@ -61,9 +62,11 @@ def layering(
         ndim: number of axes.
         parameters: of the model, by name.
     """
-    # Few and large operations: this is compiled with every program.
+    # Few and large operations: this is compiled with every program, and each costs tens of
+    # milliseconds there. So all lines along all faces are of one array, as long as the longest.
     quantities = jnp.stack(list(equation.reflecting(parameters).values()))
-    found = []
+    longest = max(quantities.shape[1:])
+    lines = []
     for axis in range(ndim):
         sides = [at for which, at in _faces(boundary, ndim) if which == axis]
         if not sides:
@@ -71,8 +74,8 @@ def layering(
         faces = jnp.take(quantities, np.array(sides), axis=axis + 1)
         for along in (a for a in range(ndim) if a != axis):
             surface = boundary.face("z", "low").returns and along == ndim - 1
-            found.append(_layering_of_lines(jnp.moveaxis(faces, along + 1, -1), surface))
-    return jnp.max(jnp.stack(found))
+            lines.append(_lengthened(jnp.moveaxis(faces, along + 1, -1), longest, surface))
+    return _layering_of_lines(jnp.concatenate(lines))
 
 
 def _faces(boundary: AbstractBoundary, ndim: int) -> Iterator[tuple[int, int]]:
@@ -83,24 +86,49 @@ def _faces(boundary: AbstractBoundary, ndim: int) -> Iterator[tuple[int, int]]:
                 yield axis, at
 
 
-def _layering_of_lines(lines: Float[Array, "*line point"], surface: bool) -> Float[Array, ""]:
+def _lengthened(
+    lines: Float[Array, "*line point"], longest: int, surface: bool
+) -> Float[Array, "line length"]:
+    """Lines of one length, and beyond each of their ends as far as the longest lag. Above a free
+    surface is nothing: all is reflected. Elsewhere the last value goes on, which reflects
+    nothing."""
+    lines = lines.reshape(-1, lines.shape[-1])
+    most, missing = max(LAGS), longest - lines.shape[-1]
+    lines = jnp.pad(lines, [(0, 0), (0, most + missing)], mode="edge")
+    return jnp.pad(lines, [(0, 0), (most, 0)], mode="constant" if surface else "edge")
+
+
+def _layering_of_lines(lines: Float[Array, "line length"]) -> Float[Array, ""]:
     """The largest of lines. A change over more cells than a lag counts less; an interface has as
-    many differences as the lag has cells. Above a free surface is nothing: all is reflected."""
-    most, along_last = max(LAGS), [(0, 0)] * (lines.ndim - 1)
-    lines = jnp.pad(lines, [*along_last, (0, most)], mode="edge")
-    lines = jnp.pad(lines, [*along_last, (most, 0)], mode="constant" if surface else "edge")
+    many differences as the lag has cells."""
+    most = max(LAGS)
     count = lines.shape[-1] - most
     differences = [
-        _reflection(lines[..., most - lag :][..., :count], lines[..., most:]) / lag**0.5
-        for lag in LAGS
+        _reflection(lines[:, most - lag :][:, :count], lines[:, most:]) / lag**0.5 for lag in LAGS
     ]
-    by_sign = jnp.stack(differences) * jnp.array([1.0, -1.0], lines.dtype).reshape(
-        2, *(1,) * (lines.ndim + 1)
-    )
+    by_sign = jnp.stack(differences) * jnp.array([1.0, -1.0], lines.dtype).reshape(2, 1, 1, 1)
     squares = jnp.maximum(by_sign, 0.0) ** 2
-    total = jnp.cumsum(jnp.pad(squares, [*[(0, 0)] * (squares.ndim - 1), (1, 0)]), axis=-1)
-    sums = total[..., WINDOW:] - total[..., :-WINDOW] if count > WINDOW else total[..., -1:]
-    return 2.0 * jnp.max(jnp.min(sums, axis=0))
+    return 2.0 * jnp.max(jnp.min(_sums_in_windows(squares), axis=0))
+
+
+def _sums_in_windows(values: Float[Array, "*row point"]) -> Float[Array, "*row window"]:
+    """Sums along the last axis over all windows, or over all there is, if that is less. Windows are
+    sums of parts, so that each takes 24 additions for 128; a running sum and its differences would
+    take fewer, and ten times as long to compile."""
+    if values.shape[-1] <= WINDOW:
+        return jnp.sum(values, axis=-1, keepdims=True)
+    rows = (1,) * (values.ndim - 1)
+    ones = (1,) * values.ndim
+    parts = jax.lax.reduce_window(values, 0.0, jax.lax.add, (*rows, PART), ones, "VALID")
+    return jax.lax.reduce_window(
+        parts,
+        0.0,
+        jax.lax.add,
+        (*rows, WINDOW // PART),
+        ones,
+        "VALID",
+        window_dilation=(*rows, PART),
+    )
 
 
 def _reflection(before: Array, after: Array) -> Array:
