@@ -3,7 +3,7 @@
 Traces are modelled into a file, overthrust_3d.zarr, and read by whoever needs them; of the history
 of a shot, every k-th step is kept, in 16 bits. So the two workers of a laptop do it in less than
 8 GB. Stop it and start it again: both the modelling and the inversion go on where they were. It
-writes overthrust_3d.png and takes about an hour on two cores; `--quick` takes seconds.
+writes overthrust_3d.png and takes about 45 minutes on two cores; `--quick` takes seconds.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="27 times fewer points, 4 shots")
     quick = parser.parse_args().quick
-    batch, iterations = (2, 4) if quick else (8, 24)
+    batch, iterations = (2, 4) if quick else (8, 16)
     F, true, start = problem(quick)
     print(F.cost())
     began = time.perf_counter()
