@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -62,11 +62,9 @@ def examined(
     constrained = [fixed[n] for n in equation.positive_parameters]
     constrained += equation.constraints(fixed).values()
     contrasting = [fixed[n] for n in equation.contrasts or ()]
-    lows = [*constrained, *contrasting]
     sized = [jnp.abs(fixed[n]) for n in equation.plausible if n in fixed]
-    highs = [*sized, *contrasting]
-    extremes = _largest([*(-v for v in lows), *highs])
-    least, largest = [-e for e in extremes[: len(lows)]], extremes[len(lows) :]
+    least = _each(jnp.min, [*constrained, *contrasting])
+    largest = _each(jnp.max, [*sized, *contrasting])
     bounds = [*equation.speeds(fixed), *least[: len(constrained)], *largest[: len(sized)]]
     if strata_matter:
         bounds.append(layering(equation, boundary, ndim, fixed))
@@ -89,10 +87,10 @@ def examined(
     )
 
 
-def _largest(arrays: Sequence[Any]) -> list[Any]:
-    """The largest value of each of some arrays that broadcast. One reduction finds all of them,
-    which takes a third less time to compile than one for each."""
+def _each(reduction: Callable[..., Array], arrays: Sequence[Any]) -> list[Any]:
+    """The least or the largest value of each of some arrays that broadcast: by one operation, which
+    takes less time to compile than one for each."""
     if not arrays:
         return []
     together = jnp.stack(jnp.broadcast_arrays(*arrays))
-    return list(jnp.max(together.reshape(len(arrays), -1), axis=1))
+    return list(reduction(together, axis=range(1, together.ndim)))
