@@ -96,7 +96,7 @@ def main() -> None:
             F,
             ox.io.open_shots("overthrust_3d.zarr"),
             start,
-            optimizer=optax.adam(optax.cosine_decay_schedule(50.0, iterations, 0.1)),
+            optimizer=optax.adam(optax.cosine_decay_schedule(25.0, iterations, 0.1)),
             iterations=iterations,
             batch_size=batch,
             bounds=BOUNDS,
