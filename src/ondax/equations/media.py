@@ -19,12 +19,11 @@ def coefficients(
     equation: AbstractWaveEquation, boundary: AbstractBoundary, model: Any, ndim: int
 ) -> dict[str, Float[Array, "..."]]:
     """The scheme's coefficients on the padded grid, by name (plain JAX). The model continues into
-    layers by its edges, of all parameters at once: this is compiled with every program."""
-    parameters = equation.named(model)
+    layers by its edges. Each parameter is padded by itself: one array of all would make coefficients
+    depend on parameters that nobody differentiates."""
+    padded = {}
     widths = boundary.widths(AXIS_NAMES[ndim])
-    if any(map(any, widths)):
-        together = jnp.stack(list(parameters.values()))
-        padded = jnp.pad(together, ((0, 0), *widths), mode="edge")
-        parameters = dict(zip(parameters, padded, strict=True))
-    by_name = equation.coefficients(parameters)
+    for name, values in equation.named(model).items():
+        padded[name] = jnp.pad(values, widths, mode="edge") if any(map(any, widths)) else values
+    by_name = equation.coefficients(padded)
     return boundary.changed(by_name, equation.at_surface)
