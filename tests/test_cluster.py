@@ -503,6 +503,35 @@ def test_memory_is_that_of_the_least_worker():
     assert force.memory == int(0.6 * (4000 << 20)) - (201 << 20)
 
 
+def test_newcomers_hold_nobody_up():
+    """One who comes while others work is examined beside them, and counts from its answer on."""
+    answers, asked = threading.Event(), []
+
+    class Slow(Crew):
+        def run(self, function: Any, workers: Any, on_error: str) -> Any:
+            asked.append(list(workers))
+            if workers != ["0"]:
+                assert answers.wait(60.0)
+                if len(asked) == 2:
+                    raise OSError("it has ended")
+            return super().run(function, workers, on_error)
+
+    crew = Slow("running")
+    force = Workforce(crew)
+    force.look(anew=True)
+    crew.statuses = ("running", "running")
+    force.look(anew=True)
+    force.look(anew=True)
+    assert (force.count, force.at_once, force.freest) == (2, 2, "0")
+    answers.set()
+    give_up = time.monotonic() + 60.0
+    while force.at_once != 4:  # asked again, after the first answer did not come
+        assert time.monotonic() < give_up
+        force.look(anew=True)
+        time.sleep(0.01)
+    assert asked == [["0"], ["1"], ["1"]]
+
+
 def test_paused_workers_and_none(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

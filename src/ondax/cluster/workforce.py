@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .errors import NoWorkers, UnlikeWorkers
@@ -27,6 +28,7 @@ class Workforce:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._known: dict[str, Worker] = {}
+        self._asked: set[str] = set()
         self._status: dict[str, str] = {}
         self._busy = False
         self._looked = -FRESH
@@ -84,7 +86,8 @@ class Workforce:
         return {a: w for a, w in self._known.items() if a in self._status}
 
     def look(self, anew: bool = False) -> None:
-        """See who is there, and examine who is new."""
+        """See who is there, and examine who is new: at once where nobody else is there, and else
+        beside the call, which a newcomer that is still importing does not hold up."""
         if not anew and time.monotonic() - self._looked < FRESH:
             return
         self._looked = time.monotonic()
@@ -92,11 +95,25 @@ class Workforce:
         self._status = {address: w.get("status", "running") for address, w in found.items()}
         counts = [w.get("metrics", {}).get("task_counts", {}) for w in found.values()]
         self._busy = any(c.get("executing") or c.get("long-running") for c in counts)
-        new = [a for a in self._status if a not in self._known]
-        if new:
-            answers = self._client.run(examine, workers=new, on_error="return")
-            self._known |= {a: w for a, w in answers.items() if isinstance(w, Worker)}
-            self._compare()
+        new = [a for a in self._status if a not in self._known and a not in self._asked]
+        if new and self._here:
+            self._asked |= set(new)
+            threading.Thread(target=self._examine_beside, args=(new,), daemon=True).start()
+        elif new:
+            self._examine(new)
+        self._compare()
+
+    def _examine(self, new: list[str]) -> None:
+        answers = self._client.run(examine, workers=new, on_error="return")
+        known = {a: w for a, w in answers.items() if isinstance(w, Worker)}
+        self._known = {**self._known, **known}
+
+    def _examine_beside(self, new: list[str]) -> None:
+        """Those who do not answer, because they have ended, say, are asked again by a later
+        look."""
+        with suppress(Exception):
+            self._examine(new)
+        self._asked = self._asked.difference(new)
 
     def _compare(self) -> None:
         kinds = {w.kind for w in self._here.values()}
