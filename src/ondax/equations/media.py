@@ -19,8 +19,8 @@ def coefficients(
     equation: AbstractWaveEquation, boundary: AbstractBoundary, model: Any, ndim: int
 ) -> dict[str, Float[Array, "..."]]:
     """The scheme's coefficients on the padded grid, by name (plain JAX). The model continues into
-    layers by its edges. Each parameter is padded by itself: one array of all would make coefficients
-    depend on parameters that nobody differentiates."""
+    layers by its edges. Each parameter is padded by itself: one array of all would make
+    coefficients depend on parameters that nobody differentiates."""
     padded = {}
     widths = boundary.widths(AXIS_NAMES[ndim])
     for name, values in equation.named(model).items():
