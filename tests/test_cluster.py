@@ -503,33 +503,55 @@ def test_memory_is_that_of_the_least_worker():
     assert force.memory == int(0.6 * (4000 << 20)) - (201 << 20)
 
 
+class Slow(Crew):
+    """One of which only worker 0 answers at once."""
+
+    def __init__(self, *there: str) -> None:
+        super().__init__()
+        self.there, self.answers, self.asked = there, threading.Event(), []
+
+    def scheduler_info(self) -> Any:
+        return {"workers": {address: {"status": "running"} for address in self.there}}
+
+    def run(self, function: Any, workers: Any, on_error: str) -> Any:
+        self.asked.append(list(workers))
+        if workers != ["0"]:
+            assert self.answers.wait(60.0)
+            if len(self.asked) == 2:
+                raise OSError("it has ended")
+        return super().run(function, workers, on_error)
+
+
 def test_newcomers_hold_nobody_up():
     """One who comes while others work is examined beside them, and counts from its answer on."""
-    answers, asked = threading.Event(), []
-
-    class Slow(Crew):
-        def run(self, function: Any, workers: Any, on_error: str) -> Any:
-            asked.append(list(workers))
-            if workers != ["0"]:
-                assert answers.wait(60.0)
-                if len(asked) == 2:
-                    raise OSError("it has ended")
-            return super().run(function, workers, on_error)
-
-    crew = Slow("running")
+    crew = Slow("0")
     force = Workforce(crew)
     force.look(anew=True)
-    crew.statuses = ("running", "running")
+    crew.there = ("0", "1")
     force.look(anew=True)
     force.look(anew=True)
     assert (force.count, force.at_once, force.freest) == (2, 2, "0")
-    answers.set()
+    crew.answers.set()
     give_up = time.monotonic() + 60.0
     while force.at_once != 4:  # asked again, after the first answer did not come
         assert time.monotonic() < give_up
         force.look(anew=True)
         time.sleep(0.01)
-    assert asked == [["0"], ["1"], ["1"]]
+    assert crew.asked == [["0"], ["1"], ["1"]]
+
+
+def test_the_only_one_is_waited_for():
+    """Nobody else is known any more: how much memory there is, is to be known before a call."""
+    crew = Slow("0")
+    force = Workforce(crew)
+    force.look(anew=True)
+    crew.there = ("0", "1")
+    force.look(anew=True)
+    crew.there = ("1",)
+    threading.Timer(0.2, crew.answers.set).start()
+    force.look(anew=True)
+    assert force.at_once == 2
+    assert force.memory > 0
 
 
 def test_paused_workers_and_none(monkeypatch: pytest.MonkeyPatch):

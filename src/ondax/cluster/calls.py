@@ -182,8 +182,7 @@ class Call:
                 self._progress.end(self._force.count)
                 return
             except Lost as error:
-                tries += not isinstance(error, Suspected)
-                self._again(tries, error)
+                tries = self._again(tries, error)
 
     def summed(self, blocks: Sequence[Block], take: Callable[[Block, Done], None] | None) -> Totals:
         """Visit blocks of shots, and sum over them where they are.
@@ -198,8 +197,7 @@ class Call:
             try:
                 return self._summed(blocks, take)
             except Lost as error:
-                tries += not isinstance(error, Suspected)
-                self._again(tries, error)
+                tries = self._again(tries, error)
 
     def _summed(
         self, blocks: Sequence[Block], take: Callable[[Block, Done], None] | None
@@ -220,8 +218,10 @@ class Call:
         self._progress.end(self._force.count)
         return {block.batch: done.totals[block.batch] for block, done in found.items()}
 
-    def _again(self, tries: int, error: Lost) -> None:
-        """Another try is made, once there are workers; or none any more."""
+    def _again(self, tries: int, error: Lost) -> int:
+        """Another try is made, once there are workers; or none any more. How many have failed, to
+        which one that found a suspect does not count."""
+        tries += not isinstance(error, Suspected)
         if tries == TRIES:
             raise RuntimeError(
                 f"blocks of a call, or their operands, were lost with workers {TRIES} times in a "
@@ -236,6 +236,7 @@ class Call:
             check_open(self._client)
             time.sleep(LOOK)
             self._force.watch()
+        return tries
 
     # ---------------------------------------------------------------- futures
 
@@ -367,22 +368,11 @@ class Call:
         if future.status == "finished":
             return True
         if future.status == "error":
-            error = future.exception()
-            self._suspect(error, block)
-            raise self._explained(error, block)
+            raise self._explained(future.exception(), block)
         if future.status == "cancelled":
             raise Lost(block.name)
         future.add_done_callback(arrived.put)  # lost meanwhile, and made again
         return False
-
-    def _suspect(self, error: BaseException, block: Block) -> None:
-        """Raises `Suspected` for a block that has not ended its workers alone; not for sums, which
-        nothing of their call runs beside."""
-        from distributed.scheduler import KilledWorker
-
-        if isinstance(error, KilledWorker) and block.shots and block not in self._suspects:
-            self._suspects.add(block)
-            raise Suspected(block.name)
 
     def _explained(self, error: BaseException, block: Block) -> BaseException:
         """What is raised for an exception of a block."""
@@ -395,6 +385,9 @@ class Call:
             return ended
         if not isinstance(error, KilledWorker):
             return error
+        if block.shots and block not in self._suspects:  # it may only have been given to them
+            self._suspects.add(block)
+            return Suspected(block.name)
         at_fault = getattr(getattr(self._how, "func", self._how), "__self__", None)
         burden = getattr(at_fault, "burden", "")
         name = block.name if block.shots else "the sum over shots"

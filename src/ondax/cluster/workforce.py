@@ -86,8 +86,8 @@ class Workforce:
         return {a: w for a, w in self._known.items() if a in self._status}
 
     def look(self, anew: bool = False) -> None:
-        """See who is there, and examine who is new: at once where nobody else is there, and else
-        beside the call, which a newcomer that is still importing does not hold up."""
+        """See who is there, and examine who is new: at once where nobody is known, and else beside
+        the call, which a newcomer that is still importing does not hold up."""
         if not anew and time.monotonic() - self._looked < FRESH:
             return
         self._looked = time.monotonic()
@@ -95,25 +95,34 @@ class Workforce:
         self._status = {address: w.get("status", "running") for address, w in found.items()}
         counts = [w.get("metrics", {}).get("task_counts", {}) for w in found.values()]
         self._busy = any(c.get("executing") or c.get("long-running") for c in counts)
-        new = [a for a in self._status if a not in self._known and a not in self._asked]
+        new = {a for a in self._status if a not in self._known}
         if new and self._here:
-            self._asked |= set(new)
-            threading.Thread(target=self._examine_beside, args=(new,), daemon=True).start()
-        elif new:
+            self._examine_beside(new)
+        elif new:  # those who have been asked, too: somebody has to be known
             self._examine(new)
         self._compare()
 
-    def _examine(self, new: list[str]) -> None:
-        answers = self._client.run(examine, workers=new, on_error="return")
-        known = {a: w for a, w in answers.items() if isinstance(w, Worker)}
-        self._known = {**self._known, **known}
+    def _examine_beside(self, new: set[str]) -> None:
+        """Examine in a thread who has not been asked yet. Those who do not answer, because they
+        have ended, say, are asked again by a later look."""
+        with self._lock:
+            new = new - self._asked
+            self._asked |= new
 
-    def _examine_beside(self, new: list[str]) -> None:
-        """Those who do not answer, because they have ended, say, are asked again by a later
-        look."""
-        with suppress(Exception):
-            self._examine(new)
-        self._asked = self._asked.difference(new)
+        def ask() -> None:
+            with suppress(Exception):
+                self._examine(new)
+            with self._lock:
+                self._asked -= new
+
+        if new:
+            threading.Thread(target=ask, daemon=True).start()
+
+    def _examine(self, new: set[str]) -> None:
+        answers = self._client.run(examine, workers=list(new), on_error="return")
+        known = {a: w for a, w in answers.items() if isinstance(w, Worker)}
+        with self._lock:
+            self._known = self._known | known  # a new one: others may be going through the old one
 
     def _compare(self) -> None:
         kinds = {w.kind for w in self._here.values()}
