@@ -103,8 +103,8 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
         return call
 
     def traffic() -> float:
-        """Bytes on the loopback device in a call of the objective, over those of the coefficients,
-        which travel twice (to the scheduler and from there to the worker), and of the gradient."""
+        """Bytes on the loopback device in a call of the objective, but for the model's way from the
+        scheduler to the worker, over model and gradient."""
         model = fresh()
         with there:
             before = int(open(LOOPBACK).read())  # noqa: SIM115
@@ -112,7 +112,7 @@ def start(options: dict[str, Any]) -> tuple[dict[str, Any], Actions]:
             after = int(open(LOOPBACK).read())  # noqa: SIM115
         host = F._hosts.of("float32")
         size = len(host.coefficient_names) * int(np.prod(host.shape)) * 4
-        return (after - before) / (3 * size)
+        return (after - before - size) / (2 * size)
 
     def made_again() -> float:
         """Histories that were made in gradients beyond one a shot, as a part of the shots."""

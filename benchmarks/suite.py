@@ -403,7 +403,7 @@ class Suite:
         with self._workers("B") as start:
             alone = start("ondax_cluster", workers=1)
             alone.run("objective there")
-            what = "objective of B: bytes sent / model, twice, and gradient"
+            what = "objective of B: bytes through the client / model and gradient"
             limit = CLUSTER["traffic"]
             rows.append(Row("cluster", what, alone.run("traffic")[1], limit=limit))
         with self._workers("S") as start:
